@@ -1,0 +1,31 @@
+"""Compiled kernels of dipfast; call them through ``dipfast.ops``.
+
+Arrays are C-contiguous, all float32 or all float64.  With ``channels_last`` the channels
+are the last axis, otherwise the last two axes are rows and columns.
+"""
+
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+
+__all__ = ["__version__", "mse", "psnr", "total_variation", "tv_objective"]
+
+__version__: Final[str]
+
+def total_variation(
+    u: _Floats, *, channels_last: bool = False, gradient: _Floats | None = None
+) -> float: ...
+def tv_objective(
+    u: _Floats,
+    y: _Floats,
+    mask: _Floats | None,
+    weight: float,
+    *,
+    channels_last: bool = False,
+    gradient: _Floats | None = None,
+) -> tuple[float, float]: ...
+def mse(a: _Floats, b: _Floats, *, gradient: _Floats | None = None) -> float: ...
+def psnr(a: _Floats, b: _Floats, data_range: float) -> float: ...

@@ -1,0 +1,206 @@
+"""The untrained networks that serve as the prior.
+
+:class:`Hourglass` is the encoder-decoder with thin skip connections of the Deep Image
+Prior paper [1]_.  With its default :class:`HourglassConfig` it has the 2,217,831
+parameters of the authors' own denoising network.
+
+.. [1] Ulyanov, Vedaldi, Lempitsky, "Deep Image Prior", CVPR 2018 / IJCV 2020,
+   arXiv:1711.10925.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["Hourglass", "HourglassConfig"]
+
+
+@dataclass(frozen=True)
+class HourglassConfig:
+    """Widths of an :class:`Hourglass`, one entry for each scale, the finest first.
+
+    Parameters
+    ----------
+    down
+        Channels of the encoder at each scale.  The number of entries is the number of
+        scales; every scale halves the image.
+    up
+        Channels of the decoder at each scale.
+    skip
+        Channels of the 1x1 skip connection at each scale; 0 leaves it out.  Wider
+        skips let fine detail (and noise) through sooner.
+
+    Raises
+    ------
+    ValueError
+        If the three do not have the same length, or a width is not positive (``skip``
+        may be 0).
+
+    Examples
+    --------
+    >>> HourglassConfig().scales
+    5
+    >>> HourglassConfig(down=(16, 32), up=(16, 32), skip=(4, 0)).multiple
+    4
+    """
+
+    down: tuple[int, ...] = (128,) * 5
+    up: tuple[int, ...] = (128,) * 5
+    skip: tuple[int, ...] = (4,) * 5
+
+    def __post_init__(self) -> None:
+        if not len(self.down) == len(self.up) == len(self.skip) >= 1:
+            raise ValueError(
+                "down, up and skip must have one entry for each scale, "
+                f"got {len(self.down)}, {len(self.up)} and {len(self.skip)} entries"
+            )
+        if min(self.down) < 1 or min(self.up) < 1 or min(self.skip) < 0:
+            raise ValueError(f"widths must be positive (skip may be 0), got {self}")
+
+    @property
+    def scales(self) -> int:
+        """Number of times that the image is halved."""
+        return len(self.down)
+
+    @property
+    def multiple(self) -> int:
+        """Height and width are padded to a multiple of this."""
+        return 1 << self.scales
+
+
+class Hourglass(nn.Module):
+    """Encoder-decoder with skip connections: z -> image in (0, 1).
+
+    Each scale of the encoder is two 3x3 convolutions, the first of stride 2; each scale
+    of the decoder joins the skip connection with the upsampled scale below and applies a
+    3x3 and a 1x1 convolution.  All of them are followed by batch normalisation and
+    LeakyReLU(0.2), pad by reflection, and upsample bilinearly, as in the original.
+
+    Batch normalisation always uses the statistics of the image at hand, so ``train()``
+    and ``eval()`` give the same output.
+
+    Parameters
+    ----------
+    in_channels
+        Channels of the input z; 32 as in the original.
+    out_channels
+        Channels of the image.
+    config
+        Widths; the default is the authors' denoising network.
+
+    Notes
+    -----
+    Input ``(N, in_channels, H, W)``, output ``(N, out_channels, H, W)``, for any H and W
+    from 1 up: the input is padded by reflection to a multiple of ``2**scales`` (at least
+    two pixels at the coarsest scale, which reflection and batch statistics need), and
+    the output is cropped back.
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = Hourglass(out_channels=3)
+    >>> sum(p.numel() for p in network.parameters())
+    2217831
+    >>> network(torch.rand(1, 32, 65, 40)).shape
+    torch.Size([1, 3, 65, 40])
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 32,
+        out_channels: int = 3,
+        config: HourglassConfig | None = None,
+    ) -> None:
+        super().__init__()
+        if in_channels < 1 or out_channels < 1:
+            raise ValueError(
+                "in_channels and out_channels must be positive, "
+                f"got {in_channels} and {out_channels}"
+            )
+        self.config = config = config or HourglassConfig()
+        self.in_channels = in_channels
+        self.encoder = nn.ModuleList()
+        self.skips = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        channels = in_channels
+        for scale in range(config.scales):
+            down, up, skip = config.down[scale], config.up[scale], config.skip[scale]
+            last = scale == config.scales - 1
+            below = down if last else config.up[scale + 1]
+            self.skips.append(_block(channels, skip, kernel=1) if skip else _Nothing())
+            self.encoder.append(
+                nn.Sequential(
+                    _block(channels, down, kernel=3, stride=2),
+                    _block(down, down, kernel=3),
+                )
+            )
+            self.decoder.append(
+                nn.Sequential(
+                    _batch_norm(skip + below),
+                    _block(skip + below, up, kernel=3),
+                    _block(up, up, kernel=1),
+                )
+            )
+            channels = down
+        self.head = nn.Conv2d(config.up[0], out_channels, kernel_size=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Map z of shape ``(N, in_channels, H, W)`` to an image ``(N, out_channels, H, W)``."""
+        height, width = z.shape[-2:]
+        x = _pad_by_reflection(z, self._padded(height), self._padded(width))
+        skipped = []
+        for encode, skip in zip(self.encoder, self.skips):
+            skipped.append(skip(x))
+            x = encode(x)
+        for decode, side in zip(reversed(self.decoder), reversed(skipped)):
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            x = decode(torch.cat([side, x], dim=1))
+        return torch.sigmoid(self.head(x))[..., :height, :width]
+
+    def _padded(self, size: int) -> int:
+        multiple = self.config.multiple
+        return max(-(-size // multiple), 2) * multiple
+
+
+class _Nothing(nn.Module):
+    """A skip connection of no channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :0]
+
+
+def _batch_norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, track_running_stats=False)
+
+
+def _block(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel,
+            stride=stride,
+            padding=kernel // 2,
+            padding_mode="reflect" if kernel > 1 else "zeros",
+        ),
+        _batch_norm(out_channels),
+        nn.LeakyReLU(0.2),
+    )
+
+
+def _pad_by_reflection(x: Tensor, height: int, width: int) -> Tensor:
+    """Grow to ``height`` x ``width`` at the bottom and right, reflecting as often as needed."""
+    while (rows := height - x.shape[-2]) > 0:
+        x = _reflect(x, (0, 0, 0, min(rows, max(x.shape[-2] - 1, 1))), x.shape[-2])
+    while (columns := width - x.shape[-1]) > 0:
+        x = _reflect(x, (0, min(columns, max(x.shape[-1] - 1, 1)), 0, 0), x.shape[-1])
+    return x
+
+
+def _reflect(x: Tensor, padding: tuple[int, int, int, int], size: int) -> Tensor:
+    # A single row or column has nothing to reflect; repeating it is the limit.
+    return F.pad(x, padding, mode="reflect" if size > 1 else "replicate")

@@ -1,0 +1,16 @@
+"""Functional kernels: one meaning, several back ends.
+
+NumPy arrays go in and NumPy comes out, without torch being imported; tensors go in and
+tensors come out, and gradients flow.
+
+``backend``
+    ``"auto"``: the compiled kernel for arrays and CPU tensors, torch for other devices.
+    ``"native"``: the compiled kernel; tensors of other devices travel through the host.
+    ``"torch"``: the plain definition in :mod:`dipfast.ops.reference`.
+"""
+
+from dipfast.ops.metrics import mse, psnr
+from dipfast.ops.noise_level import estimate_noise
+from dipfast.ops.variation import total_variation, tv_objective
+
+__all__ = ["estimate_noise", "mse", "psnr", "total_variation", "tv_objective"]

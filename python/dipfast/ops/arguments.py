@@ -1,0 +1,82 @@
+"""What the public operations accept: arrays or tensors, checked and brought to one form."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+    from typing_extensions import TypeIs
+
+    Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+
+Backend: TypeAlias = Literal["auto", "native", "torch"]
+BACKENDS = ("auto", "native", "torch")
+
+
+def is_tensor(x: object) -> TypeIs[Tensor]:
+    """Whether x is a torch tensor, without importing torch to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def check_backend(backend: str) -> None:
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+
+
+def as_floats(name: str, x: Any) -> Floats:
+    """A contiguous array of float32 or float64; integers become float64."""
+    x = np.asarray(x)
+    if x.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
+    wide = x.dtype.kind == "f" and x.dtype.itemsize <= 4
+    return cast("Floats", np.ascontiguousarray(x, dtype=np.float32 if wide else np.float64))
+
+
+def as_float_tensor(name: str, x: Tensor) -> Tensor:
+    """A tensor of float32 or float64; half precision becomes float32, integers float64."""
+    import torch
+
+    if x.is_complex():
+        raise TypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
+    if x.dtype in (torch.float32, torch.float64):
+        return x
+    return x.to(torch.float32 if x.is_floating_point() else torch.float64)
+
+
+def check_image(name: str, ndim: int) -> None:
+    if ndim < 2:
+        raise ValueError(f"{name} must have rows and columns, got {ndim} dimension(s)")
+
+
+def check_same_shape(
+    name: str, shape: tuple[int, ...], other: str, expected: tuple[int, ...]
+) -> None:
+    if tuple(shape) != tuple(expected):
+        raise ValueError(
+            f"{name} must have the shape of {other}, {tuple(expected)}, got {tuple(shape)}"
+        )
+
+
+def check_broadcastable(name: str, shape: tuple[int, ...], target: tuple[int, ...]) -> None:
+    try:
+        fits = np.broadcast_shapes(tuple(shape), tuple(target)) == tuple(target)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{name} must broadcast to the shape of the image, {tuple(target)}, "
+            f"got {tuple(shape)}"
+        )
+
+
+def check_weight(name: str, weight: float) -> float:
+    value = float(weight)
+    if not (np.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be finite and not negative, got {weight!r}")
+    return value

@@ -1,0 +1,60 @@
+//! How an image lies in memory.
+
+use crate::Error;
+
+/// `planes` images of `rows` rows; horizontal neighbours are `step` elements apart.
+///
+/// One description serves both memory formats: a planar image (N, C, H, W) is N*C planes
+/// with rows of W elements and step 1; an interleaved one (N, H, W, C, "channels last") is
+/// N planes with rows of W*C elements and step C.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    pub(crate) planes: usize,
+    pub(crate) rows: usize,
+    pub(crate) row_len: usize,
+    pub(crate) step: usize,
+}
+
+impl Layout {
+    /// `planes` contiguous images of `rows` x `columns`.
+    ///
+    /// # Errors
+    /// [`Error::Overflow`] if the number of elements does not fit.
+    pub fn planar(planes: usize, rows: usize, columns: usize) -> Result<Self, Error> {
+        Self::interleaved(planes, rows, columns, 1)
+    }
+
+    /// `planes` images of `rows` x `columns`, the `channels` of a pixel side by side.
+    ///
+    /// # Errors
+    /// [`Error::Overflow`] if the number of elements does not fit.
+    pub fn interleaved(
+        planes: usize,
+        rows: usize,
+        columns: usize,
+        channels: usize,
+    ) -> Result<Self, Error> {
+        let row_len = columns.checked_mul(channels).ok_or(Error::Overflow)?;
+        rows.checked_mul(row_len)
+            .and_then(|plane| plane.checked_mul(planes))
+            .ok_or(Error::Overflow)?;
+        Ok(Self {
+            planes,
+            rows,
+            row_len,
+            step: channels,
+        })
+    }
+
+    /// Number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.planes * self.rows * self.row_len
+    }
+
+    /// Whether there is no element at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

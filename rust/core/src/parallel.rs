@@ -1,0 +1,108 @@
+//! Work in blocks, on whatever threads there are.
+//!
+//! A kernel cuts its work into blocks whose size depends on the shape alone, every block
+//! writes its own sums and its own part of the gradient, and the sums are added up in the
+//! order of the blocks.  Which thread computes which block therefore cannot be seen in the
+//! result.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// Elements of a block: enough to outweigh handing it to a thread, few enough to share.
+pub(crate) const BLOCK: usize = 1 << 15;
+
+/// Something that runs independent tasks, in any order, on any thread.
+pub trait Executor {
+    /// Calls `task` once with each of `0..count` and returns when all are done.
+    fn run(&self, count: usize, task: &(dyn Fn(usize) + Sync));
+}
+
+/// Runs one task after the other on the calling thread.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Serial;
+
+impl Executor for Serial {
+    fn run(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+        (0..count).for_each(task);
+    }
+}
+
+/// Runs the tasks on this many threads, started for the call.
+#[derive(Debug, Clone, Copy)]
+pub struct Threads(pub NonZeroUsize);
+
+impl Threads {
+    /// As many threads as the process may use (affinity and cgroup quota counted in).
+    #[must_use]
+    pub fn available() -> Self {
+        Self(thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+    }
+}
+
+impl Executor for Threads {
+    fn run(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+        let helpers = self.0.get().min(count).saturating_sub(1);
+        if helpers == 0 {
+            return Serial.run(count, task);
+        }
+        let next = AtomicUsize::new(0);
+        let work = || {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= count {
+                    break;
+                }
+                task(index);
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..helpers {
+                // A thread that cannot be had is no loss: the others take its blocks.
+                let _ = thread::Builder::new().spawn_scoped(scope, work);
+            }
+            work();
+        });
+    }
+}
+
+/// Runs `count` tasks that each return sums, and adds these up in the order of the tasks.
+pub(crate) fn sum_blocks<const K: usize>(
+    exec: &dyn Executor,
+    count: usize,
+    task: impl Fn(usize) -> [f64; K] + Sync,
+) -> [f64; K] {
+    let mut sums = vec![[0.0; K]; count];
+    let slots = Parts::new(&mut sums, 1);
+    exec.run(count, &|index| {
+        if let Some([slot]) = slots.take(index) {
+            *slot = task(index);
+        }
+    });
+    let mut total = [0.0; K];
+    for block in &sums {
+        for (sum, part) in total.iter_mut().zip(block) {
+            *sum += part;
+        }
+    }
+    total
+}
+
+/// A mutable slice that is handed out in parts of equal size, each at most once.
+pub(crate) struct Parts<'a, T> {
+    parts: Vec<std::sync::Mutex<Option<&'a mut [T]>>>,
+}
+
+impl<'a, T> Parts<'a, T> {
+    pub(crate) fn new(whole: &'a mut [T], size: usize) -> Self {
+        let parts = whole.chunks_mut(size.max(1));
+        Self {
+            parts: parts.map(|part| std::sync::Mutex::new(Some(part))).collect(),
+        }
+    }
+
+    pub(crate) fn take(&self, index: usize) -> Option<&'a mut [T]> {
+        let mut part = self.parts.get(index)?.lock().ok()?;
+        part.take()
+    }
+}

@@ -1,0 +1,104 @@
+//! NumPy arrays as the slices and layouts of the kernels, checked.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use dipfast_core::{Error, Executor, Float, Layout};
+use numpy::{
+    Element, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyReadwriteArrayDyn,
+    PyUntypedArrayMethods,
+};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::pool;
+
+/// An element type on both sides.
+pub(crate) trait Number: Float + Element {}
+impl Number for f32 {}
+impl Number for f64 {}
+
+/// Runs the expression with `$t` set to the element type of `$array`.
+macro_rules! with_element_type {
+    ($array:expr, $t:ident => $body:expr) => {
+        if $array.is_instance_of::<numpy::PyArrayDyn<f32>>() {
+            type $t = f32;
+            $body
+        } else {
+            type $t = f64;
+            $body
+        }
+    };
+}
+pub(crate) use with_element_type;
+
+/// Borrows an array for reading.
+pub(crate) fn read<'py, T: Number>(
+    name: &str,
+    array: &Bound<'py, PyAny>,
+) -> PyResult<PyReadonlyArrayDyn<'py, T>> {
+    let array = typed::<T>(name, array)?;
+    let borrowed = array.try_readonly();
+    borrowed.map_err(|error| PyValueError::new_err(format!("{name}: {error}")))
+}
+
+/// Borrows an array for writing.
+pub(crate) fn write<'py, T: Number>(
+    name: &str,
+    array: &Bound<'py, PyAny>,
+) -> PyResult<PyReadwriteArrayDyn<'py, T>> {
+    let array = typed::<T>(name, array)?;
+    let borrowed = array.try_readwrite();
+    borrowed.map_err(|error| PyValueError::new_err(format!("{name}: {error}")))
+}
+
+fn typed<'a, 'py, T: Number>(
+    name: &str,
+    array: &'a Bound<'py, PyAny>,
+) -> PyResult<&'a Bound<'py, PyArrayDyn<T>>> {
+    let array = array.cast::<PyArrayDyn<T>>().map_err(|_| {
+        PyTypeError::new_err(format!(
+            "{name} must be an array of float32 or float64, the same for all arguments"
+        ))
+    })?;
+    if array.is_c_contiguous() {
+        Ok(array)
+    } else {
+        Err(PyValueError::new_err(format!(
+            "{name} must be C-contiguous"
+        )))
+    }
+}
+
+/// The layout of an array: (..., H, W), or (..., H, W, C) with the channels last.
+pub(crate) fn layout(shape: &[usize], channels_last: bool) -> PyResult<Layout> {
+    let layout = match (channels_last, shape) {
+        (false, [planes @ .., rows, columns]) => {
+            Layout::planar(planes.iter().product(), *rows, *columns)
+        }
+        (true, [planes @ .., rows, columns, channels]) => {
+            Layout::interleaved(planes.iter().product(), *rows, *columns, *channels)
+        }
+        _ => {
+            return Err(PyValueError::new_err(format!(
+                "u must have rows and columns, got shape {shape:?}"
+            )));
+        }
+    };
+    layout.map_err(to_python)
+}
+
+/// Runs a kernel without the interpreter lock; a defect in it becomes a `RuntimeError`.
+pub(crate) fn compute<R: Send>(
+    py: Python<'_>,
+    kernel: impl FnOnce(&dyn Executor) -> Result<R, Error> + Send,
+) -> PyResult<R> {
+    let run = || catch_unwind(AssertUnwindSafe(|| kernel(&*pool::executor())));
+    match py.detach(run) {
+        Ok(result) => result.map_err(to_python),
+        Err(_) => Err(PyRuntimeError::new_err("a dipfast kernel failed; please report it")),
+    }
+}
+
+fn to_python(error: Error) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}

@@ -1,0 +1,22 @@
+//! Python bindings: arrays in, arrays filled, nothing computed here.
+
+mod arrays;
+mod metrics;
+mod pool;
+mod tv;
+
+use pyo3::prelude::*;
+
+/// Compiled kernels of dipfast; call them through `dipfast.ops`.
+#[pymodule(gil_used = false)]
+mod _native {
+    #[pymodule_export]
+    use super::metrics::{mse, psnr};
+    #[pymodule_export]
+    use super::tv::{total_variation, tv_objective};
+
+    /// Version of the project.
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}
