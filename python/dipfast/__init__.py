@@ -2,9 +2,40 @@
 
 A network that was never trained is fitted to the one degraded image (Deep Image Prior),
 in two stages: total variation first, details second.
+
+>>> import dipfast
+>>> result = dipfast.denoise(noisy)              # doctest: +SKIP
+>>> result.image                                 # doctest: +SKIP
+
+Importing dipfast does not import torch; the first use of what needs it does.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from dipfast import ops
 from dipfast._native import __version__
 
-__all__ = ["__version__", "ops"]
+if TYPE_CHECKING:
+    from dipfast import networks
+    from dipfast.prior import DeepImagePrior
+    from dipfast.result import Result
+    from dipfast.tasks import denoise
+
+__all__ = ["DeepImagePrior", "Result", "__version__", "denoise", "networks", "ops"]
+
+_HOMES = {"DeepImagePrior": "prior", "Result": "result", "denoise": "tasks"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "networks":
+        return import_module("dipfast.networks")
+    if name in _HOMES:
+        value = getattr(import_module(f"dipfast.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'dipfast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
@@ -70,13 +71,12 @@ def check_broadcastable(name: str, shape: tuple[int, ...], target: tuple[int, ..
         fits = False
     if not fits:
         raise ValueError(
-            f"{name} must broadcast to the shape of the image, {tuple(target)}, "
-            f"got {tuple(shape)}"
+            f"{name} must broadcast to the shape of the image, {tuple(target)}, got {tuple(shape)}"
         )
 
 
 def check_weight(name: str, weight: float) -> float:
     value = float(weight)
-    if not (np.isfinite(value) and value >= 0):
+    if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be finite and not negative, got {weight!r}")
     return value

@@ -52,9 +52,7 @@ def mse(a: Any, b: Any, *, backend: Backend = "auto") -> Any:
     return _tensor_mse(a, b, backend)
 
 
-def psnr(
-    a: Any, b: Any, *, data_range: float | None = None, backend: Backend = "auto"
-) -> Any:
+def psnr(a: Any, b: Any, *, data_range: float | None = None, backend: Backend = "auto") -> Any:
     r"""Peak signal-to-noise ratio in dB, :math:`10 \log_{10}(R^2 / \mathrm{mse}(a, b))`.
 
     Parameters

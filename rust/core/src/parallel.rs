@@ -97,7 +97,9 @@ impl<'a, T> Parts<'a, T> {
     pub(crate) fn new(whole: &'a mut [T], size: usize) -> Self {
         let parts = whole.chunks_mut(size.max(1));
         Self {
-            parts: parts.map(|part| std::sync::Mutex::new(Some(part))).collect(),
+            parts: parts
+                .map(|part| std::sync::Mutex::new(Some(part)))
+                .collect(),
         }
     }
 

@@ -204,7 +204,11 @@ impl<T: Float, const DATA: bool, const MASK: bool, const GRADIENT: bool> Kernel
                 here,
                 above,
                 below,
-                y: if DATA { &self.image.y[row.clone()] } else { here },
+                y: if DATA {
+                    &self.image.y[row.clone()]
+                } else {
+                    here
+                },
                 mask: if MASK { &self.image.mask[row] } else { here },
                 weight: self.image.weight,
             }
@@ -240,7 +244,12 @@ impl<T: Float, const DATA: bool, const MASK: bool, const GRADIENT: bool>
             let right = if k < last { k + step } else { k };
             let (data, tv, slope) = self.pixel(
                 self.here[k],
-                [self.here[left], self.here[right], self.above[k], self.below[k]],
+                [
+                    self.here[left],
+                    self.here[right],
+                    self.above[k],
+                    self.below[k],
+                ],
                 self.y[k],
                 self.mask[k],
             );
@@ -287,7 +296,12 @@ impl<T: Float, const DATA: bool, const MASK: bool, const GRADIENT: bool>
             for lane in 0..LANES {
                 let (d, t, s) = self.pixel(
                     here[i][lane],
-                    [left[i][lane], right[i][lane], above[i][lane], below[i][lane]],
+                    [
+                        left[i][lane],
+                        right[i][lane],
+                        above[i][lane],
+                        below[i][lane],
+                    ],
                     y[i][lane],
                     mask[i][lane],
                 );
@@ -307,7 +321,12 @@ impl<T: Float, const DATA: bool, const MASK: bool, const GRADIENT: bool>
         for k in end - here_rest.len()..end {
             let (d, t, s) = self.pixel(
                 self.here[k],
-                [self.here[k - step], self.here[k + step], self.above[k], self.below[k]],
+                [
+                    self.here[k - step],
+                    self.here[k + step],
+                    self.above[k],
+                    self.below[k],
+                ],
                 self.y[k],
                 self.mask[k],
             );

@@ -144,7 +144,9 @@ proptest! {
 fn noise(n: usize) -> Vec<f32> {
     let mut state = 1_u64;
     std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (state >> 40) as f32 / (1_u32 << 24) as f32
     })
     .take(n)
@@ -159,11 +161,15 @@ fn same_bits_for_every_number_of_threads() {
     let layout = Layout::planar(planes, rows, columns).unwrap();
     let run = |exec: &dyn Executor| {
         let mut gradient = vec![0.0; u.len()];
-        let terms =
-            tv::objective(&u, &y, None, 0.1, layout, Some(&mut gradient), exec).unwrap();
+        let terms = tv::objective(&u, &y, None, 0.1, layout, Some(&mut gradient), exec).unwrap();
         let mse = metrics::mse(&u, &y, None, exec).unwrap();
         let bits: Vec<u32> = gradient.iter().map(|g| g.to_bits()).collect();
-        (terms.data.to_bits(), terms.tv.to_bits(), mse.to_bits(), bits)
+        (
+            terms.data.to_bits(),
+            terms.tv.to_bits(),
+            mse.to_bits(),
+            bits,
+        )
     };
     let expected = run(&Serial);
     for threads in [1, 2, 3, 8] {
@@ -190,7 +196,10 @@ fn what_is_not_finite_gives_nan() {
             let layout = Layout::planar(1, rows, columns).unwrap();
             let mut gradient = vec![0.0; u.len()];
             let value = tv::anisotropic(&u, layout, Some(&mut gradient), &Serial).unwrap();
-            assert!(value.is_nan(), "{bad} at {at} of {rows} x {columns} gave {value}");
+            assert!(
+                value.is_nan(),
+                "{bad} at {at} of {rows} x {columns} gave {value}"
+            );
             let zeros = vec![0.0; u.len()];
             assert!(metrics::mse(&u, &zeros, None, &Serial).unwrap().is_nan());
         }
@@ -221,7 +230,11 @@ fn nothing_is_nothing() {
     let layout = Layout::planar(0, 4, 4).unwrap();
     assert!(layout.is_empty());
     assert_eq!(tv::anisotropic::<f32>(&[], layout, None, &Serial), Ok(0.0));
-    assert!(metrics::mse::<f32>(&[], &[], None, &Serial).unwrap().is_nan());
+    assert!(
+        metrics::mse::<f32>(&[], &[], None, &Serial)
+            .unwrap()
+            .is_nan()
+    );
 }
 
 #[test]

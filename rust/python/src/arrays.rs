@@ -95,7 +95,9 @@ pub(crate) fn compute<R: Send>(
     let run = || catch_unwind(AssertUnwindSafe(|| kernel(&*pool::executor())));
     match py.detach(run) {
         Ok(result) => result.map_err(to_python),
-        Err(_) => Err(PyRuntimeError::new_err("a dipfast kernel failed; please report it")),
+        Err(_) => Err(PyRuntimeError::new_err(
+            "a dipfast kernel failed; please report it",
+        )),
     }
 }
 

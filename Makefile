@@ -1,0 +1,44 @@
+# make demo    restore a real picture, into demo-output/
+# make test    the whole test suite
+# make lint    formatters, linters, type checks and the Rust tests
+#
+# Everything happens in a virtual environment of the project's own, made on first use.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# Python sources are installed in place; only these ask for another installation.
+SOURCES := pyproject.toml Cargo.toml $(wildcard rust/*/Cargo.toml rust/*/src/*.rs)
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/python examples/demo.py demo-output
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test --workspace --quiet
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest dipfast._native
+	PYTHONPATH=python $(BIN)/lint-imports
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3"; exit 1; }
+	@command -v cargo >/dev/null || \
+		{ echo "a Rust toolchain (cargo) is needed: https://rustup.rs"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-%: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) target demo-output

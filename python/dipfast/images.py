@@ -1,0 +1,234 @@
+"""Layout, dtype and value range: any image to a float tensor in [0, 1], and back.
+
+The network works on float32 tensors (N, C, H, W) in [0, 1].  :class:`Layout` remembers what
+an image was before, and gives results the same form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["DataRange", "Layout", "check_data_range", "check_image", "find_channel_axis"]
+
+DataRange: TypeAlias = "float | tuple[float, float] | None"
+
+# More channels than this at the end of an array are more likely columns.
+_MOST_OBVIOUS_CHANNELS = 4
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The form of an image: kind, shape, dtype, channel axis and value range.
+
+    Attributes
+    ----------
+    is_tensor
+        A torch tensor, else a NumPy array.
+    shape, dtype
+        As they were.
+    channel_axis
+        Non-negative; None without channels.
+    data_range
+        The values that become 0 and 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.full((4, 5, 3), 51, dtype=np.uint8)
+    >>> layout = Layout.of(image)
+    >>> layout.to_tensor(image).shape
+    torch.Size([1, 3, 4, 5])
+    >>> bool((layout.to_image(layout.to_tensor(image)) == image).all())
+    True
+    """
+
+    is_tensor: bool
+    shape: tuple[int, ...]
+    dtype: Any
+    channel_axis: int | None
+    data_range: tuple[float, float]
+
+    @classmethod
+    def of(
+        cls,
+        image: Any,
+        *,
+        channel_axis: int | None = None,
+        data_range: DataRange = None,
+        tolerance: float = 0.0,
+        name: str = "image",
+    ) -> Layout:
+        """Recognise the layout of an image.
+
+        Parameters
+        ----------
+        image
+            Array (H, W) or with one more axis for the channels, or tensor (H, W),
+            (C, H, W) or (N, C, H, W).
+        channel_axis
+            The axis of the channels; None recognises up to four channels at the end of an
+            array and those of tensors.
+        data_range
+            R for values from 0 to R, or the pair (darkest, brightest).  None: 0 to 255
+            for uint8, 0 to 65535 for uint16 with values over 16383, 0 to 1 for
+            floating point.
+        tolerance
+            How far floating-point values may lie outside of [0, 1] and still be taken for
+            an image in [0, 1] and its noise.
+        name
+            The argument, for messages.
+
+        Raises
+        ------
+        TypeError
+            If the image does not hold real numbers.
+        ValueError
+            If shape or value range is not one of these, or a value is not finite.
+        """
+        check_image(name, image)
+        axis = find_channel_axis(name, image, channel_axis)
+        return cls(
+            is_tensor=not isinstance(image, np.ndarray),
+            shape=tuple(image.shape),
+            dtype=image.dtype,
+            channel_axis=axis,
+            data_range=check_data_range(name, image, data_range, tolerance),
+        )
+
+    def to_tensor(self, image: Any, device: Any = None) -> Tensor:
+        """(N, C, H, W), float32, with data_range mapped to [0, 1]; values may lie outside."""
+        import torch
+
+        if not self.is_tensor:
+            # Through float64, because torch does not have all the integers of NumPy.
+            image = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float64))
+        x = image.detach().to(device=device)
+        x = x if x.dtype == torch.float64 else x.to(torch.float32)
+        if self.channel_axis is None:
+            x = x.unsqueeze(-3)
+        else:
+            x = x.movedim(self.channel_axis, -3)
+        x = x if x.ndim == 4 else x.unsqueeze(0)
+        low, high = self.data_range
+        x = (x - low) / (high - low)
+        return x.to(torch.float32).contiguous()
+
+    def to_image(self, x: Tensor) -> Any:
+        """The way back: layout, dtype and value range of the original, integers rounded.
+
+        Any height and width is taken, so that it serves results of another size too.
+        """
+        import torch
+
+        low, high = self.data_range
+        x = x.detach().double() * (high - low) + low
+        if not self._is_float():
+            limits = torch.iinfo(self.dtype) if self.is_tensor else np.iinfo(self.dtype)
+            x = x.round().clamp(limits.min, limits.max)
+        if len(self.shape) < 4:
+            x = x.squeeze(0)
+        x = x.squeeze(-3) if self.channel_axis is None else x.movedim(-3, self.channel_axis)
+        if self.is_tensor:
+            return x.to(self.dtype).contiguous()
+        return np.ascontiguousarray(x.cpu().numpy().astype(self.dtype))
+
+    def _is_float(self) -> bool:
+        if self.is_tensor:
+            return bool(self.dtype.is_floating_point)
+        return bool(self.dtype.kind == "f")
+
+
+def check_image(name: str, image: Any) -> None:
+    """Refuse what is not a non-empty, finite, real image of 2 to 4 dimensions."""
+    if isinstance(image, np.ndarray):
+        real = image.dtype.kind in "iuf"
+        most, layouts = 3, "an array (H, W) or (H, W, C)"
+    elif type(image).__module__.split(".")[0] == "torch" and hasattr(image, "is_complex"):
+        real = not image.is_complex() and str(image.dtype) != "torch.bool"
+        most, layouts = 4, "a tensor (H, W), (C, H, W) or (N, C, H, W)"
+    else:
+        raise TypeError(
+            f"{name} must be a NumPy array or a torch tensor, got {type(image).__name__}"
+        )
+    if not real:
+        raise TypeError(f"{name} must hold real numbers (integers or floats), got {image.dtype}")
+    shape = tuple(image.shape)
+    if 0 in shape:
+        raise ValueError(f"{name} must not be empty, got shape {shape}")
+    if not 2 <= len(shape) <= most:
+        raise ValueError(f"{name} must be {layouts}, got {len(shape)} dimensions, shape {shape}")
+    finite = _isfinite(image)
+    if not finite.all():
+        bad = int((~finite).sum())
+        raise ValueError(f"{name} must be finite, got NaN or infinity at {bad} of its values")
+
+
+def _isfinite(image: Any) -> Any:
+    if isinstance(image, np.ndarray):
+        return np.isfinite(image)
+    return image.isfinite()
+
+
+def find_channel_axis(name: str, image: Any, channel_axis: int | None) -> int | None:
+    """The channel axis as a non-negative number, recognised where it is not given."""
+    shape = tuple(image.shape)
+    if channel_axis is None:
+        if len(shape) == 2:
+            return None
+        if not isinstance(image, np.ndarray):
+            return len(shape) - 3
+        if shape[-1] <= _MOST_OBVIOUS_CHANNELS:
+            return len(shape) - 1
+        raise ValueError(
+            f"channel_axis is needed for {name} of shape {shape}: "
+            "which of its axes are the channels?"
+        )
+    if len(shape) == 2 or not -len(shape) <= channel_axis < len(shape):
+        raise ValueError(
+            f"channel_axis={channel_axis} does not fit {name} of shape {shape}"
+            + ("; leave it out for (H, W)" if len(shape) == 2 else "")
+        )
+    axis = channel_axis % len(shape)
+    if len(shape) == 4 and axis == 0:
+        raise ValueError(f"channel_axis={channel_axis} is the batch axis of {name} {shape}")
+    return axis
+
+
+def check_data_range(
+    name: str, image: Any, data_range: DataRange, tolerance: float = 0.0
+) -> tuple[float, float]:
+    """The values that mean 0 and 1, recognised where that is not ambiguous."""
+    if data_range is not None:
+        try:
+            low, high = (0.0, data_range) if np.ndim(data_range) == 0 else data_range  # type: ignore[misc]
+            low, high = float(low), float(high)
+        except (TypeError, ValueError):
+            low, high = 0.0, float("nan")
+        if not (np.isfinite([low, high]).all() and low < high):
+            raise ValueError(
+                "data_range must be a positive number or a pair (darkest, brightest), "
+                f"got {data_range!r}"
+            )
+        return low, high
+    dtype = str(image.dtype).removeprefix("torch.")
+    lowest, highest = float(image.min()), float(image.max())
+    if dtype == "uint8":
+        return 0.0, 255.0
+    if dtype == "uint16" and highest > 16383:
+        return 0.0, 65535.0
+    if "float" in dtype and lowest >= -tolerance and highest <= 1 + tolerance:
+        return 0.0, 1.0
+    if dtype == "uint16":
+        hint = "10, 12, 14 or 16 bits are data_range=1023, 4095, 16383 or 65535"
+    else:
+        hint = "say which values are black and white, such as data_range=(0, 4095)"
+    raise ValueError(
+        f"data_range is needed for {name}, {dtype} with values from {lowest:g} to {highest:g}: "
+        + hint
+    )

@@ -1,0 +1,97 @@
+"""What a restoration returns."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dipfast import files
+
+__all__ = ["Result"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A restored image, and how it came about.
+
+    Attributes
+    ----------
+    image
+        The restored image, in the layout, dtype and value range of the input.
+    history
+        One list for each column, one entry for each iteration: ``iteration``, ``stage``
+        (name), ``loss``, ``data`` and ``tv`` (terms of the objective divided by the number
+        of elements) and, with a reference, ``psnr`` (of the output) and ``psnr_average``
+        (of the running average).  For a batch, ``item`` counts the images.
+    stop_reason
+        Why it ended.
+    best_iteration
+        The iteration that ``image`` is from.
+    settings
+        Everything needed to run it again, versions included.
+    metrics
+        With a reference: PSNR in dB of the input (``psnr_input``), of ``image`` (``psnr``)
+        and the highest of the running average at any iteration, which only somebody who
+        knows the reference could have picked (``psnr_oracle``, ``oracle_iteration``).
+    channel_axis
+        Of ``image``; None if it has no channels.
+    """
+
+    image: Any
+    history: dict[str, list[Any]]
+    stop_reason: str
+    best_iteration: int
+    settings: dict[str, Any]
+    metrics: dict[str, float] = field(default_factory=dict)
+    channel_axis: int | None = None
+
+    @property
+    def psnr(self) -> float | None:
+        """PSNR of the image in dB; None without a reference."""
+        return self.metrics.get("psnr")
+
+    def report(self) -> dict[str, Any]:
+        """All but the image and the history, ready for JSON."""
+        return {
+            "stop_reason": self.stop_reason,
+            "best_iteration": self.best_iteration,
+            "metrics": self.metrics,
+            "settings": self.settings,
+        }
+
+    def save(
+        self, path: str | Path, *, like: files.ImageFile | None = None, overwrite: bool = False
+    ) -> None:
+        """Write the image, and the report beside it under the same name and ``.json``.
+
+        Parameters
+        ----------
+        path
+            See :func:`dipfast.files.write_image`.
+        like
+            The file that the input came from, for its metadata.
+        overwrite
+            Whether existing files may be replaced.
+
+        Raises
+        ------
+        FileExistsError, OSError, ValueError
+            As :func:`dipfast.files.write_image` does; nothing is written then.
+        """
+        path = Path(path)
+        report = path.with_name(path.name + ".json")
+        if report.exists() and not overwrite:
+            raise FileExistsError(f"{report} exists already")
+        image = self.image if isinstance(self.image, np.ndarray) else self.image.cpu().numpy()
+        axis = self.channel_axis
+        if image.ndim == 4:
+            if len(image) > 1:
+                raise ValueError(f"a batch of {len(image)} images does not fit into one file")
+            image, axis = image[0], None if axis is None else axis - 1
+        files.write_image(path, image, like=like, channel_axis=axis, overwrite=overwrite)
+        with files.write_atomically(report) as stream:
+            stream.write(json.dumps(self.report(), indent=2).encode() + b"\n")

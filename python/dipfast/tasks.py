@@ -1,0 +1,378 @@
+"""One call for each task."""
+
+from __future__ import annotations
+
+import math
+import platform
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dipfast import _native, ops
+from dipfast.images import DataRange, Layout, check_image, find_channel_axis
+from dipfast.operators import Identity
+from dipfast.presets import PRESETS, Quality
+from dipfast.prior import DeepImagePrior, State
+from dipfast.result import Result
+from dipfast.stages import METHODS, Method, stages_of
+from dipfast.stopping import Discrepancy, StopRule
+
+if TYPE_CHECKING:
+    Callback = Callable[[State], object]
+
+__all__ = ["denoise"]
+
+# tv_weight="auto" is this times sigma.
+_TV_WEIGHT_PER_SIGMA = 1.0
+
+
+def denoise(
+    image: Any,
+    *,
+    sigma: float | Literal["auto"] = "auto",
+    tv_weight: float | Literal["auto"] = "auto",
+    method: Method = "two_stage",
+    stop: StopRule | Literal["auto", "none"] = "auto",
+    quality: Quality = "balanced",
+    max_iterations: int | None = None,
+    device: str | torch.device = "auto",
+    seed: int = 0,
+    channel_axis: int | None = None,
+    data_range: DataRange = None,
+    reference: Any = None,
+    callback: Callback | None = None,
+) -> Result:
+    r"""Remove the noise from one image.
+
+    A network :math:`f_\theta` that was never trained is fitted to the image y,
+
+    .. math:: \min_\theta \tfrac12 \| f_\theta(z) - y \|^2
+              + \lambda \, TV(f_\theta(z)),
+
+    for the first third of the iterations; then :math:`\lambda = 0` and the details come
+    back.  What is returned is the running average of the network's outputs.
+
+    Parameters
+    ----------
+    image
+        Array (H, W) or with one more axis for the channels, or tensor (H, W), (C, H, W)
+        or (N, C, H, W).  The images of a batch are restored one after the other.
+    sigma
+        Standard deviation of the noise, in the unit of the image; ``"auto"`` estimates it
+        (:func:`dipfast.ops.estimate_noise`).
+    tv_weight
+        lambda, for an image in [0, 1]; larger is smoother.  ``"auto"`` is sigma (in the
+        same unit).
+    method
+        ``"two_stage"``; ``"dip"``, without total variation; ``"dip_tv"``, with it
+        throughout.
+    stop
+        ``"auto"`` ends when the result is as far from the image as the noise is
+        (:class:`~dipfast.stopping.Discrepancy`); ``"none"`` runs all iterations; or a rule
+        of your own.
+    quality
+        ``"fast"`` and ``"balanced"`` use a narrow network, ``"best"`` the original's, which
+        wants a GPU.
+    max_iterations
+        Of both stages together; None takes the number that goes with the quality.
+    device
+        ``"auto"`` is the GPU (CUDA) where there is one, else the CPU.
+    seed
+        The same seed gives the same bits on the same machine.
+    channel_axis
+        The axis of the channels; None recognises up to four channels at the end of an
+        array and those of tensors.
+    data_range
+        R for values from 0 to R, or the pair (darkest, brightest).  None: 0 to 255 for
+        uint8, 0 to 65535 for uint16 with values over 16383, 0 to 1 for floating point with
+        values in [0, 1] but for the noise; anything else must be said.
+    reference
+        The clean image, in the form of ``image``, if there is one: adds PSNR to history
+        and metrics.  It is never used to decide anything.
+    callback
+        Called with each :class:`~dipfast.prior.State`; a true return value ends the fit.
+
+    Returns
+    -------
+    Result
+        Ctrl-C ends the fit as well, and returns the result so far (a second Ctrl-C raises
+        KeyboardInterrupt).
+
+    Raises
+    ------
+    TypeError
+        If an image does not hold real numbers.
+    ValueError
+        If an argument is out of its range, or layout or value range are ambiguous; the
+        message names it.
+
+    References
+    ----------
+    .. [1] Ulyanov, Vedaldi, Lempitsky, "Deep Image Prior", CVPR 2018, arXiv:1711.10925.
+    .. [2] "It Takes Two to Better Denoise": total variation for a third of the iterations.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dipfast
+    >>> noisy = np.random.default_rng(0).normal(128, 25, (32, 32)).clip(0, 255).astype("uint8")
+    >>> result = dipfast.denoise(noisy, max_iterations=5)
+    >>> result.image.shape, result.image.dtype, result.stop_reason
+    ((32, 32), dtype('uint8'), 'all iterations done')
+    """
+    layout = _layout_of(image, channel_axis, data_range)
+    unit = layout.data_range[1] - layout.data_range[0]
+    if reference is not None:
+        _check_reference(reference, image)
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if quality not in PRESETS:
+        raise ValueError(f"quality must be one of {', '.join(PRESETS)}, got {quality!r}")
+    preset = PRESETS[quality]
+    iterations = _check_iterations(preset.iterations if max_iterations is None else max_iterations)
+    _check_not_negative("sigma", sigma)
+    _check_not_negative("tv_weight", tv_weight)
+    if method == "dip" and tv_weight not in ("auto", 0):
+        raise ValueError(f"tv_weight={tv_weight!r} has no meaning for method='dip'")
+    if not (stop in ("auto", "none") or hasattr(stop, "update")):
+        raise ValueError(f"stop must be 'auto', 'none' or a stop rule, got {stop!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed must be a non-negative integer, got {seed!r}")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be callable, got {type(callback).__name__}")
+    place = _find_device(device)
+
+    noisy = layout.to_tensor(image, place)
+    clean = None if reference is None else layout.to_tensor(reference, place)
+    results: list[_Fit] = []
+    with _interrupt() as interrupted:
+        for item in range(len(noisy)):
+            y = noisy[item : item + 1]
+            noise = ops.estimate_noise(y[0], channel_axis=0) if sigma == "auto" else sigma / unit
+            weight = noise * _TV_WEIGHT_PER_SIGMA if tv_weight == "auto" else float(tv_weight)
+            rule: StopRule | None = None if isinstance(stop, str) else stop
+            if stop == "auto":
+                rule = Discrepancy(y, Identity(), noise)
+            prior = DeepImagePrior(
+                y,
+                stages_of(method, iterations, weight),
+                network=preset.network,
+                learning_rate=preset.learning_rate,
+                input_noise=preset.input_noise,
+                seed=int(seed),
+            )
+            fit = _Fit(prior, None if clean is None else clean[item : item + 1])
+            fit.run(rule, callback, interrupted)
+            fit.settings = {"sigma": noise * unit, "tv_weight": weight}
+            results.append(fit)
+            if fit.stop_reason in _FOR_ALL:
+                break
+
+    restored = torch.cat([fit.prior.average() for fit in results] + [noisy[len(results) :]])
+    image_out = layout.to_image(restored)
+    metrics: dict[str, float] = {}
+    if reference is not None:
+        metrics = _metrics(image, image_out, reference, unit, results)
+    return Result(
+        image=image_out,
+        history=_join([fit.history() for fit in results]),
+        stop_reason="; ".join(dict.fromkeys(fit.stop_reason for fit in results)),
+        best_iteration=results[-1].prior.iteration,
+        settings={
+            "task": "denoise",
+            "method": method,
+            "quality": quality,
+            "sigma": [fit.settings["sigma"] for fit in results],
+            "tv_weight": [fit.settings["tv_weight"] for fit in results],
+            "stop": stop if isinstance(stop, str) else type(stop).__name__,
+            "max_iterations": iterations,
+            "seed": int(seed),
+            "device": str(place),
+            "threads": torch.get_num_threads(),
+            "shape": list(layout.shape),
+            "dtype": str(layout.dtype),
+            "channel_axis": layout.channel_axis,
+            "data_range": list(layout.data_range),
+            "preset": asdict(preset),
+            "versions": {
+                "dipfast": _native.__version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        },
+        metrics=metrics,
+        channel_axis=layout.channel_axis,
+    )
+
+
+# --- the fit -----------------------------------------------------------------------------
+
+_INTERRUPTED = "interrupted"
+_BY_CALLBACK = "stopped by the callback"
+_FOR_ALL = (_INTERRUPTED, _BY_CALLBACK)
+
+
+class _Fit:
+    """Runs the loop for one image, and keeps the books."""
+
+    def __init__(self, prior: DeepImagePrior, reference: Tensor | None) -> None:
+        self.prior = prior
+        self.reference = reference
+        self.stop_reason = "all iterations done"
+        self.settings: dict[str, float] = {}
+        self._rows: list[tuple[int, str, dict[str, Tensor]]] = []
+
+    def run(
+        self,
+        rule: StopRule | None,
+        callback: Callback | None,
+        interrupted: threading.Event,
+    ) -> None:
+        for state in self.prior:
+            reason = rule.update(state) if rule is not None else None
+            # Only now, so that no stop rule can see the reference.
+            state = replace(state, metrics=self._measure(state))
+            terms = {"loss": state.terms.value, "data": state.terms.data, "tv": state.terms.tv}
+            self._rows.append((state.iteration, state.stage.name, {**terms, **state.metrics}))
+            if callback is not None and callback(state):
+                reason = reason or _BY_CALLBACK
+            if interrupted.is_set():
+                reason = _INTERRUPTED
+            if reason:
+                self.stop_reason = reason
+                break
+
+    def _measure(self, state: State) -> dict[str, Tensor]:
+        if self.reference is None:
+            return {}
+        return {
+            "psnr": ops.psnr(state.image, self.reference, data_range=1.0),
+            "psnr_average": ops.psnr(state.average, self.reference, data_range=1.0),
+        }
+
+    def history(self) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = {
+            "iteration": [row[0] for row in self._rows],
+            "stage": [row[1] for row in self._rows],
+        }
+        for name in self._rows[0][2]:
+            columns[name] = torch.stack([row[2][name] for row in self._rows]).tolist()
+        return columns
+
+
+@contextmanager
+def _interrupt() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, instead of raising in the middle of a step.
+
+    A second Ctrl-C raises KeyboardInterrupt.  Handlers can only be set by the main thread;
+    elsewhere the event is never set.
+    """
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def handle(number: int, frame: Any) -> None:
+        if event.is_set() and callable(before):
+            before(number, frame)
+        event.set()
+
+    if before is not signal.default_int_handler:  # somebody else looks after Ctrl-C
+        yield event
+        return
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _join(histories: list[dict[str, list[Any]]]) -> dict[str, list[Any]]:
+    if len(histories) == 1:
+        return histories[0]
+    items = [item for item, history in enumerate(histories) for _ in history["iteration"]]
+    return {
+        "item": items,
+        **{name: [x for history in histories for x in history[name]] for name in histories[0]},
+    }
+
+
+def _metrics(
+    image: Any, restored: Any, reference: Any, unit: float, fits: list[_Fit]
+) -> dict[str, float]:
+    metrics = {
+        "psnr_input": float(ops.psnr(image, reference, data_range=unit)),
+        "psnr": float(ops.psnr(restored, reference, data_range=unit)),
+    }
+    if len(fits) == 1:
+        history = fits[0].history()
+        oracle = max(range(len(history["psnr_average"])), key=history["psnr_average"].__getitem__)
+        metrics["psnr_oracle"] = history["psnr_average"][oracle]
+        metrics["oracle_iteration"] = history["iteration"][oracle]
+    return metrics
+
+
+# --- arguments ---------------------------------------------------------------------------
+
+
+def _layout_of(image: Any, channel_axis: int | None, data_range: DataRange) -> Layout:
+    check_image("image", image)
+    tolerance = 0.0
+    if data_range is None and "float" in str(image.dtype):
+        # Values beyond [0, 1] are noise if they are no further out than noise reaches.
+        axis = find_channel_axis("image", image, channel_axis)
+        planes = torch.as_tensor(image).detach().double()
+        planes = planes if axis is None else planes.movedim(axis, -3).flatten(0, -3)
+        tolerance = 6 * ops.estimate_noise(planes, channel_axis=None if axis is None else 0)
+    return Layout.of(image, channel_axis=channel_axis, data_range=data_range, tolerance=tolerance)
+
+
+def _check_reference(reference: Any, image: Any) -> None:
+    check_image("reference", reference)
+    if type(reference) is not type(image) or reference.shape != image.shape:
+        raise ValueError(
+            f"reference must have kind and shape of image, {type(image).__name__} "
+            f"{tuple(image.shape)}, got {type(reference).__name__} {tuple(reference.shape)}"
+        )
+    if reference.dtype != image.dtype and not (
+        "float" in str(reference.dtype) and "float" in str(image.dtype)
+    ):
+        raise ValueError(
+            f"reference must have the dtype of image, {image.dtype}, got {reference.dtype}"
+        )
+
+
+def _check_iterations(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"max_iterations must be a positive integer, got {value!r}")
+    return int(value)
+
+
+def _check_not_negative(name: str, value: Any) -> None:
+    if isinstance(value, str):
+        if value == "auto":
+            return
+    elif isinstance(value, int | float | np.number) and math.isfinite(value) and value >= 0:
+        return
+    raise ValueError(f"{name} must be 'auto' or a number from 0 up, got {value!r}")
+
+
+def _find_device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device={str(device)!r} cannot be used: {reason}") from error
+    return place
