@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import skimage.data
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 import dipfast
@@ -26,7 +27,7 @@ SIGMA = 25
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    clean = skimage.data.astronaut()[:256, 96:352]
+    clean: NDArray[np.uint8] = skimage.data.astronaut()[:256, 96:352]  # type: ignore[no-untyped-call]
     noise = np.random.default_rng(0).normal(0, SIGMA, clean.shape)
     noisy = (clean + noise).round().clip(0, 255).astype(np.uint8)
 

@@ -30,6 +30,7 @@ _DTYPES = {
     "JPEG": ("uint8",),
     "TIFF": ("uint8", "uint16", "float16", "float32", "float64"),
 }
+_PILLOW_METADATA = ("icc_profile", "exif", "dpi")
 
 
 @dataclass(frozen=True)
@@ -212,11 +213,13 @@ def _read_with_pillow(path: Path) -> ImageFile:
         opened = Image.open(path, formats=("PNG", "JPEG"))
     except UnidentifiedImageError:
         raise ValueError("it is not a PNG, JPEG or TIFF image") from None
-    with opened as image:
-        if getattr(image, "n_frames", 1) > 1:
-            raise ValueError(f"it holds {image.n_frames} images, expected one")  # type: ignore[attr-defined]
-        metadata = {
-            key: image.info[key] for key in ("icc_profile", "exif", "dpi") if key in image.info
+    with opened:
+        image: Image.Image = opened
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1:
+            raise ValueError(f"it holds {frames} images, expected one")
+        metadata: dict[str, Any] = {
+            key: image.info[key] for key in _PILLOW_METADATA if key in image.info
         }
         if image.mode == "P":
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
@@ -235,9 +238,8 @@ def _write_with_pillow(
     if kind == "JPEG" and like.alpha is not None:
         raise ValueError("JPEG cannot hold transparency; choose .png")
     options: dict[str, Any] = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
-    Image.fromarray(pixels).save(
-        stream, kind, **options, **_known(like, "icc_profile", "exif", "dpi")
-    )
+    options.update(_known(like, *_PILLOW_METADATA))
+    Image.fromarray(pixels).save(stream, kind, **options)
 
 
 def _known(like: ImageFile, *keys: str) -> dict[str, Any]:

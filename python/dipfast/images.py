@@ -108,12 +108,10 @@ class Layout:
         if not self.is_tensor:
             # Through float64, because torch does not have all the integers of NumPy.
             image = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float64))
-        x = image.detach().to(device=device)
+        x: Tensor = image.detach().to(device=device)
         x = x if x.dtype == torch.float64 else x.to(torch.float32)
-        if self.channel_axis is None:
-            x = x.unsqueeze(-3)
-        else:
-            x = x.movedim(self.channel_axis, -3)
+        axis = self.channel_axis
+        x = x.unsqueeze(-3) if axis is None else x.movedim(axis, -3)
         x = x if x.ndim == 4 else x.unsqueeze(0)
         low, high = self.data_range
         x = (x - low) / (high - low)
@@ -206,8 +204,8 @@ def check_data_range(
     """The values that mean 0 and 1, recognised where that is not ambiguous."""
     if data_range is not None:
         try:
-            low, high = (0.0, data_range) if np.ndim(data_range) == 0 else data_range  # type: ignore[misc]
-            low, high = float(low), float(high)
+            pair: Any = (0.0, data_range) if np.ndim(data_range) == 0 else data_range
+            low, high = map(float, pair)
         except (TypeError, ValueError):
             low, high = 0.0, float("nan")
         if not (np.isfinite([low, high]).all() and low < high):

@@ -180,7 +180,7 @@ class DeepImagePrior:
         terms = objective(output, self.measurement, self.operator, tv_weight)
         scale = 1 / self.measurement.numel()
         self._optimizer.zero_grad(set_to_none=True)
-        (scale * terms.value).backward()
+        (scale * terms.value).backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
 
         self.output = output.detach()

@@ -62,6 +62,7 @@ def stages_of(method: Method, iterations: int, tv_weight: float) -> tuple[Stage,
     >>> [(s.name, s.iterations) for s in stages_of("two_stage", 900, 0.1)]
     [('tv', 300), ('details', 600)]
     """
+    stages: tuple[Stage, ...]
     if method == "dip":
         stages = (Stage("dip", iterations),)
     elif method == "dip_tv":

@@ -72,15 +72,18 @@ def total_variation(
     if kind != "anisotropic":
         raise ValueError(f"kind must be 'anisotropic', got {kind!r}")
     arguments.check_backend(backend)
-    if not is_tensor(x):
-        if backend == "torch":
-            return _through_torch(total_variation, x, return_gradient=return_gradient)
-        u = arguments.as_floats("x", x)
-        arguments.check_image("x", u.ndim)
-        slope = np.empty_like(u) if return_gradient else None
-        value = _native.total_variation(u, gradient=slope)
-        return (value, slope) if return_gradient else value
+    if is_tensor(x):
+        return _tensor_variation(x, backend, return_gradient)
+    if backend == "torch":
+        return _through_torch(total_variation, x, return_gradient=return_gradient)
+    u = arguments.as_floats("x", x)
+    arguments.check_image("x", u.ndim)
+    slope = np.empty_like(u) if return_gradient else None
+    value = _native.total_variation(u, gradient=slope)
+    return (value, slope) if return_gradient else value
 
+
+def _tensor_variation(x: Tensor, backend: Backend, return_gradient: bool) -> Any:
     from dipfast.ops import library, reference
 
     u = arguments.as_float_tensor("x", x)
@@ -158,18 +161,24 @@ def tv_objective(
     weight = arguments.check_weight("tv_weight", tv_weight)
     if is_tensor(u) != is_tensor(y) or (mask is not None and is_tensor(mask) != is_tensor(u)):
         raise TypeError("u, y and mask must be all arrays or all tensors")
-    if not is_tensor(u):
-        if backend == "torch":
-            return _through_torch(tv_objective, u, y, weight, mask=mask, return_terms=return_terms)
-        u, y = arguments.as_floats("u", u), arguments.as_floats("y", y)
-        arguments.check_image("u", u.ndim)
-        arguments.check_same_shape("y", y.shape, "u", u.shape)
-        kind = np.result_type(u, y)
-        u, y = np.asarray(u, kind), np.asarray(y, kind)
-        data, tv = _native.tv_objective(u, y, _mask_array(mask, u), weight)
-        value = data + weight * tv
-        return (value, data, tv) if return_terms else value
+    if is_tensor(u):
+        terms = _tensor_objective(u, y, weight, mask, backend)
+        return terms if return_terms else terms[0]
+    if backend == "torch":
+        return _through_torch(tv_objective, u, y, weight, mask=mask, return_terms=return_terms)
+    u, y = arguments.as_floats("u", u), arguments.as_floats("y", y)
+    arguments.check_image("u", u.ndim)
+    arguments.check_same_shape("y", y.shape, "u", u.shape)
+    dtype = np.result_type(u, y)
+    u, y = np.asarray(u, dtype), np.asarray(y, dtype)
+    data, tv = _native.tv_objective(u, y, _mask_array(mask, u), weight)
+    value = data + weight * tv
+    return (value, data, tv) if return_terms else value
 
+
+def _tensor_objective(
+    u: Tensor, y: Tensor, weight: float, mask: Tensor | None, backend: Backend
+) -> tuple[Tensor, Tensor, Tensor]:
     import torch
 
     from dipfast.ops import library, reference
@@ -179,16 +188,16 @@ def tv_objective(
     arguments.check_same_shape("y", y.shape, "u", u.shape)
     dtype = torch.promote_types(u.dtype, y.dtype)
     u, y = u.to(dtype), y.to(dtype)
-    m = _mask_tensor(mask, u)
+    mask = _mask_tensor(mask, u)
     if backend == "torch":
-        value, data, tv = reference.tv_objective(u, y, weight, m)
+        value, data, tv = reference.tv_objective(u, y, weight, mask)
     else:
         home = u.device
         if backend == "native":
-            u, y, m = u.cpu(), y.cpu(), None if m is None else m.cpu()
-        value, data, tv, _ = library.tv_objective(u, y, m, weight, _needs_gradient(u))
+            u, y, mask = u.cpu(), y.cpu(), None if mask is None else mask.cpu()
+        value, data, tv, _ = library.tv_objective(u, y, mask, weight, _needs_gradient(u))
         value, data, tv = value.to(home), data.to(home), tv.to(home)
-    return (value, data.detach(), tv.detach()) if return_terms else value
+    return value, data.detach(), tv.detach()
 
 
 def _needs_gradient(x: Tensor) -> bool:

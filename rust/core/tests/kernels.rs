@@ -1,4 +1,5 @@
 //! The kernels against plain loops in double precision, on random shapes and layouts.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::num::NonZeroUsize;
 

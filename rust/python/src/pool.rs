@@ -94,10 +94,10 @@ mod torch {
         // and threads only share it.
         let context = unsafe { &*context.cast::<Context<'_>>() };
         let tasks = || (begin..end).for_each(|index| (context.task)(index as usize));
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(tasks)) {
-            if let Ok(mut slot) = context.panic.lock() {
-                slot.get_or_insert(panic);
-            }
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(tasks))
+            && let Ok(mut slot) = context.panic.lock()
+        {
+            slot.get_or_insert(panic);
         }
     }
 }
