@@ -106,10 +106,11 @@ class Layout:
         import torch
 
         if not self.is_tensor:
-            # Through float64, because torch does not have all the integers of NumPy.
-            image = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float64))
-        x: Tensor = image.detach().to(device=device)
-        x = x if x.dtype == torch.float64 else x.to(torch.float32)
+            # Through float64, because torch does not have all the integers of NumPy; a copy,
+            # because it has neither read-only arrays nor negative strides.
+            image = torch.from_numpy(np.array(image, dtype=np.float64, order="C"))
+        # float64, because float32 has not all the integers of 32 bits.
+        x: Tensor = image.detach().to(device=device, dtype=torch.float64)
         axis = self.channel_axis
         x = x.unsqueeze(-3) if axis is None else x.movedim(axis, -3)
         x = x if x.ndim == 4 else x.unsqueeze(0)
@@ -214,8 +215,11 @@ def check_data_range(
                 f"got {data_range!r}"
             )
         return low, high
-    dtype = str(image.dtype).removeprefix("torch.")
-    lowest, highest = float(image.min()), float(image.max())
+    if isinstance(image, np.ndarray):
+        dtype, values = image.dtype.name, image
+    else:  # in float64, because torch has no minimum of unsigned integers of 16 bits
+        dtype, values = str(image.dtype).removeprefix("torch."), image.detach().double()
+    lowest, highest = float(values.min()), float(values.max())
     if dtype == "uint8":
         return 0.0, 255.0
     if dtype == "uint16" and highest > 16383:

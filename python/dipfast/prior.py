@@ -145,7 +145,10 @@ class DeepImagePrior:
 
         parameters = list(self.network.parameters())
         self._optimizer = torch.optim.Adam(
-            parameters, lr=learning_rate, fused=device.type in ("cpu", "cuda")
+            parameters,
+            lr=learning_rate,
+            fused=device.type in ("cpu", "cuda"),
+            capturable=device.type == "cuda",  # its step count stays on the device
         )
         first, last = input_noise
         steps = max(self.iterations - 1, 1)

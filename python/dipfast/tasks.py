@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import math
 import platform
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dipfast import _native, ops
+from dipfast.fitting import Callback, Fit, catch_interrupt, join_histories
 from dipfast.images import DataRange, Layout, check_image, find_channel_axis
 from dipfast.operators import Identity
 from dipfast.presets import PRESETS, Quality
-from dipfast.prior import DeepImagePrior, State
+from dipfast.prior import DeepImagePrior
 from dipfast.result import Result
 from dipfast.stages import METHODS, Method, stages_of
 from dipfast.stopping import Discrepancy, StopRule
-
-if TYPE_CHECKING:
-    Callback = Callable[[State], object]
 
 __all__ = ["denoise"]
 
@@ -151,8 +144,10 @@ def denoise(
 
     noisy = layout.to_tensor(image, place)
     clean = None if reference is None else layout.to_tensor(reference, place)
-    results: list[_Fit] = []
-    with _interrupt() as interrupted:
+    fits: list[Fit] = []
+    noise_levels: list[float] = []
+    tv_weights: list[float] = []
+    with catch_interrupt() as interrupted:
         for item in range(len(noisy)):
             y = noisy[item : item + 1]
             noise = ops.estimate_noise(y[0], channel_axis=0) if sigma == "auto" else sigma / unit
@@ -168,29 +163,29 @@ def denoise(
                 input_noise=preset.input_noise,
                 seed=int(seed),
             )
-            fit = _Fit(prior, None if clean is None else clean[item : item + 1])
-            fit.run(rule, callback, interrupted)
-            fit.settings = {"sigma": noise * unit, "tv_weight": weight}
-            results.append(fit)
-            if fit.stop_reason in _FOR_ALL:
+            fits.append(Fit(prior, None if clean is None else clean[item : item + 1]))
+            noise_levels.append(noise * unit)
+            tv_weights.append(weight)
+            if not fits[-1].run(rule, callback, interrupted):
                 break
 
-    restored = torch.cat([fit.prior.average() for fit in results] + [noisy[len(results) :]])
+    # What an interrupted batch did not come to stays as it was.
+    restored = torch.cat([fit.prior.average() for fit in fits] + [noisy[len(fits) :]])
     image_out = layout.to_image(restored)
     metrics: dict[str, float] = {}
     if reference is not None:
-        metrics = _metrics(image, image_out, reference, unit, results)
+        metrics = _metrics(image, image_out, reference, unit, fits)
     return Result(
         image=image_out,
-        history=_join([fit.history() for fit in results]),
-        stop_reason="; ".join(dict.fromkeys(fit.stop_reason for fit in results)),
-        best_iteration=results[-1].prior.iteration,
+        history=join_histories([fit.history() for fit in fits]),
+        stop_reason="; ".join(dict.fromkeys(fit.stop_reason for fit in fits)),
+        best_iteration=fits[-1].prior.iteration,
         settings={
             "task": "denoise",
             "method": method,
             "quality": quality,
-            "sigma": [fit.settings["sigma"] for fit in results],
-            "tv_weight": [fit.settings["tv_weight"] for fit in results],
+            "sigma": noise_levels,
+            "tv_weight": tv_weights,
             "stop": stop if isinstance(stop, str) else type(stop).__name__,
             "max_iterations": iterations,
             "seed": int(seed),
@@ -213,101 +208,8 @@ def denoise(
     )
 
 
-# --- the fit -----------------------------------------------------------------------------
-
-_INTERRUPTED = "interrupted"
-_BY_CALLBACK = "stopped by the callback"
-_FOR_ALL = (_INTERRUPTED, _BY_CALLBACK)
-
-
-class _Fit:
-    """Runs the loop for one image, and keeps the books."""
-
-    def __init__(self, prior: DeepImagePrior, reference: Tensor | None) -> None:
-        self.prior = prior
-        self.reference = reference
-        self.stop_reason = "all iterations done"
-        self.settings: dict[str, float] = {}
-        self._rows: list[tuple[int, str, dict[str, Tensor]]] = []
-
-    def run(
-        self,
-        rule: StopRule | None,
-        callback: Callback | None,
-        interrupted: threading.Event,
-    ) -> None:
-        for state in self.prior:
-            reason = rule.update(state) if rule is not None else None
-            # Only now, so that no stop rule can see the reference.
-            state = replace(state, metrics=self._measure(state))
-            terms = {"loss": state.terms.value, "data": state.terms.data, "tv": state.terms.tv}
-            self._rows.append((state.iteration, state.stage.name, {**terms, **state.metrics}))
-            if callback is not None and callback(state):
-                reason = reason or _BY_CALLBACK
-            if interrupted.is_set():
-                reason = _INTERRUPTED
-            if reason:
-                self.stop_reason = reason
-                break
-
-    def _measure(self, state: State) -> dict[str, Tensor]:
-        if self.reference is None:
-            return {}
-        return {
-            "psnr": ops.psnr(state.image, self.reference, data_range=1.0),
-            "psnr_average": ops.psnr(state.average, self.reference, data_range=1.0),
-        }
-
-    def history(self) -> dict[str, list[Any]]:
-        columns: dict[str, list[Any]] = {
-            "iteration": [row[0] for row in self._rows],
-            "stage": [row[1] for row in self._rows],
-        }
-        for name in self._rows[0][2]:
-            columns[name] = torch.stack([row[2][name] for row in self._rows]).tolist()
-        return columns
-
-
-@contextmanager
-def _interrupt() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, instead of raising in the middle of a step.
-
-    A second Ctrl-C raises KeyboardInterrupt.  Handlers can only be set by the main thread;
-    elsewhere the event is never set.
-    """
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def handle(number: int, frame: Any) -> None:
-        if event.is_set() and callable(before):
-            before(number, frame)
-        event.set()
-
-    if before is not signal.default_int_handler:  # somebody else looks after Ctrl-C
-        yield event
-        return
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _join(histories: list[dict[str, list[Any]]]) -> dict[str, list[Any]]:
-    if len(histories) == 1:
-        return histories[0]
-    items = [item for item, history in enumerate(histories) for _ in history["iteration"]]
-    return {
-        "item": items,
-        **{name: [x for history in histories for x in history[name]] for name in histories[0]},
-    }
-
-
 def _metrics(
-    image: Any, restored: Any, reference: Any, unit: float, fits: list[_Fit]
+    image: Any, restored: Any, reference: Any, unit: float, fits: list[Fit]
 ) -> dict[str, float]:
     metrics = {
         "psnr_input": float(ops.psnr(image, reference, data_range=unit)),

@@ -57,7 +57,6 @@ def total_variation(u: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
     return torch.ops.dipfast.total_variation(u, gradient)
 
 
-@torch.library.impl("dipfast::total_variation", "CPU")
 def _total_variation_cpu(u: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
     u = _dense(u)
     channels_last = not u.is_contiguous()
@@ -70,11 +69,16 @@ def _total_variation_cpu(u: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
     return u.new_tensor(value), slope
 
 
-@torch.library.impl("dipfast::total_variation", "CompositeExplicitAutograd")
+torch.library.impl("dipfast::total_variation", "CPU", _total_variation_cpu)
+
+
 def _total_variation_torch(u: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
     u = _dense(u)
     slope = reference.total_variation_gradient(u) if gradient else u.new_empty(0)
     return reference.total_variation(u), _match(slope, u) if gradient else slope
+
+
+torch.library.impl("dipfast::total_variation", "CompositeExplicitAutograd", _total_variation_torch)
 
 
 @torch.library.register_fake("dipfast::total_variation")
@@ -120,7 +124,6 @@ def tv_objective(
     return torch.ops.dipfast.tv_objective(u, y, mask, weight, gradient)
 
 
-@torch.library.impl("dipfast::tv_objective", "CPU")
 def _tv_objective_cpu(
     u: Tensor, y: Tensor, mask: Tensor | None, weight: float, gradient: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -138,7 +141,9 @@ def _tv_objective_cpu(
     return u.new_tensor(data + weight * tv), u.new_tensor(data), u.new_tensor(tv), slope
 
 
-@torch.library.impl("dipfast::tv_objective", "CompositeExplicitAutograd")
+torch.library.impl("dipfast::tv_objective", "CPU", _tv_objective_cpu)
+
+
 def _tv_objective_torch(
     u: Tensor, y: Tensor, mask: Tensor | None, weight: float, gradient: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -148,6 +153,9 @@ def _tv_objective_torch(
         return *terms, u.new_empty(0)
     slope = _masked_twice(u - y, mask) + weight * reference.total_variation_gradient(u)
     return *terms, _match(slope, u)
+
+
+torch.library.impl("dipfast::tv_objective", "CompositeExplicitAutograd", _tv_objective_torch)
 
 
 @torch.library.register_fake("dipfast::tv_objective")
@@ -229,7 +237,6 @@ def mse(a: Tensor, b: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
     return torch.ops.dipfast.mse(a, b, gradient)
 
 
-@torch.library.impl("dipfast::mse", "CPU")
 def _mse_cpu(a: Tensor, b: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
     a = _dense(a)
     channels_last = not a.is_contiguous()
@@ -242,11 +249,16 @@ def _mse_cpu(a: Tensor, b: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
     return a.new_tensor(value), slope
 
 
-@torch.library.impl("dipfast::mse", "CompositeExplicitAutograd")
+torch.library.impl("dipfast::mse", "CPU", _mse_cpu)
+
+
 def _mse_torch(a: Tensor, b: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
     a = _dense(a)
     slope = _match((a - b) * (2 / max(a.numel(), 1)), a) if gradient else a.new_empty(0)
     return reference.mse(a, b), slope
+
+
+torch.library.impl("dipfast::mse", "CompositeExplicitAutograd", _mse_torch)
 
 
 @torch.library.register_fake("dipfast::mse")
