@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _message(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, FileExistsError):
+        return f"{error}; --force replaces it"
     return str(error)
 
 
@@ -101,10 +103,9 @@ def _add_denoise(commands: Any) -> None:
     add("--seed", type=int, default=0, help="the same seed gives the same result")
     add(
         "--data-range",
-        type=float,
-        nargs="+",
+        type=_data_range,
         metavar="R",
-        help="brightest value, or darkest and brightest; recognised where it is obvious",
+        help="brightest value, or DARKEST,BRIGHTEST; recognised where it is obvious",
     )
     add("--reference", metavar="FILE", help="the clean image, to report PSNR")
     add("--curves", metavar="FILE", help="draw loss and PSNR into this picture")
@@ -121,20 +122,17 @@ def _denoise(options: argparse.Namespace) -> int:
     reference = None
     if options.reference is not None:
         reference = files.read_image(options.reference).image
-    files.check_output(options.output, source.image.dtype, overwrite=options.force)
+    files.check_output(options.output, source, overwrite=options.force)
     report = Path(options.output + ".json")
     if report.exists() and not options.force:
-        raise FileExistsError(f"{report} exists already; --force replaces it")
+        raise FileExistsError(f"{report} exists already")
     if options.curves is not None:
         from dipfast.report import check_plots
 
         check_plots()
         files.check_output(options.curves, overwrite=options.force)
-    data_range = options.data_range
-    if data_range is not None:
-        if len(data_range) > 2:
-            raise ValueError(f"--data-range takes one or two numbers, got {len(data_range)}")
-        data_range = data_range[0] if len(data_range) == 1 else tuple(data_range)
+        if Path(options.curves).resolve() == Path(options.output).resolve():
+            raise ValueError(f"--curves and OUT are the same file, {options.output}")
 
     import dipfast
 
@@ -150,7 +148,7 @@ def _denoise(options: argparse.Namespace) -> int:
             device=options.device,
             seed=options.seed,
             channel_axis=source.channel_axis,
-            data_range=data_range,
+            data_range=options.data_range,
             reference=reference,
             callback=progress,
         )
@@ -205,6 +203,16 @@ class _Progress:
             self._bar.set_description(f"stage '{state.stage.name}'", refresh=False)
             self._bar.set_postfix(shown, refresh=False)
             self._bar.update(state.iteration - self._bar.n)
+
+
+def _data_range(text: str) -> float | tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) not in (1, 2):
+        raise argparse.ArgumentTypeError(f"a number or two with a comma expected, got {text!r}")
+    return values[0] if len(values) == 1 else values
 
 
 def _auto_or_float(text: str) -> str | float:

@@ -10,11 +10,15 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
 
 __all__ = ["ImageFile", "check_output", "read_image", "write_atomically", "write_image"]
 
@@ -28,8 +32,13 @@ _SUFFIXES = {
 _DTYPES = {
     "PNG": ("uint8", "uint16"),
     "JPEG": ("uint8",),
-    "TIFF": ("uint8", "uint16", "float16", "float32", "float64"),
+    "TIFF": (
+        *("uint8", "uint16", "uint32", "int8", "int16", "int32"),
+        *("float16", "float32", "float64"),
+    ),
 }
+# Photometric interpretations of TIFF whose numbers are not how bright something is.
+_NO_BRIGHTNESS = ("PALETTE", "MASK", "SEPARATED", "CIELAB", "ICCLAB", "ITULAB")
 _PILLOW_METADATA = ("icc_profile", "exif", "dpi")
 
 
@@ -74,9 +83,11 @@ def read_image(path: str | Path) -> ImageFile:
         if head.startswith(b"\x89PNG\r\n\x1a\n") and head[24:25] == b"\x10":
             return _read_png16(path)
         return _read_with_pillow(path)
-    except (OSError, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # of the operating system; those of decoders do not say which file
         raise ValueError(f"cannot read {path}: {error}") from error
 
 
@@ -93,13 +104,15 @@ def write_image(
     Parameters
     ----------
     path
-        ``.png`` (uint8, uint16), ``.jpg`` (uint8) or ``.tif`` (these and floats).
+        ``.png`` (uint8, uint16), ``.jpg`` (uint8) or ``.tif`` (these, other integers of up
+        to 32 bits and floats).
     image
         Array (H, W), or with one more axis for 1, 3 or (TIFF) any number of channels.
+        Without ``like``, the last of 2 or 4 channels is opacity in a PNG.
     like
         The file that the image was made from: its alpha and metadata are kept.
     channel_axis
-        The axis of the channels, if ``like`` does not say.
+        The axis of the channels; None takes it from ``like``, else the last one.
     overwrite
         Whether an existing file may be replaced.
 
@@ -113,29 +126,44 @@ def write_image(
         If the format cannot hold the image.
     """
     path = Path(path)
-    like = like or ImageFile(image, channel_axis)
-    check_output(path, image.dtype, overwrite=overwrite)
-    axis = like.channel_axis
-    pixels = image if axis is None else np.moveaxis(image, axis, -1)
+    kind = _SUFFIXES.get(path.suffix.lower(), "")
+    if channel_axis is None and like is not None:
+        channel_axis = like.channel_axis
+    pixels = image if channel_axis is None else np.moveaxis(image, channel_axis, -1)
+    if like is not None or kind == "TIFF":
+        axis = None if pixels.ndim == 2 else 2
+        like = replace(like or ImageFile(pixels), image=pixels, channel_axis=axis)
+    else:
+        like = _split(pixels, {})
+    check_output(path, like, overwrite=overwrite)
+    pixels = like.image
     if like.alpha is not None:
-        pixels = np.dstack([pixels, like.alpha.astype(image.dtype)])
+        pixels = np.dstack([pixels, like.alpha.astype(pixels.dtype)])
     if pixels.ndim == 3 and pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
-    pixels = np.ascontiguousarray(pixels)
-    kind = _SUFFIXES[path.suffix.lower()]
-    if kind != "TIFF" and pixels.ndim == 3 and pixels.shape[-1] > 4:
-        raise ValueError(f"{kind} cannot hold {pixels.shape[-1]} channels; choose .tif")
+    pixels = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
     with write_atomically(path) as stream:
         if kind == "TIFF":
             _write_tiff(stream, pixels, like)
         elif pixels.dtype == np.uint16:
-            _write_png16(stream, pixels)
+            _write_png16(stream, pixels, like)
         else:
             _write_with_pillow(stream, pixels, kind, like)
 
 
-def check_output(path: str | Path, dtype: Any = None, *, overwrite: bool = False) -> None:
+def check_output(
+    path: str | Path, image: ImageFile | None = None, *, overwrite: bool = False
+) -> None:
     """Find out, before any work is done, whether an image can be written there.
+
+    Parameters
+    ----------
+    path
+        See :func:`write_image`.
+    image
+        An image of the dtype, channels and alpha that will be written, if that is known.
+    overwrite
+        Whether an existing file may be replaced.
 
     Raises
     ------
@@ -149,14 +177,11 @@ def check_output(path: str | Path, dtype: Any = None, *, overwrite: bool = False
             f"cannot tell the format of {path} from its name; "
             f"it must end in one of {', '.join(_SUFFIXES)}"
         )
-    if dtype is not None and str(dtype) not in _DTYPES[kind]:
-        raise ValueError(
-            f"{kind} cannot hold {dtype} without loss, {path} must be named "
-            + " or ".join(s for s, k in _SUFFIXES.items() if str(dtype) in _DTYPES[k])
-        )
+    if image is not None:
+        _check_format(path, kind, image)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, not a file name")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise FileExistsError(f"{path} exists already")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist")
@@ -169,6 +194,22 @@ def check_output(path: str | Path, dtype: Any = None, *, overwrite: bool = False
         ) from error
 
 
+def _check_format(path: Path, kind: str, image: ImageFile) -> None:
+    dtype = image.image.dtype.name
+    if dtype not in _DTYPES[kind]:
+        endings = [suffix for suffix, other in _SUFFIXES.items() if dtype in _DTYPES[other]]
+        raise ValueError(
+            f"{kind} cannot hold {dtype} without loss, "
+            + (f"{path} must be named {' or '.join(endings)}" if endings else "nor can the others")
+        )
+    axis = image.channel_axis
+    channels = 1 if axis is None else image.image.shape[axis]
+    if kind != "TIFF" and channels not in (1, 3):
+        raise ValueError(f"{kind} cannot hold {channels} channels, {path} must be named .tif")
+    if kind == "JPEG" and image.alpha is not None:
+        raise ValueError(f"JPEG cannot hold transparency, {path} must be named .png or .tif")
+
+
 @contextmanager
 def write_atomically(path: str | Path) -> Iterator[BinaryIO]:
     """A stream whose content takes the place of ``path`` at the end, if all went well.
@@ -177,8 +218,9 @@ def write_atomically(path: str | Path) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with open(temporary, "wb") as stream:  # not of the descriptor: tifffile wants a name
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -207,27 +249,35 @@ def _split(pixels: np.ndarray[Any, Any], metadata: dict[str, Any]) -> ImageFile:
 
 
 def _read_with_pillow(path: Path) -> ImageFile:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         opened = Image.open(path, formats=("PNG", "JPEG"))
     except UnidentifiedImageError:
         raise ValueError("it is not a PNG, JPEG or TIFF image") from None
     with opened:
-        image: Image.Image = opened
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1:
-            raise ValueError(f"it holds {frames} images, expected one")
-        metadata: dict[str, Any] = {
-            key: image.info[key] for key in _PILLOW_METADATA if key in image.info
-        }
-        if image.mode == "P":
-            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-        elif image.mode == "1":
+        metadata = _metadata_of(opened)
+        # Turned as it is to be seen, because not every format can say so.
+        image = ImageOps.exif_transpose(opened)
+        if "exif" in metadata:
+            metadata["exif"] = image.getexif().tobytes()
+        if image.mode == "1":
             image = image.convert("L")
+        if image.mode in ("P", "L", "RGB") and "transparency" in image.info:
+            image = image.convert("LA" if image.mode == "L" else "RGBA")
+        elif image.mode == "P":
+            image = image.convert("RGB")
         elif image.mode not in ("L", "LA", "RGB", "RGBA"):
             raise ValueError(f"pixels of the kind {image.mode} are not supported")
         return _split(np.array(image), metadata)
+
+
+def _metadata_of(image: PillowImage) -> dict[str, Any]:
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # a JPEG whose other images are by-products
+        raise ValueError(f"it holds {frames} images, expected one")
+    image.load()  # the chunks of a PNG may come after the pixels
+    return {key: image.info[key] for key in _PILLOW_METADATA if key in image.info}
 
 
 def _write_with_pillow(
@@ -235,8 +285,6 @@ def _write_with_pillow(
 ) -> None:
     from PIL import Image
 
-    if kind == "JPEG" and like.alpha is not None:
-        raise ValueError("JPEG cannot hold transparency; choose .png")
     options: dict[str, Any] = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
     options.update(_known(like, *_PILLOW_METADATA))
     Image.fromarray(pixels).save(stream, kind, **options)
@@ -248,41 +296,65 @@ def _known(like: ImageFile, *keys: str) -> dict[str, Any]:
 
 def _read_png16(path: Path) -> ImageFile:
     import imagecodecs
+    from PIL import Image
 
-    return _split(imagecodecs.png_decode(path.read_bytes()), {})
+    # Pillow cuts pixels to 8 bits, but it knows what is beside them.
+    with Image.open(path, formats=("PNG",)) as image:
+        metadata = _metadata_of(image)
+    return _split(imagecodecs.png_decode(path.read_bytes()), metadata)
 
 
-def _write_png16(stream: BinaryIO, pixels: np.ndarray[Any, Any]) -> None:
+def _write_png16(stream: BinaryIO, pixels: np.ndarray[Any, Any], like: ImageFile) -> None:
     import imagecodecs
 
-    stream.write(imagecodecs.png_encode(pixels))
+    # imagecodecs writes pixels only.  The chunks beside them come from a PNG of one pixel,
+    # where they lie between the header and the only chunk of pixels.
+    buffer = BytesIO()
+    _write_with_pillow(buffer, np.zeros((1, 1), np.uint8), "PNG", like)
+    donor, png = buffer.getvalue(), imagecodecs.png_encode(pixels)
+    end_of_header = 8 + 25  # signature and IHDR
+    stream.write(png[:end_of_header])
+    stream.write(donor[end_of_header : donor.rindex(b"IDAT") - 4])
+    stream.write(png[end_of_header:])
 
 
 def _read_tiff(path: Path) -> ImageFile:
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
+        if not tiff.series:
+            raise ValueError("it holds no image, or the end is missing")
         series = tiff.series[0]
-        axes = series.axes
-        pixels = series.asarray()
         page = tiff.pages.first
-        metadata: dict[str, Any] = {"compressed": page.compression != 1}
+        kept = [k for k, size in enumerate(series.shape) if size > 1 or series.axes[k] in "YX"]
+        axes = "".join(series.axes[k] for k in kept)
+        shape = tuple(series.shape[k] for k in kept)
+        if len(tiff.series) > 1 or axes not in ("YX", "YXS", "SYX", "CYX", "YXC"):
+            raise ValueError(f"it holds a stack (axes {axes}, shape {shape}), expected one image")
+        photometric = tifffile.PHOTOMETRIC(page.photometric).name
+        colour = photometric in ("RGB", "YCBCR")
+        negative = photometric == "MINISWHITE"
+        if photometric in _NO_BRIGHTNESS or (negative and series.dtype.kind != "u"):
+            raise ValueError(f"pixels of the kind {photometric} are not supported")
+        pixels = series.asarray().reshape(shape)
+        if negative:
+            pixels = (1 << page.bitspersample) - 1 - pixels
+        metadata: dict[str, Any] = {"compressed": page.compression != 1, "colour": colour}
         if page.tags.get("XResolution") and page.tags.get("YResolution"):
             metadata["resolution"] = page.get_resolution()
             metadata["resolutionunit"] = int(page.resolutionunit)
         icc = page.tags.get("InterColorProfile")
         if icc is not None:
             metadata["icc_profile"] = bytes(icc.value)
-        single = [k for k, size in enumerate(pixels.shape) if size == 1 and axes[k] not in "YX"]
-        axes = "".join(axis for k, axis in enumerate(axes) if k not in single)
-        pixels = pixels.reshape([size for k, size in enumerate(pixels.shape) if k not in single])
-        if len(tiff.series) > 1 or axes not in ("YX", "YXS", "SYX", "CYX", "YXC"):
-            raise ValueError(
-                f"it holds a stack (axes {axes}, shape {pixels.shape}), expected one image"
-            )
-        if axes == "YXS" and page.extrasamples and pixels.shape[-1] in (2, 4):
-            return _split(pixels, metadata)
-        axis = None if axes == "YX" else max(axes.find("S"), axes.find("C"))
+        if axes == "YX":
+            return ImageFile(pixels, None, None, metadata)
+        axis = max(axes.find("S"), axes.find("C"))
+        # A fourth sample beside RGB is alpha even where the file does not say so; other
+        # samples are where it says so.
+        extra = page.extrasamples[-1] if page.extrasamples else 0
+        if pixels.shape[axis] == (4 if colour else 2) and (colour or extra > 0):
+            metadata["extrasample"] = int(extra)
+            return _split(np.moveaxis(pixels, axis, -1), metadata)
         return ImageFile(pixels, axis, None, metadata)
 
 
@@ -293,14 +365,15 @@ def _write_tiff(stream: BinaryIO, pixels: np.ndarray[Any, Any], like: ImageFile)
     options["compression"] = "zlib" if like.metadata.get("compressed") else None
     if "icc_profile" in like.metadata:
         options["iccprofile"] = like.metadata["icc_profile"]
-    if pixels.ndim == 2:
-        options["photometric"] = "minisblack"
-    elif pixels.shape[-1] - (like.alpha is not None) == 3:
-        options["photometric"] = "rgb"
-        options["extrasamples"] = ["unassalpha"] if like.alpha is not None else None
-    elif like.alpha is not None:
-        options.update(photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"])
-    else:  # any number of channels, one plane after the other, as microscopes write them
+    alpha = like.alpha is not None
+    channels = 1 if pixels.ndim == 2 else pixels.shape[-1] - alpha
+    colour = channels == 3 and like.metadata.get("colour", True)
+    options["photometric"] = "rgb" if colour else "minisblack"
+    if alpha:
+        options["planarconfig"] = "contig"
+        options["extrasamples"] = [like.metadata.get("extrasample", "unassalpha")]
+    elif channels > 1 and not colour:
+        # One plane after the other, as microscopes write them.
         pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
-        options.update(photometric="minisblack", metadata={"axes": "CYX"})
+        options["metadata"] = {"axes": "CYX"}
     tifffile.imwrite(stream, pixels, **options)

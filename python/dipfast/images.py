@@ -30,8 +30,8 @@ class Layout:
     ----------
     is_tensor
         A torch tensor, else a NumPy array.
-    shape, dtype
-        As they were.
+    shape, dtype, device
+        As they were; the device of an array is None.
     channel_axis
         Non-negative; None without channels.
     data_range
@@ -53,6 +53,7 @@ class Layout:
     dtype: Any
     channel_axis: int | None
     data_range: tuple[float, float]
+    device: Any = None
 
     @classmethod
     def of(
@@ -99,6 +100,7 @@ class Layout:
             dtype=image.dtype,
             channel_axis=axis,
             data_range=check_data_range(name, image, data_range, tolerance),
+            device=None if isinstance(image, np.ndarray) else image.device,
         )
 
     def to_tensor(self, image: Any, device: Any = None) -> Tensor:
@@ -110,23 +112,23 @@ class Layout:
             # because it has neither read-only arrays nor negative strides.
             image = torch.from_numpy(np.array(image, dtype=np.float64, order="C"))
         # float64, because float32 has not all the integers of 32 bits.
-        x: Tensor = image.detach().to(device=device, dtype=torch.float64)
+        x: Tensor = _double(image.detach())
         axis = self.channel_axis
         x = x.unsqueeze(-3) if axis is None else x.movedim(axis, -3)
         x = x if x.ndim == 4 else x.unsqueeze(0)
         low, high = self.data_range
         x = (x - low) / (high - low)
-        return x.to(torch.float32).contiguous()
+        return x.to(torch.float32).to(device).contiguous()
 
     def to_image(self, x: Tensor) -> Any:
-        """The way back: layout, dtype and value range of the original, integers rounded.
+        """The way back: layout, dtype, range and device of the original, integers rounded.
 
         Any height and width is taken, so that it serves results of another size too.
         """
         import torch
 
         low, high = self.data_range
-        x = x.detach().double() * (high - low) + low
+        x = _double(x.detach()) * (high - low) + low
         if not self._is_float():
             limits = torch.iinfo(self.dtype) if self.is_tensor else np.iinfo(self.dtype)
             x = x.round().clamp(limits.min, limits.max)
@@ -134,13 +136,17 @@ class Layout:
             x = x.squeeze(0)
         x = x.squeeze(-3) if self.channel_axis is None else x.movedim(-3, self.channel_axis)
         if self.is_tensor:
-            return x.to(self.dtype).contiguous()
+            return x.to(self.dtype).to(self.device).contiguous()
         return np.ascontiguousarray(x.cpu().numpy().astype(self.dtype))
 
     def _is_float(self) -> bool:
         if self.is_tensor:
             return bool(self.dtype.is_floating_point)
         return bool(self.dtype.kind == "f")
+
+
+def _double(x: Tensor) -> Tensor:
+    return (x.cpu() if x.device.type == "mps" else x).double()  # MPS has no float64
 
 
 def check_image(name: str, image: Any) -> None:
@@ -188,6 +194,8 @@ def find_channel_axis(name: str, image: Any, channel_axis: int | None) -> int | 
             f"channel_axis is needed for {name} of shape {shape}: "
             "which of its axes are the channels?"
         )
+    if not isinstance(channel_axis, int):
+        raise TypeError(f"channel_axis must be an integer, got {channel_axis!r}")
     if len(shape) == 2 or not -len(shape) <= channel_axis < len(shape):
         raise ValueError(
             f"channel_axis={channel_axis} does not fit {name} of shape {shape}"
@@ -205,6 +213,8 @@ def check_data_range(
     """The values that mean 0 and 1, recognised where that is not ambiguous."""
     if data_range is not None:
         try:
+            if isinstance(data_range, str):
+                raise TypeError
             pair: Any = (0.0, data_range) if np.ndim(data_range) == 0 else data_range
             low, high = map(float, pair)
         except (TypeError, ValueError):

@@ -40,11 +40,15 @@ def draw_curves(result: Result, path: str | Path, *, log_x: bool = False) -> Non
     ------
     ImportError
         If matplotlib is missing.
+    ValueError
+        If the result is that of a batch.
     """
     check_plots()
     from matplotlib.figure import Figure
 
     history = result.history
+    if len(set(history.get("item", ()))) > 1:
+        raise ValueError("curves are drawn of one image, not of a batch")
     iterations = history["iteration"]
     panels = 2 if "psnr" in history else 1
     figure = Figure(figsize=(5.5 * panels, 3.8), layout="constrained")
@@ -104,7 +108,7 @@ def draw_side_by_side(panels: Sequence[tuple[str, Any]], path: str | Path) -> No
     figure = Figure(figsize=(inches[0] * len(panels), inches[1] + 0.4), layout="constrained")
     for axis, (title, image) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
         brightest = 255 if str(image.dtype) == "uint8" else 1
-        axis.imshow(image, cmap="grey", vmin=0, vmax=brightest, interpolation="nearest")
+        axis.imshow(image, cmap="gray", vmin=0, vmax=brightest, interpolation="nearest")
         axis.set_title(title)
         axis.set_axis_off()
     _save(figure, path)

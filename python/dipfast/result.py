@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,16 @@ class Result:
         return self.metrics.get("psnr")
 
     def report(self) -> dict[str, Any]:
-        """All but the image and the history, ready for JSON."""
+        """All but the image and the history, ready for JSON.
+
+        JSON has no infinity and no NaN: they are None here, such as the PSNR of an image that
+        equals its reference.
+        """
         return {
             "stop_reason": self.stop_reason,
             "best_iteration": self.best_iteration,
-            "metrics": self.metrics,
-            "settings": self.settings,
+            "metrics": _finite(self.metrics),
+            "settings": _finite(self.settings),
         }
 
     def save(
@@ -86,7 +91,10 @@ class Result:
         report = path.with_name(path.name + ".json")
         if report.exists() and not overwrite:
             raise FileExistsError(f"{report} exists already")
-        image = self.image if isinstance(self.image, np.ndarray) else self.image.cpu().numpy()
+        image = self.image
+        if not isinstance(image, np.ndarray):
+            # NumPy has no bfloat16.
+            image = (image.float() if "bfloat16" in str(image.dtype) else image).cpu().numpy()
         axis = self.channel_axis
         if image.ndim == 4:
             if len(image) > 1:
@@ -95,3 +103,11 @@ class Result:
         files.write_image(path, image, like=like, channel_axis=axis, overwrite=overwrite)
         with files.write_atomically(report) as stream:
             stream.write(json.dumps(self.report(), indent=2).encode() + b"\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

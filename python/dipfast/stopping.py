@@ -68,7 +68,7 @@ class Discrepancy:
         operator: Operator,
         sigma: float,
         *,
-        factor: float = 0.97,
+        factor: float = 0.95,
         every: int = 10,
     ) -> None:
         self.measurement = measurement

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dipfast import _native, ops
 from dipfast.fitting import Callback, Fit, catch_interrupt, join_histories
@@ -22,8 +23,8 @@ from dipfast.stopping import Discrepancy, StopRule
 
 __all__ = ["denoise"]
 
-# tv_weight="auto" is this times sigma.
-_TV_WEIGHT_PER_SIGMA = 1.0
+# tv_weight="auto" is this times sigma: of 1, 2 and 5, 2 ended highest on two pictures.
+_TV_WEIGHT_PER_SIGMA = 2.0
 
 
 def denoise(
@@ -61,7 +62,7 @@ def denoise(
         Standard deviation of the noise, in the unit of the image; ``"auto"`` estimates it
         (:func:`dipfast.ops.estimate_noise`).
     tv_weight
-        lambda, for an image in [0, 1]; larger is smoother.  ``"auto"`` is sigma (in the
+        lambda, for an image in [0, 1]; larger is smoother.  ``"auto"`` is 2 sigma (in the
         same unit).
     method
         ``"two_stage"``; ``"dip"``, without total variation; ``"dip_tv"``, with it
@@ -120,6 +121,10 @@ def denoise(
     >>> result.image.shape, result.image.dtype, result.stop_reason
     ((32, 32), dtype('uint8'), 'all iterations done')
     """
+    if isinstance(image, Tensor):
+        image = image.detach()
+    if isinstance(reference, Tensor):
+        reference = reference.detach()
     layout = _layout_of(image, channel_axis, data_range)
     unit = layout.data_range[1] - layout.data_range[0]
     if reference is not None:
@@ -232,9 +237,9 @@ def _layout_of(image: Any, channel_axis: int | None, data_range: DataRange) -> L
     if data_range is None and "float" in str(image.dtype):
         # Values beyond [0, 1] are noise if they are no further out than noise reaches.
         axis = find_channel_axis("image", image, channel_axis)
-        planes = torch.as_tensor(image).detach().double()
-        planes = planes if axis is None else planes.movedim(axis, -3).flatten(0, -3)
-        tolerance = 6 * ops.estimate_noise(planes, channel_axis=None if axis is None else 0)
+        batch = len(image.shape) == 4
+        planes = image.movedim(axis, 1).flatten(0, 1) if batch else image
+        tolerance = 6 * ops.estimate_noise(planes, channel_axis=0 if batch else axis)
     return Layout.of(image, channel_axis=channel_axis, data_range=data_range, tolerance=tolerance)
 
 
@@ -245,9 +250,8 @@ def _check_reference(reference: Any, image: Any) -> None:
             f"reference must have kind and shape of image, {type(image).__name__} "
             f"{tuple(image.shape)}, got {type(reference).__name__} {tuple(reference.shape)}"
         )
-    if reference.dtype != image.dtype and not (
-        "float" in str(reference.dtype) and "float" in str(image.dtype)
-    ):
+    kinds = [getattr(x.dtype, "name", str(x.dtype)) for x in (image, reference)]
+    if kinds[0] != kinds[1] and not all("float" in kind for kind in kinds):
         raise ValueError(
             f"reference must have the dtype of image, {image.dtype}, got {reference.dtype}"
         )

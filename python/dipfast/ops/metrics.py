@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +83,7 @@ def psnr(a: Any, b: Any, *, data_range: float | None = None, backend: Backend = 
     --------
     >>> import numpy as np
     >>> import dipfast
-    >>> dipfast.ops.psnr(np.zeros((4, 4)), np.full((4, 4), 0.1), data_range=1.0)
+    >>> dipfast.ops.psnr(np.zeros((4, 4)), np.full((4, 4), 0.5), data_range=5.0)
     20.0
     """
     if data_range is None:
@@ -92,7 +93,7 @@ def psnr(a: Any, b: Any, *, data_range: float | None = None, backend: Backend = 
                 f"got {a.dtype} and {b.dtype}"
             )
         data_range = 255.0
-    if not (np.isfinite(data_range) and data_range > 0):
+    if not (math.isfinite(data_range) and data_range > 0):
         raise ValueError(f"data_range must be positive, got {data_range!r}")
     a, b = _pair(a, b, backend)
     if not is_tensor(a):

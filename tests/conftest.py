@@ -1,0 +1,26 @@
+"""Settings of the whole suite."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+# Small networks gain nothing from threads, and on busy cores they stall.
+torch.set_num_threads(1)
+
+# How long an example takes says nothing on a shared machine.
+settings.register_profile("dipfast", deadline=None, print_blob=True)
+settings.load_profile("dipfast")
+
+
+@pytest.fixture
+def noisy_pair() -> tuple[np.ndarray, np.ndarray]:
+    """A small picture with edges, colour and shading, and the same with noise of sigma 25."""
+    rows, columns = np.mgrid[0:32, 0:40]
+    clean = np.stack([60 + 3 * columns, 200 - 4 * rows, 90 + 0 * rows], axis=-1)
+    clean[8:20, 10:28] = (220, 60, 40)
+    noise = np.random.default_rng(0).normal(0, 25, clean.shape)
+    noisy = (clean + noise).round().clip(0, 255)
+    return noisy.astype(np.uint8), clean.astype(np.uint8)

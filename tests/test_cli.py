@@ -1,0 +1,399 @@
+"""The command line: files in, files out, and refusals before any work."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+import dipfast
+from dipfast import ops
+from dipfast.cli import main
+from dipfast.files import read_image, write_image
+
+FEW = ["--max-iterations", "4", "--quality", "fast"]
+
+
+@pytest.fixture
+def noisy() -> np.ndarray:
+    return np.random.default_rng(0).normal(128, 25, (24, 24)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a noisy picture in it."""
+    write_image(tmp_path / "in.png", noisy)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where a fit would begin."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("work was started")
+
+    monkeypatch.setattr(dipfast, "denoise", refuse)
+
+
+def denoise(*arguments: str) -> int:
+    return main(["denoise", *arguments, *FEW])
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What is said about wrong arguments; nothing may be written."""
+    before = {path.name: path.read_bytes() for path in Path().iterdir() if path.is_file()}
+    assert denoise(*arguments) == 2
+    after = {path.name: path.read_bytes() for path in Path().iterdir() if path.is_file()}
+    assert after == before
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("dipfast: error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+class TestDenoise:
+    def test_result_and_report(
+        self, folder: Path, noisy: np.ndarray, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert denoise("in.png", "out.png", "--seed", "3", "--sigma", "25") == 0
+        out = read_image(folder / "out.png")
+        expected = dipfast.denoise(noisy, seed=3, sigma=25, max_iterations=4, quality="fast")
+        assert np.array_equal(out.image, expected.image)
+        report = json.loads((folder / "out.png.json").read_text())
+        assert report == json.loads(json.dumps(expected.report()))
+        assert capsys.readouterr().out == "out.png: all iterations done, 4 iterations\n"
+
+    def test_progress_is_on_stderr_unless_quiet(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        denoise("in.png", "out.png")
+        assert "4/4" in capsys.readouterr().err
+        denoise("in.png", "again.png", "--quiet")
+        assert capsys.readouterr().err == ""
+
+    def test_json(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        # Compared with itself, the input has an infinite PSNR, which JSON does not know.
+        assert denoise("in.png", "out.png", "--reference", "in.png", "--json") == 0
+        text = capsys.readouterr().out
+        report = json.loads(text, parse_constant=lambda literal: pytest.fail(literal))
+        assert report["metrics"]["psnr_input"] is None
+        assert report["best_iteration"] == 4
+        assert report == json.loads((folder / "out.png.json").read_text())
+
+    def test_reference(
+        self, folder: Path, noisy: np.ndarray, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        clean = np.full_like(noisy, 128)
+        write_image("clean.png", clean)
+        assert denoise("in.png", "out.png", "--reference", "clean.png") == 0
+        printed = re.search(r"PSNR (\S+) -> (\S+) dB", capsys.readouterr().out)
+        assert printed is not None
+        assert printed[1] == f"{ops.psnr(noisy, clean):.2f}"
+        assert printed[2] == f"{ops.psnr(read_image('out.png').image, clean):.2f}"
+
+    @pytest.mark.parametrize("options", [[], ["--log-x", "--reference", "in.png"]])
+    def test_curves(self, folder: Path, options: list[str]) -> None:
+        assert denoise("in.png", "out.png", "--curves", "curves.png", *options) == 0
+        with Image.open("curves.png") as curves:
+            assert min(curves.size) > 100
+            assert np.array(curves.convert("L")).std() > 0
+            # With a reference there is a second panel.
+            assert (curves.width > 2 * curves.height) == bool(options)
+
+    def test_force(self, folder: Path) -> None:
+        for name in ("out.png", "out.png.json", "curves.png"):
+            Path(name).write_text("old")
+        assert denoise("in.png", "out.png", "--curves", "curves.png", "--force") == 0
+        assert read_image("out.png").image.shape == (24, 24)
+        assert json.loads(Path("out.png.json").read_text())["best_iteration"] == 4
+        assert read_image("curves.png").image.size > 0
+
+    def test_over_its_own_input(self, folder: Path, noisy: np.ndarray) -> None:
+        assert denoise("in.png", "in.png", "--force") == 0
+        assert not np.array_equal(read_image("in.png").image, noisy)
+
+    def test_data_range(
+        self, folder: Path, noisy: np.ndarray, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_image("dark.png", noisy.astype(np.uint16) * 16)
+        message = refused(capsys, "dark.png", "out.png")
+        assert "data_range is needed for image, uint16" in message
+        assert "12, 14 or 16 bits are data_range=1023, 4095" in message
+        for limits in ("4095", "0,4095"):
+            assert denoise("dark.png", "out.png", "--force", "--data-range", limits) == 0
+            out = read_image("out.png").image
+            assert out.dtype == np.uint16
+            assert 255 < out.max() <= 4095
+            report = json.loads(Path("out.png.json").read_text())
+            assert report["settings"]["data_range"] == [0, 4095]
+
+
+class TestFormats:
+    def test_16_bit_png(self, folder: Path, noisy: np.ndarray) -> None:
+        image = np.dstack([noisy, noisy.T, noisy[::-1]]).astype(np.uint16) * 257
+        write_image("in16.png", image)
+        assert denoise("in16.png", "out.png") == 0
+        out = read_image("out.png").image
+        assert out.dtype == np.uint16
+        assert out.shape == image.shape
+        assert out.max() > 255
+
+    @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+    def test_float_tiff(self, folder: Path, noisy: np.ndarray, dtype: str) -> None:
+        tifffile.imwrite("in.tif", (noisy / 255).astype(dtype))
+        assert denoise("in.tif", "out.tif") == 0
+        out = tifffile.imread("out.tif")
+        assert out.dtype == dtype
+        assert out.shape == noisy.shape
+        assert 0 < out.std() < 1
+
+    def test_channels_of_a_microscope(self, folder: Path, noisy: np.ndarray) -> None:
+        planes = np.stack([noisy, noisy.T, noisy[::-1], noisy[:, ::-1], noisy // 2])
+        tifffile.imwrite("in.tif", planes, imagej=True, metadata={"axes": "CYX"})
+        assert denoise("in.tif", "out.tif") == 0
+        with tifffile.TiffFile("out.tif") as tiff:
+            assert tiff.series[0].axes == "CYX"
+            assert tiff.series[0].shape == planes.shape
+            assert tiff.series[0].dtype == np.uint8
+
+    @pytest.mark.parametrize("colours", [1, 3])
+    def test_alpha_is_passed_through(self, folder: Path, noisy: np.ndarray, colours: int) -> None:
+        alpha = np.arange(24 * 24, dtype=np.uint16).reshape(24, 24).astype(np.uint8)
+        write_image("alpha.png", np.dstack([noisy] * colours + [alpha]))
+        assert denoise("alpha.png", "out.png") == 0
+        with Image.open("out.png") as image:
+            assert image.mode == ("LA" if colours == 1 else "RGBA")
+            pixels = np.array(image)
+        assert np.array_equal(pixels[..., -1], alpha)
+        assert not np.array_equal(pixels[..., 0], noisy)
+
+
+@pytest.mark.usefixtures("folder", "no_work")
+class TestRefusals:
+    @pytest.mark.parametrize("name", ["out.png", "out.png.json", "curves.png"])
+    def test_existing_files(self, capsys: pytest.CaptureFixture[str], name: str) -> None:
+        Path(name).write_text("old")
+        message = refused(capsys, "in.png", "out.png", "--curves", "curves.png")
+        assert message == f"dipfast: error: {name} exists already; --force replaces it\n"
+
+    def test_missing_input(self, capsys: pytest.CaptureFixture[str]) -> None:
+        message = refused(capsys, "nothing.png", "out.png")
+        assert message == "dipfast: error: nothing.png: No such file or directory\n"
+
+    def test_missing_reference(self, capsys: pytest.CaptureFixture[str]) -> None:
+        message = refused(capsys, "in.png", "out.png", "--reference", "nothing.png")
+        assert "nothing.png: No such file or directory" in message
+
+    def test_text_named_png(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("text.png").write_text("not a picture")
+        message = refused(capsys, "text.png", "out.png")
+        assert "cannot read text.png: it is not a PNG, JPEG or TIFF image" in message
+
+    def test_truncated_reference(self, capsys: pytest.CaptureFixture[str]) -> None:
+        whole = Path("in.png").read_bytes()
+        Path("half.png").write_bytes(whole[: len(whole) // 2])
+        message = refused(capsys, "in.png", "out.png", "--reference", "half.png")
+        assert "cannot read half.png: " in message
+
+    def test_unwritable_folder(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Path("unwritable").mkdir()
+        if os.name == "posix" and os.geteuid() != 0:
+            Path("unwritable").chmod(0o555)
+        else:  # permissions do not hold root back
+
+            def refuse(**options: Any) -> None:
+                assert options["dir"] == Path("unwritable")
+                raise PermissionError(errno.EACCES, "Permission denied")
+
+            monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+        message = refused(capsys, "in.png", "unwritable/out.png")
+        assert "cannot write into the folder unwritable: Permission denied" in message
+
+    def test_missing_folder(self, capsys: pytest.CaptureFixture[str]) -> None:
+        message = refused(capsys, "in.png", "nowhere/out.png")
+        assert "the folder nowhere does not exist" in message
+
+    @pytest.mark.parametrize("name", ["out", "out.gif"])
+    def test_unknown_format(self, capsys: pytest.CaptureFixture[str], name: str) -> None:
+        assert f"cannot tell the format of {name}" in refused(capsys, "in.png", name)
+
+    def test_floats_into_png(self, capsys: pytest.CaptureFixture[str], noisy: np.ndarray) -> None:
+        tifffile.imwrite("in.tif", noisy / np.float32(255))
+        message = refused(capsys, "in.tif", "out.png")
+        assert "PNG cannot hold float32 without loss, out.png must be named .tif" in message
+
+    def test_transparency_into_jpeg(
+        self, capsys: pytest.CaptureFixture[str], noisy: np.ndarray
+    ) -> None:
+        write_image("alpha.png", np.dstack([noisy, noisy]))
+        message = refused(capsys, "alpha.png", "out.jpg")
+        assert "JPEG cannot hold transparency" in message
+
+    def test_many_channels_into_png(
+        self, capsys: pytest.CaptureFixture[str], noisy: np.ndarray
+    ) -> None:
+        write_image("in.tif", np.stack([noisy] * 4), channel_axis=0)
+        message = refused(capsys, "in.tif", "out.png")
+        assert "PNG cannot hold 4 channels, out.png must be named .tif" in message
+
+    def test_curves_over_the_result(self, capsys: pytest.CaptureFixture[str]) -> None:
+        message = refused(capsys, "in.png", "out.png", "--curves", "./out.png")
+        assert "--curves and OUT are the same file" in message
+
+    def test_curves_without_matplotlib(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        message = refused(capsys, "in.png", "out.png", "--curves", "curves.png")
+        assert "drawing needs matplotlib: pip install 'dipfast[plots]'" in message
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--data-range", "1,2,3"], "a number or two with a comma expected, got '1,2,3'"),
+            (["--sigma", "loud"], "argument --sigma: 'auto' or a number expected, got 'loud'"),
+            (["--max-iterations", "few"], "argument --max-iterations: invalid int value"),
+            (["--method", "bm3d"], "argument --method: invalid choice: 'bm3d'"),
+        ],
+    )
+    def test_words_that_are_not_numbers(
+        self, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    ) -> None:
+        with pytest.raises(SystemExit) as caught:
+            main(["denoise", "in.png", "out.png", *arguments])
+        assert caught.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("folder")
+class TestRefusalsOfTheTask:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--max-iterations", "-3"], "max_iterations must be a positive integer, got -3"),
+            (["--sigma", "-1"], "sigma must be 'auto' or a number from 0 up, got -1.0"),
+            (["--device", "abacus"], "device='abacus' cannot be used"),
+            (["--data-range", "5,5"], "data_range must be a positive number or a pair"),
+            (["--reference", "small.png"], "reference must have kind and shape of image"),
+        ],
+    )
+    def test_arguments(
+        self, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    ) -> None:
+        write_image("small.png", np.zeros((4, 5), np.uint8))
+        before = sorted(Path().iterdir())
+        assert main(["denoise", "in.png", "out.png", *FEW, *arguments]) == 2
+        assert sorted(Path().iterdir()) == before
+        assert message in capsys.readouterr().err
+
+
+def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert caught.value.code == 2
+    assert "COMMAND" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"dipfast {dipfast.__version__}\n"
+
+
+def test_interrupt_before_there_is_a_result(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dipfast, "denoise", interrupt)
+    assert denoise("in.png", "out.png") == 130
+    assert capsys.readouterr().err == "dipfast: interrupted, nothing was written\n"
+    assert [path.name for path in folder.iterdir()] == ["in.png"]
+
+
+class TestProcess:
+    @pytest.mark.parametrize("arguments", [["--help"], ["denoise", "--help"]])
+    def test_help_is_quick_to_import(self, arguments: list[str]) -> None:
+        code = (
+            "import sys\n"
+            "from dipfast.cli import main\n"
+            "try:\n"
+            f"    main({arguments!r})\n"
+            "finally:\n"
+            "    heavy = {'torch', 'matplotlib', 'PIL', 'tifffile'} & set(sys.modules)\n"
+            "    print('heavy', sorted(heavy))\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.startswith("usage: dipfast")
+        assert done.stdout.endswith("heavy []\n")
+
+    def test_as_a_module(self, folder: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "dipfast", "denoise", "nothing.png", "out.png"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr == "dipfast: error: nothing.png: No such file or directory\n"
+
+    @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+    def test_interrupt_keeps_what_there_is(self, folder: Path) -> None:
+        # Children of a test run in the background inherit that SIGINT is ignored.
+        code = (
+            "import signal, sys\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "from dipfast.cli import main\n"
+            "sys.exit(main(sys.argv[1:]))\n"
+        )
+        command = [sys.executable, "-c", code, "denoise", "in.png", "out.png", "--json"]
+        endless = ["--max-iterations", "1000000", "--stop", "none", "--quality", "fast"]
+        with subprocess.Popen(
+            [*command, *endless],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        ) as child:
+            try:
+                assert child.stderr is not None
+                said = b""
+                while b"stage 'tv'" not in said:
+                    more = child.stderr.read1()
+                    assert more, said.decode()
+                    said += more
+                child.send_signal(signal.SIGINT)
+                out, err = child.communicate()
+            finally:
+                child.kill()
+        assert child.returncode == 130
+        assert b"Traceback" not in err
+        report = json.loads(out)
+        assert report["stop_reason"] == "interrupted"
+        assert 1 <= report["best_iteration"] < 1000000
+        assert report == json.loads((folder / "out.png.json").read_text())
+        image = read_image(folder / "out.png").image
+        assert image.shape == (24, 24)
+        assert image.std() > 0
+        assert {path.name for path in folder.iterdir()} == {"in.png", "out.png", "out.png.json"}

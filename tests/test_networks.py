@@ -1,0 +1,75 @@
+"""The hourglass: the original's size, any image size, its pieces."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dipfast.networks import Hourglass, HourglassConfig
+
+SMALL = HourglassConfig(down=(4, 6), up=(5, 7), skip=(2, 0))
+
+
+def parameters(network: torch.nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def test_default_is_the_original() -> None:
+    assert parameters(Hourglass(32, 3)) == 2_217_831
+
+
+def test_parameters_of_a_small_one_by_hand() -> None:
+    def conv(a: int, b: int, k: int) -> int:
+        return (a * k * k + 1) * b + 2 * b  # with its batch normalisation
+
+    finest = conv(3, 4, 3) + conv(4, 4, 3) + conv(3, 2, 1) + 2 * (2 + 7)
+    finest += conv(2 + 7, 5, 3) + conv(5, 5, 1)
+    coarsest = conv(4, 6, 3) + conv(6, 6, 3) + 2 * 6 + conv(6, 7, 3) + conv(7, 7, 1)
+    head = 5 * 2 + 2
+    assert parameters(Hourglass(3, 2, SMALL)) == finest + coarsest + head
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 2), st.integers(1, 3))
+def test_any_size(height: int, width: int, batch: int, scales: int) -> None:
+    config = HourglassConfig((4,) * scales, (4,) * scales, (2,) * scales)
+    network = Hourglass(3, 2, config)
+    output = network(torch.rand(batch, 3, height, width))
+    assert output.shape == (batch, 2, height, width)
+    assert output.isfinite().all()
+    assert ((output > 0) & (output < 1)).all()
+    output.mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_original_takes_one_pixel() -> None:
+    assert Hourglass()(torch.rand(1, 32, 1, 1)).shape == (1, 3, 1, 1)
+
+
+def test_padding_reflects() -> None:
+    # A row that was reflected by hand gives the same output.
+    network = Hourglass(3, 2, SMALL)
+    z = torch.rand(1, 3, 7, 8)
+    by_hand = torch.cat([z, z[..., -2:-1, :]], dim=-2)
+    assert torch.equal(network(z), network(by_hand)[..., :7, :])
+
+
+def test_train_and_eval_agree() -> None:
+    network, z = Hourglass(3, 2, SMALL), torch.rand(1, 3, 16, 16)
+    assert torch.equal(network.train()(z), network.eval()(z))
+
+
+@pytest.mark.parametrize(
+    "widths",
+    [((4, 4), (4,), (2, 2)), ((), (), ()), ((0,), (4,), (2,)), ((4,), (4,), (-1,))],
+)
+def test_widths_are_checked(widths: tuple[tuple[int, ...], ...]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        HourglassConfig(*widths)
+
+
+def test_channels_are_checked() -> None:
+    with pytest.raises(ValueError, match="in_channels and out_channels must be positive"):
+        Hourglass(0, 3)

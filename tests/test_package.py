@@ -1,0 +1,36 @@
+"""The package as a whole: quick to import, one version, honest about its names."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import dipfast
+
+ROOT = Path(__file__).parents[1]
+
+
+def python(code: str) -> int:
+    return subprocess.run([sys.executable, "-c", code], check=False).returncode
+
+
+def test_import_does_not_import_torch() -> None:
+    assert python("import sys, dipfast; sys.exit('torch' in sys.modules)") == 0
+
+
+def test_every_public_name_is_there() -> None:
+    for name in dipfast.__all__:
+        assert getattr(dipfast, name) is not None
+        assert name in dir(dipfast)
+    with pytest.raises(AttributeError, match="module 'dipfast' has no attribute 'nothing'"):
+        dipfast.nothing  # noqa: B018
+
+
+def test_one_version() -> None:
+    assert dipfast.__version__ == metadata.version("dipfast")
+    assert f'version = "{dipfast.__version__}"' in (ROOT / "Cargo.toml").read_text()
+    assert f"## {dipfast.__version__}" in (ROOT / "CHANGELOG.md").read_text()

@@ -1,0 +1,183 @@
+"""The loop: an iterator of states, reproducible, and doing what the method says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dipfast import ops
+from dipfast.networks import HourglassConfig
+from dipfast.operators import Identity
+from dipfast.prior import DeepImagePrior
+from dipfast.stages import METHODS, Stage, objective, stages_of
+from dipfast.stopping import Discrepancy
+
+SMALL = HourglassConfig(down=(8, 16), up=(8, 16), skip=(4, 4))
+
+
+@pytest.fixture
+def noisy(noisy_pair: tuple[np.ndarray, np.ndarray]) -> Tensor:
+    return torch.from_numpy(noisy_pair[0]).permute(2, 0, 1)[None].float() / 255
+
+
+def make(noisy: Tensor, *stages: Stage, **options) -> DeepImagePrior:
+    return DeepImagePrior(noisy, stages or (Stage("dip", 5),), network=SMALL, **options)
+
+
+def test_a_state_for_each_iteration(noisy: Tensor) -> None:
+    prior = make(noisy, Stage("tv", 2, 0.1), Stage("details", 3))
+    states = list(prior)
+    assert [state.iteration for state in states] == [1, 2, 3, 4, 5]
+    assert [state.stage.name for state in states] == ["tv", "tv", "details", "details", "details"]
+    assert prior.iteration == prior.iterations == 5
+
+
+def test_goes_on_where_it_was_left(noisy: Tensor) -> None:
+    whole = make(noisy)
+    for _ in whole:
+        pass
+    parts = make(noisy)
+    for state in parts:
+        if state.iteration == 2:
+            break
+    assert [state.iteration for state in parts] == [3, 4, 5]
+    assert torch.equal(parts.average(), whole.average())
+
+
+def test_same_seed_same_bits(noisy: Tensor) -> None:
+    first, second, other = make(noisy, seed=3), make(noisy, seed=3), make(noisy, seed=4)
+    for a, b, c in zip(first, second, other):
+        assert torch.equal(a.image, b.image)
+        assert a.terms.value == b.terms.value
+        assert not torch.equal(a.image, c.image)
+
+
+def test_leaves_the_global_generator_alone(noisy: Tensor) -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(4)
+    torch.manual_seed(0)
+    list(make(noisy))
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_terms_belong_to_the_image(noisy: Tensor) -> None:
+    for state in make(noisy, Stage("tv", 4, 0.2)):
+        value, data, tv = objective(state.image, noisy, Identity(), 0.2)
+        n = noisy.numel()
+        torch.testing.assert_close(state.terms, (value / n, data / n, tv / n))
+        torch.testing.assert_close(state.terms.value, state.terms.data + 0.2 * state.terms.tv)
+
+
+def test_average_is_the_weighted_mean_of_all_images(noisy: Tensor) -> None:
+    images = []
+    for state in make(noisy, average_decay=0.5):
+        images.append(state.image)
+        weights = torch.tensor([0.5 ** (len(images) - k) for k in range(len(images))])
+        expected = sum(w * image for w, image in zip(weights / weights.sum(), images))
+        torch.testing.assert_close(state.average, expected)
+
+
+def test_images_of_a_state_are_copies(noisy: Tensor) -> None:
+    prior = make(noisy)
+    state = next(iter(prior))
+    state.image.zero_()
+    state.average.zero_()
+    assert state.image.any()
+    assert state.average.any()
+
+
+def test_total_variation_smooths_and_the_objective_falls(noisy: Tensor) -> None:
+    plain, smooth = (list(make(noisy, Stage("any", 60, weight)))[-1] for weight in (0.0, 0.3))
+    assert ops.total_variation(smooth.image) < 0.7 * ops.total_variation(plain.image)
+    first = next(iter(make(noisy, Stage("any", 60, 0.3))))
+    assert smooth.terms.value < 0.5 * first.terms.value
+
+
+def test_plain_dip_is_the_one_stage_case() -> None:
+    assert stages_of("dip", 9, 0.1) == (Stage("dip", 9),)
+    assert stages_of("dip_tv", 9, 0.1) == (Stage("dip_tv", 9, 0.1),)
+    assert stages_of("two_stage", 10, 0.1) == (Stage("tv", 3, 0.1), Stage("details", 7))
+    # Too few iterations for a third: no empty stage is left.
+    assert stages_of("two_stage", 2, 0.1) == (Stage("details", 2),)
+    with pytest.raises(ValueError, match=r"method must be one of two_stage, dip, dip_tv, got 'x'"):
+        stages_of("x", 9, 0.1)
+    assert METHODS == ("two_stage", "dip", "dip_tv")
+
+
+def test_input_noise_falls_geometrically(noisy: Tensor) -> None:
+    prior = make(noisy, input_noise=(0.1, 0.001))
+    levels = [float(prior._noise_level)] + [float(prior._noise_level) for _ in prior]
+    np.testing.assert_allclose(levels[:5], np.geomspace(0.1, 0.001, 5), rtol=1e-5)
+
+
+def test_without_input_noise(noisy: Tensor) -> None:
+    assert len(list(make(noisy, input_noise=(0.0, 0.0)))) == 5
+
+
+def test_network_of_your_own(noisy: Tensor) -> None:
+    network = nn.Sequential(nn.Conv2d(4, 3, 1), nn.Sigmoid())
+    prior = DeepImagePrior(noisy, [Stage("dip", 3)], network=network, input_channels=4)
+    before = network[0].weight.detach().clone()
+    list(prior)
+    assert not torch.equal(network[0].weight, before)
+
+
+class HalfSize(nn.Module):
+    """A forward model other than the identity."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image[..., ::2, ::2]
+
+    def adjoint(self, measurement: Tensor) -> Tensor:
+        n, c, h, w = measurement.shape
+        image = measurement.new_zeros(n, c, 2 * h, 2 * w)
+        image[..., ::2, ::2] = measurement
+        return image
+
+
+def test_operator_of_your_own(noisy: Tensor) -> None:
+    prior = make(noisy[..., ::2, ::2], Stage("tv", 30, 0.05), operator=HalfSize())
+    states = list(prior)
+    assert states[-1].image.shape == noisy.shape
+    value, data, tv = states[-1].terms
+    torch.testing.assert_close(value, data + 0.05 * tv)
+    assert data < 0.04
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 4), (1, 3, 0, 4)])
+def test_measurement_is_checked(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="measurement must be a non-empty tensor"):
+        make(torch.zeros(shape))
+
+
+def test_stages_are_checked(noisy: Tensor) -> None:
+    with pytest.raises(ValueError, match="stages must have at least one iteration"):
+        DeepImagePrior(noisy, [])
+    with pytest.raises(ValueError, match="stages must have at least one iteration"):
+        make(noisy, Stage("dip", 0))
+
+
+class TestDiscrepancy:
+    def test_stops_at_the_noise_level(self, noisy: Tensor) -> None:
+        sigma = 25 / 255
+        rule = Discrepancy(noisy, Identity(), sigma, factor=1.2, every=5)
+        reason = None
+        prior = make(noisy, Stage("dip", 600), average_decay=0.9)
+        for state in prior:
+            if reason := rule.update(state):
+                break
+        assert reason == "residual at the noise level"
+        assert prior.iteration % 5 == 0
+        distance = ops.mse(prior.average(), noisy).sqrt().item()
+        assert 1.1 * sigma < distance <= 1.2 * sigma
+
+    def test_leaves_total_variation_alone(self, noisy: Tensor) -> None:
+        rule = Discrepancy(noisy, Identity(), 10.0, every=1)
+        states = iter(make(noisy, Stage("tv", 2, 0.1), Stage("details", 1)))
+        assert [rule.update(state) for state in states] == [
+            None,
+            None,
+            "residual at the noise level",
+        ]

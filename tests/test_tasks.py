@@ -1,0 +1,298 @@
+"""One-call denoising: layouts in and out, what it reports, what it refuses."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import dipfast
+from dipfast import ops, tasks
+from dipfast.networks import HourglassConfig
+from dipfast.presets import PRESETS, Preset
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture(autouse=True)
+def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same code with a network that is quick to fit."""
+    widths = (8, 16)
+    small = Preset(60, (1 / 30, 0.005), HourglassConfig(widths, widths, (4, 4)))
+    monkeypatch.setitem(PRESETS, "balanced", small)
+
+
+def few(image, **options) -> dipfast.Result:
+    return dipfast.denoise(image, max_iterations=3, **options)
+
+
+class TestLayouts:
+    @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
+    @pytest.mark.parametrize("grey", [True, False])
+    def test_arrays(self, noisy_pair: Pair, dtype: str, grey: bool) -> None:
+        scale = {"uint8": 1, "uint16": 257}.get(dtype, 1 / 255)
+        image = (noisy_pair[0].astype(np.float64) * scale).astype(dtype)
+        image = image[..., 0] if grey else image
+        result = few(image)
+        assert isinstance(result.image, np.ndarray)
+        assert (result.image.shape, result.image.dtype) == (image.shape, image.dtype)
+        # In the same range too: closer to the image than another range could be.
+        assert abs(result.image.mean() - image.mean()) < 0.3 * image.max()
+
+    def test_tensors_and_arrays_agree(self, noisy_pair: Pair) -> None:
+        image = noisy_pair[0]
+        expected = few(image).image
+        planar = torch.from_numpy(image).permute(2, 0, 1)
+        for tensor in (planar, planar[None]):
+            got = few(tensor).image
+            assert got.shape == tensor.shape
+            assert got.dtype == torch.uint8
+            assert (got.squeeze(0).permute(1, 2, 0).numpy() == expected).all()
+        moved = few(np.moveaxis(image, -1, 1), channel_axis=1).image
+        assert (np.moveaxis(moved, 1, -1) == expected).all()
+
+    def test_batch_is_one_after_the_other(self, noisy_pair: Pair) -> None:
+        one = torch.from_numpy(noisy_pair[0]).permute(2, 0, 1)[None]
+        two = torch.cat([one, one.flip(-1)])
+        result = few(two, reference=two.clone())
+        assert torch.equal(result.image[:1], few(one).image)
+        assert torch.equal(result.image[1:], few(one.flip(-1)).image)
+        assert result.history["item"] == [0, 0, 0, 1, 1, 1]
+        assert result.history["iteration"] == [1, 2, 3, 1, 2, 3]
+
+    def test_data_range_is_only_a_unit(self, noisy_pair: Pair) -> None:
+        image = noisy_pair[0].astype(np.float64)
+        expected = few(image / 255).image
+        shifted = few(image * 10 - 300, data_range=(-300, 2250)).image
+        np.testing.assert_allclose((shifted + 300) / 2550, expected, rtol=1e-5, atol=1e-6)
+
+    def test_floats_may_leave_the_range_by_their_noise(self) -> None:
+        noise = np.random.default_rng(0).normal(0, 0.1, (64, 64))
+        noisy = (np.arange(64) > 32) + noise
+        assert noisy.min() < 0 < 1 < noisy.max()
+        image = few(noisy).image
+        assert 0 <= image.min() <= image.max() <= 1
+        smooth = np.linspace(0, 1.8, 64) * np.ones((64, 1))
+        with pytest.raises(ValueError, match=r"data_range is needed for image, float64 .* 1\.8"):
+            few(smooth)
+
+    @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (33, 2)])
+    def test_any_size(self, shape: tuple[int, int]) -> None:
+        image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        assert few(image).image.shape == shape
+
+    def test_arrays_of_every_kind_of_memory(self, noisy_pair: Pair) -> None:
+        image = noisy_pair[0] / 255
+        expected = few(image).image
+        read_only = image.copy()
+        read_only.flags.writeable = False
+        for same in (read_only, image[::-1].copy()[::-1], image.astype(">f8"), image * 1.0):
+            assert (few(same, reference=same).image == expected).all()
+        tensor = torch.from_numpy(image).permute(2, 0, 1).requires_grad_()
+        assert (few(tensor).image.permute(1, 2, 0).numpy() == expected).all()
+
+    def test_the_input_is_not_changed(self, noisy_pair: Pair) -> None:
+        image = noisy_pair[0] / 255
+        before = image.copy()
+        few(image)
+        assert (image == before).all()
+
+
+class TestRestoration:
+    def test_the_noise_goes(self, noisy_pair: Pair) -> None:
+        noisy, clean = noisy_pair
+        result = dipfast.denoise(noisy, max_iterations=400, reference=clean)
+        assert result.metrics["psnr"] > result.metrics["psnr_input"] + 5
+        assert result.metrics["psnr"] == ops.psnr(result.image, clean)
+        assert result.psnr == result.metrics["psnr"]
+
+    def test_a_real_picture(self) -> None:
+        from skimage.data import camera
+
+        clean = camera()[64:128, 192:256]
+        noise = np.random.default_rng(0).normal(0, 25, clean.shape)
+        noisy = (clean + noise).round().clip(0, 255).astype(np.uint8)
+        result = dipfast.denoise(noisy, max_iterations=300, reference=clean)
+        assert result.metrics["psnr"] > result.metrics["psnr_input"] + 4
+
+    def test_total_variation_is_lifted_after_a_third(self, noisy_pair: Pair) -> None:
+        history = dipfast.denoise(noisy_pair[0], max_iterations=90, tv_weight=1.0).history
+        assert history["stage"] == ["tv"] * 30 + ["details"] * 60
+        # Strong total variation holds the details down until it is lifted.
+        assert history["tv"][-1] > 3 * history["tv"][29]
+        assert history["data"][-1] < 0.5 * history["data"][29]
+        assert history["loss"][0] > history["data"][0]
+        assert history["loss"][-1] == history["data"][-1]
+
+    def test_same_seed_same_bits(self, noisy_pair: Pair) -> None:
+        first, second = few(noisy_pair[0], seed=5), few(noisy_pair[0], seed=5)
+        assert (first.image == second.image).all()
+        assert first.history == second.history
+
+    def test_reference_decides_nothing(self, noisy_pair: Pair) -> None:
+        noisy, clean = noisy_pair
+        with_reference = dipfast.denoise(noisy, max_iterations=60, reference=clean)
+        without = dipfast.denoise(noisy, max_iterations=60)
+        assert (with_reference.image == without.image).all()
+        assert with_reference.best_iteration == without.best_iteration
+        assert without.metrics == {}
+        assert without.psnr is None
+
+    def test_metrics_and_history_agree(self, noisy_pair: Pair) -> None:
+        noisy, clean = noisy_pair
+        result = few(noisy, reference=clean)
+        assert result.metrics["psnr_input"] == ops.psnr(noisy, clean)
+        assert result.metrics["psnr_oracle"] == max(result.history["psnr_average"])
+        at = result.metrics["oracle_iteration"] - 1
+        assert result.history["psnr_average"][at] == result.metrics["psnr_oracle"]
+        # The image is rounded to 8 bits, the history is not.
+        assert result.psnr == pytest.approx(result.history["psnr_average"][-1], abs=0.05)
+
+    def test_settings_say_how_to_run_it_again(self, noisy_pair: Pair) -> None:
+        first = few(noisy_pair[0], seed=2, method="dip_tv")
+        s = first.settings
+        again = few(
+            noisy_pair[0],
+            sigma=s["sigma"][0],
+            tv_weight=s["tv_weight"][0],
+            method=s["method"],
+            seed=s["seed"],
+            data_range=tuple(s["data_range"]),
+        )
+        assert (again.image == first.image).all()
+        assert s["versions"]["torch"] == torch.__version__
+        assert s["sigma"][0] == pytest.approx(ops.estimate_noise(noisy_pair[0], channel_axis=-1))
+
+    def test_sigma_is_in_the_unit_of_the_image(self, noisy_pair: Pair) -> None:
+        in_bytes = few(noisy_pair[0], sigma=51.0).settings
+        in_floats = few(noisy_pair[0] / 255, sigma=0.2).settings
+        assert in_bytes["tv_weight"] == pytest.approx(in_floats["tv_weight"])
+
+
+class TestEnding:
+    def test_all_iterations(self, noisy_pair: Pair) -> None:
+        result = few(noisy_pair[0], stop="none")
+        assert (result.stop_reason, result.best_iteration) == ("all iterations done", 3)
+
+    def test_default_number_is_that_of_the_quality(self, noisy_pair: Pair) -> None:
+        result = dipfast.denoise(noisy_pair[0][:8, :8], stop="none")
+        assert result.best_iteration == PRESETS["balanced"].iterations
+
+    def test_auto_stops_at_the_noise(self, noisy_pair: Pair) -> None:
+        result = dipfast.denoise(noisy_pair[0], sigma=80.0, max_iterations=400)
+        assert result.stop_reason == "residual at the noise level"
+        assert 400 // 3 < result.best_iteration < 400
+
+    def test_rule_of_your_own(self, noisy_pair: Pair) -> None:
+        class AtTwo:
+            def update(self, state):
+                assert not state.metrics
+                return "enough" if state.iteration == 2 else None
+
+        result = few(noisy_pair[0], stop=AtTwo(), reference=noisy_pair[1])
+        assert (result.stop_reason, result.best_iteration) == ("enough", 2)
+
+    def test_callback_sees_states_and_stops(self, noisy_pair: Pair) -> None:
+        seen = []
+
+        def callback(state):
+            seen.append((state.iteration, float(state.metrics["psnr"])))
+            return state.iteration == 2
+
+        result = few(noisy_pair[0], callback=callback, reference=noisy_pair[1])
+        assert result.stop_reason == "stopped by the callback"
+        assert [iteration for iteration, _ in seen] == [1, 2]
+        assert result.history["psnr"] == [psnr for _, psnr in seen]
+
+    def test_interrupt_keeps_what_there_is(self, noisy_pair: Pair) -> None:
+        def callback(state):
+            if state.iteration == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        handler = signal.getsignal(signal.SIGINT)
+        result = few(noisy_pair[0], callback=callback)
+        assert (result.stop_reason, result.best_iteration) == ("interrupted", 2)
+        assert signal.getsignal(signal.SIGINT) is handler
+
+    def test_second_interrupt_raises(self, noisy_pair: Pair) -> None:
+        def callback(state):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        handler = signal.getsignal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            few(noisy_pair[0], callback=callback)
+        assert signal.getsignal(signal.SIGINT) is handler
+
+    def test_interrupted_batch_keeps_the_rest_as_it_was(self, noisy_pair: Pair) -> None:
+        one = torch.from_numpy(noisy_pair[0]).permute(2, 0, 1)[None]
+        result = few(torch.cat([one, one]), callback=lambda state: True)
+        assert result.best_iteration == 1
+        assert torch.equal(result.image[1:], one)
+
+    def test_in_another_thread(self, noisy_pair: Pair) -> None:
+        results = []
+        thread = threading.Thread(target=lambda: results.append(few(noisy_pair[0])))
+        thread.start()
+        thread.join()
+        assert (results[0].image == few(noisy_pair[0]).image).all()
+
+
+def test_wrong_arguments_are_named_before_any_work(
+    noisy_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_work(*_, **__):
+        raise AssertionError("work was started")
+
+    monkeypatch.setattr(tasks, "DeepImagePrior", no_work)
+    image = noisy_pair[0]
+    cases = [
+        ((np.zeros((0, 3)),), {}, ValueError, r"image must not be empty, got shape \(0, 3\)"),
+        ((np.full((4, 4), math.nan),), {}, ValueError, "image must be finite.* 16 of its values"),
+        ((image.astype(np.uint16),), {}, ValueError, "data_range is needed for image, uint16"),
+        ((image.astype(np.int32),), {}, ValueError, "data_range is needed for image, int32"),
+        ((np.zeros((1, 1, 4, 4, 3)),), {}, ValueError, "5 dimensions"),
+        ((torch.zeros((1, 1, 4, 4, 3)),), {}, ValueError, "5 dimensions"),
+        ((image + 1j,), {}, TypeError, "image must hold real numbers.*complex128"),
+        (("picture.png",), {}, TypeError, "image must be a NumPy array or a torch tensor, got str"),
+        ((np.zeros((4, 4, 9)),), {}, ValueError, "channel_axis is needed for image"),
+        ((image,), {"channel_axis": 3}, ValueError, "channel_axis=3 does not fit"),
+        ((image,), {"max_iterations": -5}, ValueError, "max_iterations must be a pos.*got -5"),
+        ((image,), {"max_iterations": 2.5}, ValueError, "max_iterations must be a pos.*got 2.5"),
+        ((image,), {"sigma": -1}, ValueError, "sigma must be 'auto' or a number from 0 up, got -1"),
+        ((image,), {"sigma": "high"}, ValueError, "sigma must be .* got 'high'"),
+        ((image,), {"tv_weight": math.inf}, ValueError, "tv_weight must be .* got inf"),
+        ((image,), {"tv_weight": 1, "method": "dip"}, ValueError, "tv_weight=1 has no meaning"),
+        ((image,), {"method": "bm3d"}, ValueError, "method must be one of two_stage.*'bm3d'"),
+        ((image,), {"quality": "ultra"}, ValueError, "quality must be one of fast.*'ultra'"),
+        ((image,), {"stop": "soon"}, ValueError, "stop must be 'auto', 'none' or a stop rule"),
+        ((image,), {"seed": -1}, ValueError, "seed must be a non-negative integer, got -1"),
+        ((image,), {"device": "abacus"}, ValueError, "device='abacus' cannot be used"),
+        ((image,), {"data_range": 0}, ValueError, "data_range must be a positive number or a pair"),
+        ((image,), {"reference": image[1:]}, ValueError, "reference must have kind and shape"),
+        ((image,), {"reference": image / 255}, ValueError, "reference must have the dtype"),
+        ((image,), {"callback": 3}, TypeError, "callback must be callable, got int"),
+    ]
+    for arguments, options, error, message in cases:
+        with pytest.raises(error, match=message):
+            dipfast.denoise(*arguments, **options)
+    with pytest.raises(AssertionError, match="work was started"):
+        dipfast.denoise(image)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_gives_the_same_picture(noisy_pair: Pair) -> None:
+    noisy, clean = noisy_pair
+    runs = [
+        dipfast.denoise(noisy, max_iterations=300, reference=clean, device=device, stop="none")
+        for device in ("cpu", "cuda")
+    ]
+    assert runs[1].psnr == pytest.approx(runs[0].psnr, abs=1.0)
+    tensor = torch.from_numpy(noisy).permute(2, 0, 1)
+    assert few(tensor, device="cuda").image.device == tensor.device
+    assert few(tensor.cuda()).image.device == tensor.cuda().device
