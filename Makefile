@@ -11,6 +11,10 @@ BIN := $(VENV)/bin
 # Python sources are installed in place; only these ask for another installation.
 SOURCES := pyproject.toml Cargo.toml $(wildcard rust/*/Cargo.toml rust/*/src/*.rs)
 
+# What pyproject.toml says that one extra brings of the others.
+INCLUDED_IN_test := demo
+INCLUDED_IN_dev := demo test
+
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.installed-demo
@@ -33,12 +37,12 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3"; exit 1; }
 	@command -v cargo >/dev/null || \
-		{ echo "a Rust toolchain (cargo) is needed: https://rustup.rs"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+		{ echo "Rust 1.88 or newer is needed: https://rustup.rs"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed-%: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[$*]'
-	@touch $@
+	@touch $@ $(foreach extra,$(INCLUDED_IN_$*),$(VENV)/.installed-$(extra))
 
 clean:
 	rm -rf $(VENV) target demo-output

@@ -60,9 +60,7 @@ def with_noise(clean: Picture) -> Picture:
 
 def run(noisy: Picture, clean: Picture, options: dict[str, Any], save: Path | None) -> Any:
     with tqdm(unit="it", leave=False, desc=str(options)) as bar:
-        result = dipfast.denoise(
-            noisy, reference=clean, callback=lambda _: bool(bar.update()) and False, **options
-        )
+        result = dipfast.denoise(noisy, reference=clean, callback=lambda _: bar.update(), **options)
     if save is not None:
         write_image(save, result.image, channel_axis=2, overwrite=True)
     history = result.history
@@ -72,7 +70,7 @@ def run(noisy: Picture, clean: Picture, options: dict[str, Any], save: Path | No
         "iterations": result.best_iteration,
         "stop_reason": result.stop_reason,
         "psnr_last_output": history["psnr"][-1],
-        "psnr_output_at_third": history["psnr"][third - 1],
+        "psnr_output_at_third": history["psnr"][: third or 1][-1],
         "settings": result.settings,
         "curve": [round(v, 2) for v in history["psnr"][24::25]],
         "curve_average": [round(v, 2) for v in history["psnr_average"][24::25]],
@@ -123,13 +121,14 @@ def main() -> None:
     rows = []
     if options.out.exists():
         rows = [json.loads(line) for line in options.out.read_text().splitlines()]
-    done = {(row["picture"], row["method"], row["seed"], row["quality"]) for row in rows}
+    keys = ("picture", "method", "seed", "quality", "device")
+    done = {tuple(row[key] for key in keys) for row in rows}
     for seed in options.seeds:
         for picture, (noisy, clean) in pictures(options.data).items():
             if options.only and picture not in options.only:
                 continue
             for method in options.method:
-                key = (picture, method, seed, options.quality)
+                key = (picture, method, seed, options.quality, options.device)
                 if key in done:
                     continue
                 save = options.save and options.save / f"{picture}-{method}-{seed}.png"
@@ -143,7 +142,8 @@ def main() -> None:
                 rows.append(row)
                 with options.out.open("a") as stream:
                     stream.write(json.dumps(row) + "\n")
-    print(table([row for row in rows if row["quality"] == options.quality]))
+    same = {"quality": options.quality, "device": options.device}
+    print(table([row for row in rows if same.items() <= row.items()]))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python examples/demo.py [FOLDER]
 
 The picture is a part of ``skimage.data.astronaut()`` (NASA, public domain), which ships
-with scikit-image.  Leaves four files in FOLDER (demo-output): the noisy and the restored
-picture, both side by side with the clean one, and the curves.
+with scikit-image.  Leaves in FOLDER (demo-output) the noisy and the restored picture, both side
+by side with the clean one, the curves, and the settings.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main(folder: Path) -> None:
             noisy,
             quality="fast",
             reference=clean,
-            callback=lambda state: bool(bar.update()) and False,
+            callback=lambda _: bar.update(),
         )
     seconds = time.perf_counter() - start
 

@@ -253,9 +253,11 @@ class TestRefusals:
         message = refused(capsys, "in.tif", "out.png")
         assert "PNG cannot hold 4 channels, out.png must be named .tif" in message
 
-    def test_curves_over_the_result(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_curves_over_another_file(self, capsys: pytest.CaptureFixture[str]) -> None:
         message = refused(capsys, "in.png", "out.png", "--curves", "./out.png")
-        assert "--curves and OUT are the same file" in message
+        assert "--curves would overwrite out.png" in message
+        message = refused(capsys, "in.png", "out.png", "--curves", "in.png", "--force")
+        assert "--curves would overwrite in.png" in message
 
     def test_curves_without_matplotlib(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -326,8 +328,41 @@ def test_interrupt_before_there_is_a_result(
 
     monkeypatch.setattr(dipfast, "denoise", interrupt)
     assert denoise("in.png", "out.png") == 130
-    assert capsys.readouterr().err == "dipfast: interrupted, nothing was written\n"
+    assert capsys.readouterr().err == "dipfast: interrupted\n"
     assert [path.name for path in folder.iterdir()] == ["in.png"]
+
+
+def test_output_that_turns_up_meanwhile_is_left_alone(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore = dipfast.denoise
+
+    def slow(*arguments: Any, **options: Any) -> dipfast.Result:
+        Path("out.png").write_text("somebody else's")
+        return restore(*arguments, **options)
+
+    monkeypatch.setattr(dipfast, "denoise", slow)
+    assert denoise("in.png", "out.png") == 0
+    assert Path("out.png").read_text() == "somebody else's"
+    assert read_image("out-2.png").image.shape == (24, 24)
+    assert "out-2.png: all iterations done" in capsys.readouterr().out
+
+
+def test_names_as_long_as_they_can_be(folder: Path) -> None:
+    name = "n" * (255 - len(".png.json")) + ".png"
+    assert denoise("in.png", name) == 0
+    assert Path(name + ".json").exists()
+
+
+def test_out_of_memory_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nAnd a long story.")
+
+    monkeypatch.setattr(dipfast, "denoise", too_large)
+    assert denoise("in.png", "out.png") == 1
+    assert capsys.readouterr().err == "dipfast: error: CUDA out of memory.\n"
 
 
 class TestProcess:

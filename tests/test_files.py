@@ -14,7 +14,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from dipfast import files
 from dipfast.files import ImageFile, check_output, read_image, write_atomically, write_image
@@ -655,18 +655,43 @@ def test_second_picture_of_a_telephone_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_turned_as_it_is_to_be_seen(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_as_it_is_to_be_seen(tmp_path: Path, suffix: str, orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: turn clockwise
+    exif[0x0112] = orientation
     exif[0x010F] = "Maker"
-    upright = np.zeros((8, 16), np.uint8)
-    upright[:, :8] = 250
-    lying = Image.fromarray(np.rot90(upright))
-    lying.save(tmp_path / f"in{suffix}", exif=exif)
+    stored = np.zeros((8, 16), np.uint8)
+    stored[1:3, :8] = 250
+    Image.fromarray(stored).save(tmp_path / f"in{suffix}", exif=exif)
+    with Image.open(tmp_path / f"in{suffix}") as image:
+        seen = np.asarray(ImageOps.exif_transpose(image))
     read = read_image(tmp_path / f"in{suffix}")
-    assert np.abs(read.image.astype(int) - upright).max() < 20
+    assert np.array_equal(read.image, seen)
     write_image(tmp_path / f"out{suffix}", read.image, like=read)
     with Image.open(tmp_path / f"out{suffix}") as written:
-        assert written.size == (16, 8)
+        assert written.size == seen.shape[::-1]
         assert written.getexif()[0x010F] == "Maker"
-        assert 0x0112 not in written.getexif()
+        assert written.getexif().get(0x0112, 1) == 1
+    # The same of formats that Pillow does not read for us.
+    wide = stored.astype(np.uint16) * 257
+    write_image(
+        tmp_path / "in16.png", wide, like=ImageFile(wide, metadata={"exif": exif.tobytes()})
+    )
+    assert np.array_equal(read_image(tmp_path / "in16.png").image // 257, ideal(stored, exif))
+    for axes, pixels in {"YX": wide, "CYX": np.stack([wide, wide // 2])}.items():
+        tag = (0x0112, "H", 1, orientation, True)
+        tifffile.imwrite(
+            tmp_path / "in.tif",
+            pixels,
+            photometric="minisblack",
+            metadata={"axes": axes},
+            extratags=[tag],
+        )
+        got = read_image(tmp_path / "in.tif").image
+        assert np.array_equal(got.reshape(-1, *got.shape[-2:])[0] // 257, ideal(stored, exif))
+
+
+def ideal(stored: np.ndarray, exif: Image.Exif) -> np.ndarray:
+    image = Image.fromarray(stored)
+    image.getexif()[0x0112] = exif[0x0112]
+    return np.asarray(ImageOps.exif_transpose(image))

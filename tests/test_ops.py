@@ -85,7 +85,10 @@ class TestTotalVariation:
         assert value == pytest.approx(expected.item(), rel=1e-6)
         assert gradient.dtype == array.dtype
         assert (gradient == slope.numpy()).all()
-        assert ops.total_variation(array[..., ::-1]) == pytest.approx(value, rel=1e-6)
+        for backend in ("native", "torch"):
+            flipped = ops.total_variation(array[..., ::-1], backend=backend)
+            assert isinstance(flipped, float)
+            assert flipped == pytest.approx(value, rel=1e-6)
 
     @pytest.mark.parametrize("ndim", [2, 3, 5])
     def test_any_number_of_leading_axes(self, ndim: int) -> None:
@@ -158,14 +161,48 @@ class TestObjective:
         of_arrays = ops.tv_objective(u.numpy(), y.numpy(), 0.5, return_terms=True)
         assert of_arrays == pytest.approx((value.item(), data.item(), tv.item()), rel=1e-6)
 
+    @given(images(count=3), st.sampled_from(["auto", "torch"]))
+    def test_gradient_on_request(self, tensors: list[Tensor], backend: str) -> None:
+        u, y, m = tensors
+        _, (slope, *_) = value_and_gradients(
+            lambda u: ops.tv_objective(u, y, 0.5, mask=m, backend="torch"), u
+        )
+        options = {"mask": m, "backend": backend, "return_gradient": True, "return_terms": True}
+        value, data, tv, gradient = ops.tv_objective(u, y, 0.5, **options)
+        close(gradient, slope)
+        options["mask"] = m.numpy()
+        of_arrays = ops.tv_objective(u.numpy(), y.numpy(), 0.5, **options)
+        assert all(isinstance(number, float) for number in of_arrays[:3])
+        assert of_arrays[:3] == pytest.approx((value.item(), data.item(), tv.item()), rel=1e-6)
+        close(torch.from_numpy(of_arrays[3]), slope)
+        difference, gradient = ops.mse(u.numpy(), y.numpy(), backend=backend, return_gradient=True)
+        assert isinstance(difference, float)
+        close(torch.from_numpy(gradient), 2 * (u - y) / u.numel())
+
+    @pytest.mark.parametrize("which", [[1], [2], [1, 2]])
+    def test_gradients_of_some(self, which: list[int]) -> None:
+        inputs = [torch.rand(2, 3, 5, 7, dtype=torch.float64) for _ in range(3)]
+        inputs[2] = inputs[2][:, :1]  # broadcast over channels
+
+        def through(backend: str) -> list[Tensor]:
+            leaves = [x.clone().requires_grad_(k in which) for k, x in enumerate(inputs)]
+            value = ops.tv_objective(*leaves[:2], 0.3, mask=leaves[2], backend=backend)
+            return list(torch.autograd.grad(value, [leaves[k] for k in which]))
+
+        for gradient, slope in zip(through("native"), through("torch")):
+            close(gradient, slope)
+
     def test_masks_of_every_kind_broadcast(self) -> None:
         u, y = torch.rand(2, 3, 5, 7), torch.rand(2, 3, 5, 7)
         known = torch.rand(5, 7) > 0.5
         expected = ops.tv_objective(u, y, 0.1, mask=known.expand_as(u).float())
         for mask in (known, known.to(torch.uint8) * 255, known.to(torch.int64), known.double()):
             assert torch.equal(ops.tv_objective(u, y, 0.1, mask=mask), expected)
-            array = ops.tv_objective(u.numpy(), y.numpy(), 0.1, mask=mask.numpy())
-            assert array == pytest.approx(expected.item(), rel=1e-6)
+            for backend in ("native", "torch"):
+                array = ops.tv_objective(
+                    u.numpy(), y.numpy(), 0.1, mask=mask.numpy(), backend=backend
+                )
+                assert array == pytest.approx(expected.item(), rel=1e-6)
 
     def test_mixed_precision_is_promoted(self) -> None:
         u, y = torch.rand(4, 4), torch.rand(4, 4, dtype=torch.float64)
@@ -209,7 +246,15 @@ class TestMetrics:
     @pytest.mark.parametrize("backend", ["native", "torch"])
     def test_mse_of_what_is_not_finite_is_nan(self, backend: str) -> None:
         a = np.array([0.0, math.inf])
-        assert math.isnan(ops.mse(a, np.zeros(2), backend=backend))
+        value = ops.mse(a, np.zeros(2), backend=backend)
+        assert isinstance(value, float)
+        assert math.isnan(value)
+
+    def test_memory_that_is_not_aligned(self) -> None:
+        a = np.frombuffer(b"\0" + np.arange(6.0).tobytes(), offset=1).reshape(2, 3)
+        assert not a.flags.aligned
+        assert ops.mse(a, np.zeros((2, 3))) == pytest.approx(55 / 6)
+        assert ops.total_variation(a) == 13.0
 
 
 class TestAutograd:

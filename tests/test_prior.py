@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from dipfast import ops
-from dipfast.networks import HourglassConfig
+from dipfast.networks import Hourglass, HourglassConfig
 from dipfast.operators import Identity
 from dipfast.prior import DeepImagePrior
 from dipfast.stages import METHODS, Stage, objective, stages_of
@@ -34,6 +35,14 @@ def test_a_state_for_each_iteration(noisy: Tensor) -> None:
     assert prior.iteration == prior.iterations == 5
 
 
+def test_is_an_iterator(noisy: Tensor) -> None:
+    prior = make(noisy)
+    assert next(prior).iteration == 1
+    assert [state.iteration for state in prior] == [2, 3, 4, 5]
+    with pytest.raises(StopIteration):
+        next(prior)
+
+
 def test_goes_on_where_it_was_left(noisy: Tensor) -> None:
     whole = make(noisy)
     for _ in whole:
@@ -52,6 +61,26 @@ def test_same_seed_same_bits(noisy: Tensor) -> None:
         assert torch.equal(a.image, b.image)
         assert a.terms.value == b.terms.value
         assert not torch.equal(a.image, c.image)
+
+
+def test_weights_are_distributed_as_torch_does(noisy: Tensor) -> None:
+    torch.manual_seed(7)
+    expected = Hourglass(32, 3, HourglassConfig((64,), (64,), (16,)))
+    drawn = Hourglass(32, 3, HourglassConfig((64,), (64,), (16,)))
+    drawn.initialise(torch.Generator().manual_seed(7))
+    for (name, a), b in zip(expected.named_parameters(), drawn.parameters()):
+        assert a.shape == b.shape
+        if a.ndim == 4:
+            assert a.std().item() == pytest.approx(b.std().item(), rel=0.2), name
+            assert a.abs().max().item() == pytest.approx(b.abs().max().item(), rel=0.1), name
+
+
+def test_double_precision(noisy: Tensor) -> None:
+    state = list(make(noisy.double()))[-1]
+    assert state.image.dtype == state.average.dtype == torch.float64
+    single = list(make(noisy))[-1]
+    # Another stream of noise, but the same weights and input to begin with.
+    assert (state.average - single.average).abs().mean() < 0.1
 
 
 def test_leaves_the_global_generator_alone(noisy: Tensor) -> None:
@@ -144,6 +173,32 @@ def test_operator_of_your_own(noisy: Tensor) -> None:
     value, data, tv = states[-1].terms
     torch.testing.assert_close(value, data + 0.05 * tv)
     assert data < 0.04
+
+
+def test_step_waits_for_no_device(noisy: Tensor) -> None:
+    # Fake tensors have no values: reading one, or branching on it, raises.
+    prior = make(noisy, Stage("tv", 2, 0.1))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        terms = prior._step(0.1)
+    assert isinstance(terms.value, FakeTensor)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"input_noise": (0.1, -0.01)}, "input_noise must be two positive numbers"),
+        ({"input_noise": (0.1, 0.0)}, "input_noise must be two positive numbers"),
+        ({"average_decay": 1.0}, r"average_decay must be in \[0, 1\), got 1"),
+    ],
+)
+def test_options_are_checked(noisy: Tensor, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(noisy, **options)
+
+
+def test_half_precision_is_refused(noisy: Tensor) -> None:
+    with pytest.raises(TypeError, match=r"must be float32 or float64, got torch\.bf"):
+        make(noisy.bfloat16())
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 4), (1, 3, 0, 4)])

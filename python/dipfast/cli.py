@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -24,8 +25,7 @@ _INTERRUPTED_EXIT = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status.
 
-    0: done; 2: wrong arguments or files, nothing was written; 130: interrupted, the best
-    so far was written.
+    0: done; 1: something failed on the way; 2: wrong arguments or files; 130: interrupted.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -33,8 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, TypeError, ImportError) as error:
         print(f"dipfast: error: {_message(error)}", file=sys.stderr)
         return 2
+    except (RuntimeError, MemoryError) as error:  # of torch, out of memory among them
+        reason = str(error).strip().partition("\n")[0] or "out of memory"
+        print(f"dipfast: error: {reason}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print("dipfast: interrupted, nothing was written", file=sys.stderr)
+        print("dipfast: interrupted", file=sys.stderr)
         return _INTERRUPTED_EXIT
 
 
@@ -63,7 +67,6 @@ def _add_denoise(commands: Any) -> None:
         "denoise",
         help="remove noise from an image",
         description="Remove noise from an image. Ctrl-C ends early and keeps the result so far.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.set_defaults(run=_denoise)
     add = parser.add_argument
@@ -75,32 +78,42 @@ def _add_denoise(commands: Any) -> None:
         type=_auto_or_float,
         default="auto",
         metavar="S",
-        help="standard deviation of the noise, in the unit of the image",
+        help="standard deviation of the noise, in the unit of the image (default: estimated)",
     )
     add(
         "--tv-weight",
         type=_auto_or_float,
         default="auto",
         metavar="W",
-        help="weight of total variation, for an image in [0, 1]; larger is smoother",
+        help="weight of total variation, for an image in [0, 1] (default: from the noise)",
     )
-    # The choices are checked, and named, by dipfast.denoise; importing them would be slow.
+    # Choices and numbers are those of stages and presets, which would be slow to import.
     add(
         "--method",
         choices=("two_stage", "dip", "dip_tv"),
         default="two_stage",
-        help="where total variation is used: first third, never, always",
+        help="where total variation is used: first third, never, always (default: %(default)s)",
     )
-    add("--stop", choices=("auto", "none"), default="auto", help="when to stop before the end")
+    add(
+        "--stop",
+        choices=("auto", "none"),
+        default="auto",
+        help="whether to stop before the end (default: %(default)s)",
+    )
     add(
         "--quality",
         choices=("fast", "balanced", "best"),
         default="balanced",
-        help="how much work: 500, 800 or 2400 iterations",
+        help="how much work: 500, 800 or 2400 iterations (default: %(default)s)",
     )
-    add("--max-iterations", type=int, metavar="N", help="number that goes with the quality")
-    add("--device", default="auto", help="cpu, cuda, cuda:1, ...")
-    add("--seed", type=int, default=0, help="the same seed gives the same result")
+    add(
+        "--max-iterations",
+        type=int,
+        metavar="N",
+        help="instead of the number that goes with the quality",
+    )
+    add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: CUDA if there is one)")
+    add("--seed", type=int, default=0, help="the same seed gives the same result (default: 0)")
     add(
         "--data-range",
         type=_data_range,
@@ -122,17 +135,15 @@ def _denoise(options: argparse.Namespace) -> int:
     reference = None
     if options.reference is not None:
         reference = files.read_image(options.reference).image
-    files.check_output(options.output, source, overwrite=options.force)
-    report = Path(options.output + ".json")
-    if report.exists() and not options.force:
-        raise FileExistsError(f"{report} exists already")
+    files.check_output(options.output, source, report=True, overwrite=options.force)
     if options.curves is not None:
         from dipfast.report import check_plots
 
         check_plots()
         files.check_output(options.curves, overwrite=options.force)
-        if Path(options.curves).resolve() == Path(options.output).resolve():
-            raise ValueError(f"--curves and OUT are the same file, {options.output}")
+        for other in filter(None, (options.output, options.input, options.reference)):
+            if Path(options.curves).resolve() == Path(other).resolve():
+                raise ValueError(f"--curves would overwrite {other}")
 
     import dipfast
 
@@ -152,13 +163,28 @@ def _denoise(options: argparse.Namespace) -> int:
             reference=reference,
             callback=progress,
         )
-    result.save(options.output, like=source, overwrite=options.force)
+    try:
+        result.save(options.output, like=source, overwrite=options.force)
+    except FileExistsError:  # it was not there when we looked; the work must not be lost
+        options.output = _free_name(options.output)
+        result.save(options.output, like=source)
     if options.curves is not None:
         from dipfast.report import draw_curves
 
         draw_curves(result, options.curves, log_x=options.log_x)
     _tell(result, options)
     return _INTERRUPTED_EXIT if result.stop_reason == "interrupted" else 0
+
+
+def _free_name(path: str) -> str:
+    """A name like ``path`` that is not taken: NAME-2.png, NAME-3.png, ..."""
+    from dipfast.files import report_path
+
+    for number in itertools.count(2):
+        free = Path(path).with_stem(f"{Path(path).stem}-{number}")
+        if not (free.exists() or report_path(free).exists()):
+            break
+    return str(free)
 
 
 def _tell(result: Result, options: argparse.Namespace) -> None:
@@ -222,7 +248,3 @@ def _auto_or_float(text: str) -> str | float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"'auto' or a number expected, got {text!r}") from None
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,6 +7,8 @@ into the result.  Files are written whole or not at all.
 from __future__ import annotations
 
 import os
+import secrets
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +22,14 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
-__all__ = ["ImageFile", "check_output", "read_image", "write_atomically", "write_image"]
+__all__ = [
+    "ImageFile",
+    "check_output",
+    "read_image",
+    "report_path",
+    "write_atomically",
+    "write_image",
+]
 
 _SUFFIXES = {
     ".png": "PNG",
@@ -40,6 +49,7 @@ _DTYPES = {
 # Photometric interpretations of TIFF whose numbers are not how bright something is.
 _NO_BRIGHTNESS = ("PALETTE", "MASK", "SEPARATED", "CIELAB", "ICCLAB", "ITULAB")
 _PILLOW_METADATA = ("icc_profile", "exif", "dpi")
+_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -152,7 +162,11 @@ def write_image(
 
 
 def check_output(
-    path: str | Path, image: ImageFile | None = None, *, overwrite: bool = False
+    path: str | Path,
+    image: ImageFile | None = None,
+    *,
+    report: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Find out, before any work is done, whether an image can be written there.
 
@@ -162,6 +176,8 @@ def check_output(
         See :func:`write_image`.
     image
         An image of the dtype, channels and alpha that will be written, if that is known.
+    report
+        Whether settings will be written beside it (:func:`report_path`).
     overwrite
         Whether an existing file may be replaced.
 
@@ -179,10 +195,11 @@ def check_output(
         )
     if image is not None:
         _check_format(path, kind, image)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, not a file name")
-    if os.path.lexists(path) and not overwrite:
-        raise FileExistsError(f"{path} exists already")
+    for target in (path, report_path(path)) if report else (path,):
+        if target.is_dir():
+            raise IsADirectoryError(f"{target} is a folder, not a file name")
+        if os.path.lexists(target) and not overwrite:
+            raise FileExistsError(f"{target} exists already")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist")
     try:
@@ -217,21 +234,26 @@ def write_atomically(path: str | Path) -> Iterator[BinaryIO]:
     A symbolic link is replaced, not followed.
     """
     path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(descriptor)
+    # A short name of its own, because that of the result may be as long as names can be.
+    temporary = path.with_name(f".dipfast-{secrets.token_hex(8)}")
+    mode = stat.S_IMODE(path.stat().st_mode) if path.is_file() else None
     try:
-        with open(temporary, "wb") as stream:  # not of the descriptor: tifffile wants a name
+        with open(temporary, "xb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes files private; give the result what any new file would have.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
+        if mode is not None:
+            os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def report_path(path: str | Path) -> Path:
+    """Where the settings of the image at ``path`` are written: beside it, ``NAME.json``."""
+    path = Path(path)
+    return path.with_name(path.name + ".json")
 
 
 # --- formats -----------------------------------------------------------------------------
@@ -280,6 +302,17 @@ def _metadata_of(image: PillowImage) -> dict[str, Any]:
     return {key: image.info[key] for key in _PILLOW_METADATA if key in image.info}
 
 
+def _upright(pixels: np.ndarray[Any, Any], orientation: int) -> np.ndarray[Any, Any]:
+    """Rows and columns (the first two axes) as the orientation tag of EXIF and TIFF asks."""
+    if orientation in (5, 6, 7, 8):
+        pixels = np.swapaxes(pixels, 0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
 def _write_with_pillow(
     stream: BinaryIO, pixels: np.ndarray[Any, Any], kind: str, like: ImageFile
 ) -> None:
@@ -301,7 +334,11 @@ def _read_png16(path: Path) -> ImageFile:
     # Pillow cuts pixels to 8 bits, but it knows what is beside them.
     with Image.open(path, formats=("PNG",)) as image:
         metadata = _metadata_of(image)
-    return _split(imagecodecs.png_decode(path.read_bytes()), metadata)
+        exif = image.getexif()
+    pixels = _upright(imagecodecs.png_decode(path.read_bytes()), exif.pop(_ORIENTATION, 1))
+    if "exif" in metadata:
+        metadata["exif"] = exif.tobytes()
+    return _split(pixels, metadata)
 
 
 def _write_png16(stream: BinaryIO, pixels: np.ndarray[Any, Any], like: ImageFile) -> None:
@@ -337,6 +374,11 @@ def _read_tiff(path: Path) -> ImageFile:
         if photometric in _NO_BRIGHTNESS or (negative and series.dtype.kind != "u"):
             raise ValueError(f"pixels of the kind {photometric} are not supported")
         pixels = series.asarray().reshape(shape)
+        orientation = page.tags.valueof(_ORIENTATION, 1)
+        if orientation != 1:
+            first = axes.index("Y")
+            pixels = np.moveaxis(pixels, (first, first + 1), (0, 1))
+            pixels = np.moveaxis(_upright(pixels, orientation), (0, 1), (first, first + 1))
         if negative:
             pixels = (1 << page.bitspersample) - 1 - pixels
         metadata: dict[str, Any] = {"compressed": page.compression != 1, "colour": colour}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +21,9 @@ from dipfast.stopping import StopRule
 __all__ = ["Callback", "Fit", "catch_interrupt", "join_histories"]
 
 Callback: TypeAlias = Callable[[State], object]
+
+# Seconds after the first Ctrl-C in which others are taken for the same.
+_PATIENCE = 1.0
 
 
 class Fit:
@@ -57,7 +62,10 @@ class Fit:
             state = replace(state, metrics=self._measure(state))
             terms = {"loss": state.terms.value, "data": state.terms.data, "tv": state.terms.tv}
             self._rows.append((state.iteration, state.stage.name, {**terms, **state.metrics}))
-            if callback is not None and callback(state):
+            try:
+                if callback is not None:
+                    callback(state)
+            except StopIteration:
                 self.stop_reason = "stopped by the callback"
                 return False
             if interrupted.is_set():
@@ -88,9 +96,7 @@ class Fit:
 
 
 def join_histories(histories: list[dict[str, list[Any]]]) -> dict[str, list[Any]]:
-    """One after the other, with a column ``item`` if there is more than one."""
-    if len(histories) == 1:
-        return histories[0]
+    """One after the other, with a column ``item`` that counts them."""
     items = [item for item, history in enumerate(histories) for _ in history["iteration"]]
     return {
         "item": items,
@@ -102,9 +108,9 @@ def join_histories(histories: list[dict[str, list[Any]]]) -> dict[str, list[Any]
 def catch_interrupt() -> Iterator[threading.Event]:
     """An event that Ctrl-C sets, instead of raising in the middle of a step.
 
-    A second Ctrl-C raises KeyboardInterrupt.  Where Ctrl-C is not Python's to handle (in
-    another thread than the main one, or because the program has its own handler) the event
-    is never set.
+    A second Ctrl-C, not just the same one held down, raises KeyboardInterrupt.  Where
+    Ctrl-C is not Python's to handle (in another thread than the main one, or because the
+    program has its own handler) the event is never set.
     """
     event = threading.Event()
     default = signal.default_int_handler
@@ -115,10 +121,16 @@ def catch_interrupt() -> Iterator[threading.Event]:
         yield event
         return
 
+    patience_until = 0.0
+
     def handle(number: int, frame: Any) -> None:
-        if event.is_set():
+        nonlocal patience_until
+        if not event.is_set():
+            patience_until = time.monotonic() + _PATIENCE
+            event.set()
+            print("\nending after this iteration; Ctrl-C again gives up", file=sys.stderr)
+        elif time.monotonic() >= patience_until:
             default(number, frame)
-        event.set()
 
     signal.signal(signal.SIGINT, handle)
     try:

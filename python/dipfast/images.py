@@ -6,6 +6,8 @@ an image was before, and gives results the same form.
 
 from __future__ import annotations
 
+import operator
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,8 +15,16 @@ import numpy as np
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from typing_extensions import TypeIs
 
-__all__ = ["DataRange", "Layout", "check_data_range", "check_image", "find_channel_axis"]
+__all__ = [
+    "DataRange",
+    "Layout",
+    "check_data_range",
+    "check_image",
+    "find_channel_axis",
+    "is_tensor",
+]
 
 DataRange: TypeAlias = "float | tuple[float, float] | None"
 
@@ -145,6 +155,12 @@ class Layout:
         return bool(self.dtype.kind == "f")
 
 
+def is_tensor(x: object) -> TypeIs[Tensor]:
+    """Whether x is a torch tensor, without importing torch to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
 def _double(x: Tensor) -> Tensor:
     return (x.cpu() if x.device.type == "mps" else x).double()  # MPS has no float64
 
@@ -154,7 +170,7 @@ def check_image(name: str, image: Any) -> None:
     if isinstance(image, np.ndarray):
         real = image.dtype.kind in "iuf"
         most, layouts = 3, "an array (H, W) or (H, W, C)"
-    elif type(image).__module__.split(".")[0] == "torch" and hasattr(image, "is_complex"):
+    elif is_tensor(image):
         real = not image.is_complex() and str(image.dtype) != "torch.bool"
         most, layouts = 4, "a tensor (H, W), (C, H, W) or (N, C, H, W)"
     else:
@@ -194,8 +210,10 @@ def find_channel_axis(name: str, image: Any, channel_axis: int | None) -> int | 
             f"channel_axis is needed for {name} of shape {shape}: "
             "which of its axes are the channels?"
         )
-    if not isinstance(channel_axis, int):
-        raise TypeError(f"channel_axis must be an integer, got {channel_axis!r}")
+    try:
+        channel_axis = operator.index(channel_axis)
+    except TypeError:
+        raise TypeError(f"channel_axis must be an integer, got {channel_axis!r}") from None
     if len(shape) == 2 or not -len(shape) <= channel_axis < len(shape):
         raise ValueError(
             f"channel_axis={channel_axis} does not fit {name} of shape {shape}"
@@ -211,6 +229,12 @@ def check_data_range(
     name: str, image: Any, data_range: DataRange, tolerance: float = 0.0
 ) -> tuple[float, float]:
     """The values that mean 0 and 1, recognised where that is not ambiguous."""
+    values: Any
+    if isinstance(image, np.ndarray):
+        dtype, values = image.dtype.name, image
+    else:  # in float64, because torch has no minimum of unsigned integers of 16 bits
+        dtype, values = str(image.dtype).removeprefix("torch."), _double(image.detach())
+    lowest, highest = float(values.min()), float(values.max())
     if data_range is not None:
         try:
             if isinstance(data_range, str):
@@ -225,11 +249,6 @@ def check_data_range(
                 f"got {data_range!r}"
             )
         return low, high
-    if isinstance(image, np.ndarray):
-        dtype, values = image.dtype.name, image
-    else:  # in float64, because torch has no minimum of unsigned integers of 16 bits
-        dtype, values = str(image.dtype).removeprefix("torch."), image.detach().double()
-    lowest, highest = float(values.min()), float(values.max())
     if dtype == "uint8":
         return 0.0, 255.0
     if dtype == "uint16" and highest > 16383:

@@ -10,6 +10,7 @@ parameters of the authors' own denoising network.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -148,6 +149,18 @@ class Hourglass(nn.Module):
             channels = down
         self.head = nn.Conv2d(config.up[0], out_channels, kernel_size=1)
 
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw all weights anew from ``generator``, distributed as torch does by default.
+
+        The global generator is neither used nor changed, so that fits in several threads
+        do not get in each other's way.
+        """
+        for scale in zip(self.skips, self.encoder, self.decoder):
+            for part in scale:
+                _initialise(part, generator)
+        _initialise(self.head, generator)
+
     def forward(self, z: Tensor) -> Tensor:
         """Map z of shape ``(N, in_channels, H, W)`` to an image ``(N, out_channels, H, W)``."""
         height, width = z.shape[-2:]
@@ -164,6 +177,18 @@ class Hourglass(nn.Module):
     def _padded(self, size: int) -> int:
         multiple = self.config.multiple
         return max(-(-size // multiple), 2) * multiple
+
+
+def _initialise(module: nn.Module, generator: torch.Generator) -> None:
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.reset_parameters()
+        elif isinstance(layer, nn.Conv2d):
+            # The defaults of torch: uniform with bound 1 / sqrt(fan in), weights and biases.
+            nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+            if layer.bias is not None:
+                bound = 1 / math.sqrt(layer.weight[0].numel())
+                nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
 
 
 class _Nothing(nn.Module):

@@ -6,7 +6,7 @@ tasks, and it decides nothing: stop rules, progress bars and interrupts look at 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -68,12 +68,13 @@ class DeepImagePrior:
     Parameters
     ----------
     measurement
-        y, of shape (N, C, H, W), on the device to work on.
+        y, of shape (N, C, H, W), float32 or float64, on the device to work on.
     stages
         What to minimise, and for how many iterations each.
     network
         The widths of an :class:`~dipfast.networks.Hourglass`, which is then made and
-        initialised from the seed, or a network of your own from z to an image.
+        initialised from the seed, or a network of your own from z to an image, which is
+        taken as it is.
     operator
         A; the default is the identity (denoising).
     input_channels
@@ -85,13 +86,20 @@ class DeepImagePrior:
     input_noise
         Standard deviation of the normal noise that is added to z at each iteration, at
         the first and at the last; it falls geometrically between them.  The original
-        keeps it at 1/30; lowering it lets details come several times sooner.
+        keeps it at 1/30.
     average_decay
         Weight that the running average of the outputs keeps at each iteration.
     seed
-        Of the weights, z and the noise.  The same seed gives the same bits on the same
-        machine with the same number of threads; weights and z are the same on every
+        Of the weights, z and the noise.  The same seed gives the same bits on the CPU of the
+        same machine with the same number of threads; weights and z are the same on every
         device.
+
+    Raises
+    ------
+    TypeError
+        If the measurement is neither float32 nor float64.
+    ValueError
+        If an argument is out of its range.
 
     Examples
     --------
@@ -124,6 +132,16 @@ class DeepImagePrior:
             )
         if not stages or min(stage.iterations for stage in stages) < 1:
             raise ValueError(f"stages must have at least one iteration each, got {stages!r}")
+        if measurement.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"measurement must be float32 or float64, got {measurement.dtype}")
+        first, last = input_noise
+        if not (first >= 0 and last >= 0 and (last > 0 or first == 0)):
+            raise ValueError(
+                "input_noise must be two positive numbers, or 0 at the first iteration, "
+                f"got {input_noise!r}"
+            )
+        if not 0 <= average_decay < 1:
+            raise ValueError(f"average_decay must be in [0, 1), got {average_decay!r}")
         device = measurement.device
         self.measurement = measurement
         self.stages = tuple(stages)
@@ -134,13 +152,15 @@ class DeepImagePrior:
         image = self.operator.adjoint(measurement)
         batch, channels, height, width = image.shape
         # Weights and z are drawn on the CPU and moved, to be the same on every device.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            if not isinstance(network, nn.Module):
-                network = Hourglass(input_channels, channels, network)
-            z = input_scale * torch.rand(batch, input_channels, height, width)
-        self.network = network.to(device)
-        self.z = z.to(device)
+        generator = torch.Generator().manual_seed(seed)
+        if not isinstance(network, nn.Module):
+            with torch.device("meta"):  # no weights yet, and no random numbers spent on them
+                hourglass = Hourglass(input_channels, channels, network)
+            hourglass.to_empty(device="cpu").initialise(generator)
+            network = hourglass
+        z = input_scale * torch.rand(batch, input_channels, height, width, generator=generator)
+        self.network = network.to(measurement)
+        self.z = z.to(measurement)
         self.output = torch.zeros_like(image)
 
         parameters = list(self.network.parameters())
@@ -150,24 +170,27 @@ class DeepImagePrior:
             fused=device.type in ("cpu", "cuda"),
             capturable=device.type == "cuda",  # its step count stays on the device
         )
-        first, last = input_noise
         steps = max(self.iterations - 1, 1)
         decay = (last / first) ** (1 / steps) if first > 0 else 1.0
-        self._noise_level = torch.tensor(first, device=device)
+        self._noise_level = torch.tensor(first, device=device, dtype=measurement.dtype)
         self._noise_decay = decay
         self._generator = torch.Generator(device).manual_seed(seed)
         self._average_decay = average_decay
         self._average = torch.zeros_like(image)
 
-    def __iter__(self) -> Iterator[State]:
-        """Run what is left of the stages, a state for each iteration."""
+    def __iter__(self) -> DeepImagePrior:
+        return self
+
+    def __next__(self) -> State:
+        """One iteration of the stage whose turn it is."""
         end = 0
         for stage in self.stages:
             end += stage.iterations
-            while self.iteration < end:
+            if self.iteration < end:
                 terms = self._step(stage.tv_weight)
                 self.iteration += 1
-                yield State(self.iteration, stage, terms, self)
+                return State(self.iteration, stage, terms, self)
+        raise StopIteration
 
     def average(self) -> Tensor:
         """The exponential running average of the outputs, free of its zero start."""

@@ -31,7 +31,7 @@ class Result:
     stop_reason
         Why it ended.
     best_iteration
-        The iteration that ``image`` is from.
+        The iteration that ``image`` is from; of a batch, that of the last image.
     settings
         Everything needed to run it again, versions included.
     metrics
@@ -88,9 +88,7 @@ class Result:
             As :func:`dipfast.files.write_image` does; nothing is written then.
         """
         path = Path(path)
-        report = path.with_name(path.name + ".json")
-        if report.exists() and not overwrite:
-            raise FileExistsError(f"{report} exists already")
+        files.check_output(path, report=True, overwrite=overwrite)
         image = self.image
         if not isinstance(image, np.ndarray):
             # NumPy has no bfloat16.
@@ -100,9 +98,10 @@ class Result:
             if len(image) > 1:
                 raise ValueError(f"a batch of {len(image)} images does not fit into one file")
             image, axis = image[0], None if axis is None else axis - 1
+        text = json.dumps(self.report(), indent=2) + "\n"
         files.write_image(path, image, like=like, channel_axis=axis, overwrite=overwrite)
-        with files.write_atomically(report) as stream:
-            stream.write(json.dumps(self.report(), indent=2).encode() + b"\n")
+        with files.write_atomically(files.report_path(path)) as stream:
+            stream.write(text.encode())
 
 
 def _finite(value: Any) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import platform
+import warnings
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -69,8 +71,9 @@ def denoise(
         throughout.
     stop
         ``"auto"`` ends when the result is as far from the image as the noise is
-        (:class:`~dipfast.stopping.Discrepancy`); ``"none"`` runs all iterations; or a rule
-        of your own.
+        (:class:`~dipfast.stopping.Discrepancy`; never with ``"dip_tv"``, where that distance
+        is made by total variation); ``"none"`` runs all iterations; or a rule of your own, of
+        which each image of a batch gets a copy.
     quality
         How much work: ``"fast"``, ``"balanced"`` or ``"best"`` is 500, 800 or 2400 iterations
         (:data:`dipfast.presets.PRESETS`).
@@ -80,7 +83,7 @@ def denoise(
     device
         ``"auto"`` is the GPU (CUDA) where there is one, else the CPU.
     seed
-        The same seed gives the same bits on the same machine.
+        The same seed gives the same bits on the CPU of the same machine.
     channel_axis
         The axis of the channels; None recognises up to four channels at the end of an
         array and those of tensors.
@@ -92,13 +95,14 @@ def denoise(
         The clean image, in the form of ``image``, if there is one: adds PSNR to history
         and metrics.  It is never used to decide anything.
     callback
-        Called with each :class:`~dipfast.prior.State`; a true return value ends the fit.
+        Called with each :class:`~dipfast.prior.State`; it may raise StopIteration to end the
+        fit.  What it returns is ignored.
 
     Returns
     -------
     Result
-        Ctrl-C ends the fit as well, and returns the result so far (a second Ctrl-C raises
-        KeyboardInterrupt).
+        Ctrl-C ends the fit as well, and returns the result so far (a second Ctrl-C, more than
+        a second later, raises KeyboardInterrupt).
 
     Raises
     ------
@@ -142,13 +146,18 @@ def denoise(
         raise ValueError(f"tv_weight={tv_weight!r} has no meaning for method='dip'")
     if not (stop in ("auto", "none") or hasattr(stop, "update")):
         raise ValueError(f"stop must be 'auto', 'none' or a stop rule, got {stop!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"seed must be a non-negative integer, got {seed!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable, got {type(callback).__name__}")
     place = _find_device(device)
 
     noisy = layout.to_tensor(image, place)
+    if "int" in str(layout.dtype) and not 0 <= noisy.min() <= noisy.max() <= 1:
+        warnings.warn(
+            f"values of image beyond data_range={layout.data_range} will be cut off",
+            stacklevel=2,
+        )
     clean = None if reference is None else layout.to_tensor(reference, place)
     fits: list[Fit] = []
     noise_levels: list[float] = []
@@ -156,9 +165,11 @@ def denoise(
     with catch_interrupt() as interrupted:
         for item in range(len(noisy)):
             y = noisy[item : item + 1]
-            noise = ops.estimate_noise(y[0], channel_axis=0) if sigma == "auto" else sigma / unit
+            noise = (
+                ops.estimate_noise(y[0], channel_axis=0) if sigma == "auto" else float(sigma) / unit
+            )
             weight = noise * _TV_WEIGHT_PER_SIGMA if tv_weight == "auto" else float(tv_weight)
-            rule: StopRule | None = None if isinstance(stop, str) else stop
+            rule: StopRule | None = None if isinstance(stop, str) else copy.deepcopy(stop)
             if stop == "auto":
                 rule = Discrepancy(y, Identity(), noise)
             prior = DeepImagePrior(
@@ -178,12 +189,20 @@ def denoise(
     # What an interrupted batch did not come to stays as it was.
     restored = torch.cat([fit.prior.average() for fit in fits] + [noisy[len(fits) :]])
     image_out = layout.to_image(restored)
+    histories = [fit.history() for fit in fits]
+    history = histories[0] if len(noisy) == 1 else join_histories(histories)
     metrics: dict[str, float] = {}
-    if reference is not None:
-        metrics = _metrics(image, image_out, reference, unit, fits)
+    if clean is not None:
+        # Of what is returned, rounded as it is.
+        metrics["psnr_input"] = _psnr(noisy, clean)
+        metrics["psnr"] = _psnr(layout.to_tensor(image_out, place), clean)
+        if len(noisy) == 1:
+            averages = history["psnr_average"]
+            metrics["psnr_oracle"] = max(averages)
+            metrics["oracle_iteration"] = averages.index(max(averages)) + 1
     return Result(
         image=image_out,
-        history=join_histories([fit.history() for fit in fits]),
+        history=history,
         stop_reason="; ".join(dict.fromkeys(fit.stop_reason for fit in fits)),
         best_iteration=fits[-1].prior.iteration,
         settings={
@@ -214,19 +233,8 @@ def denoise(
     )
 
 
-def _metrics(
-    image: Any, restored: Any, reference: Any, unit: float, fits: list[Fit]
-) -> dict[str, float]:
-    metrics = {
-        "psnr_input": float(ops.psnr(image, reference, data_range=unit)),
-        "psnr": float(ops.psnr(restored, reference, data_range=unit)),
-    }
-    if len(fits) == 1:
-        history = fits[0].history()
-        oracle = max(range(len(history["psnr_average"])), key=history["psnr_average"].__getitem__)
-        metrics["psnr_oracle"] = history["psnr_average"][oracle]
-        metrics["oracle_iteration"] = history["iteration"][oracle]
-    return metrics
+def _psnr(a: Tensor, b: Tensor) -> float:
+    return float(ops.psnr(a.double().cpu(), b.double().cpu(), data_range=1.0))
 
 
 # --- arguments ---------------------------------------------------------------------------

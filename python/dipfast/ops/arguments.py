@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import numpy as np
 
+from dipfast.images import is_tensor
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
-    from typing_extensions import TypeIs
 
     Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "as_float_tensor",
+    "as_floats",
+    "check_backend",
+    "check_broadcastable",
+    "check_image",
+    "check_same_shape",
+    "check_weight",
+    "is_tensor",
+    "through_torch",
+]
+
 Backend: TypeAlias = Literal["auto", "native", "torch"]
 BACKENDS = ("auto", "native", "torch")
-
-
-def is_tensor(x: object) -> TypeIs[Tensor]:
-    """Whether x is a torch tensor, without importing torch to find out."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(x, torch.Tensor)
 
 
 def check_backend(backend: str) -> None:
@@ -36,7 +44,8 @@ def as_floats(name: str, x: Any) -> Floats:
     if x.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
     wide = x.dtype.kind == "f" and x.dtype.itemsize <= 4
-    return cast("Floats", np.ascontiguousarray(x, dtype=np.float32 if wide else np.float64))
+    dtype = np.float32 if wide else np.float64
+    return cast("Floats", np.require(x, dtype, requirements=["C", "A"]))
 
 
 def as_float_tensor(name: str, x: Tensor) -> Tensor:
@@ -80,3 +89,20 @@ def check_weight(name: str, weight: float) -> float:
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be finite and not negative, got {weight!r}")
     return value
+
+
+def through_torch(function: Any, *arguments: Any, mask: Any = None, **options: Any) -> Any:
+    """Call ``function`` with its torch back end on arrays; numbers and arrays come back."""
+    import torch
+
+    def convert(x: Any) -> Any:
+        # A copy, because torch has neither read-only arrays nor negative strides.
+        return x if isinstance(x, float) else torch.from_numpy(as_floats("x", x).copy())
+
+    if mask is not None:
+        mask = np.asarray(mask)
+        options["mask"] = torch.from_numpy(mask != 0) if mask.dtype.kind in "biu" else convert(mask)
+    results = function(*map(convert, arguments), backend="torch", **options)
+    if not isinstance(results, tuple):
+        return results.item()
+    return tuple(r.numpy() if r.ndim else r.item() for r in results)

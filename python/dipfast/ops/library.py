@@ -151,8 +151,7 @@ def _tv_objective_torch(
     terms = reference.tv_objective(u, y, weight, mask)
     if not gradient:
         return *terms, u.new_empty(0)
-    slope = _masked_twice(u - y, mask) + weight * reference.total_variation_gradient(u)
-    return *terms, _match(slope, u)
+    return *terms, _match(reference.tv_objective_gradient(u, y, weight, mask), u)
 
 
 torch.library.impl("dipfast::tv_objective", "CompositeExplicitAutograd", _tv_objective_torch)

@@ -9,7 +9,7 @@ import numpy as np
 
 from dipfast import _native
 from dipfast.ops import arguments
-from dipfast.ops.arguments import Backend, is_tensor
+from dipfast.ops.arguments import Backend, is_tensor, through_torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["mse", "psnr"]
 
 
-def mse(a: Any, b: Any, *, backend: Backend = "auto") -> Any:
+def mse(a: Any, b: Any, *, backend: Backend = "auto", return_gradient: bool = False) -> Any:
     r"""Mean squared error, :math:`\frac1n \sum (a - b)^2`.
 
     Parameters
@@ -27,11 +27,15 @@ def mse(a: Any, b: Any, *, backend: Backend = "auto") -> Any:
         precision in float32, integers in float64.
     backend
         See :mod:`dipfast.ops`.
+    return_gradient
+        Also return the gradient with respect to a, 2 (a - b) / n, computed in the same pass.
 
     Returns
     -------
-    float or scalar tensor
-        NaN if anything is not finite.  For tensors, gradients flow.
+    value : float or scalar tensor
+        NaN if anything, or its square, is not finite.  For tensors, gradients flow.
+    gradient : array or tensor
+        Only with ``return_gradient``.
 
     Raises
     ------
@@ -48,9 +52,16 @@ def mse(a: Any, b: Any, *, backend: Backend = "auto") -> Any:
     0.125
     """
     a, b = _pair(a, b, backend)
-    if not is_tensor(a):
-        return _native.mse(a, b)
-    return _tensor_mse(a, b, backend)
+    value: Any
+    gradient: Any
+    if is_tensor(a):
+        value, gradient = _tensor_mse(a, b, backend, return_gradient)
+    elif backend == "torch":
+        value, gradient = through_torch(mse, a, b, return_gradient=True)
+    else:
+        gradient = np.empty_like(a) if return_gradient else None
+        value = _native.mse(a, b, gradient=gradient)
+    return (value, gradient) if return_gradient else value
 
 
 def psnr(a: Any, b: Any, *, data_range: float | None = None, backend: Backend = "auto") -> Any:
@@ -87,21 +98,23 @@ def psnr(a: Any, b: Any, *, data_range: float | None = None, backend: Backend = 
     20.0
     """
     if data_range is None:
-        if not (str(a.dtype).endswith("uint8") and str(b.dtype).endswith("uint8")):
+        kinds = [str(getattr(x, "dtype", type(x).__name__)) for x in (a, b)]
+        if not all(kind in ("uint8", "torch.uint8") for kind in kinds):
             raise ValueError(
                 "data_range is needed for images that are not both uint8, "
-                f"got {a.dtype} and {b.dtype}"
+                f"got {kinds[0]} and {kinds[1]}"
             )
         data_range = 255.0
     if not (math.isfinite(data_range) and data_range > 0):
         raise ValueError(f"data_range must be positive, got {data_range!r}")
     a, b = _pair(a, b, backend)
-    if not is_tensor(a):
-        return _native.psnr(a, b, float(data_range))
+    if is_tensor(a):
+        import torch
 
-    import torch
-
-    return 10 * torch.log10(data_range**2 / _tensor_mse(a, b, backend))
+        return 10 * torch.log10(data_range**2 / _tensor_mse(a, b, backend)[0])
+    if backend == "torch":
+        return through_torch(psnr, a, b, data_range=data_range)
+    return _native.psnr(a, b, float(data_range))
 
 
 def _pair(a: Any, b: Any, backend: str) -> tuple[Any, Any]:
@@ -118,25 +131,25 @@ def _pair(a: Any, b: Any, backend: str) -> tuple[Any, Any]:
         a, b = arguments.as_floats("a", a), arguments.as_floats("b", b)
         kind = np.result_type(a, b)
         a, b = np.asarray(a, kind), np.asarray(b, kind)
-        if backend == "torch":
-            import torch
-
-            a, b = torch.from_numpy(a), torch.from_numpy(b)
     arguments.check_same_shape("b", b.shape, "a", a.shape)
     if 0 in a.shape:
         raise ValueError(f"a must have at least one element, got shape {tuple(a.shape)}")
     return a, b
 
 
-def _tensor_mse(a: Tensor, b: Tensor, backend: str) -> Tensor:
+def _tensor_mse(
+    a: Tensor, b: Tensor, backend: str, return_gradient: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Value and gradient; the gradient may be empty if nobody asks for it."""
     import torch
 
     from dipfast.ops import library, reference
 
     if backend == "torch":
-        return reference.mse(a, b)
+        return reference.mse(a, b), (a - b).detach() * (2 / a.numel())
     home = a.device
     if backend == "native":
         a, b = a.cpu(), b.cpu()
     needs_gradient = torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)
-    return library.mse(a, b, needs_gradient)[0].to(home)
+    value, gradient = library.mse(a, b, return_gradient or needs_gradient)
+    return value.to(home), gradient.detach().to(home)

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["mse", "psnr", "total_variation", "total_variation_gradient", "tv_objective"]
+__all__ = [
+    "mse",
+    "psnr",
+    "total_variation",
+    "total_variation_gradient",
+    "tv_objective",
+    "tv_objective_gradient",
+]
 
 
 def total_variation(u: Tensor) -> Tensor:
@@ -37,6 +44,14 @@ def tv_objective(
     data = _nan_unless(data.isfinite(), data)
     tv = total_variation(u)
     return data + tv_weight * tv, data, tv
+
+
+def tv_objective_gradient(
+    u: Tensor, y: Tensor, tv_weight: float, mask: Tensor | None = None
+) -> Tensor:
+    """The gradient of :func:`tv_objective` with respect to u: m^2 (u - y) + tv_weight TV'(u)."""
+    residual = u - y if mask is None else mask * mask * (u - y)
+    return residual + tv_weight * total_variation_gradient(u)
 
 
 def mse(a: Tensor, b: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dipfast import _native
 from dipfast.ops import arguments
-from dipfast.ops.arguments import Backend, is_tensor
+from dipfast.ops.arguments import Backend, is_tensor, through_torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,7 @@ def total_variation(
     if is_tensor(x):
         return _tensor_variation(x, backend, return_gradient)
     if backend == "torch":
-        return _through_torch(total_variation, x, return_gradient=return_gradient)
+        return through_torch(total_variation, x, return_gradient=return_gradient)
     u = arguments.as_floats("x", x)
     arguments.check_image("x", u.ndim)
     slope = np.empty_like(u) if return_gradient else None
@@ -105,6 +105,7 @@ def tv_objective(
     mask: Any = None,
     backend: Backend = "auto",
     return_terms: bool = False,
+    return_gradient: bool = False,
 ) -> Any:
     r"""Objective of total-variation denoising, data term and total variation in one pass.
 
@@ -127,13 +128,18 @@ def tv_objective(
     backend
         See :mod:`dipfast.ops`.
     return_terms
-        Return ``(value, data, tv)``; the two terms are for reporting and carry no
-        gradient.
+        Also return the two terms; they are for reporting and carry no gradient.
+    return_gradient
+        Also return the gradient with respect to u, computed in the same pass.
 
     Returns
     -------
-    float or scalar tensor
+    value : float or scalar tensor
         F(u); gradients flow to tensors u, y and mask.
+    data, tv : float or scalar tensor
+        1/2 || m (u - y) ||^2 and TV(u), only with ``return_terms``.
+    gradient : array or tensor
+        Only with ``return_gradient``.
 
     Raises
     ------
@@ -161,24 +167,40 @@ def tv_objective(
     weight = arguments.check_weight("tv_weight", tv_weight)
     if is_tensor(u) != is_tensor(y) or (mask is not None and is_tensor(mask) != is_tensor(u)):
         raise TypeError("u, y and mask must be all arrays or all tensors")
+    terms: list[Any]
+    gradient: Any
     if is_tensor(u):
-        terms = _tensor_objective(u, y, weight, mask, backend)
-        return terms if return_terms else terms[0]
-    if backend == "torch":
-        return _through_torch(tv_objective, u, y, weight, mask=mask, return_terms=return_terms)
+        *terms, gradient = _tensor_objective(u, y, weight, mask, backend, return_gradient)
+    elif backend == "torch":
+        options = {"return_terms": True, "return_gradient": True}
+        *terms, gradient = through_torch(tv_objective, u, y, weight, mask=mask, **options)
+    else:
+        *terms, gradient = _array_objective(u, y, weight, mask, return_gradient)
+    result = (*terms[: 3 if return_terms else 1], *((gradient,) if return_gradient else ()))
+    return result if len(result) > 1 else result[0]
+
+
+def _array_objective(
+    u: Any, y: Any, weight: float, mask: Any, return_gradient: bool
+) -> tuple[float, float, float, Any]:
     u, y = arguments.as_floats("u", u), arguments.as_floats("y", y)
     arguments.check_image("u", u.ndim)
     arguments.check_same_shape("y", y.shape, "u", u.shape)
     dtype = np.result_type(u, y)
     u, y = np.asarray(u, dtype), np.asarray(y, dtype)
-    data, tv = _native.tv_objective(u, y, _mask_array(mask, u), weight)
-    value = data + weight * tv
-    return (value, data, tv) if return_terms else value
+    gradient = np.empty_like(u) if return_gradient else None
+    data, tv = _native.tv_objective(u, y, _mask_array(mask, u), weight, gradient=gradient)
+    return data + weight * tv, data, tv, gradient
 
 
 def _tensor_objective(
-    u: Tensor, y: Tensor, weight: float, mask: Tensor | None, backend: Backend
-) -> tuple[Tensor, Tensor, Tensor]:
+    u: Tensor,
+    y: Tensor,
+    weight: float,
+    mask: Tensor | None,
+    backend: Backend,
+    return_gradient: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     import torch
 
     from dipfast.ops import library, reference
@@ -191,13 +213,19 @@ def _tensor_objective(
     mask = _mask_tensor(mask, u)
     if backend == "torch":
         value, data, tv = reference.tv_objective(u, y, weight, mask)
-    else:
-        home = u.device
-        if backend == "native":
-            u, y, mask = u.cpu(), y.cpu(), None if mask is None else mask.cpu()
-        value, data, tv, _ = library.tv_objective(u, y, mask, weight, _needs_gradient(u))
-        value, data, tv = value.to(home), data.to(home), tv.to(home)
-    return value, data.detach(), tv.detach()
+        gradient = reference.tv_objective_gradient(u.detach(), y, weight, mask)
+        return value, data.detach(), tv.detach(), gradient.detach()
+    home = u.device
+    if backend == "native":
+        u, y, mask = u.cpu(), y.cpu(), None if mask is None else mask.cpu()
+    wanted = return_gradient or _needs_gradient(u)
+    value, data, tv, gradient = library.tv_objective(u, y, mask, weight, wanted)
+    return (
+        value.to(home),
+        data.detach().to(home),
+        tv.detach().to(home),
+        gradient.detach().to(home),
+    )
 
 
 def _needs_gradient(x: Tensor) -> bool:
@@ -227,16 +255,3 @@ def _mask_tensor(mask: Tensor | None, u: Tensor) -> Tensor | None:
         mask = mask != 0
     arguments.check_broadcastable("mask", mask.shape, u.shape)
     return mask.to(u).expand_as(u)
-
-
-def _through_torch(function: Any, *arrays: Any, mask: Any = None, **options: Any) -> Any:
-    """The plain torch definition for arrays."""
-    import torch
-
-    tensors = [torch.as_tensor(x) for x in arrays]
-    if mask is not None:
-        options["mask"] = torch.as_tensor(mask)
-    results = function(*tensors, backend="torch", **options)
-    if not isinstance(results, tuple):
-        return results.item()
-    return tuple(r.numpy() if r.ndim else r.item() for r in results)

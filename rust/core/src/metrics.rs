@@ -2,12 +2,9 @@
 
 use crate::error::check_length;
 use crate::parallel::{BLOCK, Parts, sum_blocks};
-use crate::simd::{Kernel, LANES, dispatch};
+use crate::simd::{CHUNKS_PER_SUM, Kernel, LANES, dispatch};
 use crate::tv::finite_or_nan;
 use crate::{Error, Executor, Float};
-
-/// Chunks of [`LANES`] elements after which the lanes are emptied into double precision.
-const CHUNKS_PER_SUM: usize = 64;
 
 /// Mean of (a - b)^2, and its gradient 2 (a - b) / n with respect to `a` if a buffer for
 /// it is given.  The gradient with respect to `b` is the negative of it.

@@ -8,6 +8,9 @@
 /// Number of partial sums that a kernel keeps: one AVX-512 register of `f32`.
 pub(crate) const LANES: usize = 16;
 
+/// Chunks of [`LANES`] elements after which the lanes are emptied into double precision.
+pub(crate) const CHUNKS_PER_SUM: usize = 64;
+
 /// A piece of work to be compiled for every instruction set.
 pub(crate) trait Kernel {
     type Output;
@@ -15,25 +18,66 @@ pub(crate) trait Kernel {
     fn run(self) -> Self::Output;
 }
 
+/// What a kernel is compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InstructionSet {
+    /// What every processor of the architecture has.
+    Baseline,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl InstructionSet {
+    /// All of them, the widest last.
+    pub(crate) const ALL: &[Self] = &[
+        Self::Baseline,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx2,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx512,
+    ];
+
+    /// Whether this processor has it.
+    pub(crate) fn is_available(self) -> bool {
+        match self {
+            Self::Baseline => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            }
+        }
+    }
+
+    /// Runs a kernel compiled for it, or for the baseline where it is not available.
+    #[inline]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            // SAFETY: the processor has these features.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 if self.is_available() => unsafe { avx512(kernel) },
+            // SAFETY: the processor has this feature.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 if self.is_available() => unsafe { avx2(kernel) },
+            _ => kernel.run(),
+        }
+    }
+}
+
 /// Runs a kernel with the widest instruction set at hand.
 #[inline]
 pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-        {
-            // SAFETY: the processor was just found to have these features.
-            return unsafe { avx512(kernel) };
-        }
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor was just found to have this feature.
-            return unsafe { avx2(kernel) };
-        }
-    }
-    kernel.run()
+    let widest = InstructionSet::ALL.iter().rfind(|set| set.is_available());
+    widest
+        .copied()
+        .unwrap_or(InstructionSet::Baseline)
+        .run(kernel)
 }
 
 #[cfg(target_arch = "x86_64")]

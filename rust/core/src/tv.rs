@@ -7,11 +7,8 @@
 
 use crate::error::check_length;
 use crate::parallel::{BLOCK, Parts, sum_blocks};
-use crate::simd::{Kernel, LANES, dispatch};
+use crate::simd::{CHUNKS_PER_SUM, Kernel, LANES, dispatch};
 use crate::{Error, Executor, Float, Layout};
-
-/// Chunks of [`LANES`] elements after which the lanes are emptied into double precision.
-const CHUNKS_PER_SUM: usize = 64;
 
 /// The two terms of an objective, before they are weighted and added.
 #[derive(Debug, Clone, Copy, PartialEq)]
