@@ -359,3 +359,39 @@ impl<T: Float, const DATA: bool, const MASK: bool, const GRADIENT: bool>
         (residual * residual, tv, pull + self.weight * slope)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::InstructionSet;
+
+    #[test]
+    fn same_bits_on_every_instruction_set() {
+        let layout = Layout::interleaved(2, 9, 101, 3).unwrap();
+        let wave = |k: usize, rate: f32| (k as f32 * rate).sin();
+        let u: Vec<f32> = (0..layout.len()).map(|k| wave(k, 0.7)).collect();
+        let y: Vec<f32> = (0..layout.len()).map(|k| wave(k, 1.3)).collect();
+        let image = Image {
+            u: &u,
+            y: &y,
+            mask: &y,
+            weight: 0.3,
+            layout,
+        };
+        let run = |set: InstructionSet| {
+            let mut gradient = vec![0.0; layout.len()];
+            let sums = set.run(Block::<f32, true, true, true> {
+                image,
+                first: 0,
+                end: 18,
+                gradient: &mut gradient,
+            });
+            let bits: Vec<u32> = gradient.iter().map(|g| g.to_bits()).collect();
+            (sums.map(f64::to_bits), bits)
+        };
+        let expected = run(InstructionSet::Baseline);
+        for &set in InstructionSet::ALL.iter().filter(|set| set.is_available()) {
+            assert!(run(set) == expected, "{set:?}");
+        }
+    }
+}
