@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import tifffile
+import torch
 from PIL import Image
 
 import dipfast

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,6 +39,25 @@ def _array(x: Tensor, channels_last: bool) -> NDArray[Any]:
     return (x.permute(0, 2, 3, 1) if channels_last else x).detach().numpy()
 
 
+def _empty_like(x: Tensor) -> Tensor:
+    """A buffer in the memory format of x, which is dense.
+
+    NumPy makes it, because for large arrays NumPy asks the system for huge pages and torch
+    does not: writing to fresh memory is what large gradients cost most.
+    """
+    dtype = np.float32 if x.dtype == torch.float32 else np.float64
+    return torch.from_numpy(np.empty(x.numel(), dtype)).as_strided(x.shape, x.stride())
+
+
+def _scaled(gradient: Tensor, by: Tensor) -> Tensor:
+    """gradient * by, without a copy where ``by`` is 1: the value was differentiated itself."""
+    # Only tensors of the CPU have a value that costs nothing to look at, and traced ones,
+    # which are of a class of their own, have none.
+    if type(by) is Tensor and by.device.type == "cpu" and not by.requires_grad and by == 1:
+        return gradient
+    return gradient * by
+
+
 def _match(x: Tensor, like: Tensor) -> Tensor:
     """x in the memory format of another tensor of the same shape."""
     if x.stride() == like.stride():
@@ -60,7 +80,7 @@ def total_variation(u: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
 def _total_variation_cpu(u: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
     u = _dense(u)
     channels_last = not u.is_contiguous()
-    slope = torch.empty_like(u) if gradient else u.new_empty(0)
+    slope = _empty_like(u) if gradient else u.new_empty(0)
     value = _native.total_variation(
         _array(u, channels_last),
         channels_last=channels_last,
@@ -98,7 +118,7 @@ def _total_variation_backward(
 ) -> tuple[Tensor | None, None]:
     # The gradient is constant almost everywhere, so of_gradient adds nothing.
     (slope,) = ctx.saved_tensors
-    return (None if of_value is None else of_value * slope), None
+    return (None if of_value is None else _scaled(slope, of_value)), None
 
 
 torch.library.register_autograd(
@@ -129,7 +149,7 @@ def _tv_objective_cpu(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     u = _dense(u)
     channels_last = not u.is_contiguous()
-    slope = torch.empty_like(u) if gradient else u.new_empty(0)
+    slope = _empty_like(u) if gradient else u.new_empty(0)
     data, tv = _native.tv_objective(
         _array(u, channels_last),
         _array(_match(y, u), channels_last),
@@ -191,7 +211,7 @@ def _tv_objective_backward(
     to_u = to_y = to_mask = None
     if ctx.needs_input_grad[0]:
         if of_value is not None:
-            to_u = of_value * slope
+            to_u = _scaled(slope, of_value)
         if of_data is not None:
             to_u = _sum(to_u, of_data * _masked_twice(u - y, mask))
         if of_tv is not None:
@@ -239,7 +259,7 @@ def mse(a: Tensor, b: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
 def _mse_cpu(a: Tensor, b: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
     a = _dense(a)
     channels_last = not a.is_contiguous()
-    slope = torch.empty_like(a) if gradient else a.new_empty(0)
+    slope = _empty_like(a) if gradient else a.new_empty(0)
     value = _native.mse(
         _array(a, channels_last),
         _array(_match(b, a), channels_last),
@@ -277,10 +297,11 @@ def _mse_backward(
     ctx: Any, of_value: Tensor | None, of_gradient: Tensor | None
 ) -> tuple[Tensor | None, Tensor | None, None]:
     (slope,) = ctx.saved_tensors
-    to_a = None if of_value is None else of_value * slope
+    to_a = None if of_value is None else _scaled(slope, of_value)
     if of_gradient is not None and ctx.gradient:
         to_a = _sum(to_a, of_gradient * (2 / slope.numel()))
-    return to_a, (None if to_a is None else -to_a), None
+    to_b = None if to_a is None or not ctx.needs_input_grad[1] else -to_a
+    return to_a, to_b, None
 
 
 torch.library.register_autograd("dipfast::mse", _mse_backward, setup_context=_mse_setup)
