@@ -178,6 +178,7 @@ def denoise(
                 network=preset.network,
                 learning_rate=preset.learning_rate,
                 input_noise=preset.input_noise,
+                average_decay=preset.average_decay,
                 seed=int(seed),
             )
             fits.append(Fit(prior, None if clean is None else clean[item : item + 1]))
