@@ -82,8 +82,12 @@ class TestDenoise:
     def test_progress_is_on_stderr_unless_quiet(
         self, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        denoise("in.png", "out.png")
-        assert "4/4" in capsys.readouterr().err
+        denoise("in.png", "out.png", "--reference", "in.png")
+        shown = capsys.readouterr().err
+        assert "4/4" in shown
+        assert "stage 'details'" in shown
+        assert re.search(r"loss=\d\.\d\de-\d\d, PSNR=\d", shown)
+        assert re.search(r"\[\d\d:\d\d<\d\d:\d\d", shown)  # elapsed and left
         denoise("in.png", "again.png", "--quiet")
         assert capsys.readouterr().err == ""
 
