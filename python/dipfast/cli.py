@@ -104,7 +104,7 @@ def _add_denoise(commands: Any) -> None:
         "--quality",
         choices=("fast", "balanced", "best"),
         default="balanced",
-        help="how much work: 500, 800 or 2400 iterations (default: %(default)s)",
+        help="how much work: 500, 800 or 2000 iterations (default: %(default)s)",
     )
     add(
         "--max-iterations",

@@ -75,7 +75,7 @@ def denoise(
         is made by total variation); ``"none"`` runs all iterations; or a rule of your own, of
         which each image of a batch gets a copy.
     quality
-        How much work: ``"fast"``, ``"balanced"`` or ``"best"`` is 500, 800 or 2400 iterations
+        How much work: ``"fast"``, ``"balanced"`` or ``"best"`` is 500, 800 or 2000 iterations
         (:data:`dipfast.presets.PRESETS`).
     max_iterations
         Of both stages together; None takes the number that goes with the quality.  The fall
