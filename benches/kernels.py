@@ -12,10 +12,12 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from benches.pairs import alternate
 from dipfast import ops
 
 SIZES = ((3, 512, 512), (3, 4096, 4096))
@@ -50,12 +52,6 @@ def value_and_gradient(function: Function, inputs: tuple[Tensor, ...]) -> tuple[
     u, y, m = inputs
     value = function(u, y, m)
     return value, torch.autograd.grad(value, u)[0]
-
-
-def seconds(function: Function, inputs: tuple[Tensor, ...]) -> float:
-    start = time.perf_counter()
-    value_and_gradient(function, inputs)
-    return time.perf_counter() - start
 
 
 def check_equal(ours: Function, theirs: Function, inputs: tuple[Tensor, ...]) -> None:
@@ -93,14 +89,14 @@ def main() -> None:
         m = (torch.rand(size, generator=generator) > 0.5).float()
         for name, (ours, theirs) in KERNELS.items():
             check_equal(ours, theirs, (u, y, m))
-            pairs = [
-                (seconds(ours, (u, y, m)), seconds(theirs, (u, y, m)))
-                for _ in range(options.repeats)
-            ]
-            fast, slow = (1e3 * statistics.median(column) for column in zip(*pairs))
-            ratio = statistics.median(b / a for a, b in pairs)
+            times = alternate(
+                partial(value_and_gradient, ours, (u, y, m)),
+                partial(value_and_gradient, theirs, (u, y, m)),
+                options.repeats,
+            )
+            fast, slow = 1e3 * times.ours, 1e3 * times.theirs
             shape = "x".join(map(str, size))
-            print(f"| {name} | {shape} | {fast:.2f} | {slow:.2f} | {ratio:.1f} |", flush=True)
+            print(f"| {name} | {shape} | {fast:.2f} | {slow:.2f} | {times.ratio:.1f} |", flush=True)
     for size in SIZES:
         print(f"\ncopy, {'x'.join(map(str, size))}: {copy_bandwidth(size):.1f} GB/s")
 

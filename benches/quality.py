@@ -8,7 +8,8 @@ Pictures, all 256x256, noise of sigma 25, clipped and rounded to 8 bits:
 ``F16-crop``     a part of F16 as the authors of DIP published it with noise
 ``F16-reduced``  their clean F16 reduced to 256x256, noise added here
 
-The last two need FOLDER, with ``F16_GT.png`` and ``F16_noisy.png`` in it.
+The last two need FOLDER, with ``F16_GT.png`` and ``F16_noisy.png`` in it.  If it also holds
+``F16_bm3d.png`` and ``F16_deep_prior.png``, their PSNR on the same part is printed.
 
 Prints a Markdown table.  Every run is appended to the JSON-lines file, and runs that are in
 it already are not repeated.
@@ -24,38 +25,40 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from examples.demo import Picture, demo_picture, with_noise
 from tqdm import tqdm
 
 import dipfast
+from dipfast import ops
 from dipfast.files import read_image, write_image
 
-Picture = NDArray[np.uint8]
-
 METHODS = ("dip", "two_stage")
-SIGMA = 25
+PART = np.s_[128:384, 128:384]
 
 
 def pictures(data: Path | None) -> dict[str, tuple[Picture, Picture]]:
     """Noisy and clean pictures by name."""
-    import skimage.data
-
-    clean = skimage.data.astronaut()[:256, 96:352]  # type: ignore[no-untyped-call]
+    clean = demo_picture()
     found = {"astronaut": (with_noise(clean), clean)}
     if data is not None:
         from PIL import Image
 
-        part = np.s_[128:384, 128:384]
         clean = read_image(data / "F16_GT.png").image
-        found["F16-crop"] = (read_image(data / "F16_noisy.png").image[part], clean[part])
+        found["F16-crop"] = (read_image(data / "F16_noisy.png").image[PART], clean[PART])
         small = Image.fromarray(clean).resize((256, 256), Image.Resampling.LANCZOS)
         found["F16-reduced"] = (with_noise(np.asarray(small)), np.asarray(small))
     return found
 
 
-def with_noise(clean: Picture) -> Picture:
-    noise = np.random.default_rng(0).normal(0, SIGMA, clean.shape)
-    return (clean + noise).round().clip(0, 255).astype(np.uint8)
+def published(data: Path) -> str:
+    """PSNR of the same part of what others made of F16, if their pictures are there."""
+    clean = read_image(data / "F16_GT.png").image[PART]
+    found = (data / f"F16_{name}.png" for name in ("bm3d", "deep_prior"))
+    return "\n".join(
+        f"F16-crop of {path.name}: {ops.psnr(read_image(path).image[PART], clean):.2f} dB"
+        for path in found
+        if path.exists()
+    )
 
 
 def run(noisy: Picture, clean: Picture, options: dict[str, Any], save: Path | None) -> Any:
@@ -144,6 +147,8 @@ def main() -> None:
                     stream.write(json.dumps(row) + "\n")
     same = {"quality": options.quality, "device": options.device}
     print(table([row for row in rows if same.items() <= row.items()]))
+    if options.data:
+        print(published(options.data))
 
 
 if __name__ == "__main__":

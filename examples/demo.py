@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import skimage.data
@@ -25,11 +26,23 @@ from dipfast.report import draw_curves, draw_side_by_side
 SIGMA = 25
 
 
+Picture: TypeAlias = NDArray[np.uint8]
+
+
+def demo_picture() -> Picture:
+    clean: Picture = skimage.data.astronaut()[:256, 96:352]  # type: ignore[no-untyped-call]
+    return clean
+
+
+def with_noise(clean: Picture) -> Picture:
+    noise = np.random.default_rng(0).normal(0, SIGMA, clean.shape)
+    return (clean + noise).round().clip(0, 255).astype(np.uint8)
+
+
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    clean: NDArray[np.uint8] = skimage.data.astronaut()[:256, 96:352]  # type: ignore[no-untyped-call]
-    noise = np.random.default_rng(0).normal(0, SIGMA, clean.shape)
-    noisy = (clean + noise).round().clip(0, 255).astype(np.uint8)
+    clean = demo_picture()
+    noisy = with_noise(clean)
 
     start = time.perf_counter()
     with tqdm(total=None, unit="it", desc="restoring") as bar:

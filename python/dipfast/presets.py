@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from dipfast.networks import HourglassConfig
@@ -32,7 +32,7 @@ class Preset:
 
     iterations: int
     input_noise: tuple[float, float]
-    network: HourglassConfig = field(default_factory=HourglassConfig)
+    network: HourglassConfig
     learning_rate: float = 0.01
     average_decay: float = 0.99
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dipfast import ops
 from dipfast.operators import Identity, Operator
+from dipfast.ops.arguments import check_choice
 
 __all__ = ["METHODS", "Method", "Stage", "Terms", "objective", "stages_of"]
 
@@ -62,16 +63,15 @@ def stages_of(method: Method, iterations: int, tv_weight: float) -> tuple[Stage,
     >>> [(s.name, s.iterations) for s in stages_of("two_stage", 900, 0.1)]
     [('tv', 300), ('details', 600)]
     """
+    check_choice("method", method, METHODS)
     stages: tuple[Stage, ...]
     if method == "dip":
         stages = (Stage("dip", iterations),)
     elif method == "dip_tv":
         stages = (Stage("dip_tv", iterations, tv_weight),)
-    elif method == "two_stage":
+    else:
         first = iterations // 3
         stages = (Stage("tv", first, tv_weight), Stage("details", iterations - first))
-    else:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     return tuple(stage for stage in stages if stage.iterations > 0)
 
 

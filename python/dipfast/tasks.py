@@ -17,6 +17,7 @@ from dipfast import _native, ops
 from dipfast.fitting import Callback, Fit, catch_interrupt, join_histories
 from dipfast.images import DataRange, Layout, check_image, find_channel_axis
 from dipfast.operators import Identity
+from dipfast.ops.arguments import check_choice
 from dipfast.presets import PRESETS, Quality
 from dipfast.prior import DeepImagePrior
 from dipfast.result import Result
@@ -134,10 +135,8 @@ def denoise(
     unit = layout.data_range[1] - layout.data_range[0]
     if reference is not None:
         _check_reference(reference, image)
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    if quality not in PRESETS:
-        raise ValueError(f"quality must be one of {', '.join(PRESETS)}, got {quality!r}")
+    check_choice("method", method, METHODS)
+    check_choice("quality", quality, PRESETS)
     preset = PRESETS[quality]
     iterations = _check_iterations(preset.iterations if max_iterations is None else max_iterations)
     _check_not_negative("sigma", sigma)
@@ -146,11 +145,11 @@ def denoise(
         raise ValueError(f"tv_weight={tv_weight!r} has no meaning for method='dip'")
     if not (stop in ("auto", "none") or hasattr(stop, "update")):
         raise ValueError(f"stop must be 'auto', 'none' or a stop rule, got {stop!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+    if not (_is_integer(seed) and 0 <= seed < 2**63):
         raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable, got {type(callback).__name__}")
-    place = _find_device(device)
+    place = find_device(device)
 
     noisy = layout.to_tensor(image, place)
     if "int" in str(layout.dtype) and not 0 <= noisy.min() <= noisy.max() <= 1:
@@ -244,7 +243,8 @@ def _psnr(a: Tensor, b: Tensor) -> float:
 def _layout_of(image: Any, channel_axis: int | None, data_range: DataRange) -> Layout:
     check_image("image", image)
     tolerance = 0.0
-    if data_range is None and "float" in str(image.dtype):
+    recognised = data_range is None and "float" in str(image.dtype)
+    if recognised and not 0 <= image.min() <= image.max() <= 1:
         # Values beyond [0, 1] are noise if they are no further out than noise reaches.
         axis = find_channel_axis("image", image, channel_axis)
         batch = len(image.shape) == 4
@@ -267,8 +267,12 @@ def _check_reference(reference: Any, image: Any) -> None:
         )
 
 
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def _check_iterations(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+    if not (_is_integer(value) and value >= 1):
         raise ValueError(f"max_iterations must be a positive integer, got {value!r}")
     return int(value)
 
@@ -282,12 +286,15 @@ def _check_not_negative(name: str, value: Any) -> None:
     raise ValueError(f"{name} must be 'auto' or a number from 0 up, got {value!r}")
 
 
-def _find_device(device: str | torch.device) -> torch.device:
+def find_device(device: str | torch.device) -> torch.device:
+    """The device of a name; ``"auto"`` is CUDA where there is one, else the CPU."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         place = torch.device(device)
         torch.empty(0, device=place)
+    # An unknown or missing device is a RuntimeError, CUDA in a torch built without it an
+    # AssertionError, and a device without memory of its own a NotImplementedError.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device={str(device)!r} cannot be used: {reason}") from error

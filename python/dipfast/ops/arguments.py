@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = [
     "as_floats",
     "check_backend",
     "check_broadcastable",
+    "check_choice",
     "check_image",
     "check_same_shape",
     "check_weight",
@@ -33,9 +35,14 @@ Backend: TypeAlias = Literal["auto", "native", "torch"]
 BACKENDS = ("auto", "native", "torch")
 
 
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    choices = tuple(choices)
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
 def check_backend(backend: str) -> None:
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    check_choice("backend", backend, BACKENDS)
 
 
 def as_floats(name: str, x: Any) -> Floats:

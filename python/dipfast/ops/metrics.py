@@ -57,7 +57,7 @@ def mse(a: Any, b: Any, *, backend: Backend = "auto", return_gradient: bool = Fa
     if is_tensor(a):
         value, gradient = _tensor_mse(a, b, backend, return_gradient)
     elif backend == "torch":
-        value, gradient = through_torch(mse, a, b, return_gradient=True)
+        return through_torch(mse, a, b, return_gradient=return_gradient)
     else:
         gradient = np.empty_like(a) if return_gradient else None
         value = _native.mse(a, b, gradient=gradient)
@@ -146,7 +146,10 @@ def _tensor_mse(
     from dipfast.ops import library, reference
 
     if backend == "torch":
-        return reference.mse(a, b), (a - b).detach() * (2 / a.numel())
+        gradient = a.new_empty(0)
+        if return_gradient:
+            gradient = reference.mse_gradient(a.detach(), b.detach())
+        return reference.mse(a, b), gradient
     home = a.device
     if backend == "native":
         a, b = a.cpu(), b.cpu()

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 __all__ = [
     "mse",
+    "mse_gradient",
     "psnr",
     "total_variation",
     "total_variation_gradient",
@@ -58,6 +59,11 @@ def mse(a: Tensor, b: Tensor) -> Tensor:
     """Mean of (a - b)^2; NaN where it is not finite."""
     value = (a - b).square().mean()
     return _nan_unless(value.isfinite(), value)
+
+
+def mse_gradient(a: Tensor, b: Tensor) -> Tensor:
+    """The gradient of :func:`mse` with respect to a: 2 (a - b) / n."""
+    return (a - b) * (2 / max(a.numel(), 1))
 
 
 def psnr(a: Tensor, b: Tensor, data_range: float) -> Tensor:

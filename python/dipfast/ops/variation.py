@@ -172,8 +172,8 @@ def tv_objective(
     if is_tensor(u):
         *terms, gradient = _tensor_objective(u, y, weight, mask, backend, return_gradient)
     elif backend == "torch":
-        options = {"return_terms": True, "return_gradient": True}
-        *terms, gradient = through_torch(tv_objective, u, y, weight, mask=mask, **options)
+        options = {"return_terms": return_terms, "return_gradient": return_gradient}
+        return through_torch(tv_objective, u, y, weight, mask=mask, **options)
     else:
         *terms, gradient = _array_objective(u, y, weight, mask, return_gradient)
     result = (*terms[: 3 if return_terms else 1], *((gradient,) if return_gradient else ()))
@@ -213,8 +213,10 @@ def _tensor_objective(
     mask = _mask_tensor(mask, u)
     if backend == "torch":
         value, data, tv = reference.tv_objective(u, y, weight, mask)
-        gradient = reference.tv_objective_gradient(u.detach(), y, weight, mask)
-        return value, data.detach(), tv.detach(), gradient.detach()
+        gradient = u.new_empty(0)
+        if return_gradient:
+            gradient = reference.tv_objective_gradient(u.detach(), y, weight, mask).detach()
+        return value, data.detach(), tv.detach(), gradient
     home = u.device
     if backend == "native":
         u, y, mask = u.cpu(), y.cpu(), None if mask is None else mask.cpu()

@@ -1,0 +1,31 @@
+"""Two sides timed in turn, so that a drift of the machine meets both."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+__all__ = ["Times", "alternate"]
+
+
+class Times(NamedTuple):
+    """Medians in seconds, and the median of theirs / ours, pair by pair."""
+
+    ours: float
+    theirs: float
+    ratio: float
+
+
+def alternate(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> Times:
+    """Run both ``repeats`` times, ours first."""
+    pairs = [(_seconds(ours), _seconds(theirs)) for _ in range(repeats)]
+    fast, slow = (statistics.median(column) for column in zip(*pairs))
+    return Times(fast, slow, statistics.median(b / a for a, b in pairs))
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
