@@ -1,0 +1,1 @@
+"""The compiled kernels against their peers; run by ``python -m benches.kernels``."""

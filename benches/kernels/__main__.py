@@ -1,0 +1,50 @@
+"""The compiled kernels against their peers, float32.
+
+    python -m benches.kernels [SUBJECT ...] [--sizes 256 512 2048 4096] [--threads 1 2]
+
+For every kernel, size and number of threads: both sides are checked to compute the same,
+then run in turn, ours first.  Printed are the medians, the median of the ratios pair by
+pair, the rate at which memory is read and written, and that rate as a share of what a copy
+of the same number of bytes reaches in the same run.  Peers that are not installed are left
+out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+
+import torch
+
+from benches.kernels import metrics, variation
+from benches.kernels.comparison import HEADER, Comparison, rows
+
+# Each yields its comparisons for images of this many rows and columns.
+SUBJECTS: dict[str, Callable[[int], Iterator[Comparison]]] = {
+    "variation": variation.comparisons,
+    "metrics": metrics.comparisons,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="kernels against their peers")
+    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=", ".join(SUBJECTS))
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 2048, 4096])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, torch.get_num_threads()])
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each row of the table")
+    options = parser.parse_args()
+    unknown = set(options.subjects) - set(SUBJECTS)
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(SUBJECTS)}")
+    print(f"torch {torch.__version__}, CPU, float32\n\n{HEADER}")
+    for subject in options.subjects or SUBJECTS:
+        for size in options.sizes:
+            for threads in options.threads:
+                torch.set_num_threads(threads)
+                for comparison in SUBJECTS[subject](size):
+                    for row in rows(comparison, options.seconds):
+                        print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""One kernel beside its peers: first the same result, then the time."""
+
+from __future__ import annotations
+
+import importlib
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from benches.pairs import alternate
+
+__all__ = ["HEADER", "Comparison", "copy_bandwidth", "installed", "rows"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is computed, by whom, and how to tell that it is the same.
+
+    Attributes
+    ----------
+    kernel, size
+        For the table.
+    ours, peers
+        Calls without arguments that return their result.
+    check
+        Raises AssertionError unless the results (ours, theirs) are the same.
+    traffic
+        Bytes that memory must carry at least: what is read and what is written, once.
+        0 where the kernel is not bound by memory.
+    """
+
+    kernel: str
+    size: str
+    ours: Callable[[], Any]
+    peers: Mapping[str, Callable[[], Any]]
+    check: Callable[[Any, Any], None]
+    traffic: int = 0
+
+
+def installed(module: str) -> ModuleType | None:
+    """The module, or None where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        return None
+
+
+def copy_bandwidth(count: int) -> float:
+    """GB/s of reading one float32 array of ``count`` elements and writing another."""
+    a, b = torch.rand(count), torch.rand(count)
+    times = []
+    for _ in range(25):
+        start = time.perf_counter()
+        b.copy_(a)
+        times.append(time.perf_counter() - start)
+    return 8e-9 * count / statistics.median(times)
+
+
+def rows(comparison: Comparison, seconds: float) -> Iterator[str]:
+    """A row of the table for each peer, which takes about ``seconds``."""
+    ours = comparison.ours()
+    for name, theirs in comparison.peers.items():
+        comparison.check(ours, theirs())
+        start = time.perf_counter()
+        comparison.ours()
+        theirs()
+        repeats = round(seconds / (time.perf_counter() - start))
+        times = alternate(comparison.ours, theirs, min(max(repeats, 3), 201))
+        rate = share = ""
+        if comparison.traffic:
+            bandwidth = 1e-9 * comparison.traffic / times.ours
+            rate = f"{bandwidth:.1f}"
+            share = f"{bandwidth / copy_bandwidth(comparison.traffic // 8):.0%}"
+        cells = (
+            comparison.kernel,
+            comparison.size,
+            str(torch.get_num_threads()),
+            f"{1e3 * times.ours:.3g}",
+            rate,
+            share,
+            name,
+            f"{1e3 * times.theirs:.3g}",
+            f"{times.ratio:.1f}",
+        )
+        yield f"| {' | '.join(cells)} |"
+
+
+HEADER = """\
+| kernel | size | threads | ours (ms) | GB/s | of a copy | peer | peer (ms) | ratio |
+|---|---|---|---|---|---|---|---|---|"""

@@ -1,0 +1,11 @@
+"""The kernels as torch operators: ``torch.ops.dipfast.*``, with autograd.
+
+Each operator returns its value together with the gradient that was computed in the same
+pass, so that the backward pass is one multiplication.  CPU tensors go to the compiled
+kernel, everything else to :mod:`dipfast.ops.reference`.
+"""
+
+from dipfast.ops.library.metrics import mse
+from dipfast.ops.library.variation import total_variation, tv_objective
+
+__all__ = ["mse", "total_variation", "tv_objective"]

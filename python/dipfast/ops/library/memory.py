@@ -1,0 +1,60 @@
+"""Tensors as the memory that the kernels take, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["add", "array", "dense", "empty_like", "is_channels_last", "match", "scaled"]
+
+
+def dense(x: Tensor) -> Tensor:
+    """x itself where a kernel can take it as it lies in memory, else a contiguous copy."""
+    return x if x.is_contiguous() or is_channels_last(x) else x.contiguous()
+
+
+def is_channels_last(x: Tensor) -> bool:
+    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def array(x: Tensor, channels_last: bool) -> NDArray[Any]:
+    """The memory of x as a C-contiguous array, channels last if they are."""
+    return (x.permute(0, 2, 3, 1) if channels_last else x).detach().numpy()
+
+
+def empty_like(x: Tensor) -> Tensor:
+    """A buffer in the memory format of x, which is dense.
+
+    NumPy makes it, because for large arrays NumPy asks the system for huge pages and torch
+    does not: writing to fresh memory is what large gradients cost most.
+    """
+    dtype = np.float32 if x.dtype == torch.float32 else np.float64
+    return torch.from_numpy(np.empty(x.numel(), dtype)).as_strided(x.shape, x.stride())
+
+
+def scaled(gradient: Tensor, by: Tensor) -> Tensor:
+    """gradient * by, without a copy where ``by`` is 1: the value was differentiated itself."""
+    # Only tensors of the CPU have a value that costs nothing to look at, and traced ones,
+    # which are of a class of their own, have none.
+    if type(by) is Tensor and by.device.type == "cpu" and not by.requires_grad and by == 1:
+        return gradient
+    return gradient * by
+
+
+def match(x: Tensor, like: Tensor) -> Tensor:
+    """x in the memory format of another tensor of the same shape."""
+    if x.stride() == like.stride():
+        return x
+    return torch.empty_like(like).copy_(x)
+
+
+def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b

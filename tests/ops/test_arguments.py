@@ -1,0 +1,52 @@
+"""What the operations refuse."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from dipfast import ops
+
+
+class TestArguments:
+    def test_wrong_arguments_are_named(self) -> None:
+        x = np.zeros((4, 4))
+        cases = [
+            (lambda: ops.total_variation(np.zeros(4)), ValueError, "x must have rows and columns"),
+            (lambda: ops.total_variation(x + 1j), TypeError, "x must hold real.*complex128"),
+            (lambda: ops.total_variation(x, kind="l3"), ValueError, "kind must be.*'l3'"),
+            (lambda: ops.total_variation(x, backend="gpu"), ValueError, "backend must be.*'gpu'"),
+            (lambda: ops.tv_objective(x, x[1:], 1), ValueError, r"y must have the shape of u"),
+            (
+                lambda: ops.tv_objective(x, x, -1),
+                ValueError,
+                "tv_weight must be finite and not neg",
+            ),
+            (lambda: ops.tv_objective(x, x, math.nan), ValueError, "tv_weight.*nan"),
+            (lambda: ops.tv_objective(x, x, 1, mask=np.ones(3)), ValueError, "mask must broadcast"),
+            (lambda: ops.tv_objective(x, torch.zeros(4, 4), 1), TypeError, "all arrays or all"),
+            (lambda: ops.mse(x, x[1:]), ValueError, "b must have the shape of a"),
+            (lambda: ops.mse(np.zeros(0), np.zeros(0)), ValueError, "at least one element"),
+            (lambda: ops.mse(x, torch.zeros(4, 4)), TypeError, "both arrays or both tensors"),
+            (lambda: ops.psnr(x, x), ValueError, "data_range is needed"),
+            (lambda: ops.psnr(x, x, data_range=0), ValueError, "data_range must be positive"),
+            (lambda: ops.estimate_noise(np.zeros((2, 4, 4))), ValueError, "channel_axis"),
+            (lambda: ops.estimate_noise(x * math.nan), ValueError, "image must be finite"),
+        ]
+        for call, error, message in cases:
+            with pytest.raises(error, match=message):
+                call()
+
+    def test_arrays_do_not_import_torch(self) -> None:
+        code = (
+            "import sys, numpy as np, dipfast; x = np.ones((5, 4));"
+            "dipfast.ops.total_variation(x); dipfast.ops.tv_objective(x, x, 1, mask=x > 0);"
+            "dipfast.ops.psnr(x, x, data_range=1); dipfast.ops.estimate_noise(x);"
+            "sys.exit('torch' in sys.modules)"
+        )
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

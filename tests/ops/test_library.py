@@ -1,0 +1,107 @@
+"""The torch operators: autograd, tracing, threads."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.ops.tensors import close, images, in_memory, value_and_gradients
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+from dipfast import ops
+from dipfast.ops import library
+from dipfast.ops.library import metrics, variation
+
+
+class TestAutograd:
+    def tensors(self) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        return [
+            torch.rand(2, 3, 4, 5, dtype=torch.float64, generator=generator).requires_grad_()
+            for _ in range(3)
+        ]
+
+    def test_gradcheck(self) -> None:
+        u, y, m = self.tensors()
+        assert gradcheck(ops.total_variation, (u,))
+        assert gradcheck(lambda u, y, m: ops.tv_objective(u, y, 0.3, mask=m), (u, y, m))
+        assert gradcheck(ops.mse, (u, y))
+        assert gradcheck(lambda a, b: ops.psnr(a, b, data_range=1.0), (u, y))
+
+    def test_second_derivatives(self) -> None:
+        u, y, m = self.tensors()
+        assert gradgradcheck(lambda u, y, m: ops.tv_objective(u, y, 0.3, mask=m), (u, y, m))
+        assert gradgradcheck(lambda a, b: ops.psnr(a, b, data_range=1.0), (u, y))
+
+    @pytest.mark.parametrize("gradient", [True, False])
+    @pytest.mark.parametrize("how", ["contiguous", "channels_last", "strided"])
+    @pytest.mark.parametrize("requires_grad", [True, False])
+    def test_opcheck(self, gradient: bool, how: str, requires_grad: bool) -> None:
+        u, y, m = (in_memory(t.detach(), how).requires_grad_(requires_grad) for t in self.tensors())
+        calls = [
+            (torch.ops.dipfast.total_variation.default, (u, gradient)),
+            (torch.ops.dipfast.tv_objective.default, (u, y, m, 0.3, gradient)),
+            (torch.ops.dipfast.tv_objective.default, (u, y, None, 0.3, gradient)),
+            (torch.ops.dipfast.mse.default, (u, y, gradient)),
+        ]
+        with warnings.catch_warnings():
+            # opcheck itself asks non-leaf tensors for their .grad.
+            warnings.filterwarnings("ignore", message="The .grad attribute", category=UserWarning)
+            for op, arguments in calls:
+                torch.library.opcheck(op, arguments)
+
+    @given(images(count=3), st.booleans())
+    def test_kernels_of_other_devices(self, tensors: list[Tensor], gradient: bool) -> None:
+        # What runs on CUDA tensors is plain torch, so it can be held to account on the CPU.
+        u, y, m = tensors
+        pairs = [
+            (variation._total_variation_torch(u, gradient), library.total_variation(u, gradient)),
+            (
+                variation._tv_objective_torch(u, y, m, 0.5, gradient),
+                library.tv_objective(u, y, m, 0.5, gradient),
+            ),
+            (metrics._mse_torch(u, y, gradient), library.mse(u, y, gradient)),
+        ]
+        for plain, native in pairs:
+            for a, b in zip(plain, native):
+                close(a, b)
+                assert a.stride() == b.stride()
+
+    def test_traced_without_a_break(self) -> None:
+        def function(u: Tensor, y: Tensor) -> Tensor:
+            value = ops.tv_objective(u, y, 0.3) + ops.total_variation(u)
+            return value + ops.mse(u, y) + ops.psnr(u, y, data_range=1.0)
+
+        u, y = (torch.rand(2, 3, 8, 9) for _ in range(2))
+        compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+        value, gradients = value_and_gradients(compiled, u, y)
+        expected, slopes = value_and_gradients(function, u, y)
+        close(value, expected)
+        for gradient, slope in zip(gradients, slopes):
+            close(gradient, slope)
+
+    def test_nothing_is_computed_for_nothing(self) -> None:
+        x = torch.rand(3, 4, 4)
+        assert library.total_variation(x, False)[1].numel() == 0
+        with torch.no_grad():
+            assert not ops.total_variation(x.requires_grad_()).requires_grad
+
+
+class TestThreads:
+    @pytest.mark.parametrize("threads", [1, 2, 3, 8])
+    def test_same_bits_for_every_number_of_threads(self, threads: int) -> None:
+        rng = np.random.default_rng(0)
+        u, y = (torch.from_numpy(rng.random((3, 400, 301), dtype=np.float32)) for _ in range(2))
+        expected = library.tv_objective(u, y, None, 0.1, True)
+        before = torch.get_num_threads()
+        try:
+            torch.set_num_threads(threads)
+            got = library.tv_objective(u, y, None, 0.1, True)
+        finally:
+            torch.set_num_threads(before)
+        assert all(torch.equal(a, b) for a, b in zip(got, expected))

@@ -1,0 +1,163 @@
+"""Total variation and its objective against the plain definitions, on random shapes and memory."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.ops.tensors import close, images, value_and_gradients
+from torch import Tensor
+
+from dipfast import ops
+from dipfast.ops import reference
+
+
+class TestTotalVariation:
+    @given(images())
+    def test_is_the_definition(self, tensors: list[Tensor]) -> None:
+        (x,) = tensors
+        value, (gradient,) = value_and_gradients(ops.total_variation, x)
+        expected, (slope,) = value_and_gradients(reference.total_variation, x)
+        close(value, expected)
+        assert torch.equal(gradient, slope)
+        assert torch.equal(reference.total_variation_gradient(x), slope)
+
+    @given(images())
+    def test_arrays_as_they_lie(self, tensors: list[Tensor]) -> None:
+        (x,) = tensors
+        array = x.numpy()
+        value, gradient = ops.total_variation(array, return_gradient=True)
+        expected, slope = ops.total_variation(x, return_gradient=True)
+        assert isinstance(value, float)
+        assert value == pytest.approx(expected.item(), rel=1e-6)
+        assert gradient.dtype == array.dtype
+        assert (gradient == slope.numpy()).all()
+        for backend in ("native", "torch"):
+            flipped = ops.total_variation(array[..., ::-1], backend=backend)
+            assert isinstance(flipped, float)
+            assert flipped == pytest.approx(value, rel=1e-6)
+
+    @pytest.mark.parametrize("ndim", [2, 3, 5])
+    def test_any_number_of_leading_axes(self, ndim: int) -> None:
+        x = torch.rand(2, 3, 2, 5, 7, dtype=torch.float64)[(0,) * (5 - ndim)]
+        close(ops.total_variation(x), reference.total_variation(x))
+
+    def test_channels_last_keeps_its_format(self) -> None:
+        x = torch.rand(2, 3, 5, 7).to(memory_format=torch.channels_last).requires_grad_()
+        (gradient,) = torch.autograd.grad(ops.total_variation(x), x)
+        assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision_is_computed_in_single(self, dtype: torch.dtype) -> None:
+        x = torch.rand(3, 9, 9).to(dtype).requires_grad_()
+        value = ops.total_variation(x)
+        assert value.dtype == torch.float32
+        assert torch.equal(value, ops.total_variation(x.float()))
+        assert torch.autograd.grad(value, x)[0].dtype == dtype
+
+    def test_integers(self) -> None:
+        x = np.array([[0, 255], [0, 0]], dtype=np.uint8)
+        assert ops.total_variation(x) == 510.0
+        assert ops.total_variation(torch.from_numpy(x)).item() == 510.0
+
+    @pytest.mark.parametrize("backend", ["native", "torch"])
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+    @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1), (40, 40)])
+    def test_what_is_not_finite_gives_nan(
+        self, shape: tuple[int, int], bad: float, backend: str
+    ) -> None:
+        x = torch.zeros(shape)
+        x[-1, -1] = bad
+        assert ops.total_variation(x, backend=backend).isnan()
+        assert math.isnan(ops.total_variation(x.numpy(), backend=backend))
+
+    def test_empty_is_zero(self) -> None:
+        assert ops.total_variation(np.zeros((0, 4, 4))) == 0.0
+        assert ops.total_variation(torch.zeros(3, 0, 4)).item() == 0.0
+
+    def test_large_single_precision_sum(self) -> None:
+        x = torch.rand(1500, 1500)
+        exact = reference.total_variation(x.double()).item()
+        assert ops.total_variation(x).item() == pytest.approx(exact, rel=1e-6)
+
+
+class TestObjective:
+    @given(images(count=3), st.sampled_from([0.0, 0.25, 1.5]), st.booleans())
+    def test_is_the_definition(self, tensors: list[Tensor], weight: float, masked: bool) -> None:
+        inputs = tensors if masked else tensors[:2]
+
+        def through(backend: str):
+            def function(u: Tensor, y: Tensor, m: Tensor | None = None) -> Tensor:
+                return ops.tv_objective(u, y, weight, mask=m, backend=backend)
+
+            return function
+
+        value, gradients = value_and_gradients(through("native"), *inputs)
+        expected, slopes = value_and_gradients(through("torch"), *inputs)
+        close(value, expected)
+        for gradient, slope in zip(gradients, slopes):
+            close(gradient, slope)
+
+    @given(images(count=2))
+    def test_terms_apart(self, tensors: list[Tensor]) -> None:
+        u, y = tensors
+        value, data, tv = ops.tv_objective(u, y, 0.5, return_terms=True)
+        close(value, data + 0.5 * tv)
+        close(tv, ops.total_variation(u))
+        close(data, 0.5 * (u - y).square().sum())
+        of_arrays = ops.tv_objective(u.numpy(), y.numpy(), 0.5, return_terms=True)
+        assert of_arrays == pytest.approx((value.item(), data.item(), tv.item()), rel=1e-6)
+
+    @given(images(count=3), st.sampled_from(["auto", "torch"]))
+    def test_gradient_on_request(self, tensors: list[Tensor], backend: str) -> None:
+        u, y, m = tensors
+        _, (slope, *_) = value_and_gradients(
+            lambda u: ops.tv_objective(u, y, 0.5, mask=m, backend="torch"), u
+        )
+        options = {"mask": m, "backend": backend, "return_gradient": True, "return_terms": True}
+        value, data, tv, gradient = ops.tv_objective(u, y, 0.5, **options)
+        close(gradient, slope)
+        options["mask"] = m.numpy()
+        of_arrays = ops.tv_objective(u.numpy(), y.numpy(), 0.5, **options)
+        assert all(isinstance(number, float) for number in of_arrays[:3])
+        assert of_arrays[:3] == pytest.approx((value.item(), data.item(), tv.item()), rel=1e-6)
+        close(torch.from_numpy(of_arrays[3]), slope)
+        difference, gradient = ops.mse(u.numpy(), y.numpy(), backend=backend, return_gradient=True)
+        assert isinstance(difference, float)
+        close(torch.from_numpy(gradient), 2 * (u - y) / u.numel())
+
+    @pytest.mark.parametrize("which", [[1], [2], [1, 2]])
+    def test_gradients_of_some(self, which: list[int]) -> None:
+        inputs = [torch.rand(2, 3, 5, 7, dtype=torch.float64) for _ in range(3)]
+        inputs[2] = inputs[2][:, :1]  # broadcast over channels
+
+        def through(backend: str) -> list[Tensor]:
+            leaves = [x.clone().requires_grad_(k in which) for k, x in enumerate(inputs)]
+            value = ops.tv_objective(*leaves[:2], 0.3, mask=leaves[2], backend=backend)
+            return list(torch.autograd.grad(value, [leaves[k] for k in which]))
+
+        for gradient, slope in zip(through("native"), through("torch")):
+            close(gradient, slope)
+
+    def test_masks_of_every_kind_broadcast(self) -> None:
+        u, y = torch.rand(2, 3, 5, 7), torch.rand(2, 3, 5, 7)
+        known = torch.rand(5, 7) > 0.5
+        expected = ops.tv_objective(u, y, 0.1, mask=known.expand_as(u).float())
+        for mask in (known, known.to(torch.uint8) * 255, known.to(torch.int64), known.double()):
+            assert torch.equal(ops.tv_objective(u, y, 0.1, mask=mask), expected)
+            for backend in ("native", "torch"):
+                array = ops.tv_objective(
+                    u.numpy(), y.numpy(), 0.1, mask=mask.numpy(), backend=backend
+                )
+                assert array == pytest.approx(expected.item(), rel=1e-6)
+
+    def test_mixed_precision_is_promoted(self) -> None:
+        u, y = torch.rand(4, 4), torch.rand(4, 4, dtype=torch.float64)
+        assert ops.tv_objective(u, y, 0.1).dtype == torch.float64
+        assert ops.tv_objective(u.numpy(), y.numpy(), 0.1) == pytest.approx(
+            ops.tv_objective(u, y, 0.1).item()
+        )
