@@ -16,14 +16,23 @@ __all__ = ["__version__", "mse", "psnr", "total_variation", "tv_objective"]
 __version__: Final[str]
 
 def total_variation(
-    u: _Floats, *, channels_last: bool = False, gradient: _Floats | None = None
+    u: _Floats,
+    *,
+    kind: str = "anisotropic",
+    epsilon: float = 0.0,
+    spatial_dims: int = 2,
+    channels_last: bool = False,
+    gradient: _Floats | None = None,
 ) -> float: ...
 def tv_objective(
     u: _Floats,
     y: _Floats,
-    mask: _Floats | None,
+    mask: _Floats | NDArray[np.bool_] | None,
     weight: float,
     *,
+    kind: str = "anisotropic",
+    epsilon: float = 0.0,
+    spatial_dims: int = 2,
     channels_last: bool = False,
     gradient: _Floats | None = None,
 ) -> tuple[float, float]: ...

@@ -26,6 +26,7 @@ __all__ = [
     "check_choice",
     "check_image",
     "check_same_shape",
+    "check_spatial_dims",
     "check_weight",
     "is_tensor",
     "through_torch",
@@ -66,9 +67,15 @@ def as_float_tensor(name: str, x: Tensor) -> Tensor:
     return x.to(torch.float32 if x.is_floating_point() else torch.float64)
 
 
-def check_image(name: str, ndim: int) -> None:
-    if ndim < 2:
-        raise ValueError(f"{name} must have rows and columns, got {ndim} dimension(s)")
+def check_image(name: str, ndim: int, spatial_dims: int = 2) -> None:
+    if ndim < spatial_dims:
+        axes = "rows and columns" if spatial_dims == 2 else "slices, rows and columns"
+        raise ValueError(f"{name} must have {axes}, got {ndim} dimension(s)")
+
+
+def check_spatial_dims(spatial_dims: int) -> None:
+    if spatial_dims not in (2, 3):
+        raise ValueError(f"spatial_dims must be 2 (images) or 3 (volumes), got {spatial_dims!r}")
 
 
 def check_same_shape(

@@ -21,38 +21,108 @@ __all__ = [
 ]
 
 
-def total_variation(u: Tensor) -> Tensor:
-    """sum |u[i+1, j] - u[i, j]| + |u[i, j+1] - u[i, j]|; NaN where u is not finite."""
-    value = u.diff(dim=-2).abs().sum() + u.diff(dim=-1).abs().sum()
-    return _nan_unless(torch.isfinite(u).all(), value)
+# --- total variation ---------------------------------------------------------------------
 
 
-def total_variation_gradient(u: Tensor) -> Tensor:
-    """The gradient of :func:`total_variation`, with sign(0) = 0."""
-    down = u.diff(dim=-2).sign()
-    right = u.diff(dim=-1).sign()
-    vertical = F.pad(down, (0, 0, 1, 0)) - F.pad(down, (0, 0, 0, 1))
-    horizontal = F.pad(right, (1, 0)) - F.pad(right, (0, 1))
-    return vertical + horizontal
+def total_variation(
+    u: Tensor, kind: str = "anisotropic", epsilon: float = 0.0, spatial_dims: int = 2
+) -> Tensor:
+    """Sum of a penalty of the differences to the next pixel along the last axes.
+
+    d_k = u[next along axis k] - u, 0 at the far border.  ``"anisotropic"``: sum |d_k|;
+    ``"isotropic"``: sqrt(|d|^2 + epsilon^2) - epsilon; ``"huber"``: |d|^2 / (2 epsilon) where
+    |d| <= epsilon, |d| - epsilon / 2 elsewhere.  NaN where u is not finite.
+    """
+    differences = _differences(u, spatial_dims)
+    if kind == "anisotropic":
+        value = sum((d.abs().sum() for d in differences), start=u.new_zeros(()))
+    elif kind == "isotropic":
+        value = (_norm(differences, epsilon) - epsilon).sum()
+    else:
+        norm = _norm(differences)
+        below = norm.square() / (2 * epsilon) if epsilon else norm
+        value = torch.where(norm <= epsilon, below, norm - epsilon / 2).sum()
+    return _nan_unless(torch.isfinite(u).all() & value.isfinite(), value)
+
+
+def total_variation_gradient(
+    u: Tensor, kind: str = "anisotropic", epsilon: float = 0.0, spatial_dims: int = 2
+) -> Tensor:
+    """The gradient of :func:`total_variation`; where that has a kink, the shortest subgradient.
+
+    p_k, the derivative of the penalty by d_k, is sign(d_k), d_k / sqrt(|d|^2 + epsilon^2) or
+    d_k / max(|d|, epsilon), with 0 / 0 = 0.  The gradient is sum_k (p_k[previous] - p_k).
+    """
+    differences = _differences(u, spatial_dims)
+    if kind == "anisotropic":
+        slopes = [d.sign() for d in differences]
+    else:
+        norm = _norm(differences, epsilon) if kind == "isotropic" else _norm(differences)
+        norm = norm if kind == "isotropic" else norm.clamp(min=epsilon)
+        slopes = [
+            torch.where(norm == 0, 0, d / torch.where(norm == 0, 1, norm)) for d in differences
+        ]
+    gradient = torch.zeros_like(u)
+    for axis, p in zip(range(-spatial_dims, 0), slopes):
+        previous = F.pad(p.narrow(axis, 0, p.shape[axis] - 1), _before(axis))
+        gradient = gradient + (previous - p)
+    return gradient
+
+
+def _differences(u: Tensor, spatial_dims: int) -> list[Tensor]:
+    """u[next] - u along each of the last axes, 0 at the far border."""
+    return [F.pad(u.diff(dim=axis), _behind(axis)) for axis in range(-spatial_dims, 0)]
+
+
+def _before(axis: int) -> tuple[int, ...]:
+    """Padding of one element in front of an axis, counted from the last one."""
+    return (0, 0) * (-axis - 1) + (1, 0)
+
+
+def _behind(axis: int) -> tuple[int, ...]:
+    return (0, 0) * (-axis - 1) + (0, 1)
+
+
+def _norm(differences: list[Tensor], epsilon: float = 0.0) -> Tensor:
+    """sqrt(|d|^2 + epsilon^2), with the derivative 0 where it is 0."""
+    square = sum((d.square() for d in differences), start=torch.zeros_like(differences[0]))
+    square = square + epsilon**2
+    flat = square == 0
+    return torch.where(flat, 0, torch.where(flat, 1, square).sqrt())
 
 
 def tv_objective(
-    u: Tensor, y: Tensor, tv_weight: float, mask: Tensor | None = None
+    u: Tensor,
+    y: Tensor,
+    tv_weight: float,
+    mask: Tensor | None = None,
+    kind: str = "anisotropic",
+    epsilon: float = 0.0,
+    spatial_dims: int = 2,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """1/2 || m (u - y) ||^2 + tv_weight TV(u), and its two terms: (value, data, tv)."""
     residual = u - y if mask is None else mask * (u - y)
     data = 0.5 * residual.square().sum()
     data = _nan_unless(data.isfinite(), data)
-    tv = total_variation(u)
+    tv = total_variation(u, kind, epsilon, spatial_dims)
     return data + tv_weight * tv, data, tv
 
 
 def tv_objective_gradient(
-    u: Tensor, y: Tensor, tv_weight: float, mask: Tensor | None = None
+    u: Tensor,
+    y: Tensor,
+    tv_weight: float,
+    mask: Tensor | None = None,
+    kind: str = "anisotropic",
+    epsilon: float = 0.0,
+    spatial_dims: int = 2,
 ) -> Tensor:
     """The gradient of :func:`tv_objective` with respect to u: m^2 (u - y) + tv_weight TV'(u)."""
-    residual = u - y if mask is None else mask * mask * (u - y)
-    return residual + tv_weight * total_variation_gradient(u)
+    residual = u - y if mask is None else mask * (mask * (u - y))
+    return residual + tv_weight * total_variation_gradient(u, kind, epsilon, spatial_dims)
+
+
+# --- metrics -----------------------------------------------------------------------------
 
 
 def mse(a: Tensor, b: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -15,32 +15,51 @@ if TYPE_CHECKING:
 
 __all__ = ["total_variation", "tv_objective"]
 
+Kind: TypeAlias = Literal["anisotropic", "isotropic", "huber"]
+
 
 def total_variation(
     x: Any,
     *,
-    kind: Literal["anisotropic"] = "anisotropic",
+    kind: Kind = "anisotropic",
+    epsilon: float = 0.0,
+    spatial_dims: Literal[2, 3] = 2,
     backend: Backend = "auto",
     return_gradient: bool = False,
 ) -> Any:
-    r"""Total variation of an image.
+    r"""Total variation of images or volumes.
 
-    .. math:: TV(x) = \sum_{i,j} |x_{i+1,j} - x_{i,j}| + |x_{i,j+1} - x_{i,j}|
+    With :math:`d_k` the difference to the next pixel along axis k, 0 at the far border,
+
+    .. math::
+        TV(x) = \sum_{pixels} \begin{cases}
+            \sum_k |d_k| & \text{anisotropic} \\
+            \sqrt{|d|^2 + \epsilon^2} - \epsilon & \text{isotropic} \\
+            |d|^2 / (2 \epsilon) \text{ if } |d| \le \epsilon
+            \text{ else } |d| - \epsilon / 2 & \text{Huber}
+        \end{cases}
 
     Parameters
     ----------
     x
-        Array or tensor of shape ``(..., H, W)``, any size from 1x1 up; leading axes
-        (channels, batch) are summed over.  float32 and float64 as they are, half
-        precision in float32, integers in float64.  Tensors in ``channels_last`` format
-        are read without a copy.
+        Array or tensor of shape ``(..., H, W)``, or ``(..., D, H, W)`` for volumes, any size
+        from 1x1 up; leading axes (channels, batch) are summed over.  float32 and float64 as
+        they are, half precision in float32, integers in float64.  Tensors in
+        ``channels_last`` (``channels_last_3d``) format are read without a copy.
     kind
-        ``"anisotropic"``, the formula above (the default, as in DIP-TV [1]_).
+        ``"anisotropic"`` (the default, as in DIP-TV [1]_), ``"isotropic"`` [2]_, which favours
+        no direction, or ``"huber"`` [3]_, which leaves shallow slopes smooth.
+    epsilon
+        How far the isotropic kinds are rounded off, in the unit of x.  With 0, the default,
+        both are exactly the sum of |d|.
+    spatial_dims
+        2: differences along the last two axes; 3: along the last three.
     backend
         See :mod:`dipfast.ops`.
     return_gradient
-        Also return the gradient with respect to x (with sign(0) = 0), computed in the
-        same pass over memory.
+        Also return the gradient with respect to x, computed in the same pass over memory.
+        Where TV has a kink (equal neighbours; flat pixels) it is the shortest subgradient,
+        which takes sign(0) and 0 / |0| for 0, so that it is always finite.
 
     Returns
     -------
@@ -55,45 +74,72 @@ def total_variation(
     TypeError
         If x does not hold real numbers.
     ValueError
-        If x has fewer than two dimensions, or kind or backend is unknown.
+        If x has fewer dimensions than spatial_dims, or kind, epsilon, spatial_dims or backend
+        cannot be.
 
     References
     ----------
     .. [1] Liu, Sun, Xu, Kamilov, "Image Restoration using Total Variation Regularized
        Deep Image Prior", ICASSP 2019, arXiv:1810.12864.
+    .. [2] Rudin, Osher, Fatemi, "Nonlinear total variation based noise removal
+       algorithms", Physica D 60, 1992.
+    .. [3] Chambolle, Pock, "A first-order primal-dual algorithm for convex problems with
+       applications to imaging", JMIV 40, 2011, section 6.2.2 (with a threshold of 1 / alpha).
 
     Examples
     --------
     >>> import numpy as np
     >>> import dipfast
-    >>> dipfast.ops.total_variation(np.array([[0.0, 1.0], [0.0, 0.0]]))
-    2.0
+    >>> x = np.array([[0.0, 3.0], [4.0, 4.0]])
+    >>> dipfast.ops.total_variation(x)
+    8.0
+    >>> dipfast.ops.total_variation(x, kind="isotropic")
+    6.0
     """
-    if kind != "anisotropic":
-        raise ValueError(f"kind must be 'anisotropic', got {kind!r}")
+    form = _check_form(kind, epsilon, spatial_dims)
     arguments.check_backend(backend)
     if is_tensor(x):
-        return _tensor_variation(x, backend, return_gradient)
+        return _tensor_variation(x, form, backend, return_gradient)
     if backend == "torch":
-        return through_torch(total_variation, x, return_gradient=return_gradient)
+        options = {**form._asdict(), "return_gradient": return_gradient}
+        return through_torch(total_variation, x, **options)
     u = arguments.as_floats("x", x)
-    arguments.check_image("x", u.ndim)
+    arguments.check_image("x", u.ndim, spatial_dims)
     slope = np.empty_like(u) if return_gradient else None
-    value = _native.total_variation(u, gradient=slope)
+    value = _native.total_variation(u, **form._asdict(), gradient=slope)
     return (value, slope) if return_gradient else value
 
 
-def _tensor_variation(x: Tensor, backend: Backend, return_gradient: bool) -> Any:
+class _Form(NamedTuple):
+    """Which total variation."""
+
+    kind: str
+    epsilon: float
+    spatial_dims: int
+
+
+def _check_form(kind: str, epsilon: float, spatial_dims: int) -> _Form:
+    arguments.check_choice("kind", kind, get_args(Kind))
+    arguments.check_spatial_dims(spatial_dims)
+    epsilon = arguments.check_weight("epsilon", epsilon)
+    if kind == "anisotropic" and epsilon:
+        raise ValueError(f"epsilon is for kind='isotropic' and 'huber', got epsilon={epsilon}")
+    return _Form(kind, epsilon, int(spatial_dims))
+
+
+def _tensor_variation(x: Tensor, form: _Form, backend: Backend, return_gradient: bool) -> Any:
     from dipfast.ops import library, reference
 
     u = arguments.as_float_tensor("x", x)
-    arguments.check_image("x", u.ndim)
+    arguments.check_image("x", u.ndim, form.spatial_dims)
     if backend == "torch":
-        value = reference.total_variation(u)
-        return (value, reference.total_variation_gradient(u)) if return_gradient else value
+        value = reference.total_variation(u, *form)
+        if not return_gradient:
+            return value
+        return value, reference.total_variation_gradient(u.detach(), *form)
     home = u.device
     u = u.cpu() if backend == "native" else u
-    value, slope = library.total_variation(u, return_gradient or _needs_gradient(u))
+    value, slope = library.total_variation(u, *form, return_gradient or _needs_gradient(u))
     return (value.to(home), slope.detach().to(home)) if return_gradient else value.to(home)
 
 
@@ -103,6 +149,9 @@ def tv_objective(
     tv_weight: float,
     *,
     mask: Any = None,
+    kind: Kind = "anisotropic",
+    epsilon: float = 0.0,
+    spatial_dims: Literal[2, 3] = 2,
     backend: Backend = "auto",
     return_terms: bool = False,
     return_gradient: bool = False,
@@ -116,7 +165,7 @@ def tv_objective(
     Parameters
     ----------
     u
-        The image, array or tensor of shape ``(..., H, W)``.
+        The image, array or tensor of shape ``(..., H, W)``, or ``(..., D, H, W)``.
     y
         The measurement; shape of u.
     tv_weight
@@ -125,6 +174,8 @@ def tv_objective(
     mask
         m; must broadcast to the shape of u.  Boolean and integer masks mark what is
         known by non-zero, floating-point masks are weights.  None is 1 everywhere.
+    kind, epsilon, spatial_dims
+        Which total variation; see :func:`total_variation`.
     backend
         See :mod:`dipfast.ops`.
     return_terms
@@ -146,7 +197,8 @@ def tv_objective(
     TypeError
         If an argument does not hold real numbers, or arrays and tensors are mixed.
     ValueError
-        If shapes do not fit, or tv_weight is negative or not finite.
+        If shapes do not fit, tv_weight is negative or not finite, or kind, epsilon,
+        spatial_dims or backend cannot be.
 
     References
     ----------
@@ -163,6 +215,7 @@ def tv_objective(
     >>> dipfast.ops.tv_objective(u, y, 0.25, mask=np.array([[True, False]]))
     0.25
     """
+    form = _check_form(kind, epsilon, spatial_dims)
     arguments.check_backend(backend)
     weight = arguments.check_weight("tv_weight", tv_weight)
     if is_tensor(u) != is_tensor(y) or (mask is not None and is_tensor(mask) != is_tensor(u)):
@@ -170,26 +223,27 @@ def tv_objective(
     terms: list[Any]
     gradient: Any
     if is_tensor(u):
-        *terms, gradient = _tensor_objective(u, y, weight, mask, backend, return_gradient)
+        *terms, gradient = _tensor_objective(u, y, weight, mask, form, backend, return_gradient)
     elif backend == "torch":
         options = {"return_terms": return_terms, "return_gradient": return_gradient}
-        return through_torch(tv_objective, u, y, weight, mask=mask, **options)
+        return through_torch(tv_objective, u, y, weight, mask=mask, **form._asdict(), **options)
     else:
-        *terms, gradient = _array_objective(u, y, weight, mask, return_gradient)
+        *terms, gradient = _array_objective(u, y, weight, mask, form, return_gradient)
     result = (*terms[: 3 if return_terms else 1], *((gradient,) if return_gradient else ()))
     return result if len(result) > 1 else result[0]
 
 
 def _array_objective(
-    u: Any, y: Any, weight: float, mask: Any, return_gradient: bool
+    u: Any, y: Any, weight: float, mask: Any, form: _Form, return_gradient: bool
 ) -> tuple[float, float, float, Any]:
     u, y = arguments.as_floats("u", u), arguments.as_floats("y", y)
-    arguments.check_image("u", u.ndim)
+    arguments.check_image("u", u.ndim, form.spatial_dims)
     arguments.check_same_shape("y", y.shape, "u", u.shape)
     dtype = np.result_type(u, y)
     u, y = np.asarray(u, dtype), np.asarray(y, dtype)
+    mask = _mask_array(mask, u)
     gradient = np.empty_like(u) if return_gradient else None
-    data, tv = _native.tv_objective(u, y, _mask_array(mask, u), weight, gradient=gradient)
+    data, tv = _native.tv_objective(u, y, mask, weight, **form._asdict(), gradient=gradient)
     return data + weight * tv, data, tv, gradient
 
 
@@ -198,6 +252,7 @@ def _tensor_objective(
     y: Tensor,
     weight: float,
     mask: Tensor | None,
+    form: _Form,
     backend: Backend,
     return_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -206,22 +261,23 @@ def _tensor_objective(
     from dipfast.ops import library, reference
 
     u, y = arguments.as_float_tensor("u", u), arguments.as_float_tensor("y", y)
-    arguments.check_image("u", u.ndim)
+    arguments.check_image("u", u.ndim, form.spatial_dims)
     arguments.check_same_shape("y", y.shape, "u", u.shape)
     dtype = torch.promote_types(u.dtype, y.dtype)
     u, y = u.to(dtype), y.to(dtype)
     mask = _mask_tensor(mask, u)
     if backend == "torch":
-        value, data, tv = reference.tv_objective(u, y, weight, mask)
+        value, data, tv = reference.tv_objective(u, y, weight, mask, *form)
         gradient = u.new_empty(0)
         if return_gradient:
-            gradient = reference.tv_objective_gradient(u.detach(), y, weight, mask).detach()
+            plain = (u.detach(), y.detach(), weight, None if mask is None else mask.detach())
+            gradient = reference.tv_objective_gradient(*plain, *form)
         return value, data.detach(), tv.detach(), gradient
     home = u.device
     if backend == "native":
         u, y, mask = u.cpu(), y.cpu(), None if mask is None else mask.cpu()
     wanted = return_gradient or _needs_gradient(u)
-    value, data, tv, gradient = library.tv_objective(u, y, mask, weight, wanted)
+    value, data, tv, gradient = library.tv_objective(u, y, mask, weight, *form, wanted)
     return (
         value.to(home),
         data.detach().to(home),
@@ -245,10 +301,13 @@ def _mask_array(mask: Any, u: np.ndarray[Any, Any]) -> Any:
     elif mask.dtype.kind != "f":
         raise TypeError(f"mask must hold real numbers, got dtype {mask.dtype}")
     arguments.check_broadcastable("mask", mask.shape, u.shape)
-    return np.ascontiguousarray(np.broadcast_to(mask, u.shape), dtype=u.dtype)
+    dtype = np.bool_ if mask.dtype == np.bool_ else u.dtype
+    return np.ascontiguousarray(np.broadcast_to(mask, u.shape), dtype=dtype)
 
 
 def _mask_tensor(mask: Tensor | None, u: Tensor) -> Tensor | None:
+    import torch
+
     if mask is None:
         return None
     if mask.is_complex():
@@ -256,4 +315,4 @@ def _mask_tensor(mask: Tensor | None, u: Tensor) -> Tensor | None:
     if not mask.is_floating_point():
         mask = mask != 0
     arguments.check_broadcastable("mask", mask.shape, u.shape)
-    return mask.to(u).expand_as(u)
+    return mask.to(u.device, mask.dtype if mask.dtype == torch.bool else u.dtype)

@@ -11,21 +11,33 @@ from torch import Tensor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["add", "array", "dense", "empty_like", "is_channels_last", "match", "scaled"]
+__all__ = [
+    "add",
+    "array",
+    "dense",
+    "empty_like",
+    "expanded",
+    "is_channels_last",
+    "match",
+    "scaled",
+]
 
 
-def dense(x: Tensor) -> Tensor:
+def dense(x: Tensor, spatial_dims: int = 2) -> Tensor:
     """x itself where a kernel can take it as it lies in memory, else a contiguous copy."""
-    return x if x.is_contiguous() or is_channels_last(x) else x.contiguous()
+    return x if x.is_contiguous() or is_channels_last(x, spatial_dims) else x.contiguous()
 
 
-def is_channels_last(x: Tensor) -> bool:
-    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+def is_channels_last(x: Tensor, spatial_dims: int = 2) -> bool:
+    """Whether x is (N, C, ...) and the channels of a pixel lie side by side."""
+    if x.ndim != spatial_dims + 2:
+        return False
+    return x.movedim(1, -1).is_contiguous()
 
 
 def array(x: Tensor, channels_last: bool) -> NDArray[Any]:
     """The memory of x as a C-contiguous array, channels last if they are."""
-    return (x.permute(0, 2, 3, 1) if channels_last else x).detach().numpy()
+    return (x.movedim(1, -1) if channels_last else x).detach().numpy()
 
 
 def empty_like(x: Tensor) -> Tensor:
@@ -51,7 +63,12 @@ def match(x: Tensor, like: Tensor) -> Tensor:
     """x in the memory format of another tensor of the same shape."""
     if x.stride() == like.stride():
         return x
-    return torch.empty_like(like).copy_(x)
+    return torch.empty_like(like, dtype=x.dtype).copy_(x)
+
+
+def expanded(mask: Tensor, like: Tensor) -> Tensor:
+    """A mask in the shape and memory format of ``like``."""
+    return match(mask.expand_as(like), like)
 
 
 def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:

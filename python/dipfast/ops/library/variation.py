@@ -1,4 +1,8 @@
-"""Total variation, alone and with a data term, as torch operators."""
+"""Total variation, alone and with a data term, as torch operators.
+
+Everywhere, ``kind``, ``epsilon`` and ``spatial_dims`` say which total variation is meant; see
+:func:`dipfast.ops.total_variation`.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +13,43 @@ from torch import Tensor
 
 from dipfast import _native
 from dipfast.ops import reference
-from dipfast.ops.library.memory import add, array, dense, empty_like, match, scaled
+from dipfast.ops.library.memory import (
+    add,
+    array,
+    dense,
+    empty_like,
+    expanded,
+    match,
+    scaled,
+)
 
 __all__ = ["total_variation", "tv_objective"]
 
 torch.library.define(
-    "dipfast::total_variation", "(Tensor u, bool gradient) -> (Tensor value, Tensor gradient)"
+    "dipfast::total_variation",
+    "(Tensor u, str kind, float epsilon, int spatial_dims, bool gradient)"
+    " -> (Tensor value, Tensor gradient)",
 )
 
 
-def total_variation(u: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
+def total_variation(
+    u: Tensor, kind: str, epsilon: float, spatial_dims: int, gradient: bool
+) -> tuple[Tensor, Tensor]:
     """TV(u) and, if asked for, its gradient (else an empty tensor)."""
-    return torch.ops.dipfast.total_variation(u, gradient)
+    return torch.ops.dipfast.total_variation(u, kind, epsilon, spatial_dims, gradient)
 
 
-def _total_variation_cpu(u: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
-    u = dense(u)
+def _total_variation_cpu(
+    u: Tensor, kind: str, epsilon: float, spatial_dims: int, gradient: bool
+) -> tuple[Tensor, Tensor]:
+    u = dense(u, spatial_dims)
     channels_last = not u.is_contiguous()
     slope = empty_like(u) if gradient else u.new_empty(0)
     value = _native.total_variation(
         array(u, channels_last),
+        kind=kind,
+        epsilon=epsilon,
+        spatial_dims=spatial_dims,
         channels_last=channels_last,
         gradient=array(slope, channels_last) if gradient else None,
     )
@@ -38,33 +59,53 @@ def _total_variation_cpu(u: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
 torch.library.impl("dipfast::total_variation", "CPU", _total_variation_cpu)
 
 
-def _total_variation_torch(u: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
-    u = dense(u)
-    slope = reference.total_variation_gradient(u) if gradient else u.new_empty(0)
-    return reference.total_variation(u), match(slope, u) if gradient else slope
+def _total_variation_torch(
+    u: Tensor, kind: str, epsilon: float, spatial_dims: int, gradient: bool
+) -> tuple[Tensor, Tensor]:
+    u = dense(u, spatial_dims)
+    form = (kind, epsilon, spatial_dims)
+    slope = reference.total_variation_gradient(u, *form) if gradient else u.new_empty(0)
+    return reference.total_variation(u, *form), match(slope, u) if gradient else slope
 
 
 torch.library.impl("dipfast::total_variation", "CompositeExplicitAutograd", _total_variation_torch)
 
 
 @torch.library.register_fake("dipfast::total_variation")
-def _total_variation_fake(u: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
-    u = dense(u)
+def _total_variation_fake(
+    u: Tensor, kind: str, epsilon: float, spatial_dims: int, gradient: bool
+) -> tuple[Tensor, Tensor]:
+    u = dense(u, spatial_dims)
     return u.new_empty(()), torch.empty_like(u) if gradient else u.new_empty(0)
 
 
 def _total_variation_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    u, gradient = inputs
+    u, *ctx.form, gradient = inputs
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(output[1] if gradient else total_variation(u.detach(), True)[1])
+    op = torch.ops.dipfast.total_variation
+    slope = output[1] if gradient else op(u.detach(), *ctx.form, True)[1]
+    ctx.save_for_backward(u, slope)
 
 
 def _total_variation_backward(
     ctx: Any, of_value: Tensor | None, of_gradient: Tensor | None
-) -> tuple[Tensor | None, None]:
-    # The gradient is constant almost everywhere, so of_gradient adds nothing.
-    (slope,) = ctx.saved_tensors
-    return (None if of_value is None else scaled(slope, of_value)), None
+) -> tuple[Tensor | None, None, None, None, None]:
+    u, slope = ctx.saved_tensors
+    to_u = None if of_value is None else scaled(slope, of_value)
+    return add(to_u, _second_derivative(u, of_gradient, *ctx.form)), None, None, None, None
+
+
+def _second_derivative(
+    u: Tensor, of_gradient: Tensor | None, kind: str, epsilon: float, spatial_dims: int
+) -> Tensor | None:
+    """The second derivative of TV at u, applied to a direction."""
+    if of_gradient is None or not of_gradient.numel() or kind == "anisotropic":
+        return None  # the anisotropic gradient is constant almost everywhere
+    keep = torch.is_grad_enabled()
+    with torch.enable_grad():
+        point = u if keep and u.requires_grad else u.detach().requires_grad_()
+        slope = reference.total_variation_gradient(point, kind, epsilon, spatial_dims)
+        return torch.autograd.grad(slope, point, of_gradient, create_graph=keep)[0]
 
 
 torch.library.register_autograd(
@@ -78,29 +119,50 @@ torch.library.register_autograd(
 
 torch.library.define(
     "dipfast::tv_objective",
-    "(Tensor u, Tensor y, Tensor? mask, float weight, bool gradient)"
+    "(Tensor u, Tensor y, Tensor? mask, float weight, str kind, float epsilon,"
+    " int spatial_dims, bool gradient)"
     " -> (Tensor value, Tensor data, Tensor tv, Tensor gradient)",
 )
 
 
 def tv_objective(
-    u: Tensor, y: Tensor, mask: Tensor | None, weight: float, gradient: bool
+    u: Tensor,
+    y: Tensor,
+    mask: Tensor | None,
+    weight: float,
+    kind: str,
+    epsilon: float,
+    spatial_dims: int,
+    gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """1/2 || m (u - y) ||^2 + weight TV(u), its two terms, and its gradient in u."""
-    return torch.ops.dipfast.tv_objective(u, y, mask, weight, gradient)
+    """1/2 || m (u - y) ||^2 + weight TV(u), its two terms, and its gradient in u.
+
+    The mask is boolean, or of the dtype of u; it broadcasts to the shape of u.
+    """
+    return torch.ops.dipfast.tv_objective(u, y, mask, weight, kind, epsilon, spatial_dims, gradient)
 
 
 def _tv_objective_cpu(
-    u: Tensor, y: Tensor, mask: Tensor | None, weight: float, gradient: bool
+    u: Tensor,
+    y: Tensor,
+    mask: Tensor | None,
+    weight: float,
+    kind: str,
+    epsilon: float,
+    spatial_dims: int,
+    gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    u = dense(u)
+    u = dense(u, spatial_dims)
     channels_last = not u.is_contiguous()
     slope = empty_like(u) if gradient else u.new_empty(0)
     data, tv = _native.tv_objective(
         array(u, channels_last),
         array(match(y, u), channels_last),
-        None if mask is None else array(match(mask, u), channels_last),
+        None if mask is None else array(expanded(mask, u), channels_last),
         weight,
+        kind=kind,
+        epsilon=epsilon,
+        spatial_dims=spatial_dims,
         channels_last=channels_last,
         gradient=array(slope, channels_last) if gradient else None,
     )
@@ -111,13 +173,21 @@ torch.library.impl("dipfast::tv_objective", "CPU", _tv_objective_cpu)
 
 
 def _tv_objective_torch(
-    u: Tensor, y: Tensor, mask: Tensor | None, weight: float, gradient: bool
+    u: Tensor,
+    y: Tensor,
+    mask: Tensor | None,
+    weight: float,
+    kind: str,
+    epsilon: float,
+    spatial_dims: int,
+    gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    u = dense(u)
-    terms = reference.tv_objective(u, y, weight, mask)
+    u = dense(u, spatial_dims)
+    arguments = (u, y, weight, mask, kind, epsilon, spatial_dims)
+    terms = reference.tv_objective(*arguments)
     if not gradient:
         return *terms, u.new_empty(0)
-    return *terms, match(reference.tv_objective_gradient(u, y, weight, mask), u)
+    return *terms, match(reference.tv_objective_gradient(*arguments), u)
 
 
 torch.library.impl("dipfast::tv_objective", "CompositeExplicitAutograd", _tv_objective_torch)
@@ -125,22 +195,30 @@ torch.library.impl("dipfast::tv_objective", "CompositeExplicitAutograd", _tv_obj
 
 @torch.library.register_fake("dipfast::tv_objective")
 def _tv_objective_fake(
-    u: Tensor, y: Tensor, mask: Tensor | None, weight: float, gradient: bool
+    u: Tensor,
+    y: Tensor,
+    mask: Tensor | None,
+    weight: float,
+    kind: str,
+    epsilon: float,
+    spatial_dims: int,
+    gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    u = dense(u)
+    u = dense(u, spatial_dims)
     slope = torch.empty_like(u) if gradient else u.new_empty(0)
     return u.new_empty(()), u.new_empty(()), u.new_empty(()), slope
 
 
 def _masked_twice(x: Tensor, mask: Tensor | None) -> Tensor:
-    return x if mask is None else mask * mask * x
+    return x if mask is None else mask * (mask * x)
 
 
 def _tv_objective_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    u, y, mask, weight, gradient = inputs
+    u, y, mask, weight, *form, gradient = inputs
     ctx.set_materialize_grads(False)
-    ctx.gradient = gradient
-    slope = output[3] if gradient else tv_objective(u.detach(), y, mask, weight, True)[3]
+    ctx.weight, ctx.form, ctx.gradient = weight, form, gradient
+    op = torch.ops.dipfast.tv_objective
+    slope = output[3] if gradient else op(u.detach(), y, mask, weight, *form, True)[3]
     ctx.save_for_backward(u, y, mask, slope)
 
 
@@ -150,7 +228,7 @@ def _tv_objective_backward(
     of_data: Tensor | None,
     of_tv: Tensor | None,
     of_gradient: Tensor | None,
-) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+) -> tuple[Tensor | None, ...]:
     u, y, mask, slope = ctx.saved_tensors
     if not ctx.gradient:
         of_gradient = None  # that of the empty tensor
@@ -161,9 +239,12 @@ def _tv_objective_backward(
         if of_data is not None:
             to_u = add(to_u, of_data * _masked_twice(u - y, mask))
         if of_tv is not None:
-            to_u = add(to_u, of_tv * reference.total_variation_gradient(u))
-        if of_gradient is not None:  # second derivative: that of the data term alone
+            to_u = add(to_u, of_tv * reference.total_variation_gradient(u, *ctx.form))
+        if of_gradient is not None:
             to_u = add(to_u, _masked_twice(of_gradient, mask))
+            of_tv_gradient = _second_derivative(u, of_gradient, *ctx.form)
+            if of_tv_gradient is not None:
+                to_u = add(to_u, ctx.weight * of_tv_gradient)
     # value and data depend on y and the mask in the same way.
     of_residual = add(of_value, of_data)
     if ctx.needs_input_grad[1]:
@@ -176,7 +257,9 @@ def _tv_objective_backward(
             to_mask = of_residual * mask * (u - y).square()
         if of_gradient is not None:
             to_mask = add(to_mask, 2 * mask * (u - y) * of_gradient)
-    return to_u, to_y, to_mask, None, None
+        if to_mask is not None:
+            to_mask = to_mask.sum_to_size(mask.shape)
+    return to_u, to_y, to_mask, None, None, None, None, None
 
 
 torch.library.register_autograd(
