@@ -27,9 +27,10 @@ def total_variation(
 def tv_objective(
     u: _Floats,
     y: _Floats,
-    mask: _Floats | NDArray[np.bool_] | None,
+    mask: _Floats | NDArray[np.uint8] | None,
     weight: float,
     *,
+    mask_repeat: int = 1,
     kind: str = "anisotropic",
     epsilon: float = 0.0,
     spatial_dims: int = 2,

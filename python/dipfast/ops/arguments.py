@@ -29,6 +29,7 @@ __all__ = [
     "check_spatial_dims",
     "check_weight",
     "is_tensor",
+    "shared_planes",
     "through_torch",
 ]
 
@@ -96,6 +97,23 @@ def check_broadcastable(name: str, shape: tuple[int, ...], target: tuple[int, ..
         raise ValueError(
             f"{name} must broadcast to the shape of the image, {tuple(target)}, got {tuple(shape)}"
         )
+
+
+def shared_planes(shape: tuple[int, ...], target: tuple[int, ...], spatial_dims: int) -> int | None:
+    """How many planes of an image in a row share a plane of its mask, which has this shape.
+
+    None where the planes of a mask that broadcasts are not simply repeated in turn.
+    """
+    shape = (1,) * (len(target) - len(shape)) + tuple(shape)
+    if shape[-spatial_dims:] != tuple(target[-spatial_dims:]):
+        return None
+    leading = list(zip(shape[:-spatial_dims], target[:-spatial_dims]))
+    repeat = 1
+    while leading and leading[-1][0] == 1:
+        repeat *= leading.pop()[1]
+    while leading and leading[-1][0] == leading[-1][1]:
+        leading.pop()
+    return repeat if all(size == 1 for size, _ in leading) else None
 
 
 def check_weight(name: str, weight: float) -> float:

@@ -241,9 +241,11 @@ def _array_objective(
     arguments.check_same_shape("y", y.shape, "u", u.shape)
     dtype = np.result_type(u, y)
     u, y = np.asarray(u, dtype), np.asarray(y, dtype)
-    mask = _mask_array(mask, u)
+    mask, repeat = _mask_array(mask, u, form.spatial_dims)
     gradient = np.empty_like(u) if return_gradient else None
-    data, tv = _native.tv_objective(u, y, mask, weight, **form._asdict(), gradient=gradient)
+    data, tv = _native.tv_objective(
+        u, y, mask, weight, mask_repeat=repeat, **form._asdict(), gradient=gradient
+    )
     return data + weight * tv, data, tv, gradient
 
 
@@ -292,17 +294,22 @@ def _needs_gradient(x: Tensor) -> bool:
     return x.requires_grad and torch.is_grad_enabled()
 
 
-def _mask_array(mask: Any, u: np.ndarray[Any, Any]) -> Any:
+def _mask_array(mask: Any, u: np.ndarray[Any, Any], spatial_dims: int) -> tuple[Any, int]:
+    """A mask as the kernel takes it, and how many planes in a row share a plane of it."""
     if mask is None:
-        return None
+        return None, 1
     mask = np.asarray(mask)
-    if mask.dtype.kind in "biu":
-        mask = mask != 0
-    elif mask.dtype.kind != "f":
+    if mask.dtype.kind not in "biuf":
         raise TypeError(f"mask must hold real numbers, got dtype {mask.dtype}")
     arguments.check_broadcastable("mask", mask.shape, u.shape)
-    dtype = np.bool_ if mask.dtype == np.bool_ else u.dtype
-    return np.ascontiguousarray(np.broadcast_to(mask, u.shape), dtype=dtype)
+    if mask.dtype.kind == "f":
+        mask = mask.astype(u.dtype, copy=False)
+    elif mask.dtype != np.uint8:
+        mask = (mask if mask.dtype == np.bool_ else mask != 0).view(np.uint8)
+    repeat = arguments.shared_planes(mask.shape, u.shape, spatial_dims)
+    if repeat is None:
+        mask, repeat = np.broadcast_to(mask, u.shape), 1
+    return np.require(mask, requirements=["C", "A"]), repeat
 
 
 def _mask_tensor(mask: Tensor | None, u: Tensor) -> Tensor | None:

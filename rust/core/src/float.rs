@@ -1,16 +1,18 @@
 //! The two element types of the kernels.
 
-use std::ops::{Add, AddAssign, Mul, Sub};
+use std::ops::{Add, AddAssign, Div, Mul, Sub};
 
 /// An element type: `f32` or `f64`.
 pub trait Float:
     Copy
+    + Default
     + Send
     + Sync
     + PartialOrd
     + Add<Output = Self>
     + Sub<Output = Self>
     + Mul<Output = Self>
+    + Div<Output = Self>
     + AddAssign
     + private::Sealed
     + 'static
@@ -21,6 +23,12 @@ pub trait Float:
     fn abs(self) -> Self;
     /// -1, 0 or 1, with 0 for 0, -0 and NaN.
     fn sign(self) -> Self;
+    /// Square root.
+    fn sqrt(self) -> Self;
+    /// 1 / self, and 0 for 0.
+    fn inverse(self) -> Self;
+    /// The larger one; the other where one is NaN.
+    fn max(self, other: Self) -> Self;
     /// Nearest value of this type.
     fn from_f64(value: f64) -> Self;
     /// The same value in double precision.
@@ -42,11 +50,24 @@ macro_rules! float {
                 self.abs()
             }
             #[inline(always)]
+            #[allow(clippy::double_comparisons, reason = "NaN is neither, and its sign 0")]
             fn sign(self) -> Self {
-                // Two selects, which vectorise; `signum` would give 1 for 0.
-                let positive = if self > 0.0 { 1.0 } else { 0.0 };
-                let negative = if self < 0.0 { 1.0 } else { 0.0 };
-                positive - negative
+                // One comparison and one bit operation where the processor has them; `signum`
+                // would give 1 for 0.
+                let one = <$t>::copysign(1.0, self);
+                if self < 0.0 || self > 0.0 { one } else { 0.0 }
+            }
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                self.sqrt()
+            }
+            #[inline(always)]
+            fn inverse(self) -> Self {
+                if self == 0.0 { 0.0 } else { 1.0 / self }
+            }
+            #[inline(always)]
+            fn max(self, other: Self) -> Self {
+                if self > other { self } else { other }
             }
             #[inline(always)]
             fn from_f64(value: f64) -> Self {

@@ -5,12 +5,12 @@
 //! for every number of threads and every instruction set.
 //!
 //! ```
-//! use dipfast_core::{Layout, Serial, tv};
+//! use dipfast_core::{Layout, Serial, tv::{self, Kind}};
 //!
 //! let u = [0.0_f32, 1.0, 0.0, 0.0]; // 2 x 2
 //! let mut gradient = [0.0; 4];
 //! let layout = Layout::planar(1, 2, 2)?;
-//! let value = tv::anisotropic(&u, layout, Some(&mut gradient), &Serial)?;
+//! let value = tv::total_variation(&u, layout, Kind::Anisotropic, Some(&mut gradient), &Serial)?;
 //! assert_eq!(value, 2.0);
 //! assert_eq!(gradient, [-1.0, 2.0, 0.0, -1.0]);
 //! # Ok::<(), dipfast_core::Error>(())

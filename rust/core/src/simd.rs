@@ -5,11 +5,62 @@
 //! compiler never fuses a multiplication with an addition, so the instruction set cannot be
 //! seen in the result.
 
+use crate::Float;
+
 /// Number of partial sums that a kernel keeps: one AVX-512 register of `f32`.
 pub(crate) const LANES: usize = 16;
 
 /// Chunks of [`LANES`] elements after which the lanes are emptied into double precision.
 pub(crate) const CHUNKS_PER_SUM: usize = 64;
+
+/// A sum in [`LANES`] lanes that are emptied into double precision before they lose digits.
+pub(crate) struct Lanes<T> {
+    lanes: [T; LANES],
+    chunks: usize,
+    total: f64,
+}
+
+impl<T: Float> Lanes<T> {
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self {
+            lanes: [T::ZERO; LANES],
+            chunks: 0,
+            total: 0.0,
+        }
+    }
+
+    /// The lanes, with room for this many more chunks, at most [`CHUNKS_PER_SUM`]; they
+    /// come back by [`Lanes::end`].
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, chunks: usize) -> [T; LANES] {
+        self.chunks += chunks;
+        if self.chunks > CHUNKS_PER_SUM {
+            self.empty();
+            self.chunks = chunks;
+        }
+        self.lanes
+    }
+
+    /// Takes the lanes back.
+    #[inline(always)]
+    pub(crate) fn end(&mut self, lanes: [T; LANES]) {
+        self.lanes = lanes;
+    }
+
+    #[inline(always)]
+    fn empty(&mut self) {
+        self.total += self.lanes.iter().map(|lane| lane.to_f64()).sum::<f64>();
+        self.lanes = [T::ZERO; LANES];
+    }
+
+    /// The sum so far.
+    #[inline(always)]
+    pub(crate) fn sum(mut self) -> f64 {
+        self.empty();
+        self.total
+    }
+}
 
 /// A piece of work to be compiled for every instruction set.
 pub(crate) trait Kernel {

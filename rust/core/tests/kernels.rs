@@ -3,6 +3,7 @@
 
 use std::num::NonZeroUsize;
 
+use dipfast_core::tv::{Data, Kind, Mask};
 use dipfast_core::{Error, Executor, Layout, Serial, Threads, metrics, tv};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -11,6 +12,7 @@ use proptest::prelude::*;
 #[derive(Debug, Clone)]
 struct Case {
     planes: usize,
+    slices: usize,
     rows: usize,
     columns: usize,
     channels: usize,
@@ -21,14 +23,41 @@ struct Case {
 
 impl Case {
     fn layout(&self) -> Layout {
-        Layout::interleaved(self.planes, self.rows, self.columns, self.channels).unwrap()
+        let Self {
+            planes,
+            slices,
+            rows,
+            columns,
+            channels,
+            ..
+        } = *self;
+        Layout::volumes(planes, slices, rows, columns, channels).unwrap()
     }
 }
 
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        Just(Kind::Anisotropic),
+        (0..3_i32).prop_map(|e| Kind::Isotropic {
+            epsilon: f64::from(e) / 4.0
+        }),
+        (0..3_i32).prop_map(|e| Kind::Huber {
+            epsilon: f64::from(e) / 4.0
+        }),
+    ]
+}
+
 fn case() -> impl Strategy<Value = Case> {
-    (1..4_usize, 1..20_usize, 1..60_usize, 1..9_usize).prop_flat_map(
-        |(planes, rows, columns, channels)| {
-            let n = planes * rows * columns * channels;
+    (
+        1..4_usize,
+        1..4_usize,
+        1..20_usize,
+        1..60_usize,
+        1..20_usize,
+    )
+        .prop_flat_map(|(planes, slices, rows, columns, channels)| {
+            let columns = columns.div_ceil(channels); // not too large
+            let n = planes * slices * rows * columns * channels;
             // A coarse grid of values, so that equal neighbours occur.
             let value = (-4..5_i32).prop_map(|v| f64::from(v) / 4.0);
             (
@@ -38,6 +67,7 @@ fn case() -> impl Strategy<Value = Case> {
             )
                 .prop_map(move |(u, y, mask)| Case {
                     planes,
+                    slices,
                     rows,
                     columns,
                     channels,
@@ -45,36 +75,55 @@ fn case() -> impl Strategy<Value = Case> {
                     y,
                     mask,
                 })
-        },
-    )
+        })
 }
 
-/// The definition, one difference after the other.
-fn reference_tv(case: &Case) -> (f64, Vec<f64>) {
+/// The definition, one pixel after the other.
+fn reference_tv(case: &Case, kind: Kind) -> (f64, Vec<f64>) {
     let mut value = 0.0;
     let mut gradient = vec![0.0; case.u.len()];
-    let at = |plane, row, column, channel| {
-        ((plane * case.rows + row) * case.columns + column) * case.channels + channel
-    };
-    let sign = |x: f64| if x == 0.0 { 0.0 } else { x.signum() };
-    let mut pair = |from: usize, to: usize| {
-        let difference = case.u[to] - case.u[from];
-        value += difference.abs();
-        gradient[to] += sign(difference);
-        gradient[from] -= sign(difference);
-    };
-    for plane in 0..case.planes {
-        for row in 0..case.rows {
-            for column in 0..case.columns {
-                for channel in 0..case.channels {
-                    let here = at(plane, row, column, channel);
-                    if row + 1 < case.rows {
-                        pair(here, at(plane, row + 1, column, channel));
-                    }
-                    if column + 1 < case.columns {
-                        pair(here, at(plane, row, column + 1, channel));
-                    }
-                }
+    let strides = [
+        case.channels,
+        case.columns * case.channels,
+        case.rows * case.columns * case.channels,
+    ];
+    let sizes = [case.columns, case.rows, case.slices];
+    for from in 0..case.u.len() {
+        let to: Vec<Option<usize>> = strides
+            .iter()
+            .zip(sizes)
+            .map(|(&stride, size)| (from / stride % size + 1 < size).then_some(from + stride))
+            .collect();
+        let d: Vec<f64> = to
+            .iter()
+            .map(|to| to.map_or(0.0, |to| case.u[to] - case.u[from]))
+            .collect();
+        let norm = d.iter().map(|d| d * d).sum::<f64>().sqrt();
+        let over = |length: f64| move |d: f64| if length == 0.0 { 0.0 } else { d / length };
+        let slopes: Vec<f64> = match kind {
+            Kind::Anisotropic => {
+                value += d.iter().map(|d| d.abs()).sum::<f64>();
+                let sign = |&d: &f64| if d == 0.0 { 0.0 } else { d.signum() };
+                d.iter().map(sign).collect()
+            }
+            Kind::Isotropic { epsilon } => {
+                let root = norm.hypot(epsilon);
+                value += root - epsilon;
+                d.iter().copied().map(over(root)).collect()
+            }
+            Kind::Huber { epsilon } => {
+                value += if norm <= epsilon {
+                    over(2.0 * epsilon)(norm * norm)
+                } else {
+                    norm - epsilon / 2.0
+                };
+                d.iter().copied().map(over(norm.max(epsilon))).collect()
+            }
+        };
+        for (to, slope) in to.iter().zip(slopes) {
+            if let Some(to) = *to {
+                gradient[to] += slope;
+                gradient[from] -= slope;
             }
         }
     }
@@ -87,30 +136,52 @@ fn close(a: f64, b: f64) -> bool {
 
 proptest! {
     #[test]
-    fn anisotropic_is_the_definition(case in case()) {
-        let (value, gradient) = reference_tv(&case);
+    fn total_variation_is_the_definition(case in case(), kind in kind()) {
+        let (value, gradient) = reference_tv(&case, kind);
         let mut got = vec![f64::NAN; case.u.len()];
-        let with = tv::anisotropic(&case.u, case.layout(), Some(&mut got), &Serial).unwrap();
-        let without = tv::anisotropic(&case.u, case.layout(), None, &Serial).unwrap();
+        let layout = case.layout();
+        let with = tv::total_variation(&case.u, layout, kind, Some(&mut got), &Serial).unwrap();
+        let without = tv::total_variation(&case.u, layout, kind, None, &Serial).unwrap();
         prop_assert!(close(with, value));
         prop_assert_eq!(with.to_bits(), without.to_bits());
-        prop_assert_eq!(got, gradient);
+        for (&got, &expected) in got.iter().zip(&gradient) {
+            prop_assert!(close(got, expected), "{} is not {}", got, expected);
+        }
     }
 
     #[test]
-    fn objective_is_the_definition(case in case(), weight in 0.0..2.0_f64, masked: bool) {
-        let (value, slope) = reference_tv(&case);
-        let m = |k: usize| if masked { case.mask[k] } else { 1.0 };
+    fn objective_is_the_definition(
+        case in case(), kind in kind(), weight in 0.0..2.0_f64, masked in 0..3_usize,
+        planes in 1..3_usize, repeat in 1..3_usize,
+    ) {
+        let (value, slope) = reference_tv(&case, kind);
+        let layout = case.layout();
+        let plane = layout.len() / case.planes;
+        let planes = planes.min(case.planes);
+        let bytes: Vec<u8> = case.mask.iter().map(|&m| 2 * u8::from(m > 0.0)).collect();
+        let mask = match masked {
+            0 => None,
+            1 => Some(Mask::Weights(&case.mask[..planes * plane])),
+            _ => Some(Mask::Known(&bytes[..planes * plane])),
+        };
+        let m = |k: usize| {
+            let at = k / plane / repeat % planes * plane + k % plane;
+            match masked {
+                0 => 1.0,
+                1 => case.mask[at],
+                _ => f64::from(u8::from(case.mask[at] > 0.0)),
+            }
+        };
         let data: f64 = (0..case.u.len())
             .map(|k| 0.5 * (m(k) * (case.u[k] - case.y[k])).powi(2))
             .sum();
         let mut got = vec![f64::NAN; case.u.len()];
-        let mask = masked.then_some(&case.mask[..]);
-        let layout = case.layout();
-        let terms =
-            tv::objective(&case.u, &case.y, mask, weight, layout, Some(&mut got), &Serial).unwrap();
+        let term = Data { y: &case.y, mask, mask_repeat: repeat, weight };
+        let terms = tv::objective(&case.u, term, layout, kind, Some(&mut got), &Serial).unwrap();
         prop_assert!(close(terms.data, data));
         prop_assert!(close(terms.tv, value));
+        let without = tv::objective(&case.u, term, layout, kind, None, &Serial).unwrap();
+        prop_assert_eq!(terms, without);
         for (k, &g) in got.iter().enumerate() {
             let expected = m(k) * m(k) * (case.u[k] - case.y[k]) + weight * slope[k];
             prop_assert!(close(g, expected), "{} is not {}", g, expected);
@@ -118,14 +189,17 @@ proptest! {
     }
 
     #[test]
-    fn single_precision_agrees(case in case()) {
+    fn single_precision_agrees(case in case(), kind in kind()) {
         // Values on the grid are exact in f32, and so are their differences.
         let u: Vec<f32> = case.u.iter().map(|&v| v as f32).collect();
-        let (value, gradient) = reference_tv(&case);
+        let (value, gradient) = reference_tv(&case, kind);
         let mut got = vec![f32::NAN; u.len()];
-        let single = tv::anisotropic(&u, case.layout(), Some(&mut got), &Serial).unwrap();
-        prop_assert!(close(single, value));
-        prop_assert!(got.iter().zip(&gradient).all(|(&a, &b)| f64::from(a) == b));
+        let single =
+            tv::total_variation(&u, case.layout(), kind, Some(&mut got), &Serial).unwrap();
+        prop_assert!((single - value).abs() <= 1e-6 * (1.0 + value));
+        for (&got, &expected) in got.iter().zip(&gradient) {
+            prop_assert!((f64::from(got) - expected).abs() <= 1e-5);
+        }
     }
 
     #[test]
@@ -160,9 +234,15 @@ fn same_bits_for_every_number_of_threads() {
     let u = noise(planes * rows * columns);
     let y: Vec<f32> = u.iter().rev().copied().collect();
     let layout = Layout::planar(planes, rows, columns).unwrap();
-    let run = |exec: &dyn Executor| {
+    let data = Data {
+        y: &y,
+        mask: None,
+        mask_repeat: 1,
+        weight: 0.1,
+    };
+    let run = |exec: &dyn Executor, kind| {
         let mut gradient = vec![0.0; u.len()];
-        let terms = tv::objective(&u, &y, None, 0.1, layout, Some(&mut gradient), exec).unwrap();
+        let terms = tv::objective(&u, data, layout, kind, Some(&mut gradient), exec).unwrap();
         let mse = metrics::mse(&u, &y, None, exec).unwrap();
         let bits: Vec<u32> = gradient.iter().map(|g| g.to_bits()).collect();
         (
@@ -172,9 +252,11 @@ fn same_bits_for_every_number_of_threads() {
             bits,
         )
     };
-    let expected = run(&Serial);
-    for threads in [1, 2, 3, 8] {
-        assert!(run(&Threads(NonZeroUsize::new(threads).unwrap())) == expected);
+    for kind in [Kind::Anisotropic, Kind::Isotropic { epsilon: 0.01 }] {
+        let expected = run(&Serial, kind);
+        for threads in [1, 2, 3, 8] {
+            assert!(run(&Threads(NonZeroUsize::new(threads).unwrap()), kind) == expected);
+        }
     }
 }
 
@@ -183,8 +265,8 @@ fn single_precision_sums_stay_accurate() {
     let u = noise(1 << 22);
     let layout = Layout::planar(1, 1 << 11, 1 << 11).unwrap();
     let wide: Vec<f64> = u.iter().map(|&v| v.into()).collect();
-    let single = tv::anisotropic(&u, layout, None, &Serial).unwrap();
-    let double = tv::anisotropic(&wide, layout, None, &Serial).unwrap();
+    let single = tv::total_variation(&u, layout, Kind::Anisotropic, None, &Serial).unwrap();
+    let double = tv::total_variation(&wide, layout, Kind::Anisotropic, None, &Serial).unwrap();
     assert!((single / double - 1.0).abs() < 1e-7);
 }
 
@@ -196,11 +278,18 @@ fn what_is_not_finite_gives_nan() {
             u[at] = bad;
             let layout = Layout::planar(1, rows, columns).unwrap();
             let mut gradient = vec![0.0; u.len()];
-            let value = tv::anisotropic(&u, layout, Some(&mut gradient), &Serial).unwrap();
-            assert!(
-                value.is_nan(),
-                "{bad} at {at} of {rows} x {columns} gave {value}"
-            );
+            for kind in [
+                Kind::Anisotropic,
+                Kind::Isotropic { epsilon: 0.1 },
+                Kind::Huber { epsilon: 0.1 },
+            ] {
+                let value =
+                    tv::total_variation(&u, layout, kind, Some(&mut gradient), &Serial).unwrap();
+                assert!(
+                    value.is_nan(),
+                    "{bad} at {at} of {rows} x {columns} gave {value}"
+                );
+            }
             let zeros = vec![0.0; u.len()];
             assert!(metrics::mse(&u, &zeros, None, &Serial).unwrap().is_nan());
         }
@@ -216,12 +305,26 @@ fn wrong_lengths_are_refused() {
         got: 5,
         expected: 6,
     };
-    let terms = tv::objective(&six, &five, None, 1.0, layout, None, &Serial);
+    let data = |y, mask| Data {
+        y,
+        mask,
+        mask_repeat: 1,
+        weight: 1.0,
+    };
+    let kind = Kind::Anisotropic;
+    let terms = tv::objective(&six, data(&five, None), layout, kind, None, &Serial);
     assert_eq!(terms, Err(expected));
     assert_eq!(expected.to_string(), "y has 5 elements, expected 6");
-    assert!(tv::anisotropic(&five, layout, None, &Serial).is_err());
-    assert!(tv::anisotropic(&six, layout, Some(&mut [0.0; 5]), &Serial).is_err());
-    assert!(tv::objective(&six, &six, Some(&five), 1.0, layout, None, &Serial).is_err());
+    assert!(tv::total_variation(&five, layout, kind, None, &Serial).is_err());
+    assert!(tv::total_variation(&six, layout, kind, Some(&mut [0.0; 5]), &Serial).is_err());
+    for mask in [
+        Mask::Weights(&five[..]),
+        Mask::Weights(&[]),
+        Mask::Known(&[1; 7]),
+    ] {
+        let data = data(&six, Some(mask));
+        assert!(tv::objective(&six, data, layout, kind, None, &Serial).is_err());
+    }
     assert!(metrics::mse(&six, &five, None, &Serial).is_err());
     assert_eq!(Layout::planar(usize::MAX, 2, 2), Err(Error::Overflow));
 }
@@ -230,7 +333,10 @@ fn wrong_lengths_are_refused() {
 fn nothing_is_nothing() {
     let layout = Layout::planar(0, 4, 4).unwrap();
     assert!(layout.is_empty());
-    assert_eq!(tv::anisotropic::<f32>(&[], layout, None, &Serial), Ok(0.0));
+    assert_eq!(
+        tv::total_variation::<f32>(&[], layout, Kind::Anisotropic, None, &Serial),
+        Ok(0.0)
+    );
     assert!(
         metrics::mse::<f32>(&[], &[], None, &Serial)
             .unwrap()

@@ -51,7 +51,17 @@ pub(crate) fn write<'py, T: Number>(
     borrowed.map_err(|error| PyValueError::new_err(format!("{name}: {error}")))
 }
 
-fn typed<'a, 'py, T: Number>(
+/// Borrows an array of uint8 for reading.
+pub(crate) fn read_bytes<'py>(
+    name: &str,
+    array: &Bound<'py, PyAny>,
+) -> PyResult<PyReadonlyArrayDyn<'py, u8>> {
+    let array = typed::<u8>(name, array)?;
+    let borrowed = array.try_readonly();
+    borrowed.map_err(|error| PyValueError::new_err(format!("{name}: {error}")))
+}
+
+fn typed<'a, 'py, T: Element>(
     name: &str,
     array: &'a Bound<'py, PyAny>,
 ) -> PyResult<&'a Bound<'py, PyArrayDyn<T>>> {
@@ -69,22 +79,38 @@ fn typed<'a, 'py, T: Number>(
     }
 }
 
-/// The layout of an array: (..., H, W), or (..., H, W, C) with the channels last.
-pub(crate) fn layout(shape: &[usize], channels_last: bool) -> PyResult<Layout> {
-    let layout = match (channels_last, shape) {
-        (false, [planes @ .., rows, columns]) => {
-            Layout::planar(planes.iter().product(), *rows, *columns)
+/// The layout of an array: (..., H, W) or (..., D, H, W), with the channels of a pixel behind
+/// that if they come last.
+pub(crate) fn layout(
+    shape: &[usize],
+    spatial_dims: usize,
+    channels_last: bool,
+) -> PyResult<Layout> {
+    let (pixels, channels) = match (channels_last, shape) {
+        (true, [pixels @ .., channels]) => (pixels, *channels),
+        (_, pixels) => (pixels, 1),
+    };
+    let layout = match (spatial_dims, pixels) {
+        (2, [planes @ .., rows, columns]) => {
+            Layout::interleaved(product(planes)?, *rows, *columns, channels)
         }
-        (true, [planes @ .., rows, columns, channels]) => {
-            Layout::interleaved(planes.iter().product(), *rows, *columns, *channels)
+        (3, [planes @ .., slices, rows, columns]) => {
+            Layout::volumes(product(planes)?, *slices, *rows, *columns, channels)
         }
         _ => {
             return Err(PyValueError::new_err(format!(
-                "u must have rows and columns, got shape {shape:?}"
+                "u must have {spatial_dims} spatial dimensions, 2 or 3, got shape {shape:?}"
             )));
         }
     };
     layout.map_err(to_python)
+}
+
+fn product(sizes: &[usize]) -> PyResult<usize> {
+    let product = sizes
+        .iter()
+        .try_fold(1_usize, |n, &size| n.checked_mul(size));
+    product.ok_or_else(|| to_python(Error::Overflow))
 }
 
 /// Runs a kernel without the interpreter lock; a defect in it becomes a `RuntimeError`.

@@ -1,71 +1,139 @@
 //! Bindings of `dipfast_core::tv`.
 
-use dipfast_core::tv;
-use numpy::PyUntypedArrayMethods;
+use dipfast_core::Layout;
+use dipfast_core::tv::{self, Data, Kind, Mask};
+use numpy::{PyArrayDyn, PyReadonlyArrayDyn, PyUntypedArrayMethods};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arrays::{Number, compute, layout, read, with_element_type, write};
+use crate::arrays::{Number, compute, layout, read, read_bytes, with_element_type, write};
 
-/// Anisotropic total variation; fills `gradient` if it is given.
+/// Total variation; fills `gradient` if it is given.
 #[pyfunction]
-#[pyo3(signature = (u, *, channels_last=false, gradient=None))]
+#[pyo3(signature = (
+    u, *, kind="anisotropic", epsilon=0.0, spatial_dims=2, channels_last=false, gradient=None
+))]
 pub(crate) fn total_variation(
     u: &Bound<'_, PyAny>,
+    kind: &str,
+    epsilon: f64,
+    spatial_dims: usize,
     channels_last: bool,
     gradient: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<f64> {
-    with_element_type!(u, T => typed_total_variation::<T>(u, channels_last, gradient))
+    let kind = kind_of(kind, epsilon)?;
+    with_element_type!(u, T => {
+        typed_total_variation::<T>(u, kind, spatial_dims, channels_last, gradient)
+    })
 }
 
 fn typed_total_variation<T: Number>(
     u: &Bound<'_, PyAny>,
+    kind: Kind,
+    spatial_dims: usize,
     channels_last: bool,
     gradient: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<f64> {
     let py = u.py();
     let u = read::<T>("u", u)?;
-    let layout = layout(u.shape(), channels_last)?;
+    let layout = layout(u.shape(), spatial_dims, channels_last)?;
     let mut gradient = gradient.map(|g| write::<T>("gradient", g)).transpose()?;
     let u = u.as_slice()?;
     let gradient = gradient.as_mut().map(|g| g.as_slice_mut()).transpose()?;
-    compute(py, |exec| tv::anisotropic(u, layout, gradient, exec))
+    compute(py, |exec| {
+        tv::total_variation(u, layout, kind, gradient, exec)
+    })
 }
 
 /// Both terms of 1/2 || m (u - y) ||^2 + weight TV(u); fills `gradient` if it is given.
+///
+/// The mask is of the type of `u`, or uint8 (known where not zero), and has a whole number of
+/// planes, each of which serves `mask_repeat` planes of `u` in a row.
 #[pyfunction]
-#[pyo3(signature = (u, y, mask, weight, *, channels_last=false, gradient=None))]
+#[pyo3(signature = (
+    u, y, mask, weight, *, mask_repeat=1, kind="anisotropic", epsilon=0.0, spatial_dims=2,
+    channels_last=false, gradient=None
+))]
+#[allow(clippy::too_many_arguments, reason = "keyword arguments")]
 pub(crate) fn tv_objective(
     u: &Bound<'_, PyAny>,
     y: &Bound<'_, PyAny>,
     mask: Option<&Bound<'_, PyAny>>,
     weight: f64,
+    mask_repeat: usize,
+    kind: &str,
+    epsilon: f64,
+    spatial_dims: usize,
     channels_last: bool,
     gradient: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<(f64, f64)> {
+    let kind = kind_of(kind, epsilon)?;
     with_element_type!(u, T => {
-        typed_tv_objective::<T>(u, y, mask, weight, channels_last, gradient)
+        let u = read::<T>("u", u)?;
+        let layout = layout(u.shape(), spatial_dims, channels_last)?;
+        let mask = mask.map(MaskArray::<T>::read).transpose()?;
+        typed_tv_objective::<T>(u, y, mask, mask_repeat, weight, kind, layout, gradient)
     })
 }
 
+/// A mask of either type, borrowed.
+enum MaskArray<'py, T: Number> {
+    Weights(PyReadonlyArrayDyn<'py, T>),
+    Known(PyReadonlyArrayDyn<'py, u8>),
+}
+
+impl<'py, T: Number> MaskArray<'py, T> {
+    fn read(mask: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if mask.is_instance_of::<PyArrayDyn<u8>>() {
+            read_bytes("mask", mask).map(Self::Known)
+        } else {
+            read("mask", mask).map(Self::Weights)
+        }
+    }
+
+    fn view(&self) -> PyResult<Mask<'_, T>> {
+        Ok(match self {
+            Self::Weights(mask) => Mask::Weights(mask.as_slice()?),
+            Self::Known(mask) => Mask::Known(mask.as_slice()?),
+        })
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "those of the function above")]
 fn typed_tv_objective<T: Number>(
-    u: &Bound<'_, PyAny>,
+    u: PyReadonlyArrayDyn<'_, T>,
     y: &Bound<'_, PyAny>,
-    mask: Option<&Bound<'_, PyAny>>,
+    mask: Option<MaskArray<'_, T>>,
+    mask_repeat: usize,
     weight: f64,
-    channels_last: bool,
+    kind: Kind,
+    layout: Layout,
     gradient: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<(f64, f64)> {
-    let py = u.py();
-    let u = read::<T>("u", u)?;
+    let py = y.py();
     let y = read::<T>("y", y)?;
-    let mask = mask.map(|m| read::<T>("mask", m)).transpose()?;
-    let layout = layout(u.shape(), channels_last)?;
     let mut gradient = gradient.map(|g| write::<T>("gradient", g)).transpose()?;
-    let (u, y) = (u.as_slice()?, y.as_slice()?);
-    let mask = mask.as_ref().map(|m| m.as_slice()).transpose()?;
+    let u = u.as_slice()?;
+    let data = Data {
+        y: y.as_slice()?,
+        mask: mask.as_ref().map(MaskArray::view).transpose()?,
+        mask_repeat,
+        weight,
+    };
     let gradient = gradient.as_mut().map(|g| g.as_slice_mut()).transpose()?;
     let terms = compute(py, |exec| {
-        tv::objective(u, y, mask, weight, layout, gradient, exec)
+        tv::objective(u, data, layout, kind, gradient, exec)
     })?;
     Ok((terms.data, terms.tv))
+}
+
+fn kind_of(kind: &str, epsilon: f64) -> PyResult<Kind> {
+    match kind {
+        "anisotropic" => Ok(Kind::Anisotropic),
+        "isotropic" => Ok(Kind::Isotropic { epsilon }),
+        "huber" => Ok(Kind::Huber { epsilon }),
+        _ => Err(PyValueError::new_err(format!(
+            "kind must be anisotropic, isotropic or huber, got {kind:?}"
+        ))),
+    }
 }

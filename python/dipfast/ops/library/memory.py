@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dipfast.ops.arguments import shared_planes
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -16,8 +18,8 @@ __all__ = [
     "array",
     "dense",
     "empty_like",
-    "expanded",
     "is_channels_last",
+    "mask_planes",
     "match",
     "scaled",
 ]
@@ -66,9 +68,17 @@ def match(x: Tensor, like: Tensor) -> Tensor:
     return torch.empty_like(like, dtype=x.dtype).copy_(x)
 
 
-def expanded(mask: Tensor, like: Tensor) -> Tensor:
-    """A mask in the shape and memory format of ``like``."""
-    return match(mask.expand_as(like), like)
+def mask_planes(mask: Tensor, like: Tensor, spatial_dims: int) -> tuple[Tensor, int]:
+    """A mask as a kernel takes it beside ``like``, boolean ones as bytes; and how many planes
+    in a row share a plane of it."""
+    repeat = None
+    if like.is_contiguous():
+        repeat = shared_planes(mask.shape, like.shape, spatial_dims)
+    if repeat is None:
+        mask, repeat = match(mask.expand_as(like), like), 1
+    else:
+        mask = mask.contiguous()
+    return mask.view(torch.uint8) if mask.dtype == torch.bool else mask, repeat
 
 
 def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:

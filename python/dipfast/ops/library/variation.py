@@ -18,7 +18,7 @@ from dipfast.ops.library.memory import (
     array,
     dense,
     empty_like,
-    expanded,
+    mask_planes,
     match,
     scaled,
 )
@@ -155,11 +155,15 @@ def _tv_objective_cpu(
     u = dense(u, spatial_dims)
     channels_last = not u.is_contiguous()
     slope = empty_like(u) if gradient else u.new_empty(0)
+    repeat = 1
+    if mask is not None:
+        mask, repeat = mask_planes(mask, u, spatial_dims)
     data, tv = _native.tv_objective(
         array(u, channels_last),
         array(match(y, u), channels_last),
-        None if mask is None else array(expanded(mask, u), channels_last),
+        None if mask is None else array(mask, channels_last),
         weight,
+        mask_repeat=repeat,
         kind=kind,
         epsilon=epsilon,
         spatial_dims=spatial_dims,
