@@ -6,17 +6,34 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-__all__ = ["MEMORY", "close", "images", "in_memory", "value_and_gradients"]
+__all__ = ["FORMS", "MEMORY", "close", "images", "in_memory", "value_and_gradients"]
+
+# Every total variation: kind, epsilon, spatial_dims.
+FORMS = [
+    (kind, epsilon, spatial_dims)
+    for kind, epsilon in [
+        ("anisotropic", 0.0),
+        ("isotropic", 0.0),
+        ("isotropic", 0.25),
+        ("huber", 0.0),
+        ("huber", 0.5),
+    ]
+    for spatial_dims in (2, 3)
+]
 
 MEMORY = ("contiguous", "channels_last", "strided", "transposed", "expanded")
 
 
 @st.composite
-def images(draw: st.DrawFn, count: int = 1) -> list[Tensor]:
-    """Tensors of one shape (N, C, H, W) and dtype, each anyhow in memory."""
+def images(draw: st.DrawFn, count: int = 1, depth: bool = False) -> list[Tensor]:
+    """Tensors of one shape (N, C, H, W) and dtype, each anyhow in memory.
+
+    With ``depth`` they may be volumes (N, C, D, H, W) too.
+    """
     shape = (
         draw(st.integers(1, 3)),
         draw(st.integers(1, 8)),
+        *([draw(st.integers(1, 4))] if depth and draw(st.booleans()) else []),
         draw(st.integers(1, 19)),
         draw(st.integers(1, 70)),
     )
@@ -32,7 +49,7 @@ def images(draw: st.DrawFn, count: int = 1) -> list[Tensor]:
 
 def in_memory(x: Tensor, how: str) -> Tensor:
     if how == "channels_last":
-        return x.to(memory_format=torch.channels_last)
+        return x.movedim(1, -1).contiguous().movedim(-1, 1)
     if how == "strided":
         wide = torch.zeros(*x.shape[:-1], 2 * x.shape[-1], dtype=x.dtype)
         wide[..., ::2] = x

@@ -20,6 +20,14 @@ class TestArguments:
             (lambda: ops.total_variation(np.zeros(4)), ValueError, "x must have rows and columns"),
             (lambda: ops.total_variation(x + 1j), TypeError, "x must hold real.*complex128"),
             (lambda: ops.total_variation(x, kind="l3"), ValueError, "kind must be.*'l3'"),
+            (lambda: ops.total_variation(x, epsilon=0.1), ValueError, "epsilon is for.*0.1"),
+            (
+                lambda: ops.total_variation(x, kind="huber", epsilon=-1),
+                ValueError,
+                "epsilon must be finite and not neg",
+            ),
+            (lambda: ops.total_variation(x, spatial_dims=4), ValueError, "spatial_dims must be.*4"),
+            (lambda: ops.total_variation(x, spatial_dims=3), ValueError, "slices, rows and col"),
             (lambda: ops.total_variation(x, backend="gpu"), ValueError, "backend must be.*'gpu'"),
             (lambda: ops.tv_objective(x, x[1:], 1), ValueError, r"y must have the shape of u"),
             (

@@ -9,13 +9,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.ops.tensors import close, images, in_memory, value_and_gradients
+from tests.ops.tensors import FORMS, close, images, in_memory, value_and_gradients
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from dipfast import ops
 from dipfast.ops import library
 from dipfast.ops.library import metrics, variation
+
+SIGNS = ("anisotropic", 0.0, 2)
 
 
 class TestAutograd:
@@ -30,12 +32,23 @@ class TestAutograd:
         u, y, m = self.tensors()
         assert gradcheck(ops.total_variation, (u,))
         assert gradcheck(lambda u, y, m: ops.tv_objective(u, y, 0.3, mask=m), (u, y, m))
+        for kind in ("isotropic", "huber"):
+            assert gradcheck(lambda u, k=kind: ops.total_variation(u, kind=k, epsilon=0.3), (u,))
         assert gradcheck(ops.mse, (u, y))
         assert gradcheck(lambda a, b: ops.psnr(a, b, data_range=1.0), (u, y))
 
     def test_second_derivatives(self) -> None:
         u, y, m = self.tensors()
         assert gradgradcheck(lambda u, y, m: ops.tv_objective(u, y, 0.3, mask=m), (u, y, m))
+        for kind in ("isotropic", "huber"):
+
+            def smooth(u: Tensor, y: Tensor, kind: str = kind) -> Tensor:
+                return ops.tv_objective(u, y, 0.3, kind=kind, epsilon=0.3)
+
+            assert gradgradcheck(smooth, (u, y))
+            assert gradgradcheck(
+                lambda u, k=kind: ops.total_variation(u, kind=k, epsilon=0.3), (u,)
+            )
         assert gradgradcheck(lambda a, b: ops.psnr(a, b, data_range=1.0), (u, y))
 
     @pytest.mark.parametrize("gradient", [True, False])
@@ -43,10 +56,13 @@ class TestAutograd:
     @pytest.mark.parametrize("requires_grad", [True, False])
     def test_opcheck(self, gradient: bool, how: str, requires_grad: bool) -> None:
         u, y, m = (in_memory(t.detach(), how).requires_grad_(requires_grad) for t in self.tensors())
+        smooth = ("isotropic", 0.1, 3)
         calls = [
-            (torch.ops.dipfast.total_variation.default, (u, gradient)),
-            (torch.ops.dipfast.tv_objective.default, (u, y, m, 0.3, gradient)),
-            (torch.ops.dipfast.tv_objective.default, (u, y, None, 0.3, gradient)),
+            (torch.ops.dipfast.total_variation.default, (u, *SIGNS, gradient)),
+            (torch.ops.dipfast.total_variation.default, (u, *smooth, gradient)),
+            (torch.ops.dipfast.tv_objective.default, (u, y, m, 0.3, *SIGNS, gradient)),
+            (torch.ops.dipfast.tv_objective.default, (u, y, None, 0.3, *smooth, gradient)),
+            (torch.ops.dipfast.tv_objective.default, (u, y, m > 0.5, 0.3, *smooth, gradient)),
             (torch.ops.dipfast.mse.default, (u, y, gradient)),
         ]
         with warnings.catch_warnings():
@@ -55,15 +71,20 @@ class TestAutograd:
             for op, arguments in calls:
                 torch.library.opcheck(op, arguments)
 
-    @given(images(count=3), st.booleans())
-    def test_kernels_of_other_devices(self, tensors: list[Tensor], gradient: bool) -> None:
+    @given(images(count=3, depth=True), st.sampled_from(FORMS), st.booleans())
+    def test_kernels_of_other_devices(
+        self, tensors: list[Tensor], form: tuple[str, float, int], gradient: bool
+    ) -> None:
         # What runs on CUDA tensors is plain torch, so it can be held to account on the CPU.
         u, y, m = tensors
         pairs = [
-            (variation._total_variation_torch(u, gradient), library.total_variation(u, gradient)),
             (
-                variation._tv_objective_torch(u, y, m, 0.5, gradient),
-                library.tv_objective(u, y, m, 0.5, gradient),
+                variation._total_variation_torch(u, *form, gradient),
+                library.total_variation(u, *form, gradient),
+            ),
+            (
+                variation._tv_objective_torch(u, y, m, 0.5, *form, gradient),
+                library.tv_objective(u, y, m, 0.5, *form, gradient),
             ),
             (metrics._mse_torch(u, y, gradient), library.mse(u, y, gradient)),
         ]
@@ -87,21 +108,24 @@ class TestAutograd:
 
     def test_nothing_is_computed_for_nothing(self) -> None:
         x = torch.rand(3, 4, 4)
-        assert library.total_variation(x, False)[1].numel() == 0
+        assert library.total_variation(x, *SIGNS, False)[1].numel() == 0
         with torch.no_grad():
             assert not ops.total_variation(x.requires_grad_()).requires_grad
 
 
 class TestThreads:
     @pytest.mark.parametrize("threads", [1, 2, 3, 8])
-    def test_same_bits_for_every_number_of_threads(self, threads: int) -> None:
+    @pytest.mark.parametrize("form", [SIGNS, ("isotropic", 0.0, 3)])
+    def test_same_bits_for_every_number_of_threads(
+        self, threads: int, form: tuple[str, float, int]
+    ) -> None:
         rng = np.random.default_rng(0)
         u, y = (torch.from_numpy(rng.random((3, 400, 301), dtype=np.float32)) for _ in range(2))
-        expected = library.tv_objective(u, y, None, 0.1, True)
+        expected = library.tv_objective(u, y, None, 0.1, *form, True)
         before = torch.get_num_threads()
         try:
             torch.set_num_threads(threads)
-            got = library.tv_objective(u, y, None, 0.1, True)
+            got = library.tv_objective(u, y, None, 0.1, *form, True)
         finally:
             torch.set_num_threads(before)
         assert all(torch.equal(a, b) for a, b in zip(got, expected))

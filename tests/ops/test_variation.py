@@ -9,22 +9,66 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.ops.tensors import close, images, value_and_gradients
+from tests.ops.tensors import FORMS, close, images, value_and_gradients
 from torch import Tensor
 
 from dipfast import ops
 from dipfast.ops import reference
 
+forms = st.sampled_from(FORMS)
+
+
+def options_of(form: tuple[str, float, int]) -> dict[str, object]:
+    return dict(zip(("kind", "epsilon", "spatial_dims"), form))
+
 
 class TestTotalVariation:
-    @given(images())
-    def test_is_the_definition(self, tensors: list[Tensor]) -> None:
+    @given(images(depth=True), forms)
+    def test_is_the_definition(self, tensors: list[Tensor], form: tuple[str, float, int]) -> None:
         (x,) = tensors
-        value, (gradient,) = value_and_gradients(ops.total_variation, x)
-        expected, (slope,) = value_and_gradients(reference.total_variation, x)
+        value, (gradient,) = value_and_gradients(
+            lambda x: ops.total_variation(x, **options_of(form)), x
+        )
+        expected, (slope,) = value_and_gradients(lambda x: reference.total_variation(x, *form), x)
         close(value, expected)
-        assert torch.equal(gradient, slope)
-        assert torch.equal(reference.total_variation_gradient(x), slope)
+        close(gradient, slope)
+        close(reference.total_variation_gradient(x, *form), slope)
+        if form[0] == "anisotropic":
+            assert torch.equal(gradient, slope)
+
+    @given(images(depth=True), forms)
+    def test_array_is_tensor(self, tensors: list[Tensor], form: tuple[str, float, int]) -> None:
+        (x,) = tensors
+        options = {**options_of(form), "return_gradient": True}
+        expected, slope = ops.total_variation(x, **options)
+        for backend in ("native", "torch"):
+            value, gradient = ops.total_variation(x.numpy(), backend=backend, **options)
+            assert value == pytest.approx(expected.item(), rel=1e-6, abs=1e-6)
+            close(torch.from_numpy(gradient), slope)
+
+    def test_kinds_meet_where_they_should(self) -> None:
+        x = torch.rand(3, 9, 8, dtype=torch.float64)
+        isotropic = ops.total_variation(x, kind="isotropic")
+        close(ops.total_variation(x, kind="huber"), isotropic)
+        assert isotropic < ops.total_variation(x)
+        assert ops.total_variation(x, kind="isotropic", epsilon=0.1) < isotropic
+        # Along one axis alone there is no difference between them.
+        close(ops.total_variation(x[..., :1], kind="isotropic"), ops.total_variation(x[..., :1]))
+        # One slice, or slices that are all the same, add nothing.
+        close(
+            ops.total_variation(x[:1].expand(3, 9, 8), kind="isotropic", spatial_dims=3),
+            3 * ops.total_variation(x[0], kind="isotropic"),
+        )
+
+    @pytest.mark.parametrize(
+        ("kind", "epsilon"), [("isotropic", 0.0), ("isotropic", 1e-3), ("huber", 0.0)]
+    )
+    def test_flat_pixels_have_a_finite_gradient(self, kind: str, epsilon: float) -> None:
+        x = torch.full((2, 5, 6), 0.7, requires_grad=True)
+        for backend in ("native", "torch"):
+            value = ops.total_variation(x, kind=kind, epsilon=epsilon, backend=backend)
+            assert value == 0
+            assert torch.equal(torch.autograd.grad(value, x)[0], torch.zeros_like(x))
 
     @given(images())
     def test_arrays_as_they_lie(self, tensors: list[Tensor]) -> None:
@@ -50,6 +94,9 @@ class TestTotalVariation:
         x = torch.rand(2, 3, 5, 7).to(memory_format=torch.channels_last).requires_grad_()
         (gradient,) = torch.autograd.grad(ops.total_variation(x), x)
         assert gradient.is_contiguous(memory_format=torch.channels_last)
+        x = torch.rand(2, 3, 4, 5, 7).to(memory_format=torch.channels_last_3d).requires_grad_()
+        (gradient,) = torch.autograd.grad(ops.total_variation(x, spatial_dims=3), x)
+        assert gradient.is_contiguous(memory_format=torch.channels_last_3d)
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_half_precision_is_computed_in_single(self, dtype: torch.dtype) -> None:
@@ -64,16 +111,17 @@ class TestTotalVariation:
         assert ops.total_variation(x) == 510.0
         assert ops.total_variation(torch.from_numpy(x)).item() == 510.0
 
+    @pytest.mark.parametrize("kind", ["anisotropic", "isotropic", "huber"])
     @pytest.mark.parametrize("backend", ["native", "torch"])
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
     @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1), (40, 40)])
     def test_what_is_not_finite_gives_nan(
-        self, shape: tuple[int, int], bad: float, backend: str
+        self, shape: tuple[int, int], bad: float, backend: str, kind: str
     ) -> None:
         x = torch.zeros(shape)
         x[-1, -1] = bad
-        assert ops.total_variation(x, backend=backend).isnan()
-        assert math.isnan(ops.total_variation(x.numpy(), backend=backend))
+        assert ops.total_variation(x, kind=kind, backend=backend).isnan()
+        assert math.isnan(ops.total_variation(x.numpy(), kind=kind, backend=backend))
 
     def test_empty_is_zero(self) -> None:
         assert ops.total_variation(np.zeros((0, 4, 4))) == 0.0
@@ -86,13 +134,16 @@ class TestTotalVariation:
 
 
 class TestObjective:
-    @given(images(count=3), st.sampled_from([0.0, 0.25, 1.5]), st.booleans())
-    def test_is_the_definition(self, tensors: list[Tensor], weight: float, masked: bool) -> None:
+    @given(images(count=3, depth=True), st.sampled_from([0.0, 0.25, 1.5]), st.booleans(), forms)
+    def test_is_the_definition(
+        self, tensors: list[Tensor], weight: float, masked: bool, form: tuple[str, float, int]
+    ) -> None:
         inputs = tensors if masked else tensors[:2]
 
         def through(backend: str):
             def function(u: Tensor, y: Tensor, m: Tensor | None = None) -> Tensor:
-                return ops.tv_objective(u, y, weight, mask=m, backend=backend)
+                options = options_of(form)
+                return ops.tv_objective(u, y, weight, mask=m, backend=backend, **options)
 
             return function
 
@@ -154,6 +205,20 @@ class TestObjective:
                     u.numpy(), y.numpy(), 0.1, mask=mask.numpy(), backend=backend
                 )
                 assert array == pytest.approx(expected.item(), rel=1e-6)
+
+    @pytest.mark.parametrize(
+        "shape", [(5, 7), (1, 5, 7), (3, 5, 7), (2, 1, 5, 7), (2, 3, 5, 7), (1, 3, 1, 7), (5, 1)]
+    )
+    @pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
+    def test_planes_of_a_mask_are_shared(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        u, y = torch.rand(2, 3, 5, 7), torch.rand(2, 3, 5, 7)
+        mask = (torch.rand(shape) > 0.5).to(dtype)
+        expected = ops.tv_objective(u, y, 0.1, mask=mask.expand_as(u).contiguous())
+        last = torch.channels_last
+        for image in (u, u.to(memory_format=last)):
+            close(ops.tv_objective(image, y, 0.1, mask=mask), expected)
+        array = ops.tv_objective(u.numpy(), y.numpy(), 0.1, mask=mask.numpy())
+        assert array == pytest.approx(expected.item(), rel=1e-6)
 
     def test_mixed_precision_is_promoted(self) -> None:
         u, y = torch.rand(4, 4), torch.rand(4, 4, dtype=torch.float64)
