@@ -25,6 +25,9 @@ __all__ = ["INTERPRETED", "mse", "total_variation", "tv_objective"]
 PROGRAMS = 2048
 TILE = 1024
 
+# Products are rounded before they are added, as on the CPU.
+OPTIONS = {"enable_fp_fusion": False}
+
 
 # --- in the kernels ----------------------------------------------------------------------
 
@@ -39,20 +42,12 @@ def _double(bits):
 def _sqrt(x):
     # Of float32 the plain operations are approximate, and those rounded to nearest have no
     # float64.
-    if x.dtype == tl.float32:
-        root = tl.sqrt_rn(x)
-    else:
-        root = tl.sqrt(x)
-    return root
+    return tl.sqrt_rn(x) if x.dtype == tl.float32 else tl.sqrt(x)
 
 
 @triton.jit
 def _divide(a, b):
-    if a.dtype == tl.float32:
-        quotient = tl.div_rn(a, b)
-    else:
-        quotient = a / b
-    return quotient
+    return tl.div_rn(a, b) if a.dtype == tl.float32 else a / b
 
 
 @triton.jit
@@ -333,7 +328,7 @@ def _variation(
     row_length = width * channels if channels_last else width
     rows = u.numel() // max(row_length, 1)
 
-    strides = (0,) * 5
+    strides: tuple[int, ...] = (0,) * 5
     if mask is not None:
         # Seen in its broadcast shape, not copied into it, unless leading axes of which only
         # some are broadcast have to become one.
@@ -379,8 +374,11 @@ def _variation(
                 WIDE=max(rows, row_length) + TILE >= 2**31,
                 ROWS=rows_of_tile,
                 COLUMNS=columns_of_tile,
+                **OPTIONS,
             )
-        _terms_kernel[(1,)](sums, *terms, programs, _bits(weight), DATA=data, COUNT=PROGRAMS)
+        _terms_kernel[(1,)](
+            sums, *terms, programs, _bits(weight), DATA=data, COUNT=PROGRAMS, **OPTIONS
+        )
     value, energy, tv = terms
     return value, energy, tv, slope
 
@@ -448,8 +446,9 @@ def mse(a: Tensor, b: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
                 _bits(2 * of_one),
                 GRADIENT=gradient,
                 TILE=TILE,
+                **OPTIONS,
             )
-        _mean_kernel[(1,)](sums, value, programs, _bits(of_one), COUNT=PROGRAMS)
+        _mean_kernel[(1,)](sums, value, programs, _bits(of_one), COUNT=PROGRAMS, **OPTIONS)
     return value, slope
 
 
