@@ -26,6 +26,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from dipfast import ops
 from dipfast.ops import library, reference
+from dipfast.ops.library.memory import dense
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
@@ -53,8 +54,8 @@ def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor | None, int]:
     """u, y, a mask or none, and the number of spatial axes; shapes around those of the tiles."""
     spatial_dims = draw(st.sampled_from([2, 3]))
     leading = draw(st.lists(st.integers(1, 3), max_size=3))
-    shape = [*leading, *(draw(st.integers(1, 5)) for _ in range(spatial_dims - 1))]
-    shape.append(draw(st.sampled_from([1, 2, 3, 15, 16, 17, 127, 128, 129, 140])))
+    shape = [*leading, *(draw(st.integers(1, 4)) for _ in range(spatial_dims - 1))]
+    shape.append(draw(st.sampled_from([1, 2, 3, 16, 17, 128, 129])))
     dtype = draw(st.sampled_from([torch.float32, torch.float64]))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
 
@@ -63,6 +64,8 @@ def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor | None, int]:
         x = torch.randint(-4, 5, shape, generator=generator).to(dtype) / 4
         if len(shape) == spatial_dims + 2 and draw(st.booleans()):
             return x.movedim(1, -1).contiguous().movedim(-1, 1)
+        if not shape:
+            return x
         return in_memory(x, draw(st.sampled_from(["contiguous", "strided", "expanded"])))
 
     mask = None
@@ -79,20 +82,27 @@ def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor | None, int]:
 @needs_triton
 @runs_kernels
 class TestKernels:
-    @settings(max_examples=60)
-    @given(problems(), st.sampled_from(FORMS), st.sampled_from([0.0, 0.37]))
-    def test_total_variation_and_objective(self, problem, form, weight: float) -> None:
-        u, y, mask, spatial_dims = problem
-        options = {"kind": form[0], "epsilon": form[1], "spatial_dims": spatial_dims}
-        options |= {"backend": "triton", "return_gradient": True}
-        form = (*form, spatial_dims)
+    def options(self, kind: str, epsilon: float, spatial_dims: int) -> dict:
+        form = {"kind": kind, "epsilon": epsilon, "spatial_dims": spatial_dims}
+        return {**form, "backend": "triton", "return_gradient": True}
 
-        value, gradient = ops.total_variation(u, **options)
+    @settings(max_examples=20)
+    @given(problems(), st.sampled_from(FORMS))
+    def test_total_variation(self, problem, form) -> None:
+        u, _, _, spatial_dims = problem
+        form = (*form, spatial_dims)
+        value, gradient = ops.total_variation(u, **self.options(*form))
         close(value, reference.total_variation(u, *form))
         close(gradient, reference.total_variation_gradient(u, *form))
-        assert gradient.stride() == library.variation.dense(u, spatial_dims).stride()
+        assert gradient.stride() == dense(u, spatial_dims).stride()
 
-        *terms, gradient = ops.tv_objective(u, y, weight, mask=mask, return_terms=True, **options)
+    @settings(max_examples=30)
+    @given(problems(), st.sampled_from(FORMS), st.sampled_from([0.0, 0.37]))
+    def test_objective(self, problem, form, weight: float) -> None:
+        u, y, mask, spatial_dims = problem
+        form = (*form, spatial_dims)
+        options = {**self.options(*form), "mask": mask, "return_terms": True}
+        *terms, gradient = ops.tv_objective(u, y, weight, **options)
         for term, expected in zip(terms, reference.tv_objective(u, y, weight, mask, *form)):
             close(term, expected)
         close(gradient, reference.tv_objective_gradient(u, y, weight, mask, *form))
@@ -113,12 +123,10 @@ class TestKernels:
         monkeypatch.setattr(triton_kernels, "PROGRAMS", 2)
         u, y = (torch.rand(3, 30, 150, dtype=torch.float64, device=DEVICE) for _ in range(2))
         for form in (("anisotropic", 0.0, 2), ("isotropic", 0.1, 3)):
-            got = triton_kernels.tv_objective(u, y, None, 0.3, *form, True)
-            expected = reference.tv_objective(u, y, 0.3, None, *form)
-            for a, b in zip(
-                got, (*expected, reference.tv_objective_gradient(u, y, 0.3, None, *form))
-            ):
+            *terms, gradient = triton_kernels.tv_objective(u, y, None, 0.3, *form, True)
+            for a, b in zip(terms, reference.tv_objective(u, y, 0.3, None, *form)):
                 close(a, b)
+            close(gradient, reference.tv_objective_gradient(u, y, 0.3, None, *form))
         close(triton_kernels.mse(u, y, True)[0], reference.mse(u, y))
 
     def test_numbers_arrive_in_double_precision(self) -> None:
@@ -226,7 +234,7 @@ class TestBackend:
             lambda: ops.mse(x, x, backend="triton"),
         ]
         for call in calls:
-            with pytest.raises(ValueError, match="backend='triton' takes CUDA tensors.*ndarray"):
+            with pytest.raises(ValueError, match=r"backend='triton' takes CUDA tensors.*ndarray"):
                 call()
 
     @pytest.mark.skipif(INTERPRETED, reason="the interpreter takes tensors of the CPU")
@@ -252,7 +260,7 @@ class TestBackend:
 
     def test_triton_is_not_imported_for_tensors_of_the_cpu(self) -> None:
         code = (
-            "import sys, torch, dipfast; x = torch.ones(5, 4); dipfast.ops.total_variation(x);"
+            "import sys, torch, dipfast; x = torch.ones(5, 4); dipfast.ops.mse(x, x);"
             "sys.exit('dipfast.ops.library.triton_kernels' in sys.modules)"
         )
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
