@@ -28,7 +28,7 @@ SUBJECTS: dict[str, Callable[[int], Iterator[Comparison]]] = {
 }
 
 # Those that have Triton kernels, and take the device as well.
-ON_CUDA: dict[str, Callable[[int, str], Iterator[Comparison]]] = {
+ON_CUDA: dict[str, Callable[..., Iterator[Comparison]]] = {
     "variation": variation.comparisons,
     "metrics": metrics.comparisons,
 }

@@ -26,6 +26,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from dipfast import ops
 from dipfast.ops import library, reference
+from dipfast.ops.arguments import check_backend
 from dipfast.ops.library.memory import dense
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -43,7 +44,8 @@ FORMS = [("anisotropic", 0.0), *itertools.product(("isotropic", "huber"), (0.0, 
 @needs_triton
 @pytest.mark.skipif(INTERPRETED, reason="is in the interpreter")
 def test_in_the_interpreter() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    which = ["-k", "TestKernels or TestAutograd", "-p", "no:cacheprovider", __file__]
+    command = [sys.executable, "-m", "pytest", "-q", *which]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
@@ -236,6 +238,10 @@ class TestBackend:
         for call in calls:
             with pytest.raises(ValueError, match=r"backend='triton' takes CUDA tensors.*ndarray"):
                 call()
+
+    def test_operations_without_a_kernel_say_so(self) -> None:
+        with pytest.raises(ValueError, match=r"'triton' has no kernel for this.*native or torch"):
+            check_backend("triton")
 
     @pytest.mark.skipif(INTERPRETED, reason="the interpreter takes tensors of the CPU")
     def test_tensors_of_the_cpu_are_refused(self) -> None:
