@@ -1,6 +1,7 @@
 """The compiled kernels against their peers, float32.
 
     python -m benches.kernels [SUBJECT ...] [--sizes 256 512 2048 4096] [--threads 1 2]
+    python -m benches.kernels --device cuda
 
 For every kernel, size and number of threads: both sides are checked to compute the same,
 then run in turn, ours first.  Printed are the medians, the median of the ratios pair by
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
@@ -25,6 +27,12 @@ SUBJECTS: dict[str, Callable[[int], Iterator[Comparison]]] = {
     "metrics": metrics.comparisons,
 }
 
+# Those that have Triton kernels, and take the device as well.
+ON_CUDA: dict[str, Callable[..., Iterator[Comparison]]] = {
+    "variation": variation.comparisons,
+    "metrics": metrics.comparisons,
+}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="kernels against their peers")
@@ -32,16 +40,22 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 2048, 4096])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, torch.get_num_threads()])
     parser.add_argument("--seconds", type=float, default=1.0, help="for each row of the table")
+    parser.add_argument("--device", default="cpu", help="cpu (the default) or cuda")
     options = parser.parse_args()
-    unknown = set(options.subjects) - set(SUBJECTS)
+    subjects, name = SUBJECTS, "CPU"
+    if options.device != "cpu":
+        subjects = {key: partial(make, device=options.device) for key, make in ON_CUDA.items()}
+        name = torch.cuda.get_device_name(options.device)
+        options.threads = options.threads[-1:]
+    unknown = set(options.subjects) - set(subjects)
     if unknown:
-        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(SUBJECTS)}")
-    print(f"torch {torch.__version__}, CPU, float32\n\n{HEADER}")
-    for subject in options.subjects or SUBJECTS:
+        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(subjects)}")
+    print(f"torch {torch.__version__}, {name}, float32\n\n{HEADER}")
+    for subject in options.subjects or subjects:
         for size in options.sizes:
             for threads in options.threads:
                 torch.set_num_threads(threads)
-                for comparison in SUBJECTS[subject](size):
+                for comparison in subjects[subject](size):
                     for row in rows(comparison, options.seconds):
                         print(row, flush=True)
 

@@ -32,6 +32,8 @@ class Comparison:
     traffic
         Bytes that memory must carry at least: what is read and what is written, once.
         0 where the kernel is not bound by memory.
+    device
+        Where it runs; the clock is read when the device has done all.
     """
 
     kernel: str
@@ -40,6 +42,19 @@ class Comparison:
     peers: Mapping[str, Callable[[], Any]]
     check: Callable[[Any, Any], None]
     traffic: int = 0
+    device: str = "cpu"
+
+    def finished(self, function: Callable[[], Any]) -> Callable[[], Any]:
+        """The function, and waiting for its result."""
+        if self.device == "cpu":
+            return function
+
+        def run() -> Any:
+            result = function()
+            torch.cuda.synchronize(self.device)
+            return result
+
+        return run
 
 
 def installed(module: str) -> ModuleType | None:
@@ -50,32 +65,38 @@ def installed(module: str) -> ModuleType | None:
         return None
 
 
-def copy_bandwidth(count: int) -> float:
+def copy_bandwidth(count: int, device: str = "cpu") -> float:
     """GB/s of reading one float32 array of ``count`` elements and writing another."""
-    a, b = torch.rand(count), torch.rand(count)
+    a, b = torch.rand(count, device=device), torch.rand(count, device=device)
     times = []
     for _ in range(25):
+        if device != "cpu":
+            torch.cuda.synchronize(device)
         start = time.perf_counter()
         b.copy_(a)
+        if device != "cpu":
+            torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
     return 8e-9 * count / statistics.median(times)
 
 
 def rows(comparison: Comparison, seconds: float) -> Iterator[str]:
     """A row of the table for each peer, which takes about ``seconds``."""
-    ours = comparison.ours()
-    for name, theirs in comparison.peers.items():
-        comparison.check(ours, theirs())
+    ours = comparison.finished(comparison.ours)
+    result = ours()
+    for name, peer in comparison.peers.items():
+        theirs = comparison.finished(peer)
+        comparison.check(result, theirs())
         start = time.perf_counter()
-        comparison.ours()
+        ours()
         theirs()
         repeats = round(seconds / (time.perf_counter() - start))
-        times = alternate(comparison.ours, theirs, min(max(repeats, 3), 201))
+        times = alternate(ours, theirs, min(max(repeats, 3), 201))
         rate = share = ""
         if comparison.traffic:
             bandwidth = 1e-9 * comparison.traffic / times.ours
             rate = f"{bandwidth:.1f}"
-            share = f"{bandwidth / copy_bandwidth(comparison.traffic // 8):.0%}"
+            share = f"{bandwidth / copy_bandwidth(comparison.traffic // 8, comparison.device):.0%}"
         cells = (
             comparison.kernel,
             comparison.size,

@@ -10,14 +10,15 @@ from torch import Tensor
 
 from benches.kernels.comparison import Comparison
 from dipfast import ops
+from dipfast.ops.arguments import Backend
 
 Function = Callable[..., Tensor]
 
 
-def comparisons(size: int) -> Iterator[Comparison]:
+def comparisons(size: int, device: str = "cpu") -> Iterator[Comparison]:
     generator = torch.Generator().manual_seed(0)
-    u, y = (torch.rand(3, size, size, generator=generator) for _ in range(2))
-    m = (torch.rand(3, size, size, generator=generator) > 0.5).float()
+    u, y, m = (torch.rand(3, size, size, generator=generator).to(device) for _ in range(3))
+    m = (m > 0.5).float()
     u.requires_grad_()
     # What the reading of u, y and m and the writing of the gradient come to.
     for name, ours, theirs, inputs, arrays in (
@@ -25,16 +26,21 @@ def comparisons(size: int) -> Iterator[Comparison]:
         ("masked objective", masked_objective, eager_objective, (u, y, m), 4),
     ):
         compiled = torch.compile(theirs)
+        peers = {
+            "torch eager": partial(value_and_gradient, theirs, *inputs),
+            "torch.compile": partial(value_and_gradient, compiled, *inputs),
+        }
+        if device != "cpu":
+            host = partial(ours, backend="native")
+            peers["native, through the host"] = partial(value_and_gradient, host, *inputs)
         yield Comparison(
             name,
             f"3x{size}x{size}",
             partial(value_and_gradient, ours, *inputs),
-            {
-                "torch eager": partial(value_and_gradient, theirs, *inputs),
-                "torch.compile": partial(value_and_gradient, compiled, *inputs),
-            },
+            peers,
             check,
             4 * arrays * u.numel(),
+            device,
         )
 
 
@@ -49,8 +55,8 @@ def eager_objective(u: Tensor, y: Tensor, m: Tensor) -> Tensor:
     return 0.5 * (m * (u - y)).square().sum() + 0.1 * eager_variation(u)
 
 
-def masked_objective(u: Tensor, y: Tensor, m: Tensor) -> Tensor:
-    value: Tensor = ops.tv_objective(u, y, 0.1, mask=m)
+def masked_objective(u: Tensor, y: Tensor, m: Tensor, backend: Backend = "auto") -> Tensor:
+    value: Tensor = ops.tv_objective(u, y, 0.1, mask=m, backend=backend)
     return value
 
 

@@ -4,9 +4,12 @@ NumPy arrays go in and NumPy comes out, without torch being imported; tensors go
 tensors come out, and gradients flow.
 
 ``backend``
-    ``"auto"``: the compiled kernel for arrays and CPU tensors, torch for other devices.
+    ``"auto"``: the compiled kernel for arrays and CPU tensors; for CUDA tensors the Triton
+    kernel where there is one and Triton works, else torch, as for other devices.
     ``"native"``: the compiled kernel; tensors of other devices travel through the host.
     ``"torch"``: the plain definition in :mod:`dipfast.ops.reference`.
+    ``"triton"``: the Triton kernel, for CUDA tensors only (in Triton's interpreter, with the
+    environment variable TRITON_INTERPRET=1, for any); ValueError where there is none.
 """
 
 from dipfast.ops.metrics import mse, psnr

@@ -33,8 +33,8 @@ __all__ = [
     "through_torch",
 ]
 
-Backend: TypeAlias = Literal["auto", "native", "torch"]
-BACKENDS = ("auto", "native", "torch")
+Backend: TypeAlias = Literal["auto", "native", "torch", "triton"]
+BACKENDS = ("auto", "native", "torch", "triton")
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
@@ -43,8 +43,20 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
-def check_backend(backend: str) -> None:
+def check_backend(backend: str, x: Any = None) -> None:
+    """``x``, the first argument, comes from operations that have a Triton kernel."""
     check_choice("backend", backend, BACKENDS)
+    if backend != "triton":
+        return
+    if x is None:
+        raise ValueError(
+            "backend='triton' has no kernel for this operation; expected auto, native or torch"
+        )
+    if not is_tensor(x):
+        raise ValueError(f"backend='triton' takes CUDA tensors, got {type(x).__name__}")
+    from dipfast.ops.library import triton_backend
+
+    triton_backend.check_tensor(x)
 
 
 def as_floats(name: str, x: Any) -> Floats:

@@ -118,7 +118,7 @@ def psnr(a: Any, b: Any, *, data_range: float | None = None, backend: Backend = 
 
 
 def _pair(a: Any, b: Any, backend: str) -> tuple[Any, Any]:
-    arguments.check_backend(backend)
+    arguments.check_backend(backend, a)
     if is_tensor(a) != is_tensor(b):
         raise TypeError("a and b must be both arrays or both tensors")
     if is_tensor(a):
@@ -154,5 +154,6 @@ def _tensor_mse(
     if backend == "native":
         a, b = a.cpu(), b.cpu()
     needs_gradient = torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)
-    value, gradient = library.mse(a, b, return_gradient or needs_gradient)
+    wanted = return_gradient or needs_gradient
+    value, gradient = library.mse(a, b, wanted, backend == "triton")
     return value.to(home), gradient.detach().to(home)

@@ -97,7 +97,7 @@ def total_variation(
     6.0
     """
     form = _check_form(kind, epsilon, spatial_dims)
-    arguments.check_backend(backend)
+    arguments.check_backend(backend, x)
     if is_tensor(x):
         return _tensor_variation(x, form, backend, return_gradient)
     if backend == "torch":
@@ -139,7 +139,8 @@ def _tensor_variation(x: Tensor, form: _Form, backend: Backend, return_gradient:
         return value, reference.total_variation_gradient(u.detach(), *form)
     home = u.device
     u = u.cpu() if backend == "native" else u
-    value, slope = library.total_variation(u, *form, return_gradient or _needs_gradient(u))
+    wanted = return_gradient or _needs_gradient(u)
+    value, slope = library.total_variation(u, *form, wanted, backend == "triton")
     return (value.to(home), slope.detach().to(home)) if return_gradient else value.to(home)
 
 
@@ -216,7 +217,7 @@ def tv_objective(
     0.25
     """
     form = _check_form(kind, epsilon, spatial_dims)
-    arguments.check_backend(backend)
+    arguments.check_backend(backend, u)
     weight = arguments.check_weight("tv_weight", tv_weight)
     if is_tensor(u) != is_tensor(y) or (mask is not None and is_tensor(mask) != is_tensor(u)):
         raise TypeError("u, y and mask must be all arrays or all tensors")
@@ -279,7 +280,9 @@ def _tensor_objective(
     if backend == "native":
         u, y, mask = u.cpu(), y.cpu(), None if mask is None else mask.cpu()
     wanted = return_gradient or _needs_gradient(u)
-    value, data, tv, gradient = library.tv_objective(u, y, mask, weight, *form, wanted)
+    value, data, tv, gradient = library.tv_objective(
+        u, y, mask, weight, *form, wanted, backend == "triton"
+    )
     return (
         value.to(home),
         data.detach().to(home),

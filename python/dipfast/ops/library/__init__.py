@@ -2,7 +2,8 @@
 
 Each operator returns its value together with the gradient that was computed in the same
 pass, so that the backward pass is one multiplication.  CPU tensors go to the compiled
-kernel, everything else to :mod:`dipfast.ops.reference`.
+kernel, CUDA tensors to a Triton kernel where there is one (see
+:mod:`dipfast.ops.library.triton_backend`), everything else to :mod:`dipfast.ops.reference`.
 """
 
 from dipfast.ops.library.metrics import mse

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dipfast import _native
 from dipfast.ops import reference
+from dipfast.ops.library import triton_backend
 from dipfast.ops.library.memory import add, array, dense, empty_like, match, scaled
 
 __all__ = ["mse"]
@@ -18,9 +19,10 @@ torch.library.define(
 )
 
 
-def mse(a: Tensor, b: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
-    """Mean of (a - b)^2 and, if asked for, its gradient in a."""
-    return torch.ops.dipfast.mse(a, b, gradient)
+def mse(a: Tensor, b: Tensor, gradient: bool, triton: bool = False) -> tuple[Tensor, Tensor]:
+    """Mean of (a - b)^2 and, if asked for, its gradient in a; ``triton`` demands Triton."""
+    op = torch.ops.dipfast.mse_triton if triton else torch.ops.dipfast.mse
+    return op(a, b, gradient)
 
 
 def _mse_cpu(a: Tensor, b: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
@@ -72,3 +74,7 @@ def _mse_backward(
 
 
 torch.library.register_autograd("dipfast::mse", _mse_backward, setup_context=_mse_setup)
+
+triton_backend.register(
+    "mse", plain=_mse_torch, fake=_mse_fake, backward=_mse_backward, setup_context=_mse_setup
+)

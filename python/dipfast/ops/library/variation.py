@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dipfast import _native
 from dipfast.ops import reference
+from dipfast.ops.library import triton_backend
 from dipfast.ops.library.memory import (
     add,
     array,
@@ -33,10 +34,16 @@ torch.library.define(
 
 
 def total_variation(
-    u: Tensor, kind: str, epsilon: float, spatial_dims: int, gradient: bool
+    u: Tensor,
+    kind: str,
+    epsilon: float,
+    spatial_dims: int,
+    gradient: bool,
+    triton: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """TV(u) and, if asked for, its gradient (else an empty tensor)."""
-    return torch.ops.dipfast.total_variation(u, kind, epsilon, spatial_dims, gradient)
+    """TV(u) and, if asked for, its gradient (else an empty tensor); ``triton`` demands Triton."""
+    op = torch.ops.dipfast.total_variation_triton if triton else torch.ops.dipfast.total_variation
+    return op(u, kind, epsilon, spatial_dims, gradient)
 
 
 def _total_variation_cpu(
@@ -113,6 +120,13 @@ torch.library.register_autograd(
     _total_variation_backward,
     setup_context=_total_variation_setup,
 )
+triton_backend.register(
+    "total_variation",
+    plain=_total_variation_torch,
+    fake=_total_variation_fake,
+    backward=_total_variation_backward,
+    setup_context=_total_variation_setup,
+)
 
 
 # --- data term and total variation -------------------------------------------------------
@@ -134,12 +148,14 @@ def tv_objective(
     epsilon: float,
     spatial_dims: int,
     gradient: bool,
+    triton: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """1/2 || m (u - y) ||^2 + weight TV(u), its two terms, and its gradient in u.
 
     The mask is boolean, or of the dtype of u; it broadcasts to the shape of u.
     """
-    return torch.ops.dipfast.tv_objective(u, y, mask, weight, kind, epsilon, spatial_dims, gradient)
+    op = torch.ops.dipfast.tv_objective_triton if triton else torch.ops.dipfast.tv_objective
+    return op(u, y, mask, weight, kind, epsilon, spatial_dims, gradient)
 
 
 def _tv_objective_cpu(
@@ -268,4 +284,11 @@ def _tv_objective_backward(
 
 torch.library.register_autograd(
     "dipfast::tv_objective", _tv_objective_backward, setup_context=_tv_objective_setup
+)
+triton_backend.register(
+    "tv_objective",
+    plain=_tv_objective_torch,
+    fake=_tv_objective_fake,
+    backward=_tv_objective_backward,
+    setup_context=_tv_objective_setup,
 )

@@ -1,0 +1,460 @@
+"""The kernels for CUDA tensors, in Triton.
+
+Importing this imports Triton; :mod:`dipfast.ops.library.triton_backend` says where that can be.
+
+Every program takes every n-th tile of the image and writes one sum per term; a second kernel of
+one program adds these up.  Nothing is added atomically and the tiles depend on the shape alone,
+so that results repeat bit by bit; nothing waits for the device, so that CUDA graphs can hold it.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from dipfast.ops.library.memory import dense, match
+
+__all__ = ["INTERPRETED", "mse", "total_variation", "tv_objective"]
+
+# One wave on the largest devices, and few enough sums for one program to add up.
+PROGRAMS = 2048
+TILE = 1024
+
+# Products are rounded before they are added, as on the CPU.
+OPTIONS = {"enable_fp_fusion": False}
+
+
+# --- in the kernels ----------------------------------------------------------------------
+
+
+@triton.jit
+def _double(bits):
+    """A number passed as the bits of a float64: Triton passes floats in single precision."""
+    return bits.to(tl.int64).to(tl.float64, bitcast=True)
+
+
+@triton.jit
+def _sqrt(x):
+    # Of float32 the plain operations are approximate, and those rounded to nearest have no
+    # float64.
+    return tl.sqrt_rn(x) if x.dtype == tl.float32 else tl.sqrt(x)
+
+
+@triton.jit
+def _divide(a, b):
+    return tl.div_rn(a, b) if a.dtype == tl.float32 else a / b
+
+
+@triton.jit
+def _nan_unless_finite(value):
+    return tl.where(tl.abs(value) < float("inf"), value, float("nan"))
+
+
+@triton.jit
+def _difference(u, at, x, ahead, step):
+    """u[at + step] - x, and 0 where nothing lies ahead."""
+    following = tl.load(u + at + step, mask=ahead, other=0.0)
+    return tl.where(ahead, following - x, 0.0)
+
+
+@triton.jit
+def _penalty(square, epsilon, KIND: tl.constexpr):  # noqa: N803
+    """What a pixel adds to the isotropic kinds, |d|^2 being given."""
+    bend = epsilon.to(square.dtype)
+    if KIND == "isotropic":
+        value = _sqrt(square + (epsilon * epsilon).to(square.dtype)) - bend
+    else:
+        norm = _sqrt(square)
+        twice = tl.where(bend == 0, 1.0, 2 * bend)
+        below = _divide(norm * norm, tl.zeros_like(norm) + twice)
+        value = tl.where(norm <= bend, below, norm - bend / 2)
+    return value
+
+
+@triton.jit
+def _slope(d, square, epsilon, KIND: tl.constexpr):  # noqa: N803
+    """The derivative of the penalty by the difference d; 0 where the penalty has a kink."""
+    if KIND == "anisotropic":
+        slope = (d > 0).to(d.dtype) - (d < 0).to(d.dtype)
+    else:
+        if KIND == "isotropic":
+            norm = _sqrt(square + (epsilon * epsilon).to(square.dtype))
+        else:
+            norm = _sqrt(square)
+            bend = epsilon.to(square.dtype)
+            norm = tl.where(norm < bend, bend, norm)
+        slope = tl.where(norm == 0, 0.0, _divide(d, tl.where(norm == 0, 1.0, norm)))
+    return slope
+
+
+@triton.jit
+def _slope_before(
+    u,
+    at,
+    x,
+    exists,
+    back,
+    ahead1,
+    step1,
+    ahead2,
+    step2,
+    epsilon,
+    KIND: tl.constexpr,  # noqa: N803
+    DIMS: tl.constexpr,  # noqa: N803
+):
+    """The slope that the previous pixel along an axis has in the direction of x.
+
+    Its norm is computed anew, from its differences along the other axes, rather than passed on
+    from the program that has it: no program waits for another.
+    """
+    before = tl.load(u + at - back, mask=exists, other=0.0)
+    d = tl.where(exists, x - before, 0.0)
+    square = d * d
+    if KIND != "anisotropic":
+        other = _difference(u, at - back, before, ahead1 & exists, step1)
+        square += other * other
+        if DIMS == 3:
+            other = _difference(u, at - back, before, ahead2 & exists, step2)
+            square += other * other
+    return _slope(d, square, epsilon, KIND)
+
+
+# --- total variation, with or without a data term ----------------------------------------
+
+# In memory an image is so many rows of so many numbers; the next pixel of a row is ``step``
+# numbers away, which is the number of channels if these lie side by side.
+
+
+@triton.jit(
+    do_not_specialize=[
+        "rows",
+        "height",
+        "depth",
+        "channels",
+        "column_tiles",
+        "tiles",
+        "mask_n",
+        "mask_c",
+        "mask_d",
+        "mask_h",
+        "mask_w",
+        "weight",
+        "epsilon",
+    ]
+)
+def _variation_kernel(
+    u,
+    y,
+    mask,
+    gradient,
+    sums,
+    rows,
+    row_length,
+    plane,
+    height,
+    depth,
+    channels,
+    column_tiles,
+    tiles,
+    mask_n,
+    mask_c,
+    mask_d,
+    mask_h,
+    mask_w,
+    weight,
+    epsilon,
+    KIND: tl.constexpr,  # noqa: N803
+    DIMS: tl.constexpr,  # noqa: N803
+    DATA: tl.constexpr,  # noqa: N803
+    MASK: tl.constexpr,  # noqa: N803
+    GRADIENT: tl.constexpr,  # noqa: N803
+    CHANNELS_LAST: tl.constexpr,  # noqa: N803
+    WIDE: tl.constexpr,  # noqa: N803
+    ROWS: tl.constexpr,  # noqa: N803
+    COLUMNS: tl.constexpr,  # noqa: N803
+):
+    epsilon = _double(epsilon)
+    weight = _double(weight)
+    step = 1
+    if CHANNELS_LAST:
+        step = channels
+    program = tl.program_id(0)
+    first = program
+    if WIDE:
+        first = program.to(tl.int64)
+    data_sum = tl.full([], 0.0, tl.float64)
+    tv_sum = tl.full([], 0.0, tl.float64)
+    for tile in range(first, tiles, tl.num_programs(0)):
+        row = (tile // column_tiles) * ROWS + tl.arange(0, ROWS)[:, None]
+        column = (tile % column_tiles) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+        inside = (row < rows) & (column < row_length)
+        at = row.to(tl.int64) * row_length + column
+        x = tl.load(u + at, mask=inside, other=0.0)
+
+        line = row % height
+        below = inside & (line + 1 < height)
+        right = inside & (column + step < row_length)
+        down = _difference(u, at, x, below, row_length)
+        across = _difference(u, at, x, right, step)
+        square = down * down + across * across
+        # Without a third axis these are not looked at.
+        through = x
+        behind = inside
+        if DIMS == 3:
+            behind = inside & ((row // height) % depth + 1 < depth)
+            through = _difference(u, at, x, behind, plane)
+            square += through * through
+
+        if KIND == "anisotropic":
+            value = tl.abs(down) + tl.abs(across)
+            if DIMS == 3:
+                value += tl.abs(through)
+        else:
+            value = _penalty(square, epsilon, KIND)
+        # A number that is not finite may have no neighbour to show it.
+        value = tl.where(tl.abs(x) < float("inf"), value, float("nan"))
+        tv_sum += tl.sum(tl.sum(tl.where(inside, value, 0.0), axis=1), axis=0).to(tl.float64)
+
+        if GRADIENT:
+            above = inside & (line > 0)
+            left = inside & (column >= step)
+            slope = _slope_before(
+                u, at, x, above, row_length, right, step, behind, plane, epsilon, KIND, DIMS
+            ) - _slope(down, square, epsilon, KIND)
+            slope += _slope_before(
+                u, at, x, left, step, below, row_length, behind, plane, epsilon, KIND, DIMS
+            ) - _slope(across, square, epsilon, KIND)
+            if DIMS == 3:
+                front = inside & ((row // height) % depth > 0)
+                slope += _slope_before(
+                    u, at, x, front, plane, below, row_length, right, step, epsilon, KIND, DIMS
+                ) - _slope(through, square, epsilon, KIND)
+
+        if DATA:
+            residual = x - tl.load(y + at, mask=inside, other=0.0)
+            m = tl.full([1, 1], 1.0, x.dtype)
+            if MASK:
+                outer = row // height
+                mask_at = line.to(tl.int64) * mask_h
+                if DIMS == 3:
+                    mask_at += (outer % depth).to(tl.int64) * mask_d
+                    outer = outer // depth
+                if CHANNELS_LAST:
+                    mask_at += outer.to(tl.int64) * mask_n
+                    mask_at = mask_at + (column // channels).to(tl.int64) * mask_w
+                    mask_at += (column % channels).to(tl.int64) * mask_c
+                else:
+                    mask_at += (outer // channels).to(tl.int64) * mask_n
+                    mask_at += (outer % channels).to(tl.int64) * mask_c
+                    mask_at = mask_at + column.to(tl.int64) * mask_w
+                m = tl.load(mask + mask_at, mask=inside, other=0).to(x.dtype)
+            residual = m * residual
+            energy = tl.where(inside, 0.5 * residual * residual, 0.0)
+            data_sum += tl.sum(tl.sum(energy, axis=1), axis=0).to(tl.float64)
+            if GRADIENT:
+                slope = m * residual + weight.to(x.dtype) * slope
+
+        if GRADIENT:
+            tl.store(gradient + at, slope, mask=inside)
+
+    tl.store(sums + program, tv_sum)
+    if DATA:
+        tl.store(sums + tl.num_programs(0) + program, data_sum)
+
+
+@triton.jit(do_not_specialize=["count", "weight"])
+def _terms_kernel(
+    sums,
+    value,
+    data,
+    tv,
+    count,
+    weight,
+    DATA: tl.constexpr,  # noqa: N803
+    COUNT: tl.constexpr,  # noqa: N803
+):
+    """The terms, and data + weight tv; without a data term, value is tv."""
+    at = tl.arange(0, COUNT)
+    total = tl.sum(tl.load(sums + at, mask=at < count, other=0.0), axis=0)
+    if DATA:
+        tl.store(tv, _nan_unless_finite(total.to(tv.dtype.element_ty)))
+        energy = tl.sum(tl.load(sums + count + at, mask=at < count, other=0.0), axis=0)
+        tl.store(data, _nan_unless_finite(energy.to(data.dtype.element_ty)))
+        total = energy + _double(weight) * total
+    tl.store(value, _nan_unless_finite(total.to(value.dtype.element_ty)))
+
+
+def total_variation(
+    u: Tensor, kind: str, epsilon: float, spatial_dims: int, gradient: bool
+) -> tuple[Tensor, Tensor]:
+    value, _, _, slope = _variation(u, None, None, 1.0, kind, epsilon, spatial_dims, gradient)
+    return value, slope
+
+
+def tv_objective(
+    u: Tensor,
+    y: Tensor,
+    mask: Tensor | None,
+    weight: float,
+    kind: str,
+    epsilon: float,
+    spatial_dims: int,
+    gradient: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _variation(u, y, mask, weight, kind, epsilon, spatial_dims, gradient)
+
+
+def _variation(
+    u: Tensor,
+    y: Tensor | None,
+    mask: Tensor | None,
+    weight: float,
+    kind: str,
+    epsilon: float,
+    spatial_dims: int,
+    gradient: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Value, data term, TV and gradient; without y the terms are empty."""
+    u = dense(u, spatial_dims)
+    channels_last = not u.is_contiguous()
+    *leading, channels = (1, *u.shape[:-spatial_dims])
+    *depth, height, width = u.shape[-spatial_dims:]
+    shape = (math.prod(leading), channels, *(depth or (1,)), height, width)
+    row_length = width * channels if channels_last else width
+    rows = u.numel() // max(row_length, 1)
+
+    strides: tuple[int, ...] = (0,) * 5
+    if mask is not None:
+        # Seen in its broadcast shape, not copied into it, unless leading axes of which only
+        # some are broadcast have to become one.
+        mask = mask.expand_as(u).reshape(shape)
+        strides = mask.stride()
+        mask = mask.view(torch.uint8) if mask.dtype == torch.bool else mask
+
+    columns_of_tile = min(128, max(16, triton.next_power_of_2(row_length)))
+    rows_of_tile = TILE // columns_of_tile
+    column_tiles = triton.cdiv(row_length, columns_of_tile)
+    tiles = column_tiles * triton.cdiv(rows, rows_of_tile)
+    programs = min(tiles, PROGRAMS)
+
+    data = y is not None
+    slope = torch.empty_like(u) if gradient else u.new_empty(0)
+    sums = u.new_empty((2 if data else 1) * programs, dtype=torch.float64)
+    terms = [u.new_empty(() if data or k == 0 else 0) for k in range(3)]
+    with torch.cuda.device_of(u):  # nothing for a tensor of the CPU
+        if tiles:
+            _variation_kernel[(programs,)](
+                u,
+                u if y is None else match(y, u),
+                u if mask is None else mask,
+                slope,
+                sums,
+                rows,
+                row_length,
+                row_length * height,
+                height,
+                shape[2],
+                channels,
+                column_tiles,
+                tiles,
+                *strides,
+                _bits(weight),
+                _bits(epsilon),
+                KIND=kind,
+                DIMS=spatial_dims,
+                DATA=data,
+                MASK=mask is not None,
+                GRADIENT=gradient,
+                CHANNELS_LAST=channels_last,
+                WIDE=max(rows, row_length) + TILE >= 2**31,
+                ROWS=rows_of_tile,
+                COLUMNS=columns_of_tile,
+                **OPTIONS,
+            )
+        _terms_kernel[(1,)](
+            sums, *terms, programs, _bits(weight), DATA=data, COUNT=PROGRAMS, **OPTIONS
+        )
+    value, energy, tv = terms
+    return value, energy, tv, slope
+
+
+# --- mean squared error ------------------------------------------------------------------
+
+
+@triton.jit(do_not_specialize=["tiles", "scale"])
+def _mse_kernel(
+    a,
+    b,
+    gradient,
+    sums,
+    count,
+    tiles,
+    scale,
+    GRADIENT: tl.constexpr,  # noqa: N803
+    TILE: tl.constexpr,  # noqa: N803
+):
+    program = tl.program_id(0)
+    total = tl.full([], 0.0, tl.float64)
+    for tile in range(program.to(tl.int64), tiles, tl.num_programs(0)):
+        at = tile * TILE + tl.arange(0, TILE)
+        inside = at < count
+        difference = tl.load(a + at, mask=inside, other=0.0)
+        difference -= tl.load(b + at, mask=inside, other=0.0)
+        total += tl.sum(difference * difference, axis=0).to(tl.float64)
+        if GRADIENT:
+            slope = _double(scale).to(difference.dtype) * difference
+            tl.store(gradient + at, slope, mask=inside)
+    tl.store(sums + program, total)
+
+
+@triton.jit(do_not_specialize=["count", "scale"])
+def _mean_kernel(
+    sums,
+    value,
+    count,
+    scale,
+    COUNT: tl.constexpr,  # noqa: N803
+):
+    at = tl.arange(0, COUNT)
+    total = tl.sum(tl.load(sums + at, mask=at < count, other=0.0), axis=0)
+    tl.store(value, _nan_unless_finite((_double(scale) * total).to(value.dtype.element_ty)))
+
+
+def mse(a: Tensor, b: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
+    a = dense(a)
+    count = a.numel()
+    tiles = triton.cdiv(count, TILE)
+    programs = min(tiles, PROGRAMS)
+    of_one = 1 / count if count else math.nan
+    slope = torch.empty_like(a) if gradient else a.new_empty(0)
+    sums = a.new_empty(programs, dtype=torch.float64)
+    value = a.new_empty(())
+    with torch.cuda.device_of(a):
+        if tiles:
+            _mse_kernel[(programs,)](
+                a,
+                match(b, a),
+                slope,
+                sums,
+                count,
+                tiles,
+                _bits(2 * of_one),
+                GRADIENT=gradient,
+                TILE=TILE,
+                **OPTIONS,
+            )
+        _mean_kernel[(1,)](sums, value, programs, _bits(of_one), COUNT=PROGRAMS, **OPTIONS)
+    return value, slope
+
+
+def _bits(x: float) -> int:
+    return int(struct.unpack("<q", struct.pack("<d", x))[0])
+
+
+# With TRITON_INTERPRET=1 the decorator makes functions that NumPy carries out, on any tensor.
+INTERPRETED = not isinstance(_mse_kernel, triton.JITFunction)
