@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dipfast import _native
-from dipfast.ops import arguments
+from dipfast.ops import arguments, buffers
 from dipfast.ops.arguments import Backend, is_tensor, through_torch
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def mse(a: Any, b: Any, *, backend: Backend = "auto", return_gradient: bool = Fa
     elif backend == "torch":
         return through_torch(mse, a, b, return_gradient=return_gradient)
     else:
-        gradient = np.empty_like(a) if return_gradient else None
+        gradient = buffers.empty(a.size, a.dtype).reshape(a.shape) if return_gradient else None
         value = _native.mse(a, b, gradient=gradient)
     return (value, gradient) if return_gradient else value
 

@@ -64,7 +64,7 @@ def total_variation_gradient(
         ]
     gradient = torch.zeros_like(u)
     for axis, p in zip(range(-spatial_dims, 0), slopes):
-        previous = F.pad(p.narrow(axis, 0, p.shape[axis] - 1), _before(axis))
+        previous = F.pad(p.narrow(axis, 0, max(p.shape[axis] - 1, 0)), _before(axis))
         gradient = gradient + (previous - p)
     return gradient
 

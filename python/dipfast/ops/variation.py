@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 
 from dipfast import _native
-from dipfast.ops import arguments
+from dipfast.ops import arguments, buffers
 from dipfast.ops.arguments import Backend, is_tensor, through_torch
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def total_variation(
         return through_torch(total_variation, x, **options)
     u = arguments.as_floats("x", x)
     arguments.check_image("x", u.ndim, spatial_dims)
-    slope = np.empty_like(u) if return_gradient else None
+    slope = buffers.empty(u.size, u.dtype).reshape(u.shape) if return_gradient else None
     value = _native.total_variation(u, **form._asdict(), gradient=slope)
     return (value, slope) if return_gradient else value
 
@@ -243,7 +243,7 @@ def _array_objective(
     dtype = np.result_type(u, y)
     u, y = np.asarray(u, dtype), np.asarray(y, dtype)
     mask, repeat = _mask_array(mask, u, form.spatial_dims)
-    gradient = np.empty_like(u) if return_gradient else None
+    gradient = buffers.empty(u.size, u.dtype).reshape(u.shape) if return_gradient else None
     data, tv = _native.tv_objective(
         u, y, mask, weight, mask_repeat=repeat, **form._asdict(), gradient=gradient
     )

@@ -21,6 +21,7 @@ mod float;
 mod layout;
 pub mod metrics;
 mod parallel;
+mod past_cache;
 mod simd;
 pub mod tv;
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dipfast.ops import buffers
 from dipfast.ops.arguments import shared_planes
 
 if TYPE_CHECKING:
@@ -43,13 +44,9 @@ def array(x: Tensor, channels_last: bool) -> NDArray[Any]:
 
 
 def empty_like(x: Tensor) -> Tensor:
-    """A buffer in the memory format of x, which is dense.
-
-    NumPy makes it, because for large arrays NumPy asks the system for huge pages and torch
-    does not: writing to fresh memory is what large gradients cost most.
-    """
+    """A buffer in the memory format of x, which is dense."""
     dtype = np.float32 if x.dtype == torch.float32 else np.float64
-    return torch.from_numpy(np.empty(x.numel(), dtype)).as_strided(x.shape, x.stride())
+    return torch.from_numpy(buffers.empty(x.numel(), dtype)).as_strided(x.shape, x.stride())
 
 
 def scaled(gradient: Tensor, by: Tensor) -> Tensor:

@@ -170,6 +170,9 @@ fn deep<T: Float, P: Penalty<T>, const DATA: bool>(
 /// Elements of a block of rows: with a gradient, the row above a block is looked at twice.
 const BLOCK: usize = 1 << 16;
 
+/// Bytes of a gradient that no cache would hold until it is read.
+const PAST_CACHE: usize = 1 << 25;
+
 fn blocks<T: Float, P: Penalty<T>, const DATA: bool, const DEEP: bool>(
     image: Image<'_, T>,
     penalty: P,
@@ -184,6 +187,7 @@ fn blocks<T: Float, P: Penalty<T>, const DATA: bool, const DEEP: bool>(
     let rows = |block: usize| block * block_rows..((block + 1) * block_rows).min(all_rows);
     let [data, tv] = match gradient {
         Some(gradient) => {
+            let past_cache = size_of_val(gradient) >= PAST_CACHE;
             let parts = Parts::new(gradient, block_rows * row_len);
             sum_blocks(exec, count, |block| {
                 dispatch(Rows::<T, P, DATA, true, DEEP> {
@@ -191,6 +195,7 @@ fn blocks<T: Float, P: Penalty<T>, const DATA: bool, const DEEP: bool>(
                     penalty,
                     rows: rows(block),
                     gradient: parts.take(block).unwrap_or_default(),
+                    past_cache,
                 })
             })
         }
@@ -200,6 +205,7 @@ fn blocks<T: Float, P: Penalty<T>, const DATA: bool, const DEEP: bool>(
                 penalty,
                 rows: rows(block),
                 gradient: &mut [],
+                past_cache: false,
             })
         }),
     };
@@ -231,6 +237,7 @@ mod tests {
             penalty,
             rows: 0..length / image.layout.row_len,
             gradient: &mut gradient,
+            past_cache: set != InstructionSet::Baseline,
         });
         let bits = gradient.iter().map(|g| g.to_bits()).collect();
         (sums.map(f64::to_bits), bits)

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use super::Mask;
 use super::penalty::Penalty;
+use crate::past_cache::{settle, write_past_cache};
 use crate::simd::{Kernel, LANES, Lanes};
 use crate::{Float, Layout};
 
@@ -35,6 +36,8 @@ pub(super) struct Rows<'a, T, P, const DATA: bool, const GRADIENT: bool, const D
     pub(super) penalty: P,
     pub(super) rows: Range<usize>,
     pub(super) gradient: &'a mut [T],
+    /// Whether the gradient is written to memory without filling the caches with it.
+    pub(super) past_cache: bool,
 }
 
 impl<T: Float, P: Penalty<T>, const DATA: bool, const GRADIENT: bool, const DEEP: bool> Kernel
@@ -64,6 +67,7 @@ impl<T: Float, P: Penalty<T>, const DATA: bool, const GRADIENT: bool, const DEEP
         let row_len = image.layout.row_len;
         let chunks = row_len.div_ceil(LANES);
         let first = self.rows.start;
+        let mut passing = [T::ZERO; SEGMENT * LANES];
         let mut memory = Memory::new(
             if P::LAGGED && GRADIENT { chunks } else { 0 },
             image.layout.step,
@@ -88,16 +92,11 @@ impl<T: Float, P: Penalty<T>, const DATA: bool, const GRADIENT: bool, const DEEP
                 true => &mut self.gradient[(number - first) * row_len..][..row_len],
                 false => &mut [],
             };
-            if !P::LAGGED {
-                for segment in segments(chunks) {
-                    row.direct::<DATA, GRADIENT, DEEP>(image.weight, segment, gradient, sums);
-                }
-                continue;
-            }
-            if number.is_multiple_of(image.layout.rows) {
+            if P::LAGGED && number.is_multiple_of(image.layout.rows) {
                 memory.y.fill([T::ZERO; LANES]);
             }
-            let behind = match DEEP
+            let behind = match P::LAGGED
+                && DEEP
                 && GRADIENT
                 && !(number / image.layout.rows).is_multiple_of(image.layout.slices)
             {
@@ -105,23 +104,39 @@ impl<T: Float, P: Penalty<T>, const DATA: bool, const GRADIENT: bool, const DEEP
                 false => None,
             };
             for segment in segments(chunks) {
-                row.differentiate::<P, GRADIENT, DEEP>(
-                    self.penalty,
-                    behind.as_ref(),
-                    segment.clone(),
-                    &mut memory,
-                    &mut sums[1],
-                );
-                if DATA || GRADIENT {
-                    row.collect::<DATA, GRADIENT>(
-                        image.weight,
-                        segment,
-                        &memory,
-                        gradient,
-                        &mut sums[0],
+                let part = segment.start * LANES..(segment.end * LANES).min(row_len);
+                let slopes = match (GRADIENT, self.past_cache) {
+                    (true, false) => &mut gradient[part.clone()],
+                    (true, true) => &mut passing[..part.len()],
+                    (false, _) => &mut [],
+                };
+                if P::LAGGED {
+                    row.differentiate::<P, GRADIENT, DEEP>(
+                        self.penalty,
+                        behind.as_ref(),
+                        segment.clone(),
+                        &mut memory,
+                        &mut sums[1],
                     );
+                    if DATA || GRADIENT {
+                        row.collect::<DATA, GRADIENT>(
+                            image.weight,
+                            segment,
+                            &memory,
+                            slopes,
+                            &mut sums[0],
+                        );
+                    }
+                } else {
+                    row.direct::<DATA, GRADIENT, DEEP>(image.weight, segment, slopes, sums);
+                }
+                if GRADIENT && self.past_cache {
+                    write_past_cache(&passing[..part.len()], &mut gradient[part]);
                 }
             }
+        }
+        if self.past_cache {
+            settle();
         }
     }
 }
@@ -233,7 +248,7 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
         &self,
         weight: T,
         segment: Range<usize>,
-        gradient: &mut [T],
+        slopes: &mut [T],
         sums: &mut [Lanes<T>; 2],
     ) {
         let mut data = sums[0].begin(segment.len());
@@ -251,7 +266,10 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
             let y = cut(self.y, from, count);
             let mask = self.mask.chunks(from, count);
             let slopes = match GRADIENT {
-                true => &mut gradient[from..].as_chunks_mut::<LANES>().0[..count],
+                true => {
+                    let slopes = slopes.as_chunks_mut::<LANES>().0;
+                    &mut slopes[inner.start - segment.start..][..count]
+                }
                 false => &mut [],
             };
             for i in 0..count {
@@ -309,7 +327,7 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
                 data[lane] += square;
             }
             if GRADIENT {
-                let rest = &mut gradient[at..];
+                let rest = &mut slopes[at - segment.start * LANES..];
                 let count = rest.len().min(LANES);
                 rest[..count].copy_from_slice(&chunk[..count]);
             }
@@ -426,7 +444,7 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
         weight: T,
         segment: Range<usize>,
         memory: &Memory<T>,
-        gradient: &mut [T],
+        slopes: &mut [T],
         sum: &mut Lanes<T>,
     ) {
         let mut data = sum.begin(segment.len());
@@ -440,7 +458,7 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
                 true => (
                     cut(&memory.x, from, count),
                     &memory.gradient[inner.clone()][..count],
-                    &mut gradient[from..].as_chunks_mut::<LANES>().0[..count],
+                    &mut slopes.as_chunks_mut::<LANES>().0[..count],
                 ),
                 false => (here, here, &mut [][..]),
             };
@@ -474,7 +492,7 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
                 let (square, pulled) = pull::<T, M>(here[lane], y[lane], mask[lane], weight, slope);
                 data[lane] += square;
                 if GRADIENT {
-                    gradient[at + lane] = if DATA { pulled } else { slope };
+                    slopes[at - segment.start * LANES + lane] = if DATA { pulled } else { slope };
                 }
             }
         }

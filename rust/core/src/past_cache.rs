@@ -1,0 +1,66 @@
+//! Writing large results to memory past the caches.
+//!
+//! An ordinary store reads the line of memory that it changes part of, and pushes something
+//! else out of the cache.  A result that does not fit into the cache anyway is written with a
+//! third less traffic by stores that do neither.
+
+use crate::Float;
+
+/// Copies `from` to `to`, which must be of the same length.  To be followed by [`settle`].
+#[inline(always)]
+pub(crate) fn write_past_cache<T: Float>(from: &[T], to: &mut [T]) {
+    #[cfg(target_arch = "x86_64")]
+    stream(from, to);
+    #[cfg(not(target_arch = "x86_64"))]
+    to.copy_from_slice(from);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn stream<T: Float>(from: &[T], to: &mut [T]) {
+    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
+    let from = &from[..to.len()];
+    // SAFETY: both types are plain numbers, and any bits make a valid `__m128i`.
+    let (head, body, tail) = unsafe { to.align_to_mut::<__m128i>() };
+    let per_register = size_of::<__m128i>() / size_of::<T>();
+    let (first, rest) = from.split_at(head.len());
+    let (middle, last) = rest.split_at(body.len() * per_register);
+    head.copy_from_slice(first);
+    for (register, values) in body.iter_mut().zip(middle.chunks_exact(per_register)) {
+        // SAFETY: SSE2 is part of x86-64; `values` has the size of a register and `register`
+        // its alignment.
+        unsafe { _mm_stream_si128(register, _mm_loadu_si128(values.as_ptr().cast())) };
+    }
+    tail.copy_from_slice(last);
+}
+
+/// Ends a series of such writes, before anyone is told that the result is ready: nothing else
+/// keeps them in order with what follows.
+#[inline(always)]
+pub(crate) fn settle() {
+    // SAFETY: SSE is part of x86-64.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_whatever_the_alignment() {
+        let from: Vec<f32> = (0..100_u8).map(f32::from).collect();
+        for start in 0..9 {
+            for length in 0..60 {
+                let mut to = [-1.0; 100];
+                write_past_cache(&from[..length], &mut to[start..start + length]);
+                settle();
+                assert!(to[..start].iter().all(|&x| x == -1.0));
+                assert_eq!(to[start..start + length], from[..length]);
+                assert!(to[start + length..].iter().all(|&x| x == -1.0));
+            }
+        }
+    }
+}
