@@ -1,10 +1,28 @@
-//! Writing large results to memory past the caches.
+//! Images that no cache holds: read ahead of time, and results written past the caches.
+//!
+//! Processors fetch ahead by themselves, but lose the thread where a page ends and where results
+//! are written in between.
 //!
 //! An ordinary store reads the line of memory that it changes part of, and pushes something
 //! else out of the cache.  A result that does not fit into the cache anyway is written with a
 //! third less traffic by stores that do neither.
 
 use crate::Float;
+
+/// Asks for `count` elements that will be read soon, as far as there are so many.
+#[inline(always)]
+pub(crate) fn read_ahead<T: Float>(values: &[T], from: usize, count: usize) {
+    let end = (from + count).min(values.len());
+    let lines = values.get(from..end).unwrap_or_default();
+    #[cfg(target_arch = "x86_64")]
+    for line in lines.chunks(64 / size_of::<T>()) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: SSE is part of x86-64, and the address is that of an element.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = lines;
+}
 
 /// Copies `from` to `to`, which must be of the same length.  To be followed by [`settle`].
 #[inline(always)]

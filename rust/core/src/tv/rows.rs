@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::Mask;
 use super::penalty::Penalty;
-use crate::past_cache::{settle, write_past_cache};
+use crate::past_cache::{read_ahead, settle, write_past_cache};
 use crate::simd::{Kernel, LANES, Lanes};
 use crate::{Float, Layout};
 
@@ -110,6 +110,14 @@ impl<T: Float, P: Penalty<T>, const DATA: bool, const GRADIENT: bool, const DEEP
                     (true, true) => &mut passing[..part.len()],
                     (false, _) => &mut [],
                 };
+                if GRADIENT && self.past_cache {
+                    // While this segment is computed, that after the next one is fetched.
+                    let ahead = part.start + 2 * SEGMENT * LANES;
+                    read_ahead(image.u, (number + 1) * row_len + ahead, part.len());
+                    if DATA {
+                        read_ahead(image.y, number * row_len + ahead, part.len());
+                    }
+                }
                 if P::LAGGED {
                     row.differentiate::<P, GRADIENT, DEEP>(
                         self.penalty,
@@ -328,8 +336,10 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
             }
             if GRADIENT {
                 let rest = &mut slopes[at - segment.start * LANES..];
-                let count = rest.len().min(LANES);
-                rest[..count].copy_from_slice(&chunk[..count]);
+                match rest.first_chunk_mut() {
+                    Some(whole) => *whole = chunk,
+                    None => rest.copy_from_slice(&chunk[..rest.len()]),
+                }
             }
         }
         sums[0].end(data);
@@ -462,18 +472,25 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
                 ),
                 false => (here, here, &mut [][..]),
             };
-            for i in 0..count {
+            if !DATA {
+                // Flat, or the compiler makes gathers of it.
+                let (before, rest) = (before.as_flattened(), rest.as_flattened());
+                for (k, slope) in slopes.as_flattened_mut().iter_mut().enumerate() {
+                    *slope = before[k] + rest[k];
+                }
+            }
+            for i in 0..if DATA { count } else { 0 } {
                 let mut chunk = [T::ZERO; LANES];
                 for lane in 0..LANES {
-                    let slope = before[i][lane] + rest[i][lane];
+                    let slope = if GRADIENT {
+                        before[i][lane] + rest[i][lane]
+                    } else {
+                        T::ZERO
+                    };
+                    let m = M::value(mask, i, lane);
+                    let (square, slope) = pull::<T, M>(here[i][lane], y[i][lane], m, weight, slope);
+                    data[lane] += square;
                     chunk[lane] = slope;
-                    if DATA {
-                        let m = M::value(mask, i, lane);
-                        let (square, slope) =
-                            pull::<T, M>(here[i][lane], y[i][lane], m, weight, slope);
-                        data[lane] += square;
-                        chunk[lane] = slope;
-                    }
                 }
                 if GRADIENT {
                     slopes[i] = chunk;
@@ -502,6 +519,9 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
     /// The left neighbours of the chunk at `at`; the element itself where there is none.
     #[inline(always)]
     fn left(&self, at: usize) -> [T; LANES] {
+        if at >= self.step && at + LANES <= self.here.len() {
+            return some(self.here, at - self.step);
+        }
         let end = (at + LANES).min(self.here.len());
         let first = at.max(self.step).min(end);
         let mut left = some(self.here, at);
@@ -515,6 +535,9 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
     /// The right neighbours of the chunk at `at`; the element itself where there is none.
     #[inline(always)]
     fn right(&self, at: usize) -> [T; LANES] {
+        if at + LANES + self.step <= self.here.len() {
+            return some(self.here, at + self.step);
+        }
         let end = (at + LANES).min(self.here.len());
         let last = self.here.len().saturating_sub(self.step).clamp(at, end);
         let mut right = some(self.here, at);
@@ -669,8 +692,11 @@ fn cut<T>(values: &[T], from: usize, count: usize) -> &[[T; LANES]] {
 /// What there is of a chunk, and zeros.
 #[inline(always)]
 fn some<T: Copy + Default>(values: &[T], at: usize) -> [T; LANES] {
+    let values = &values[at..];
+    if let Some(&whole) = values.first_chunk() {
+        return whole;
+    }
     let mut chunk = [T::default(); LANES];
-    let count = (values.len() - at).min(LANES);
-    chunk[..count].copy_from_slice(&values[at..at + count]);
+    chunk[..values.len()].copy_from_slice(values);
     chunk
 }
