@@ -4,67 +4,107 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from benches.kernels.comparison import Comparison
+from benches.kernels.comparison import Comparison, installed
 from dipfast import ops
-from dipfast.ops.arguments import Backend
 
 Function = Callable[..., Tensor]
+Run = Callable[[], tuple[Tensor, Tensor]]
+
+WEIGHT = 0.1
 
 
 def comparisons(size: int, device: str = "cpu") -> Iterator[Comparison]:
     generator = torch.Generator().manual_seed(0)
     u, y, m = (torch.rand(3, size, size, generator=generator).to(device) for _ in range(3))
-    m = (m > 0.5).float()
-    u.requires_grad_()
-    # What the reading of u, y and m and the writing of the gradient come to.
-    for name, ours, theirs, inputs, arrays in (
-        ("total variation", ops.total_variation, eager_variation, (u,), 2),
-        ("masked objective", masked_objective, eager_objective, (u, y, m), 4),
-    ):
-        compiled = torch.compile(theirs)
-        peers = {
-            "torch eager": partial(value_and_gradient, theirs, *inputs),
-            "torch.compile": partial(value_and_gradient, compiled, *inputs),
-        }
+    m = m > 0.5
+    leaf = u.clone().requires_grad_()
+
+    def compare(
+        name: str,
+        ours: Callable[..., Any],
+        eager: Function,
+        others: tuple[Tensor, ...] = (),
+        more: dict[str, Run] | None = None,
+        compiled: bool = True,
+    ) -> Comparison:
+        peers: dict[str, Run] = {"torch eager": partial(by_autograd, eager, leaf, *others)}
+        if compiled:
+            peers["torch.compile"] = partial(by_autograd, torch.compile(eager), leaf, *others)
         if device != "cpu":
-            host = partial(ours, backend="native")
-            peers["native, through the host"] = partial(value_and_gradient, host, *inputs)
-        yield Comparison(
-            name,
-            f"3x{size}x{size}",
-            partial(value_and_gradient, ours, *inputs),
-            peers,
-            check,
-            4 * arrays * u.numel(),
-            device,
+            peers["native, through the host"] = partial(ours, u, *others, backend="native")
+        # What is read, and the gradient that is written.
+        traffic = sum(x.numel() * x.element_size() for x in (u, *others)) + 4 * u.numel()
+        run = partial(ours, u, *others)
+        return Comparison(
+            name, f"3x{size}x{size}", run, peers | (more or {}), check, traffic, device
         )
+
+    one_call = partial(ops.total_variation, return_gradient=True)
+    yield compare("total variation", one_call, anisotropic, more=libraries(leaf))
+    yield compare("isotropic", partial(one_call, kind="isotropic", epsilon=0.01), isotropic)
+    one_call = partial(ops.tv_objective, tv_weight=WEIGHT, return_gradient=True)
+    after = {"its two kernels in turn": partial(two_kernels, u, y)}
+    yield compare("objective", one_call, objective, (y,), after)
+    yield compare("masked objective", masked, objective, (y, m))
+
+    # The same through autograd, as in a training step.
+    def trained(u: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+        return by_autograd(partial(ops.total_variation, **options), u.requires_grad_())
+
+    yield compare("total variation, autograd", trained, anisotropic)
+
+
+def masked(u: Tensor, y: Tensor, m: Tensor, **options: Any) -> Any:
+    return ops.tv_objective(u, y, WEIGHT, mask=m, return_gradient=True, **options)
+
+
+def two_kernels(u: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Data term and total variation, each with its own kernel, and their sum."""
+    mse, pull = ops.mse(u, y, return_gradient=True)
+    tv, slope = ops.total_variation(u, return_gradient=True)
+    half = 0.5 * u.numel()
+    return half * mse + WEIGHT * tv, pull.mul_(half).add_(slope, alpha=WEIGHT)
+
+
+def libraries(u: Tensor) -> dict[str, Run]:
+    """Those whose anisotropic total variation is ours."""
+    peers: dict[str, Run] = {}
+    if kornia := installed("kornia.losses"):
+        peers["kornia"] = partial(by_autograd, lambda u: kornia.total_variation(u).sum(), u)
+    if torchmetrics := installed("torchmetrics.functional.image"):
+        function = torchmetrics.total_variation
+        peers["torchmetrics"] = partial(by_autograd, lambda u: function(u[None]), u)
+    return peers
 
 
 # Not dipfast.ops.reference, which also looks for NaN: what one would write.
 
 
-def eager_variation(u: Tensor) -> Tensor:
+def anisotropic(u: Tensor) -> Tensor:
     return u.diff(dim=-2).abs().sum() + u.diff(dim=-1).abs().sum()
 
 
-def eager_objective(u: Tensor, y: Tensor, m: Tensor) -> Tensor:
-    return 0.5 * (m * (u - y)).square().sum() + 0.1 * eager_variation(u)
+def isotropic(u: Tensor, epsilon: float = 0.01) -> Tensor:
+    dx = torch.nn.functional.pad(u.diff(dim=-1), (0, 1))
+    dy = torch.nn.functional.pad(u.diff(dim=-2), (0, 0, 0, 1))
+    return ((dx.square() + dy.square() + epsilon**2).sqrt() - epsilon).sum()
 
 
-def masked_objective(u: Tensor, y: Tensor, m: Tensor, backend: Backend = "auto") -> Tensor:
-    value: Tensor = ops.tv_objective(u, y, 0.1, mask=m, backend=backend)
-    return value
+def objective(u: Tensor, y: Tensor, m: Tensor | None = None) -> Tensor:
+    residual = u - y if m is None else m * (u - y)
+    return 0.5 * residual.square().sum() + WEIGHT * anisotropic(u)
 
 
-def value_and_gradient(function: Function, u: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
+def by_autograd(function: Function, u: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
     value = function(u, *others)
-    return value, torch.autograd.grad(value, u)[0]
+    return value.detach(), torch.autograd.grad(value, u)[0]
 
 
 def check(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> None:
-    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-4, atol=0)
+    torch.testing.assert_close(ours[0].detach(), theirs[0], rtol=1e-4, atol=0)
     torch.testing.assert_close(ours[1], theirs[1], rtol=1e-4, atol=1e-6)
