@@ -15,6 +15,12 @@ mod _native {
     #[pymodule_export]
     use super::tv::{total_variation, tv_objective};
 
+    #[pymodule_init]
+    fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        super::pool::prepare();
+        Ok(())
+    }
+
     /// Version of the project.
     #[pymodule_export]
     #[allow(non_upper_case_globals)]
