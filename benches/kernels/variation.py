@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,7 @@ def comparisons(size: int, device: str = "cpu") -> Iterator[Comparison]:
         ours: Callable[..., Any],
         eager: Function,
         others: tuple[Tensor, ...] = (),
-        more: dict[str, Run] | None = None,
+        more: Mapping[str, Run] | None = None,
         compiled: bool = True,
     ) -> Comparison:
         peers: dict[str, Run] = {"torch eager": partial(by_autograd, eager, leaf, *others)}
@@ -41,7 +41,7 @@ def comparisons(size: int, device: str = "cpu") -> Iterator[Comparison]:
         traffic = sum(x.numel() * x.element_size() for x in (u, *others)) + 4 * u.numel()
         run = partial(ours, u, *others)
         return Comparison(
-            name, f"3x{size}x{size}", run, peers | (more or {}), check, traffic, device
+            name, f"3x{size}x{size}", run, {**peers, **(more or {})}, check, traffic, device
         )
 
     one_call = partial(ops.total_variation, return_gradient=True)
