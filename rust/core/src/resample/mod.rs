@@ -4,7 +4,9 @@
 //! is the same with both tables transposed, so every result, of the adjoint too, is gathered
 //! from its inputs by one thread in a fixed order.
 
+mod columns;
 mod passes;
+mod pieces;
 mod table;
 
 use crate::error::check_length;
@@ -12,6 +14,7 @@ use crate::parallel::Parts;
 use crate::simd::dispatch;
 use crate::{Error, Executor, Float, Layout};
 
+use columns::Columns;
 use passes::{ColumnsFirst, RowsFirst};
 
 pub use table::{Filter, Phase, Table};
@@ -19,16 +22,13 @@ pub use table::{Filter, Phase, Table};
 /// Elements, of the image or of the result, whichever is larger, that a block takes.
 const BLOCK: usize = 1 << 16;
 
-/// What it costs to turn an element round for the pass along rows, in multiplications.
-const TURN: usize = 4;
-
 /// Rows and columns as weighted sums of rows and columns.
 #[derive(Debug, Clone)]
 pub struct Resampler<T> {
     /// The rows of the result as sums of rows of the image.
     rows: Table<T>,
     /// The columns of the result as sums of columns of the image.
-    columns: Table<T>,
+    columns: Columns<T>,
 }
 
 impl<T: Float> Resampler<T> {
@@ -37,7 +37,7 @@ impl<T: Float> Resampler<T> {
     pub fn new(rows: &Table, columns: &Table) -> Self {
         Self {
             rows: rows.cast(),
-            columns: columns.cast(),
+            columns: Columns::new(columns),
         }
     }
 
@@ -110,10 +110,8 @@ impl<T: Float> Resampler<T> {
     /// Whether there is less to do if rows are summed up before columns are.
     fn rows_first(&self) -> bool {
         let (rows, columns) = (&self.rows, &self.columns);
-        let turned = TURN * (columns.inputs() + columns.results());
-        let rows_first = rows.len() * columns.inputs() + rows.results() * (columns.len() + turned);
-        let columns_first =
-            rows.inputs() * (columns.len() + turned) + rows.len() * columns.results();
+        let rows_first = rows.len() * columns.inputs() + rows.results() * columns.cost();
+        let columns_first = rows.inputs() * columns.cost() + rows.len() * columns.results();
         rows_first <= columns_first
     }
 

@@ -1,6 +1,7 @@
 //! Along one axis: which inputs every result is made of, and with which weights.
 
 use std::f64::consts::PI;
+use std::ops::Range;
 
 use crate::error::check_positive;
 use crate::{Error, Float};
@@ -201,6 +202,16 @@ impl<T> Table<T> {
         (first, &self.weights[from..to])
     }
 
+    /// The inputs that some results need.
+    pub(super) fn needed(&self, results: Range<usize>) -> Range<usize> {
+        let spans = self.spans[results].iter();
+        spans
+            .filter(|span| span.from < span.to)
+            .map(|span| span.first..span.first + (span.to - span.from))
+            .reduce(|a, b| a.start.min(b.start)..a.end.max(b.end))
+            .unwrap_or(0..0)
+    }
+
     /// Number of all weights.
     pub(super) fn len(&self) -> usize {
         self.weights.len()
@@ -220,23 +231,13 @@ impl Builder {
     }
 
     /// Adds a result with weights that are scaled to the sum 1; zeros at the ends are left out.
-    fn push(
-        &mut self,
-        first: usize,
-        inputs: std::ops::Range<usize>,
-        weight: impl Fn(usize) -> f64,
-    ) {
+    fn push(&mut self, first: usize, inputs: Range<usize>, weight: impl Fn(usize) -> f64) {
         let sum: f64 = inputs.clone().map(&weight).sum();
         let scale = if sum == 0.0 { 1.0 } else { 1.0 / sum };
         self.push_as_it_is(first, inputs, |input| weight(input) * scale);
     }
 
-    fn push_as_it_is(
-        &mut self,
-        first: usize,
-        inputs: std::ops::Range<usize>,
-        weight: impl Fn(usize) -> f64,
-    ) {
+    fn push_as_it_is(&mut self, first: usize, inputs: Range<usize>, weight: impl Fn(usize) -> f64) {
         let from = self.0.weights.len();
         let before = inputs.clone().take_while(|&k| weight(k) == 0.0).count();
         self.0.weights.extend(inputs.skip(before).map(weight));
