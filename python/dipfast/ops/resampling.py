@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-import numpy as np
-
-from dipfast.ops import arguments
+from dipfast.ops import arguments, buffers
 from dipfast.ops.arguments import Backend, is_tensor, through_torch
 from dipfast.ops.resamplers import resampler
 
@@ -323,7 +322,8 @@ def _resample(x: Any, form: _Form, adjoint: bool, backend: str) -> Any:
     if not is_tensor(x):
         if backend == "torch":
             return through_torch(_resample, x, form=form, adjoint=adjoint)
-        y = np.empty((*x.shape[:-2], *size), x.dtype)
+        shape = (*x.shape[:-2], *size)
+        y = buffers.empty(math.prod(shape), x.dtype).reshape(shape)
         resampler(options[0], image, result, *options[1:], adjoint).apply(x, y)
         return y
     from dipfast.ops import library

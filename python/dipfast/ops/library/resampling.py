@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dipfast import _native
 from dipfast.ops import reference
-from dipfast.ops.library.memory import array, dense, match
+from dipfast.ops.library.memory import array, dense, empty, match
 from dipfast.ops.resamplers import resampler
 
 __all__ = ["plain_resample", "resample"]
@@ -40,11 +40,15 @@ def _compiled(
     return resampler(kernel, image, result, factor, phase, adjoint)
 
 
+def _shape(x: Tensor, size: tuple[int, int]) -> tuple[int, ...]:
+    """Shape of the memory of the result, in the memory format of x, which is dense."""
+    return (*x.shape[:-2], *size) if x.is_contiguous() else (x.shape[0], *size, x.shape[1])
+
+
 def _empty(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Room for the result, in the memory format of x, which is dense."""
-    if x.is_contiguous():
-        return x.new_empty((*x.shape[:-2], *size))
-    return x.new_empty((x.shape[0], *size, x.shape[1])).movedim(-1, 1)
+    y = x.new_empty(_shape(x, size))
+    return y if x.is_contiguous() else y.movedim(-1, 1)
 
 
 def _resample_cpu(
@@ -52,10 +56,10 @@ def _resample_cpu(
 ) -> Tensor:
     x = dense(x)
     channels_last = not x.is_contiguous()
-    y = _empty(x, size)
+    y = empty(_shape(x, size), x.dtype)
     compiled = _compiled(x, size, kernel, factor, phase, adjoint)
-    compiled.apply(array(x, channels_last), array(y, channels_last), channels_last=channels_last)
-    return y
+    compiled.apply(array(x, channels_last), y.numpy(), channels_last=channels_last)
+    return y.movedim(-1, 1) if channels_last else y
 
 
 torch.library.impl("dipfast::resample", "CPU", _resample_cpu)

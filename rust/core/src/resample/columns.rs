@@ -175,10 +175,10 @@ impl<T: Float> Chunks<T> {
             let needed = table.needed(at..at + LANES);
             let from = weights.len();
             weights.resize(from + needed.len(), [T::ZERO; LANES]);
-            for lane in 0..LANES {
-                let (first, row) = table.row(at + lane);
-                for (k, &weight) in row.iter().enumerate() {
-                    weights[from + first + k - needed.start][lane] = T::from_f64(weight);
+            for result in at..at + LANES {
+                let (first, row) = table.row(result);
+                for (input, &weight) in (first..).zip(row) {
+                    weights[from + input - needed.start][result - at] = T::from_f64(weight);
                 }
             }
             spans.push(Span {
@@ -254,8 +254,8 @@ impl<T: Float> Visit for Turn<'_, T> {
     #[inline(always)]
     fn piece<const N: usize>(&mut self, at: usize) {
         let mut lines = [[T::ZERO; N]; GROUP];
-        for k in 0..GROUP {
-            lines[k].copy_from_slice(&self.x[k * self.row_len + at..][..N]);
+        for (line, row) in lines.iter_mut().zip(self.x.chunks_exact(self.row_len)) {
+            line.copy_from_slice(&row[at..at + N]);
         }
         let turned = &mut self.turned[at..at + N];
         for i in 0..N {
