@@ -4,14 +4,14 @@ Arrays are C-contiguous, all float32 or all float64.  With ``channels_last`` the
 are the last axis, otherwise the last two axes are rows and columns.
 """
 
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 _Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 
-__all__ = ["__version__", "mse", "psnr", "total_variation", "tv_objective"]
+__all__ = ["Resampler", "__version__", "mse", "psnr", "total_variation", "tv_objective"]
 
 __version__: Final[str]
 
@@ -39,3 +39,18 @@ def tv_objective(
 ) -> tuple[float, float]: ...
 def mse(a: _Floats, b: _Floats, *, gradient: _Floats | None = None) -> float: ...
 def psnr(a: _Floats, b: _Floats, data_range: float) -> float: ...
+
+@final
+class Resampler:
+    def __new__(
+        cls,
+        kernel: str,
+        size: tuple[int, int],
+        result: tuple[int, int],
+        *,
+        factor: int = 1,
+        phase: float = 0.5,
+        adjoint: bool = False,
+    ) -> Resampler: ...
+    def apply(self, x: _Floats, y: _Floats, *, channels_last: bool = False) -> None: ...
+    def matrices(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...

@@ -14,6 +14,17 @@ tensors come out, and gradients flow.
 
 from dipfast.ops.metrics import mse, psnr
 from dipfast.ops.noise_level import estimate_noise
+from dipfast.ops.resampling import downsample, downsample_adjoint, resize, resize_adjoint
 from dipfast.ops.variation import total_variation, tv_objective
 
-__all__ = ["estimate_noise", "mse", "psnr", "total_variation", "tv_objective"]
+__all__ = [
+    "downsample",
+    "downsample_adjoint",
+    "estimate_noise",
+    "mse",
+    "psnr",
+    "resize",
+    "resize_adjoint",
+    "total_variation",
+    "tv_objective",
+]

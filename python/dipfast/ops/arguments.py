@@ -147,6 +147,8 @@ def through_torch(function: Any, *arguments: Any, mask: Any = None, **options: A
         mask = np.asarray(mask)
         options["mask"] = torch.from_numpy(mask != 0) if mask.dtype.kind in "biu" else convert(mask)
     results = function(*map(convert, arguments), backend="torch", **options)
-    if not isinstance(results, tuple):
-        return results.item()
-    return tuple(r.numpy() if r.ndim else r.item() for r in results)
+
+    def back(r: Tensor) -> Any:
+        return r.numpy() if r.ndim else r.item()
+
+    return tuple(map(back, results)) if isinstance(results, tuple) else back(results)

@@ -14,6 +14,7 @@ __all__ = [
     "mse",
     "mse_gradient",
     "psnr",
+    "resample",
     "total_variation",
     "total_variation_gradient",
     "tv_objective",
@@ -120,6 +121,14 @@ def tv_objective_gradient(
     """The gradient of :func:`tv_objective` with respect to u: m^2 (u - y) + tv_weight TV'(u)."""
     residual = u - y if mask is None else mask * (mask * (u - y))
     return residual + tv_weight * total_variation_gradient(u, kind, epsilon, spatial_dims)
+
+
+# --- resampling --------------------------------------------------------------------------
+
+
+def resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """R X C' for matrices R and C, the weights along either axis."""
+    return rows @ x @ columns.mT
 
 
 # --- metrics -----------------------------------------------------------------------------

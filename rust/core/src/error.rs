@@ -18,6 +18,9 @@ pub enum Error {
     /// The product of the sizes does not fit into memory.
     #[error("the product of the sizes overflows")]
     Overflow,
+    /// A number that must be positive is 0.
+    #[error("{0} must be positive")]
+    Zero(&'static str),
 }
 
 /// Refuses a buffer of the wrong length.
@@ -30,5 +33,14 @@ pub(crate) fn check_length(name: &'static str, got: usize, expected: usize) -> R
             got,
             expected,
         })
+    }
+}
+
+/// Refuses 0.
+pub(crate) fn check_positive(name: &'static str, number: usize) -> Result<(), Error> {
+    if number > 0 {
+        Ok(())
+    } else {
+        Err(Error::Zero(name))
     }
 }

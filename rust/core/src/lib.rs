@@ -22,6 +22,7 @@ mod layout;
 pub mod metrics;
 mod parallel;
 mod past_cache;
+pub mod resample;
 mod simd;
 pub mod tv;
 

@@ -127,6 +127,6 @@ pub(crate) fn compute<R: Send>(
     }
 }
 
-fn to_python(error: Error) -> PyErr {
+pub(crate) fn to_python(error: Error) -> PyErr {
     PyValueError::new_err(error.to_string())
 }

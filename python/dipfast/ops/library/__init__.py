@@ -7,6 +7,7 @@ kernel, CUDA tensors to a Triton kernel where there is one (see
 """
 
 from dipfast.ops.library.metrics import mse
+from dipfast.ops.library.resampling import plain_resample, resample
 from dipfast.ops.library.variation import total_variation, tv_objective
 
-__all__ = ["mse", "total_variation", "tv_objective"]
+__all__ = ["mse", "plain_resample", "resample", "total_variation", "tv_objective"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +20,7 @@ __all__ = [
     "add",
     "array",
     "dense",
+    "empty",
     "empty_like",
     "is_channels_last",
     "mask_planes",
@@ -43,10 +46,15 @@ def array(x: Tensor, channels_last: bool) -> NDArray[Any]:
     return (x.movedim(1, -1) if channels_last else x).detach().numpy()
 
 
+def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A contiguous buffer of float32 or float64."""
+    memory = buffers.empty(math.prod(shape), np.float32 if dtype == torch.float32 else np.float64)
+    return torch.from_numpy(memory.reshape(shape))
+
+
 def empty_like(x: Tensor) -> Tensor:
     """A buffer in the memory format of x, which is dense."""
-    dtype = np.float32 if x.dtype == torch.float32 else np.float64
-    return torch.from_numpy(buffers.empty(x.numel(), dtype)).as_strided(x.shape, x.stride())
+    return empty((x.numel(),), x.dtype).as_strided(x.shape, x.stride())
 
 
 def scaled(gradient: Tensor, by: Tensor) -> Tensor:

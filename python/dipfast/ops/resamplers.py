@@ -1,0 +1,19 @@
+"""Compiled resampling operators, kept for images of the same size."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from dipfast import _native
+
+__all__ = ["resampler"]
+
+Size = tuple[int, int]
+
+
+@lru_cache(maxsize=64)
+def resampler(
+    kernel: str, image: Size, result: Size, factor: int, phase: float, adjoint: bool
+) -> _native.Resampler:
+    """What takes images of size ``image`` to ``result``; with ``adjoint`` the way back."""
+    return _native.Resampler(kernel, image, result, factor=factor, phase=phase, adjoint=adjoint)

@@ -1,0 +1,335 @@
+"""Down-sampling, resizing, and their adjoints."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+from dipfast.ops import arguments, buffers
+from dipfast.ops.arguments import Backend, is_tensor, through_torch
+from dipfast.ops.resamplers import resampler
+
+__all__ = ["downsample", "downsample_adjoint", "resize", "resize_adjoint"]
+
+ResizeKernel: TypeAlias = Literal["lanczos3", "bicubic", "bilinear", "box"]
+DownsampleKernel: TypeAlias = Literal["lanczos2", "lanczos3", "bicubic", "bilinear", "box"]
+Size: TypeAlias = tuple[int, int]
+
+
+def downsample(
+    x: Any,
+    factor: int,
+    *,
+    kernel: DownsampleKernel = "lanczos2",
+    phase: float = 0.5,
+    backend: Backend = "auto",
+) -> Any:
+    r"""Images smaller by a whole number: filtered, then every factor-th pixel kept.
+
+    With ``kernel="lanczos2"`` as in super-resolution by Deep Image Prior [1]_, the same along
+    both axes:
+
+    .. math::
+        y_i = \sum_{k=0}^{n-1} w_k \, x_{\operatorname{clamp}(f i + k - p)}, \qquad
+        w_k \propto L\!\left(\frac{k - (n - 1) / 2}{f}\right), \qquad
+        L(t) = \frac{2 \sin(\pi t) \sin(\pi t / 2)}{\pi^2 t^2} \text{ for } |t| < 2,
+        \text{ else } 0,
+
+    where f is the factor, the weights sum to 1, and clamp takes the border pixel for what
+    lies beyond the border.  Phase 1/2: n = 4 f weights, p = floor(3 f / 2); phase 0:
+    n = 4 f + 1 and p = 2 f.
+
+    Parameters
+    ----------
+    x
+        Array or tensor of shape ``(..., H, W)``.  float32 and float64 as they are, half
+        precision in float32, integers in float64.
+    factor
+        f, from 1 to min(H, W).
+    kernel
+        ``"lanczos2"``, the default, as above, or one of those of :func:`resize`, for which H
+        and W must be multiples of the factor.
+    phase
+        0.5 (the default): the pixels that are kept lie in the middle of f x f pixels; 0: on
+        the first of them.  Where f is odd, "lanczos2" with phase 1/2 lies half a pixel before
+        the middle, as the original does.
+    backend
+        See :mod:`dipfast.ops`.
+
+    Returns
+    -------
+    array or tensor
+        Shape ``(..., h, w)``, dtype and memory format of x.  h = floor(H / f) with phase
+        1/2, but floor((H - 1) / f) for ``"lanczos2"`` if f is odd; ceil(H / f) with phase 0.
+        For tensors, gradients flow; the derivative is :func:`downsample_adjoint`.
+
+    Raises
+    ------
+    TypeError
+        If x does not hold real numbers, or factor is not an integer.
+    ValueError
+        If x has no rows and columns, nothing would be left, or factor, kernel, phase or
+        backend cannot be.
+
+    References
+    ----------
+    .. [1] Ulyanov, Vedaldi, Lempitsky, "Deep Image Prior", IJCV 2020, arXiv:1711.10925.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dipfast
+    >>> dipfast.ops.downsample(np.ones((3, 64, 48)), 4).shape
+    (3, 16, 12)
+    >>> dipfast.ops.downsample(np.array([[0.0, 2.0], [4.0, 6.0]]), 2, kernel="box")
+    array([[3.]])
+    """
+    arguments.check_backend(backend)
+    x = _images("x", x)
+    return _resample(x, _downsampling(x.shape, factor, kernel, phase), False, backend)
+
+
+def downsample_adjoint(
+    y: Any,
+    factor: int,
+    size: Size,
+    *,
+    kernel: DownsampleKernel = "lanczos2",
+    phase: float = 0.5,
+    backend: Backend = "auto",
+) -> Any:
+    r"""The adjoint of :func:`downsample`.
+
+    With A the down-sampling of images of this size, :math:`A^T y`; that is,
+    :math:`\langle A x, y \rangle = \langle x, A^T y \rangle` for all x, up to rounding.
+
+    Parameters
+    ----------
+    y
+        Array or tensor of shape ``(..., h, w)``, as :func:`downsample` returns it.
+    factor, kernel, phase
+        As for :func:`downsample`.
+    size
+        (H, W) of the images that are down-sampled.
+    backend
+        See :mod:`dipfast.ops`.
+
+    Returns
+    -------
+    array or tensor
+        Shape ``(..., H, W)``, dtype and memory format of y.  For tensors, gradients flow;
+        the derivative is :func:`downsample`.
+
+    Raises
+    ------
+    TypeError
+        If y does not hold real numbers, or factor or size are not integers.
+    ValueError
+        If down-sampling images of this size does not give the shape of y, or factor, size,
+        kernel, phase or backend cannot be.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dipfast
+    >>> dipfast.ops.downsample_adjoint(np.array([[4.0]]), 2, (2, 2), kernel="box")
+    array([[1., 1.],
+           [1., 1.]])
+    """
+    arguments.check_backend(backend)
+    y = _images("y", y)
+    form = _downsampling((*y.shape[:-2], *_size(size)), factor, kernel, phase)
+    if tuple(y.shape[-2:]) != form.result:
+        raise ValueError(
+            f"y must have shape (..., {form.result[0]}, {form.result[1]}) for size={form.image} "
+            f"and factor={factor}, got {tuple(y.shape)}"
+        )
+    return _resample(y, form, True, backend)
+
+
+def resize(
+    x: Any, size: Size, *, kernel: ResizeKernel = "lanczos3", backend: Backend = "auto"
+) -> Any:
+    r"""Images of another size, antialiased, as Pillow's ``Image.resize`` of float images.
+
+    Along each axis, with scale s = (old size) / (new size) and stretch r = max(s, 1),
+
+    .. math::
+        y_i \propto \sum_j K\!\left(\frac{j + 1/2 - s (i + 1/2)}{r}\right) x_j,
+
+    summed over the pixels that there are, and the weights scaled to the sum 1.  K is a
+    windowed sinc, sinc(t) sinc(t / 3) for \|t\| < 3 (``"lanczos3"``), Keys' cubic with
+    a = -1/2 [1]_ (``"bicubic"``), 1 - \|t\| for \|t\| < 1 (``"bilinear"``) or 1 for
+    -1/2 < t <= 1/2 (``"box"``).
+
+    Parameters
+    ----------
+    x
+        Array or tensor of shape ``(..., H, W)``.  float32 and float64 as they are, half
+        precision in float32, integers in float64.
+    size
+        (h, w), the rows and columns of the result; larger or smaller than those of x.
+    kernel
+        K.  The default keeps the most detail.
+    backend
+        See :mod:`dipfast.ops`.
+
+    Returns
+    -------
+    array or tensor
+        Shape ``(..., h, w)``, dtype and memory format of x; values may go beyond the range of
+        x with "lanczos3" and "bicubic".  For tensors, gradients flow; the derivative is
+        :func:`resize_adjoint`.
+
+    Raises
+    ------
+    TypeError
+        If x does not hold real numbers, or size is not two integers.
+    ValueError
+        If x has no rows and columns, or size, kernel or backend cannot be.
+
+    References
+    ----------
+    .. [1] Keys, "Cubic convolution interpolation for digital image processing", IEEE
+       Transactions on Acoustics, Speech and Signal Processing 29, 1981.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dipfast
+    >>> dipfast.ops.resize(np.array([[0.0, 1.0]]), (1, 4), kernel="bilinear")
+    array([[0.  , 0.25, 0.75, 1.  ]])
+    """
+    arguments.check_backend(backend)
+    x = _images("x", x)
+    return _resample(x, _resizing(x.shape[-2:], _size(size), kernel), False, backend)
+
+
+def resize_adjoint(
+    y: Any, size: Size, *, kernel: ResizeKernel = "lanczos3", backend: Backend = "auto"
+) -> Any:
+    r"""The adjoint of :func:`resize`.
+
+    With A the resizing of images of size ``size`` to that of y, :math:`A^T y`; that is,
+    :math:`\langle A x, y \rangle = \langle x, A^T y \rangle` for all x, up to rounding.
+
+    Parameters
+    ----------
+    y
+        Array or tensor of shape ``(..., h, w)``, as :func:`resize` returns it.
+    size
+        (H, W) of the images that are resized.
+    kernel, backend
+        As for :func:`resize`.
+
+    Returns
+    -------
+    array or tensor
+        Shape ``(..., H, W)``, dtype and memory format of y.  For tensors, gradients flow;
+        the derivative is :func:`resize`.
+
+    Raises
+    ------
+    TypeError
+        If y does not hold real numbers, or size is not two integers.
+    ValueError
+        If y has no rows and columns, or size, kernel or backend cannot be.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dipfast
+    >>> dipfast.ops.resize_adjoint(np.array([[1.0, 1.0]]), (1, 4), kernel="box")
+    array([[0.5, 0.5, 0.5, 0.5]])
+    """
+    arguments.check_backend(backend)
+    y = _images("y", y)
+    return _resample(y, _resizing(_size(size), y.shape[-2:], kernel), True, backend)
+
+
+class _Form(NamedTuple):
+    """Which map: from images of one size to those of another."""
+
+    image: Size
+    result: Size
+    kernel: str
+    factor: int = 1
+    phase: float = 0.5
+
+
+def _resizing(image: Any, result: Any, kernel: str) -> _Form:
+    arguments.check_choice("kernel", kernel, get_args(ResizeKernel))
+    return _Form((image[0], image[1]), (result[0], result[1]), kernel)
+
+
+def _downsampling(shape: Any, factor: int, kernel: str, phase: float) -> _Form:
+    arguments.check_choice("kernel", kernel, get_args(DownsampleKernel))
+    arguments.check_choice("phase", phase, (0.5, 0))
+    try:
+        factor = operator.index(factor)
+    except TypeError:
+        raise TypeError(f"factor must be an integer, got {factor!r}") from None
+    image = (shape[-2], shape[-1])
+    if not 1 <= factor <= min(image):
+        raise ValueError(
+            f"factor must be from 1 to the smaller one of {image[0]} rows and {image[1]} columns, "
+            f"got {factor}"
+        )
+    if kernel != "lanczos2":
+        if phase != 0.5:
+            raise ValueError(f"phase must be 0.5 for kernel={kernel!r}, got {phase!r}")
+        if image[0] % factor or image[1] % factor:
+            raise ValueError(
+                f"rows and columns must be multiples of factor={factor} for kernel={kernel!r}, "
+                f"got {image[0]} x {image[1]}"
+            )
+        return _Form(image, (image[0] // factor, image[1] // factor), kernel)
+    if phase == 0:
+        result = (-(-image[0] // factor), -(-image[1] // factor))
+    else:
+        lost = factor % 2
+        result = ((image[0] - lost) // factor, (image[1] - lost) // factor)
+    if 0 in result:
+        raise ValueError(
+            f"there must be more than {factor} rows and columns for factor={factor}, which is odd, "
+            f"and phase=0.5, got {image[0]} x {image[1]}"
+        )
+    return _Form(image, result, kernel, factor, float(phase))
+
+
+def _size(size: Any) -> Size:
+    try:
+        rows, columns = (operator.index(n) for n in size)
+    except (TypeError, ValueError):
+        raise TypeError(f"size must be two integers, rows and columns, got {size!r}") from None
+    if rows < 1 or columns < 1:
+        raise ValueError(f"size must be positive, got {size!r}")
+    return rows, columns
+
+
+def _images(name: str, x: Any) -> Any:
+    x = arguments.as_float_tensor(name, x) if is_tensor(x) else arguments.as_floats(name, x)
+    arguments.check_image(name, x.ndim)
+    if 0 in x.shape[-2:]:
+        raise ValueError(f"{name} must have at least one row and column, got {tuple(x.shape)}")
+    return x
+
+
+def _resample(x: Any, form: _Form, adjoint: bool, backend: str) -> Any:
+    image, result, *options = form
+    size = image if adjoint else result
+    if not is_tensor(x):
+        if backend == "torch":
+            return through_torch(_resample, x, form=form, adjoint=adjoint)
+        shape = (*x.shape[:-2], *size)
+        y = buffers.empty(math.prod(shape), x.dtype).reshape(shape)
+        resampler(options[0], image, result, *options[1:], adjoint).apply(x, y)
+        return y
+    from dipfast.ops import library
+
+    if backend == "torch":
+        return library.plain_resample(x, size, *options, adjoint)
+    home = x.device
+    x = x.cpu() if backend == "native" else x
+    return library.resample(x, size, *options, adjoint).to(home)

@@ -1,0 +1,143 @@
+//! The passes along the two axes, block by block.
+
+use std::ops::Range;
+
+use super::Resampler;
+use super::columns::{Columns, Scratch};
+use super::pieces::{Visit, pieces};
+use crate::Float;
+use crate::simd::Kernel;
+
+/// Rows of the result that are made from one scratch pad.
+pub(super) const GROUP: usize = 8;
+
+/// Rows of the result: rows of the image are summed up, then columns of what that gives.
+pub(super) struct RowsFirst<'a, T> {
+    pub(super) tables: &'a Resampler<T>,
+    pub(super) x: &'a [T],
+    pub(super) step: usize,
+    pub(super) rows: Range<usize>,
+    pub(super) y: &'a mut [T],
+}
+
+impl<T: Float> Kernel for RowsFirst<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Resampler { rows, columns } = self.tables;
+        let (x_len, y_len) = lengths(columns, self.step);
+        let mut scratch = Scratch::new(columns, self.step);
+        let mut short = vec![T::ZERO; GROUP * x_len];
+        let groups = self.y.chunks_mut(GROUP * y_len);
+        for (start, y) in self.rows.step_by(GROUP).zip(groups) {
+            let short = &mut short[..y.len() / y_len * x_len];
+            let mut sums = [Sum::default(); GROUP];
+            for (k, sum) in sums[..y.len() / y_len].iter_mut().enumerate() {
+                let (plane, row) = ((start + k) / rows.results(), (start + k) % rows.results());
+                let (first, weights) = rows.row(row);
+                let from = (plane * rows.inputs() + first) * x_len;
+                sum.rows = &self.x[from..from + weights.len() * x_len];
+                sum.weights = weights;
+            }
+            let sums = &sums[..y.len() / y_len];
+            pieces(
+                x_len,
+                &mut SumRows {
+                    sums,
+                    length: x_len,
+                    to: short,
+                },
+            );
+            columns.apply(short, self.step, &mut scratch, y);
+        }
+    }
+}
+
+/// Rows of the result: columns of the rows that it needs are summed up, then rows of those.
+pub(super) struct ColumnsFirst<'a, T> {
+    pub(super) tables: &'a Resampler<T>,
+    pub(super) x: &'a [T],
+    pub(super) step: usize,
+    pub(super) rows: Range<usize>,
+    pub(super) y: &'a mut [T],
+}
+
+impl<T: Float> Kernel for ColumnsFirst<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Resampler { rows, columns } = self.tables;
+        let (x_len, y_len) = lengths(columns, self.step);
+        let mut scratch = Scratch::new(columns, self.step);
+        let mut narrow = Vec::new();
+        let mut start = self.rows.start;
+        let mut rest = self.y;
+        while start < self.rows.end {
+            // As much as lies in one plane.
+            let (plane, row) = (start / rows.results(), start % rows.results());
+            let count = (self.rows.end - start).min(rows.results() - row);
+            let (y, after) = rest.split_at_mut(count * y_len);
+            let needed = rows.needed(row..row + count);
+            let from = plane * rows.inputs() + needed.start;
+            let x = &self.x[from * x_len..(from + needed.len()) * x_len];
+            narrow.resize(needed.len() * y_len, T::ZERO);
+            columns.apply(x, self.step, &mut scratch, &mut narrow);
+            for (k, y) in y.chunks_exact_mut(y_len).enumerate() {
+                let (first, weights) = rows.row(row + k);
+                let from = first.saturating_sub(needed.start) * y_len;
+                let rows = &narrow[from..from + weights.len() * y_len];
+                let sums = &[Sum { rows, weights }];
+                pieces(
+                    y_len,
+                    &mut SumRows {
+                        sums,
+                        length: y_len,
+                        to: y,
+                    },
+                );
+            }
+            start += count;
+            rest = after;
+        }
+    }
+}
+
+/// Elements of a row before and after the pass over columns.
+#[inline(always)]
+fn lengths<T: Float>(columns: &Columns<T>, step: usize) -> (usize, usize) {
+    (columns.inputs() * step, columns.results() * step)
+}
+
+/// A weighted sum of consecutive rows.
+#[derive(Clone, Copy, Default)]
+struct Sum<'a, T> {
+    rows: &'a [T],
+    weights: &'a [T],
+}
+
+/// Sums of rows of this length, one after the other.
+struct SumRows<'a, T> {
+    sums: &'a [Sum<'a, T>],
+    length: usize,
+    to: &'a mut [T],
+}
+
+impl<T: Float> Visit for SumRows<'_, T> {
+    #[inline(always)]
+    fn piece<const N: usize>(&mut self, at: usize) {
+        for (sum, to) in self.sums.iter().zip(self.to.chunks_exact_mut(self.length)) {
+            let mut total = [T::ZERO; N];
+            for (&weight, row) in sum.weights.iter().zip(sum.rows.chunks_exact(self.length)) {
+                let Some(values) = row[at..].first_chunk::<N>() else {
+                    break; // never: rows are of this length
+                };
+                for lane in 0..N {
+                    total[lane] += weight * values[lane];
+                }
+            }
+            to[at..at + N].copy_from_slice(&total);
+        }
+    }
+}
