@@ -13,11 +13,15 @@ from torch.nn import functional as F
 __all__ = [
     "mse",
     "mse_gradient",
+    "over_images",
     "psnr",
     "total_variation",
     "total_variation_gradient",
+    "total_weight",
     "tv_objective",
     "tv_objective_gradient",
+    "weighted_mse",
+    "weighted_mse_gradient",
 ]
 
 
@@ -134,6 +138,51 @@ def mse(a: Tensor, b: Tensor) -> Tensor:
 def mse_gradient(a: Tensor, b: Tensor) -> Tensor:
     """The gradient of :func:`mse` with respect to a: 2 (a - b) / n."""
     return (a - b) * (2 / max(a.numel(), 1))
+
+
+def weighted_mse(
+    a: Tensor, b: Tensor, mask: Tensor | None = None, per_image: bool = False
+) -> Tensor:
+    """sum m (a - b)^2 / sum m over all elements, or those of each entry of the first axis.
+
+    What a boolean mask leaves out is not looked at.  NaN where the mean is not finite.
+    """
+    terms = _difference(a, b, mask).square()
+    if mask is not None and mask.is_floating_point():
+        terms = mask * terms
+    axes = tuple(range(1 if per_image else 0, a.ndim))
+    total = terms.sum(axes) if axes else terms
+    value = total / total_weight(mask, a, per_image)
+    return _nan_unless(value.isfinite(), value)
+
+
+def weighted_mse_gradient(
+    a: Tensor, b: Tensor, mask: Tensor | None = None, per_image: bool = False
+) -> Tensor:
+    """The gradient of :func:`weighted_mse` with respect to a: 2 m (a - b) / sum m."""
+    gradient = _difference(a, b, mask)
+    if mask is not None and mask.is_floating_point():
+        gradient = mask * gradient
+    return gradient * (2 / over_images(total_weight(mask, a, per_image), a))
+
+
+def total_weight(mask: Tensor | None, like: Tensor, per_image: bool = False) -> Tensor:
+    """The sum of a mask that broadcasts to an image, or for each entry of its first axis."""
+    weights = like.new_ones(()) if mask is None else mask.to(like.dtype)
+    axes = tuple(range(1 if per_image else 0, like.ndim))
+    weights = weights.expand_as(like)
+    return weights.sum(axes) if axes else weights
+
+
+def over_images(values: Tensor, like: Tensor) -> Tensor:
+    """A scalar, or one value for each entry of the first axis, as it broadcasts."""
+    return values.reshape(-1, *(1,) * (like.ndim - 1)) if values.ndim else values
+
+
+def _difference(a: Tensor, b: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None or mask.is_floating_point():
+        return a - b
+    return torch.where(mask, a - b, 0)
 
 
 def psnr(a: Tensor, b: Tensor, data_range: float) -> Tensor:

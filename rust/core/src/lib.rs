@@ -19,12 +19,16 @@
 mod error;
 mod float;
 mod layout;
+mod mask;
 pub mod metrics;
 mod parallel;
+mod sample;
 mod simd;
 pub mod tv;
 
 pub use error::Error;
 pub use float::Float;
 pub use layout::Layout;
+pub use mask::Mask;
 pub use parallel::{Executor, Serial, Threads};
+pub use sample::{Sample, Sum};

@@ -1,36 +1,65 @@
 //! Bindings of `dipfast_core::metrics`.
 
-use dipfast_core::metrics;
+use dipfast_core::Mask;
+use dipfast_core::metrics::{self, Weights};
 use pyo3::prelude::*;
 
-use crate::arrays::{Number, compute, read, with_element_type, write};
+use crate::arrays::{MaskArray, Pixel, compute, read, with_pixel_type, write};
 
-/// Mean squared error; fills `gradient`, that with respect to `a`, if it is given.
+/// Mean squared error of each of `images` parts; fills `gradient`, that with respect to `a`,
+/// if it is given.
+///
+/// The mask is uint8 (counts where not zero), or of the type of the gradient; it has a whole
+/// number of planes of `mask_plane` elements, each of which serves `mask_repeat` planes of
+/// `a` in a row.
 #[pyfunction]
-#[pyo3(signature = (a, b, *, gradient=None))]
+#[pyo3(signature = (
+    a, b, *, mask=None, mask_plane=1, mask_repeat=1, images=1, gradient=None
+))]
 pub(crate) fn mse(
     a: &Bound<'_, PyAny>,
     b: &Bound<'_, PyAny>,
+    mask: Option<&Bound<'_, PyAny>>,
+    mask_plane: usize,
+    mask_repeat: usize,
+    images: usize,
     gradient: Option<&Bound<'_, PyAny>>,
-) -> PyResult<f64> {
-    with_element_type!(a, T => typed_mse::<T>(a, b, gradient))
+) -> PyResult<Vec<f64>> {
+    with_pixel_type!(a, T => {
+        typed_mse::<T>(a, b, mask, mask_plane, mask_repeat, images, gradient)
+    })
 }
 
-fn typed_mse<T: Number>(
+fn typed_mse<T: Pixel>(
     a: &Bound<'_, PyAny>,
     b: &Bound<'_, PyAny>,
+    mask: Option<&Bound<'_, PyAny>>,
+    mask_plane: usize,
+    mask_repeat: usize,
+    images: usize,
     gradient: Option<&Bound<'_, PyAny>>,
-) -> PyResult<f64> {
+) -> PyResult<Vec<f64>> {
     let py = a.py();
     let (a, b) = (read::<T>("a", a)?, read::<T>("b", b)?);
-    let mut gradient = gradient.map(|g| write::<T>("gradient", g)).transpose()?;
+    let mask = mask.map(MaskArray::<T::Number>::read).transpose()?;
+    let mut gradient = gradient
+        .map(|g| write::<T::Number>("gradient", g))
+        .transpose()?;
     let (a, b) = (a.as_slice()?, b.as_slice()?);
     let gradient = gradient.as_mut().map(|g| g.as_slice_mut()).transpose()?;
-    compute(py, |exec| metrics::mse(a, b, gradient, exec))
+    let weights = mask.as_ref().map(MaskArray::view).transpose()?;
+    let weights = weights.map(|mask: Mask<'_, T::Number>| Weights {
+        mask,
+        plane: mask_plane,
+        repeat: mask_repeat,
+    });
+    compute(py, |exec| {
+        metrics::mse(a, b, weights, images, gradient, exec)
+    })
 }
 
 /// Peak signal-to-noise ratio in dB.
 #[pyfunction]
-pub(crate) fn psnr(a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>, data_range: f64) -> PyResult<f64> {
-    Ok(metrics::psnr(mse(a, b, None)?, data_range))
+pub(crate) fn psnr(mse: f64, data_range: f64) -> f64 {
+    metrics::psnr(mse, data_range)
 }

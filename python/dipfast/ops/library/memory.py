@@ -42,14 +42,14 @@ def array(x: Tensor, channels_last: bool) -> NDArray[Any]:
     return (x.movedim(1, -1) if channels_last else x).detach().numpy()
 
 
-def empty_like(x: Tensor) -> Tensor:
-    """A buffer in the memory format of x, which is dense.
+def empty_like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A buffer in the memory format of x, which is dense, and its dtype if no other is named.
 
     NumPy makes it, because for large arrays NumPy asks the system for huge pages and torch
     does not: writing to fresh memory is what large gradients cost most.
     """
-    dtype = np.float32 if x.dtype == torch.float32 else np.float64
-    return torch.from_numpy(np.empty(x.numel(), dtype)).as_strided(x.shape, x.stride())
+    kind = np.float32 if (dtype or x.dtype) == torch.float32 else np.float64
+    return torch.from_numpy(np.empty(x.numel(), kind)).as_strided(x.shape, x.stride())
 
 
 def scaled(gradient: Tensor, by: Tensor) -> Tensor:
