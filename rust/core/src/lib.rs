@@ -24,6 +24,7 @@ pub mod metrics;
 mod parallel;
 mod sample;
 mod simd;
+pub mod ssim;
 pub mod tv;
 
 pub use error::Error;

@@ -1,10 +1,11 @@
 //! Bindings of `dipfast_core::metrics`.
 
-use dipfast_core::Mask;
 use dipfast_core::metrics::{self, Weights};
+use dipfast_core::{Mask, ssim};
+use numpy::PyUntypedArrayMethods;
 use pyo3::prelude::*;
 
-use crate::arrays::{MaskArray, Pixel, compute, read, with_pixel_type, write};
+use crate::arrays::{MaskArray, Pixel, compute, layout, read, with_pixel_type, write};
 
 /// Mean squared error of each of `images` parts; fills `gradient`, that with respect to `a`,
 /// if it is given.
@@ -62,4 +63,60 @@ fn typed_mse<T: Pixel>(
 #[pyfunction]
 pub(crate) fn psnr(mse: f64, data_range: f64) -> f64 {
     metrics::psnr(mse, data_range)
+}
+
+/// Mean structural similarity of each of `images` groups of planes; fills `map`, which has 10
+/// rows and columns less, and the gradients of the values with respect to `a` and `b`, if they
+/// are given.
+#[pyfunction]
+#[pyo3(name = "ssim")]
+#[pyo3(signature = (
+    a, b, data_range, *, images=1, channels_last=false, map=None, gradients=None
+))]
+pub(crate) fn structural_similarity(
+    a: &Bound<'_, PyAny>,
+    b: &Bound<'_, PyAny>,
+    data_range: f64,
+    images: usize,
+    channels_last: bool,
+    map: Option<&Bound<'_, PyAny>>,
+    gradients: Option<(Bound<'_, PyAny>, Bound<'_, PyAny>)>,
+) -> PyResult<Vec<f64>> {
+    with_pixel_type!(a, T => {
+        typed_ssim::<T>(a, b, data_range, images, channels_last, map, gradients)
+    })
+}
+
+fn typed_ssim<T: Pixel>(
+    a: &Bound<'_, PyAny>,
+    b: &Bound<'_, PyAny>,
+    data_range: f64,
+    images: usize,
+    channels_last: bool,
+    map: Option<&Bound<'_, PyAny>>,
+    gradients: Option<(Bound<'_, PyAny>, Bound<'_, PyAny>)>,
+) -> PyResult<Vec<f64>> {
+    let py = a.py();
+    let (a, b) = (read::<T>("a", a)?, read::<T>("b", b)?);
+    let layout = layout(a.shape(), 2, channels_last)?;
+    let mut map = map.map(|m| write::<T::Number>("map", m)).transpose()?;
+    let map = map.as_mut().map(|m| m.as_slice_mut()).transpose()?;
+    let mut gradients = gradients
+        .map(|(to_a, to_b)| {
+            let name = "gradients";
+            Ok::<_, PyErr>([
+                write::<T::Number>(name, &to_a)?,
+                write::<T::Number>(name, &to_b)?,
+            ])
+        })
+        .transpose()?;
+    let gradient = match &mut gradients {
+        Some([to_a, to_b]) => Some([to_a.as_slice_mut()?, to_b.as_slice_mut()?]),
+        None => None,
+    };
+    let (a, b) = (a.as_slice()?, b.as_slice()?);
+    let outputs = ssim::Outputs { map, gradient };
+    compute(py, |exec| {
+        ssim::ssim(a, b, layout, images, data_range, outputs, exec)
+    })
 }
