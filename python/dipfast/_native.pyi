@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 _Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 _Pixels: TypeAlias = _Floats | NDArray[np.uint8] | NDArray[np.uint16]
 
-__all__ = ["__version__", "mse", "psnr", "total_variation", "tv_objective"]
+__all__ = ["__version__", "mse", "psnr", "ssim", "total_variation", "tv_objective"]
 
 __version__: Final[str]
 
@@ -50,3 +50,14 @@ def mse(
     gradient: _Floats | None = None,
 ) -> list[float]: ...
 def psnr(mse: float, data_range: float) -> float: ...
+def ssim(
+    a: _Pixels,
+    b: _Pixels,
+    data_range: float,
+    *,
+    images: int = 1,
+    channels_last: bool = False,
+    map: _Floats | None = None,
+    to_a: _Floats | None = None,
+    to_b: _Floats | None = None,
+) -> list[float]: ...

@@ -14,6 +14,7 @@ tensors come out, and gradients flow.
 
 from dipfast.ops.metrics import mse, psnr
 from dipfast.ops.noise_level import estimate_noise
+from dipfast.ops.similarity import ssim
 from dipfast.ops.variation import total_variation, tv_objective
 
-__all__ = ["estimate_noise", "mse", "psnr", "total_variation", "tv_objective"]
+__all__ = ["estimate_noise", "mse", "psnr", "ssim", "total_variation", "tv_objective"]

@@ -44,8 +44,10 @@ const STRIP: usize = 128;
 pub struct Outputs<'a, T> {
     /// SSIM of every window: as the image, without the outermost 5 rows and columns.
     pub map: Option<&'a mut [T]>,
-    /// The gradient of the value of each image with respect to `a`, and that to `b`.
-    pub gradient: Option<[&'a mut [T]; 2]>,
+    /// The gradient of the value of each image with respect to `a`.
+    pub to_a: Option<&'a mut [T]>,
+    /// The gradient of the value of each image with respect to `b`.
+    pub to_b: Option<&'a mut [T]>,
 }
 
 /// Mean SSIM of each of `images` groups of planes of equal number.
@@ -91,7 +93,7 @@ pub fn ssim<P: Sample>(
         return Ok(vec![f64::NAN; images]);
     }
     let bands = rows.div_ceil(BAND);
-    let Outputs { map, gradient } = outputs;
+    let Outputs { map, to_a, to_b } = outputs;
     if let Some(map) = &map {
         check_length("map", map.len(), planes * windows)?;
     }
@@ -116,38 +118,33 @@ pub fn ssim<P: Sample>(
         }
     };
     let count = planes * bands;
-    let sums = match gradient {
-        Some([to_a, to_b]) => {
-            check_length("gradient", to_a.len(), a.len())?;
-            check_length("gradient", to_b.len(), a.len())?;
-            let cut = |to| Parts::of(planes_in_bands(to, plane, BAND * row_len));
-            let (to_a, to_b) = (cut(to_a), cut(to_b));
-            let scale = 1.0 / (windows as f64 * image as f64);
-            run_blocks(exec, count, |index| {
-                let to = [&to_a, &to_b].map(|parts| parts.take(index).unwrap_or_default());
-                dispatch(Sweep::<P, true>(band(index), scale, to))
-            })
+    let total = windows as f64 * image as f64;
+    let gradient = to_a.is_some() || to_b.is_some();
+    let mut parts = [("to_a", to_a), ("to_b", to_b)];
+    for (name, part) in &parts {
+        if let Some(part) = part {
+            check_length(name, part.len(), a.len())?;
         }
-        None => run_blocks(exec, count, |index| {
-            dispatch(Sweep::<P, false>(band(index), 0.0, [&mut [], &mut []]))
-        }),
-    };
-    let count = windows as f64 * image as f64;
+    }
+    let parts = parts.each_mut().map(|(_, part)| {
+        let whole = part.take().unwrap_or_default();
+        let planes = whole.chunks_mut(plane);
+        Parts::of(planes.flat_map(|plane| plane.chunks_mut(BAND * row_len)))
+    });
+    let sums = run_blocks(exec, count, |index| {
+        let to = parts
+            .each_ref()
+            .map(|parts| parts.take(index).unwrap_or_default());
+        if gradient {
+            dispatch(Sweep::<P, true>(band(index), 1.0 / total, to))
+        } else {
+            dispatch(Sweep::<P, false>(band(index), 1.0 / total, to))
+        }
+    });
     let sums = sums
         .chunks(image * bands)
         .map(|sums| sums.iter().sum::<f64>());
-    Ok(sums.map(|sum| finite_or_nan(sum / count)).collect())
-}
-
-/// The planes of a buffer, each in bands.
-fn planes_in_bands<T>(
-    buffer: &mut [T],
-    plane: usize,
-    band: usize,
-) -> impl Iterator<Item = &mut [T]> {
-    buffer
-        .chunks_mut(plane)
-        .flat_map(move |plane| plane.chunks_mut(band))
+    Ok(sums.map(|sum| finite_or_nan(sum / total)).collect())
 }
 
 /// The Gaussian from its centre outwards, normalised to a sum of 1 over the window.
@@ -416,12 +413,11 @@ fn similarity<const GRADIENT: bool>(
             let (light, dark) = (mean * mean, md * md);
             let top = [light - dark + c1, vs - vd + c2];
             let bottom = [light + dark + c1, vs + vd + c2];
-            let inverse = 1.0 / (bottom[0] * bottom[1]);
-            let value = top[0] * top[1] * inverse;
-            map[i][lane] = value;
+            // Exactly 1 where the images are equal.
+            map[i][lane] = top[0] * top[1] / (bottom[0] * bottom[1]);
             if GRADIENT {
-                // 1 / bottom, of each.
-                let inverse = [inverse * bottom[1], inverse * bottom[0]];
+                let inverse = 1.0 / (bottom[0] * bottom[1]);
+                let inverse = [inverse * bottom[1], inverse * bottom[0]]; // 1 / bottom
                 let part = [top[0] * inverse[0], top[1] * inverse[1]];
                 let by_vs = part[0] * inverse[1] * (1.0 - part[1]);
                 let by_vd = -part[0] * inverse[1] * (1.0 + part[1]);
@@ -491,16 +487,18 @@ fn pull<P: Sample>(
     let a = &band.a[at + columns.start..at + columns.end];
     let b = &band.b[at + columns.start..at + columns.end];
     let at = (row - band.rows.start) * band.row_len;
-    let [to_a, to_b] = to
-        .each_mut()
-        .map(|to| &mut to[at + columns.start..at + columns.end]);
     let count = a.len();
     let (qs, qd, ps, pd) = (&qs[..count], &qd[..count], &ps[..count], &pd[..count]);
-    for i in 0..count {
-        let (a, b) = (a[i].to_f64(), b[i].to_f64());
-        let by_s = qs[i] + 2.0 * ps[i] * ((a - shift) + (b - shift));
-        let by_d = qd[i] + 2.0 * pd[i] * (a - b);
-        to_a[i] = P::Float::from_f64(scale * (by_s + by_d));
-        to_b[i] = P::Float::from_f64(scale * (by_s - by_d));
+    for (to, sign) in to.iter_mut().zip([1.0, -1.0]) {
+        if to.is_empty() {
+            continue;
+        }
+        let to = &mut to[at + columns.start..at + columns.end];
+        for i in 0..count {
+            let (a, b) = (a[i].to_f64(), b[i].to_f64());
+            let by_s = qs[i] + 2.0 * ps[i] * ((a - shift) + (b - shift));
+            let by_d = qd[i] + 2.0 * pd[i] * (a - b);
+            to[i] = P::Float::from_f64(scale * (by_s + sign * by_d));
+        }
     }
 }

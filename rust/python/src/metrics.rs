@@ -66,13 +66,14 @@ pub(crate) fn psnr(mse: f64, data_range: f64) -> f64 {
 }
 
 /// Mean structural similarity of each of `images` groups of planes; fills `map`, which has 10
-/// rows and columns less, and the gradients of the values with respect to `a` and `b`, if they
+/// rows and columns less, and the gradients of the values with respect to `a` and `b`, where they
 /// are given.
 #[pyfunction]
 #[pyo3(name = "ssim")]
 #[pyo3(signature = (
-    a, b, data_range, *, images=1, channels_last=false, map=None, gradients=None
+    a, b, data_range, *, images=1, channels_last=false, map=None, to_a=None, to_b=None
 ))]
+#[allow(clippy::too_many_arguments, reason = "keyword arguments")]
 pub(crate) fn structural_similarity(
     a: &Bound<'_, PyAny>,
     b: &Bound<'_, PyAny>,
@@ -80,13 +81,15 @@ pub(crate) fn structural_similarity(
     images: usize,
     channels_last: bool,
     map: Option<&Bound<'_, PyAny>>,
-    gradients: Option<(Bound<'_, PyAny>, Bound<'_, PyAny>)>,
+    to_a: Option<&Bound<'_, PyAny>>,
+    to_b: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Vec<f64>> {
     with_pixel_type!(a, T => {
-        typed_ssim::<T>(a, b, data_range, images, channels_last, map, gradients)
+        typed_ssim::<T>(a, b, data_range, images, channels_last, map, to_a, to_b)
     })
 }
 
+#[allow(clippy::too_many_arguments, reason = "those of the function above")]
 fn typed_ssim<T: Pixel>(
     a: &Bound<'_, PyAny>,
     b: &Bound<'_, PyAny>,
@@ -94,28 +97,20 @@ fn typed_ssim<T: Pixel>(
     images: usize,
     channels_last: bool,
     map: Option<&Bound<'_, PyAny>>,
-    gradients: Option<(Bound<'_, PyAny>, Bound<'_, PyAny>)>,
+    to_a: Option<&Bound<'_, PyAny>>,
+    to_b: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Vec<f64>> {
     let py = a.py();
     let (a, b) = (read::<T>("a", a)?, read::<T>("b", b)?);
     let layout = layout(a.shape(), 2, channels_last)?;
     let mut map = map.map(|m| write::<T::Number>("map", m)).transpose()?;
     let map = map.as_mut().map(|m| m.as_slice_mut()).transpose()?;
-    let mut gradients = gradients
-        .map(|(to_a, to_b)| {
-            let name = "gradients";
-            Ok::<_, PyErr>([
-                write::<T::Number>(name, &to_a)?,
-                write::<T::Number>(name, &to_b)?,
-            ])
-        })
-        .transpose()?;
-    let gradient = match &mut gradients {
-        Some([to_a, to_b]) => Some([to_a.as_slice_mut()?, to_b.as_slice_mut()?]),
-        None => None,
-    };
+    let mut to_a = to_a.map(|to| write::<T::Number>("to_a", to)).transpose()?;
+    let to_a = to_a.as_mut().map(|to| to.as_slice_mut()).transpose()?;
+    let mut to_b = to_b.map(|to| write::<T::Number>("to_b", to)).transpose()?;
+    let to_b = to_b.as_mut().map(|to| to.as_slice_mut()).transpose()?;
     let (a, b) = (a.as_slice()?, b.as_slice()?);
-    let outputs = ssim::Outputs { map, gradient };
+    let outputs = ssim::Outputs { map, to_a, to_b };
     compute(py, |exec| {
         ssim::ssim(a, b, layout, images, data_range, outputs, exec)
     })

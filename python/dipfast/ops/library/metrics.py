@@ -12,7 +12,7 @@ from dipfast.ops import reference
 from dipfast.ops.library import triton_backend
 from dipfast.ops.library.memory import add, array, dense, empty_like, mask_planes, match, scaled
 
-__all__ = ["mse", "weighted_mse"]
+__all__ = ["mse", "ssim", "weighted_mse"]
 
 torch.library.define(
     "dipfast::mse", "(Tensor a, Tensor b, bool gradient) -> (Tensor value, Tensor gradient)"
@@ -193,3 +193,159 @@ def _weighted_mse_backward(
 torch.library.register_autograd(
     "dipfast::weighted_mse", _weighted_mse_backward, setup_context=_weighted_mse_setup
 )
+
+
+# --- structural similarity ---------------------------------------------------------------
+
+torch.library.define(
+    "dipfast::ssim",
+    "(Tensor a, Tensor b, float data_range, bool per_image, bool map, bool to_a, bool to_b)"
+    " -> (Tensor value, Tensor map, Tensor to_a, Tensor to_b)",
+)
+
+
+def ssim(
+    a: Tensor, b: Tensor, data_range: float, per_image: bool, map: bool, to_a: bool, to_b: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean SSIM, the SSIM of every window, and the gradients in a and b; what is not asked for
+    is empty.
+
+    No gradient flows through the map.
+    """
+    return torch.ops.dipfast.ssim(a, b, data_range, per_image, map, to_a, to_b)
+
+
+def _ssim_cpu(
+    a: Tensor, b: Tensor, data_range: float, per_image: bool, map: bool, to_a: bool, to_b: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    a = _sweepable(a)
+    channels_last = not a.is_contiguous()
+    wanted = {"map": map, "to_a": to_a, "to_b": to_b}
+    _, *buffers = _ssim_outputs(a, per_image, *wanted.values(), empty_like)
+    values = _native.ssim(
+        array(a, channels_last),
+        array(match(b, a), channels_last),
+        data_range,
+        images=a.shape[0] if per_image else 1,
+        channels_last=channels_last,
+        **{
+            name: array(buffer, channels_last)
+            for name, buffer in zip(wanted, buffers)
+            if wanted[name]
+        },
+    )
+    return a.new_tensor(values if per_image else values[0], dtype=_computed_in(a)), *buffers
+
+
+def _sweepable(a: Tensor) -> Tensor:
+    # With many channels side by side little would be left of a strip but its borders.
+    return dense(a) if a.ndim == 4 and a.shape[1] <= 4 else a.contiguous()
+
+
+def _computed_in(a: Tensor) -> torch.dtype:
+    return a.dtype if a.is_floating_point() else torch.float64
+
+
+def _ssim_outputs(
+    a: Tensor,
+    per_image: bool,
+    map: bool,
+    to_a: bool,
+    to_b: bool,
+    empty: Any = lambda x, dtype: torch.empty_like(x, dtype=dtype),
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Room for the results, in the memory format of a; what is not asked for is empty."""
+    dtype = _computed_in(a)
+    value = a.new_empty(a.shape[:1] if per_image else (), dtype=dtype)
+    *leading, rows, columns = a.shape
+    lost = 2 * reference.SSIM_RADIUS
+    if not map:
+        windows = a.new_empty(0, dtype=dtype)
+    elif a.is_contiguous():
+        windows = a.new_empty((*leading, rows - lost, columns - lost), dtype=dtype)
+    else:
+        shape = (leading[0], rows - lost, columns - lost, leading[1])
+        windows = a.new_empty(shape, dtype=dtype).movedim(-1, 1)
+    gradients = (empty(a, dtype) if to else a.new_empty(0, dtype=dtype) for to in (to_a, to_b))
+    return value, windows, *gradients
+
+
+torch.library.impl("dipfast::ssim", "CPU", _ssim_cpu)
+
+
+def _ssim_torch(
+    a: Tensor, b: Tensor, data_range: float, per_image: bool, map: bool, to_a: bool, to_b: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    a = _sweepable(a)
+    value, windows, *slopes = _ssim_outputs(a, per_image, map, to_a, to_b)
+    value = reference.ssim(a, b, data_range, per_image)
+    if map:
+        windows.copy_(reference.ssim_map(a, b, data_range))
+    if to_a or to_b:
+        gradients = reference.ssim_gradients(a, b, data_range, per_image)
+        for slope, gradient, wanted in zip(slopes, gradients, (to_a, to_b)):
+            if wanted:
+                slope.copy_(gradient)
+    return value, windows, *slopes
+
+
+torch.library.impl("dipfast::ssim", "CompositeExplicitAutograd", _ssim_torch)
+
+
+@torch.library.register_fake("dipfast::ssim")
+def _ssim_fake(
+    a: Tensor, b: Tensor, data_range: float, per_image: bool, map: bool, to_a: bool, to_b: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _ssim_outputs(_sweepable(a), per_image, map, to_a, to_b)
+
+
+def _ssim_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+    a, b, ctx.data_range, ctx.per_image, _, *given = inputs
+    ctx.set_materialize_grads(False)
+    ctx.given = given
+    needed = ctx.needs_input_grad[:2]
+    slopes = output[2:]
+    if any(needs and not has for needs, has in zip(needed, given)):
+        form = (ctx.data_range, ctx.per_image)
+        slopes = ssim(a.detach(), b.detach(), *form, False, *needed)[2:]
+    ctx.save_for_backward(a, b, *slopes)
+
+
+def _ssim_backward(
+    ctx: Any,
+    of_value: Tensor | None,
+    of_map: Tensor | None,
+    of_to_a: Tensor | None,
+    of_to_b: Tensor | None,
+) -> tuple[Tensor | None, ...]:
+    a, b, *slopes = ctx.saved_tensors
+    directions = [of if given else None for of, given in zip((of_to_a, of_to_b), ctx.given)]
+    to: list[Tensor | None] = [None, None]
+    if of_value is not None:
+        of_value = reference.over_images(of_value, a)
+        for k, slope in enumerate(slopes):
+            if ctx.needs_input_grad[k]:
+                to[k] = slope * of_value if ctx.per_image else scaled(slope, of_value)
+    if any(direction is not None for direction in directions):
+        for k, second in enumerate(_ssim_second_derivative(ctx, a, b, directions)):
+            to[k] = add(to[k], second)
+    return *to, None, None, None, None, None
+
+
+def _ssim_second_derivative(
+    ctx: Any, a: Tensor, b: Tensor, directions: list[Tensor | None]
+) -> tuple[Tensor | None, Tensor | None]:
+    """The second derivative of SSIM at a and b, applied to a direction of both."""
+    keep = torch.is_grad_enabled()
+    with torch.enable_grad():
+        points = tuple(
+            x if keep and x.requires_grad else x.detach().requires_grad_() for x in (a, b)
+        )
+        slopes = reference.ssim_gradients(*points, ctx.data_range, ctx.per_image)
+        product = sum((slope * of).sum() for slope, of in zip(slopes, directions) if of is not None)
+        to_a, to_b = torch.autograd.grad(product, points, create_graph=keep)
+    needs_a, needs_b = ctx.needs_input_grad[:2]
+    return to_a if needs_a else None, to_b if needs_b else None
+
+
+torch.library.register_autograd("dipfast::ssim", _ssim_backward, setup_context=_ssim_setup)
