@@ -1,6 +1,7 @@
 """Compiled kernels of dipfast; call them through ``dipfast.ops``.
 
-Arrays are C-contiguous, all float32 or all float64.  With ``channels_last`` the channels
+Arrays are C-contiguous, all float32 or all float64; the metrics also take images that are
+all uint8 or all uint16, and then compute in float64.  With ``channels_last`` the channels
 are the last axis, otherwise the last two axes are rows and columns.
 """
 
@@ -10,8 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+_Pixels: TypeAlias = _Floats | NDArray[np.uint8] | NDArray[np.uint16]
 
-__all__ = ["Resampler", "__version__", "mse", "psnr", "total_variation", "tv_objective"]
+__all__ = [
+    "Resampler",
+    "__version__",
+    "mse",
+    "psnr",
+    "ssim",
+    "total_variation",
+    "tv_objective",
+]
 
 __version__: Final[str]
 
@@ -37,8 +47,28 @@ def tv_objective(
     channels_last: bool = False,
     gradient: _Floats | None = None,
 ) -> tuple[float, float]: ...
-def mse(a: _Floats, b: _Floats, *, gradient: _Floats | None = None) -> float: ...
-def psnr(a: _Floats, b: _Floats, data_range: float) -> float: ...
+def mse(
+    a: _Pixels,
+    b: _Pixels,
+    *,
+    mask: _Floats | NDArray[np.uint8] | None = None,
+    mask_plane: int = 1,
+    mask_repeat: int = 1,
+    images: int = 1,
+    gradient: _Floats | None = None,
+) -> list[float]: ...
+def psnr(mse: float, data_range: float) -> float: ...
+def ssim(
+    a: _Pixels,
+    b: _Pixels,
+    data_range: float,
+    *,
+    images: int = 1,
+    channels_last: bool = False,
+    map: _Floats | None = None,
+    to_a: _Floats | None = None,
+    to_b: _Floats | None = None,
+) -> list[float]: ...
 
 @final
 class Resampler:

@@ -15,7 +15,7 @@ from dipfast import ops
 
 class TestArguments:
     def test_wrong_arguments_are_named(self) -> None:
-        x = np.zeros((4, 4))
+        x, big = np.zeros((4, 4)), np.zeros((12, 12))
         cases = [
             (lambda: ops.total_variation(np.zeros(4)), ValueError, "x must have rows and columns"),
             (lambda: ops.total_variation(x + 1j), TypeError, "x must hold real.*complex128"),
@@ -42,6 +42,36 @@ class TestArguments:
             (lambda: ops.mse(np.zeros(0), np.zeros(0)), ValueError, "at least one element"),
             (lambda: ops.mse(x, torch.zeros(4, 4)), TypeError, "both arrays or both tensors"),
             (lambda: ops.psnr(x, x), ValueError, "data_range is needed"),
+            (lambda: ops.mse(x, x, mask=np.ones(3)), ValueError, "mask must broadcast.*4, 4.*3,"),
+            (lambda: ops.mse(x, x, mask=x + 1j), TypeError, "mask must hold real.*complex128"),
+            (lambda: ops.mse(x, x, mask=torch.ones(4)), TypeError, "a, b and mask must be all"),
+            (lambda: ops.mse(x[0, 0], x[0, 0], per_image=True), ValueError, "a must have an axis"),
+            (lambda: ops.psnr(x, x + 1j, data_range=1), TypeError, "b must hold real.*complex128"),
+            (lambda: ops.ssim(x, x, data_range=1), ValueError, "at least 11 rows.*got 4 x 4"),
+            (lambda: ops.ssim(x[0], x[0], data_range=1), ValueError, "a must have rows and col"),
+            (lambda: ops.ssim(big, big), ValueError, "data_range is needed.*float64"),
+            (lambda: ops.ssim(big, big, data_range=math.nan), ValueError, "must be positive.*nan"),
+            (lambda: ops.ssim(big, big[1:], data_range=1), ValueError, "b must have the shape of"),
+            (
+                lambda: ops.ssim(big, torch.ones(12, 12), data_range=1),
+                TypeError,
+                "both arrays or both",
+            ),
+            (
+                lambda: ops.ssim(big, big, data_range=1, channel_axis=2),
+                ValueError,
+                "channel_axis must be.*2",
+            ),
+            (
+                lambda: ops.ssim(big, big, data_range=1, per_image=True),
+                ValueError,
+                "a must have an axis of images",
+            ),
+            (
+                lambda: ops.ssim(big, big, data_range=1, backend="triton"),
+                ValueError,
+                "triton.*no kernel",
+            ),
             (lambda: ops.psnr(x, x, data_range=0), ValueError, "data_range must be positive"),
             (lambda: ops.estimate_noise(np.zeros((2, 4, 4))), ValueError, "channel_axis"),
             (lambda: ops.estimate_noise(x * math.nan), ValueError, "image must be finite"),
@@ -54,7 +84,9 @@ class TestArguments:
         code = (
             "import sys, numpy as np, dipfast; x = np.ones((5, 4));"
             "dipfast.ops.total_variation(x); dipfast.ops.tv_objective(x, x, 1, mask=x > 0);"
-            "dipfast.ops.psnr(x, x, data_range=1); dipfast.ops.estimate_noise(x);"
+            "dipfast.ops.psnr(x, x, data_range=1, mask=x > 0);"
+            "y = np.ones((11, 12)); dipfast.ops.ssim(y, y, data_range=1);"
+            "dipfast.ops.estimate_noise(x);"
             "sys.exit('torch' in sys.modules)"
         )
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -36,6 +36,15 @@ class TestAutograd:
             assert gradcheck(lambda u, k=kind: ops.total_variation(u, kind=k, epsilon=0.3), (u,))
         assert gradcheck(ops.mse, (u, y))
         assert gradcheck(lambda a, b: ops.psnr(a, b, data_range=1.0), (u, y))
+        for per_image in (True, False):
+
+            def weighted(a: Tensor, b: Tensor, m: Tensor, each: bool = per_image) -> Tensor:
+                return ops.mse(a, b, mask=m, per_image=each)
+
+            assert gradcheck(weighted, (u, y, m))
+            assert gradcheck(weighted, (u, y, m[:1, :, :1]))
+            assert gradgradcheck(weighted, (u, y, m[0]))
+            assert gradcheck(lambda a, each=per_image: weighted(a, y, m > 0.5, each), (u,))
 
     def test_second_derivatives(self) -> None:
         u, y, m = self.tensors()
@@ -64,6 +73,8 @@ class TestAutograd:
             (torch.ops.dipfast.tv_objective.default, (u, y, None, 0.3, *smooth, gradient)),
             (torch.ops.dipfast.tv_objective.default, (u, y, m > 0.5, 0.3, *smooth, gradient)),
             (torch.ops.dipfast.mse.default, (u, y, gradient)),
+            (torch.ops.dipfast.weighted_mse.default, (u, y, m[:, :1], True, gradient)),
+            (torch.ops.dipfast.weighted_mse.default, (u, y, m[0] > 0.5, False, gradient)),
         ]
         with warnings.catch_warnings():
             # opcheck itself asks non-leaf tensors for their .grad.
@@ -87,6 +98,10 @@ class TestAutograd:
                 library.tv_objective(u, y, m, 0.5, *form, gradient),
             ),
             (metrics._mse_torch(u, y, gradient), library.mse(u, y, gradient)),
+            (
+                metrics._weighted_mse_torch(u, y, 1 + m, True, gradient),
+                library.weighted_mse(u, y, 1 + m, True, gradient),
+            ),
         ]
         for plain, native in pairs:
             for a, b in zip(plain, native):
@@ -96,6 +111,7 @@ class TestAutograd:
     def test_traced_without_a_break(self) -> None:
         def function(u: Tensor, y: Tensor) -> Tensor:
             value = ops.tv_objective(u, y, 0.3) + ops.total_variation(u)
+            value = value + ops.mse(u, y, mask=u > 0.5) + ops.mse(u, y, per_image=True).sum()
             return value + ops.mse(u, y) + ops.psnr(u, y, data_range=1.0)
 
         u, y = (torch.rand(2, 3, 8, 9) for _ in range(2))

@@ -118,6 +118,8 @@ class TestKernels:
         value, gradient = ops.mse(a, b, backend="triton", return_gradient=True)
         close(value, reference.mse(a, b))
         close(gradient, reference.mse_gradient(a, b))
+        with pytest.raises(ValueError, match=r"no kernel with mask or per_image.*native or torch"):
+            ops.mse(a, b, mask=a > 0, backend="triton")
         psnr = ops.psnr(a, b, data_range=2.0, backend="triton")
         close(psnr, reference.psnr(a, b, 2.0))
 

@@ -15,6 +15,7 @@ tensors come out, and gradients flow.
 from dipfast.ops.metrics import mse, psnr
 from dipfast.ops.noise_level import estimate_noise
 from dipfast.ops.resampling import downsample, downsample_adjoint, resize, resize_adjoint
+from dipfast.ops.similarity import ssim
 from dipfast.ops.variation import total_variation, tv_objective
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "psnr",
     "resize",
     "resize_adjoint",
+    "ssim",
     "total_variation",
     "tv_objective",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 from dipfast.images import is_tensor
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -21,6 +22,7 @@ __all__ = [
     "Backend",
     "as_float_tensor",
     "as_floats",
+    "as_pair",
     "check_backend",
     "check_broadcastable",
     "check_choice",
@@ -29,6 +31,8 @@ __all__ = [
     "check_spatial_dims",
     "check_weight",
     "is_tensor",
+    "mask_array",
+    "mask_tensor",
     "shared_planes",
     "through_torch",
 ]
@@ -80,6 +84,40 @@ def as_float_tensor(name: str, x: Tensor) -> Tensor:
     return x.to(torch.float32 if x.is_floating_point() else torch.float64)
 
 
+def as_pair(a: Any, b: Any, *, integers: bool = False) -> tuple[Any, Any]:
+    """Two images, both arrays or both tensors, of one shape and brought to one dtype.
+
+    With ``integers``, images that are both of 8 or 16 bits without a sign stay integers.
+    """
+    if is_tensor(a) != is_tensor(b):
+        raise TypeError("a and b must be both arrays or both tensors")
+    if is_tensor(a):
+        a, b = _tensor_pair(a, b, integers)
+    else:
+        a, b = np.asarray(a), np.asarray(b)
+        if integers and {a.dtype, b.dtype} <= {np.dtype(np.uint8), np.dtype(np.uint16)}:
+            dtype = np.result_type(a, b)
+        else:
+            a, b = as_floats("a", a), as_floats("b", b)
+            dtype = np.result_type(a, b)
+        a, b = (np.require(x, dtype, requirements=["C", "A"]) for x in (a, b))
+    check_same_shape("b", b.shape, "a", a.shape)
+    if 0 in a.shape:
+        raise ValueError(f"a must have at least one element, got shape {tuple(a.shape)}")
+    return a, b
+
+
+def _tensor_pair(a: Tensor, b: Tensor, integers: bool) -> tuple[Tensor, Tensor]:
+    import torch
+
+    if integers and {a.dtype, b.dtype} <= {torch.uint8, torch.uint16}:
+        dtype = a.dtype if a.dtype == b.dtype else torch.uint16
+    else:
+        a, b = as_float_tensor("a", a), as_float_tensor("b", b)
+        dtype = torch.promote_types(a.dtype, b.dtype)
+    return a.to(dtype), b.to(dtype)
+
+
 def check_image(name: str, ndim: int, spatial_dims: int = 2) -> None:
     if ndim < spatial_dims:
         axes = "rows and columns" if spatial_dims == 2 else "slices, rows and columns"
@@ -117,7 +155,7 @@ def shared_planes(shape: tuple[int, ...], target: tuple[int, ...], spatial_dims:
     None where the planes of a mask that broadcasts are not simply repeated in turn.
     """
     shape = (1,) * (len(target) - len(shape)) + tuple(shape)
-    if shape[-spatial_dims:] != tuple(target[-spatial_dims:]):
+    if not spatial_dims or shape[-spatial_dims:] != tuple(target[-spatial_dims:]):
         return None
     leading = list(zip(shape[:-spatial_dims], target[:-spatial_dims]))
     repeat = 1
@@ -126,6 +164,37 @@ def shared_planes(shape: tuple[int, ...], target: tuple[int, ...], spatial_dims:
     while leading and leading[-1][0] == leading[-1][1]:
         leading.pop()
     return repeat if all(size == 1 for size, _ in leading) else None
+
+
+def mask_array(
+    mask: Any, shape: tuple[int, ...], dtype: Any, spatial_dims: int
+) -> tuple[NDArray[Any], int]:
+    """A mask as the kernels take it beside an image of this shape, weights in this dtype; and
+    how many planes of the image in a row share a plane of it."""
+    mask = np.asarray(mask)
+    if mask.dtype.kind not in "biuf":
+        raise TypeError(f"mask must hold real numbers, got dtype {mask.dtype}")
+    check_broadcastable("mask", mask.shape, shape)
+    if mask.dtype.kind == "f":
+        mask = mask.astype(dtype, copy=False)
+    elif mask.dtype != np.uint8:
+        mask = (mask if mask.dtype == np.bool_ else mask != 0).view(np.uint8)
+    repeat = shared_planes(mask.shape, shape, spatial_dims)
+    if repeat is None:
+        mask, repeat = np.broadcast_to(mask, shape), 1
+    return np.require(mask, requirements=["C", "A"]), repeat
+
+
+def mask_tensor(mask: Tensor, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask as the operators take it beside an image: boolean, or weights in this dtype."""
+    import torch
+
+    if mask.is_complex():
+        raise TypeError(f"mask must hold real numbers, got dtype {mask.dtype}")
+    if not mask.is_floating_point():
+        mask = mask != 0
+    check_broadcastable("mask", mask.shape, like.shape)
+    return mask.to(like.device, mask.dtype if mask.dtype == torch.bool else dtype)
 
 
 def check_weight(name: str, weight: float) -> float:

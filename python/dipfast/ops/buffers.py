@@ -8,7 +8,9 @@ at most three results are kept for that.
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,12 +34,14 @@ _idle: deque[np.ndarray[Any, np.dtype[np.uint8]]] = deque(maxlen=3)
 class _Loan:
     """Memory that goes back to the idle ones when no array refers to it any more."""
 
-    def __init__(self, memory: np.ndarray[Any, np.dtype[np.uint8]], count: int, dtype: Any) -> None:
+    def __init__(
+        self, memory: np.ndarray[Any, np.dtype[np.uint8]], shape: tuple[int, ...], dtype: Any
+    ) -> None:
         self._memory = memory
         address = memory.ctypes.data
         self.__array_interface__ = {
             "version": 3,
-            "shape": (count,),
+            "shape": shape,
             "typestr": np.dtype(dtype).str,
             "data": (address + -address % _ALIGNMENT, False),
         }
@@ -47,12 +51,12 @@ class _Loan:
             _idle.append(self._memory)
 
 
-def empty(count: int, dtype: Any) -> np.ndarray[Any, Any]:
-    """A contiguous array of this many elements, not initialised."""
-    size = count * np.dtype(dtype).itemsize
+def empty(shape: Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
+    """A contiguous array, not initialised."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < _LARGE:
-        return np.empty(count, dtype)
-    return np.asarray(_Loan(_memory(size + _ALIGNMENT), count, dtype))
+        return np.empty(shape, dtype)
+    return np.asarray(_Loan(_memory(size + _ALIGNMENT), tuple(shape), dtype))
 
 
 def _memory(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

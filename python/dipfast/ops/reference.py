@@ -13,12 +13,19 @@ from torch.nn import functional as F
 __all__ = [
     "mse",
     "mse_gradient",
+    "over_images",
     "psnr",
     "resample",
+    "ssim",
+    "ssim_gradients",
+    "ssim_map",
     "total_variation",
     "total_variation_gradient",
+    "total_weight",
     "tv_objective",
     "tv_objective_gradient",
+    "weighted_mse",
+    "weighted_mse_gradient",
 ]
 
 
@@ -145,9 +152,123 @@ def mse_gradient(a: Tensor, b: Tensor) -> Tensor:
     return (a - b) * (2 / max(a.numel(), 1))
 
 
+def weighted_mse(
+    a: Tensor, b: Tensor, mask: Tensor | None = None, per_image: bool = False
+) -> Tensor:
+    """sum m (a - b)^2 / sum m over all elements, or those of each entry of the first axis.
+
+    What a boolean mask leaves out is not looked at.  NaN where the mean is not finite.
+    """
+    terms = _difference(a, b, mask).square()
+    if mask is not None and mask.is_floating_point():
+        terms = mask * terms
+    axes = tuple(range(1 if per_image else 0, a.ndim))
+    total = terms.sum(axes) if axes else terms
+    value = total / total_weight(mask, a, per_image)
+    return _nan_unless(value.isfinite(), value)
+
+
+def weighted_mse_gradient(
+    a: Tensor, b: Tensor, mask: Tensor | None = None, per_image: bool = False
+) -> Tensor:
+    """The gradient of :func:`weighted_mse` with respect to a: 2 m (a - b) / sum m."""
+    gradient = _difference(a, b, mask)
+    if mask is not None and mask.is_floating_point():
+        gradient = mask * gradient
+    return gradient * (2 / over_images(total_weight(mask, a, per_image), a))
+
+
+def total_weight(mask: Tensor | None, like: Tensor, per_image: bool = False) -> Tensor:
+    """The sum of a mask that broadcasts to an image, or for each entry of its first axis."""
+    weights = like.new_ones(()) if mask is None else mask.to(like.dtype)
+    axes = tuple(range(1 if per_image else 0, like.ndim))
+    weights = weights.expand_as(like)
+    return weights.sum(axes) if axes else weights
+
+
+def over_images(values: Tensor, like: Tensor) -> Tensor:
+    """A scalar, or one value for each entry of the first axis, as it broadcasts."""
+    return values.reshape(-1, *(1,) * (like.ndim - 1)) if values.ndim else values
+
+
+def _difference(a: Tensor, b: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None or mask.is_floating_point():
+        return a - b
+    return torch.where(mask, a - b, 0)
+
+
 def psnr(a: Tensor, b: Tensor, data_range: float) -> Tensor:
     """10 log10(data_range^2 / mse)."""
     return 10 * torch.log10(data_range**2 / mse(a, b))
+
+
+# --- structural similarity ---------------------------------------------------------------
+
+SSIM_RADIUS = 5
+_SIGMA, _K1, _K2 = 1.5, 0.01, 0.03
+
+
+def ssim_map(a: Tensor, b: Tensor, data_range: float) -> Tensor:
+    """Wang's SSIM of every window of 11x11 pixels within the images (..., H, W)."""
+    return _similarity(a, b, data_range)[0].to(a.dtype)
+
+
+def ssim(a: Tensor, b: Tensor, data_range: float, per_image: bool = False) -> Tensor:
+    """The mean of :func:`ssim_map`, or that of each entry of the first axis."""
+    values = _similarity(a, b, data_range)[0]
+    value = values.flatten(1).mean(1) if per_image else values.mean()
+    return _nan_unless(value.isfinite(), value).to(a.dtype)
+
+
+def ssim_gradients(
+    a: Tensor, b: Tensor, data_range: float, per_image: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The gradients of :func:`ssim` with respect to a and b."""
+    values, (mean_a, mean_b), (light, bottom1), (contrast, bottom2) = _similarity(a, b, data_range)
+    count = values[0].numel() if per_image else values.numel()
+    by_square = -light * contrast / bottom2
+    by_product = 2 * light / bottom2
+    gradients = []
+    for x, y, mean_x, mean_y in ((a, b, mean_a, mean_b), (b, a, mean_b, mean_a)):
+        by_mean = 2 * contrast * (mean_y - light * mean_x) / bottom1
+        by_mean = by_mean - 2 * mean_x * by_square - mean_y * by_product
+        parts = (_blur_adjoint(p) for p in (by_mean, by_square, by_product))
+        of_mean, of_square, of_product = parts
+        x, y = x.to(values.dtype), y.to(values.dtype)
+        gradients.append(((of_mean + 2 * x * of_square + y * of_product) / count).to(a.dtype))
+    return gradients[0], gradients[1]
+
+
+def _similarity(
+    a: Tensor, b: Tensor, data_range: float
+) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """SSIM, the means, and its two factors with what each is divided by."""
+    # A variance is a small difference of large numbers where the image is bright and flat.
+    dtype = a.dtype if a.device.type == "mps" else torch.float64
+    a, b = a.to(dtype), b.to(dtype)
+    mean_a, mean_b = _blur(a), _blur(b)
+    variances = _blur(a.square()) - mean_a.square() + (_blur(b.square()) - mean_b.square())
+    covariance = _blur(a * b) - mean_a * mean_b
+    c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
+    bottom1 = mean_a.square() + mean_b.square() + c1
+    bottom2 = variances + c2
+    light = (2 * mean_a * mean_b + c1) / bottom1
+    contrast = (2 * covariance + c2) / bottom2
+    return light * contrast, (mean_a, mean_b), (light, bottom1), (contrast, bottom2)
+
+
+def _blur(x: Tensor) -> Tensor:
+    """The Gaussian of 11x11 pixels, where it lies within the image."""
+    distance = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1, dtype=x.dtype, device=x.device)
+    taps = torch.exp(-0.5 * (distance / _SIGMA).square())
+    taps = taps / taps.sum()
+    y = x.reshape(-1, 1, *x.shape[-2:])
+    y = F.conv2d(F.conv2d(y, taps.view(1, 1, -1, 1)), taps.view(1, 1, 1, -1))
+    return y.reshape(*x.shape[:-2], *y.shape[-2:])
+
+
+def _blur_adjoint(x: Tensor) -> Tensor:
+    return _blur(F.pad(x, (2 * SSIM_RADIUS,) * 4))
 
 
 def _nan_unless(condition: Tensor, value: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -323,7 +322,7 @@ def _resample(x: Any, form: _Form, adjoint: bool, backend: str) -> Any:
         if backend == "torch":
             return through_torch(_resample, x, form=form, adjoint=adjoint)
         shape = (*x.shape[:-2], *size)
-        y = buffers.empty(math.prod(shape), x.dtype).reshape(shape)
+        y = buffers.empty(shape, x.dtype)
         resampler(options[0], image, result, *options[1:], adjoint).apply(x, y)
         return y
     from dipfast.ops import library

@@ -105,7 +105,7 @@ def total_variation(
         return through_torch(total_variation, x, **options)
     u = arguments.as_floats("x", x)
     arguments.check_image("x", u.ndim, spatial_dims)
-    slope = buffers.empty(u.size, u.dtype).reshape(u.shape) if return_gradient else None
+    slope = buffers.empty(u.shape, u.dtype) if return_gradient else None
     value = _native.total_variation(u, **form._asdict(), gradient=slope)
     return (value, slope) if return_gradient else value
 
@@ -242,8 +242,10 @@ def _array_objective(
     arguments.check_same_shape("y", y.shape, "u", u.shape)
     dtype = np.result_type(u, y)
     u, y = np.asarray(u, dtype), np.asarray(y, dtype)
-    mask, repeat = _mask_array(mask, u, form.spatial_dims)
-    gradient = buffers.empty(u.size, u.dtype).reshape(u.shape) if return_gradient else None
+    repeat = 1
+    if mask is not None:
+        mask, repeat = arguments.mask_array(mask, u.shape, dtype, form.spatial_dims)
+    gradient = buffers.empty(u.shape, u.dtype) if return_gradient else None
     data, tv = _native.tv_objective(
         u, y, mask, weight, mask_repeat=repeat, **form._asdict(), gradient=gradient
     )
@@ -268,7 +270,7 @@ def _tensor_objective(
     arguments.check_same_shape("y", y.shape, "u", u.shape)
     dtype = torch.promote_types(u.dtype, y.dtype)
     u, y = u.to(dtype), y.to(dtype)
-    mask = _mask_tensor(mask, u)
+    mask = None if mask is None else arguments.mask_tensor(mask, u, dtype)
     if backend == "torch":
         value, data, tv = reference.tv_objective(u, y, weight, mask, *form)
         gradient = u.new_empty(0)
@@ -295,34 +297,3 @@ def _needs_gradient(x: Tensor) -> bool:
     import torch
 
     return x.requires_grad and torch.is_grad_enabled()
-
-
-def _mask_array(mask: Any, u: np.ndarray[Any, Any], spatial_dims: int) -> tuple[Any, int]:
-    """A mask as the kernel takes it, and how many planes in a row share a plane of it."""
-    if mask is None:
-        return None, 1
-    mask = np.asarray(mask)
-    if mask.dtype.kind not in "biuf":
-        raise TypeError(f"mask must hold real numbers, got dtype {mask.dtype}")
-    arguments.check_broadcastable("mask", mask.shape, u.shape)
-    if mask.dtype.kind == "f":
-        mask = mask.astype(u.dtype, copy=False)
-    elif mask.dtype != np.uint8:
-        mask = (mask if mask.dtype == np.bool_ else mask != 0).view(np.uint8)
-    repeat = arguments.shared_planes(mask.shape, u.shape, spatial_dims)
-    if repeat is None:
-        mask, repeat = np.broadcast_to(mask, u.shape), 1
-    return np.require(mask, requirements=["C", "A"]), repeat
-
-
-def _mask_tensor(mask: Tensor | None, u: Tensor) -> Tensor | None:
-    import torch
-
-    if mask is None:
-        return None
-    if mask.is_complex():
-        raise TypeError(f"mask must hold real numbers, got dtype {mask.dtype}")
-    if not mask.is_floating_point():
-        mask = mask != 0
-    arguments.check_broadcastable("mask", mask.shape, u.shape)
-    return mask.to(u.device, mask.dtype if mask.dtype == torch.bool else u.dtype)

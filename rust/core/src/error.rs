@@ -15,6 +15,16 @@ pub enum Error {
         /// The number that the layout, or the first argument, asks for.
         expected: usize,
     },
+    /// The image is smaller than the window that is moved over it.
+    #[error("the image must have at least {window} rows and columns, got {rows} x {columns}")]
+    Window {
+        /// Rows of the image.
+        rows: usize,
+        /// Columns of the image.
+        columns: usize,
+        /// Rows and columns of the window.
+        window: usize,
+    },
     /// The product of the sizes does not fit into memory.
     #[error("the product of the sizes overflows")]
     Overflow,

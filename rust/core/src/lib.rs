@@ -19,14 +19,19 @@
 mod error;
 mod float;
 mod layout;
+mod mask;
 pub mod metrics;
 mod parallel;
 mod past_cache;
 pub mod resample;
+mod sample;
 mod simd;
+pub mod ssim;
 pub mod tv;
 
 pub use error::Error;
 pub use float::Float;
 pub use layout::Layout;
+pub use mask::Mask;
 pub use parallel::{Executor, Serial, Threads};
+pub use sample::{Sample, Sum};

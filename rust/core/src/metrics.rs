@@ -1,51 +1,74 @@
 //! Mean squared error and the peak signal-to-noise ratio made of it.
 
+use std::ops::Range;
+
 use crate::error::check_length;
-use crate::parallel::{BLOCK, Parts, sum_blocks};
+use crate::parallel::{BLOCK, Parts, run_blocks};
+use crate::sample::Sum;
 use crate::simd::{CHUNKS_PER_SUM, Kernel, LANES, dispatch};
 use crate::tv::finite_or_nan;
-use crate::{Error, Executor, Float};
+use crate::{Error, Executor, Float, Mask, Sample};
 
-/// Mean of (a - b)^2, and its gradient 2 (a - b) / n with respect to `a` if a buffer for
+/// The weights of the elements of an image, plane by plane.
+#[derive(Debug, Clone, Copy)]
+pub struct Weights<'a, T> {
+    /// A whole number of planes.
+    pub mask: Mask<'a, T>,
+    /// Elements of a plane.
+    pub plane: usize,
+    /// How many planes of the image in a row share a plane of the mask; after its last plane
+    /// it begins again.
+    pub repeat: usize,
+}
+
+/// sum m (a - b)^2 / sum m for each of `images` parts of equal length, with m = 1 if there
+/// are no weights; and the gradient 2 m (a - b) / sum m with respect to `a` if a buffer for
 /// it is given.  The gradient with respect to `b` is the negative of it.
 ///
-/// NaN for empty slices and where anything is not finite.
+/// What [`Mask::Known`] leaves out is not looked at.  NaN for empty parts, where the weights
+/// are all zero, and where anything that counts is not finite.
 ///
 /// # Errors
-/// [`Error::Length`] if the slices do not have the same length.
-pub fn mse<T: Float>(
-    a: &[T],
-    b: &[T],
-    gradient: Option<&mut [T]>,
+/// [`Error::Length`] if the slices do not fit each other, the parts or the planes.
+pub fn mse<P: Sample>(
+    a: &[P],
+    b: &[P],
+    weights: Option<Weights<'_, P::Float>>,
+    images: usize,
+    gradient: Option<&mut [P::Float]>,
     exec: &dyn Executor,
-) -> Result<f64, Error> {
+) -> Result<Vec<f64>, Error> {
     check_length("b", b.len(), a.len())?;
-    let scale = T::from_f64(2.0 / a.len() as f64);
-    let blocks = a.len().div_ceil(BLOCK);
-    let part = |block: usize| block * BLOCK..((block + 1) * BLOCK).min(a.len());
-    let [sum] = match gradient {
-        Some(gradient) => {
-            check_length("gradient", gradient.len(), a.len())?;
-            let parts = Parts::new(gradient, BLOCK);
-            sum_blocks(exec, blocks, |block| {
-                dispatch(Squares::<T, true> {
-                    a: &a[part(block)],
-                    b: &b[part(block)],
-                    scale,
-                    gradient: parts.take(block).unwrap_or_default(),
-                })
-            })
-        }
-        None => sum_blocks(exec, blocks, |block| {
-            dispatch(Squares::<T, false> {
-                a: &a[part(block)],
-                b: &b[part(block)],
-                scale,
-                gradient: &mut [],
-            })
-        }),
+    if let Some(gradient) = &gradient {
+        check_length("gradient", gradient.len(), a.len())?;
+    }
+    let image = a.len() / images.max(1);
+    check_length("a", a.len(), image * images)?;
+    if image == 0 {
+        return Ok(vec![f64::NAN; images]);
+    }
+    let pair = Pair { a, b, image };
+    let Some(weights) = weights else {
+        let shared = Shared::new(&[(); usize::MAX], usize::MAX, 1);
+        let counts = vec![image as f64; images];
+        return Ok(pair.means::<All>(shared, &counts, gradient, exec));
     };
-    Ok(finite_or_nan(sum / a.len() as f64))
+    let (plane, repeat) = (weights.plane.max(1), weights.repeat);
+    check_length("a", image, image / plane * plane)?;
+    let mask = weights.mask;
+    check_length("mask", mask.len(), (mask.len() / plane).max(1) * plane)?;
+    Ok(match mask {
+        Mask::Known(mask) => {
+            let shared = Shared::new(mask, plane, repeat);
+            let counts = shared.totals::<P, Known>(image, images, exec);
+            pair.means::<Known>(shared, &counts, gradient, exec)
+        }
+        Mask::Weights(mask) => {
+            let shared = Shared::new(mask, plane, repeat);
+            let counts = shared.totals::<P, Weighted>(image, images, exec);
+            pair.means::<Weighted>(shared, &counts, gradient, exec)
+        }
+    })
 }
 
 /// Peak signal-to-noise ratio in dB, 10 log10(`data_range`^2 / `mse`); infinite where the
@@ -55,46 +78,289 @@ pub fn psnr(mse: f64, data_range: f64) -> f64 {
     10.0 * (data_range * data_range / mse).log10()
 }
 
-/// Sum of squared differences of one block.
-struct Squares<'a, T, const GRADIENT: bool> {
-    a: &'a [T],
-    b: &'a [T],
-    scale: T,
-    gradient: &'a mut [T],
+/// How elements count.
+trait Weighing<P: Sample> {
+    /// What says so, one for each element.
+    type Mark: Copy + Sync + 'static;
+    /// What m (a - b)^2 is added up in.
+    type Sum: Sum;
+    /// What m is added up in.
+    type Total: Sum;
+    /// m.
+    fn weight(mark: Self::Mark) -> Self::Total;
+    /// m (a - b)^2.
+    fn term(mark: Self::Mark, a: P, b: P) -> Self::Sum;
+    /// m x.
+    fn times(mark: Self::Mark, x: P::Float) -> P::Float;
 }
 
-impl<T: Float, const GRADIENT: bool> Kernel for Squares<'_, T, GRADIENT> {
-    type Output = [f64; 1];
+/// All alike.
+struct All;
+
+impl<P: Sample> Weighing<P> for All {
+    type Mark = ();
+    type Sum = P::Square;
+    type Total = u32;
+    #[inline(always)]
+    fn weight((): ()) -> u32 {
+        1
+    }
+    #[inline(always)]
+    fn term((): (), a: P, b: P) -> P::Square {
+        a.square(b)
+    }
+    #[inline(always)]
+    fn times((): (), x: P::Float) -> P::Float {
+        x
+    }
+}
+
+/// Those that are marked by a byte that is not zero.
+struct Known;
+
+impl<P: Sample> Weighing<P> for Known {
+    type Mark = u8;
+    type Sum = P::Square;
+    type Total = u32;
+    #[inline(always)]
+    fn weight(known: u8) -> u32 {
+        u32::from(known != 0)
+    }
+    #[inline(always)]
+    fn term(known: u8, a: P, b: P) -> P::Square {
+        let square = a.square(b);
+        if known == 0 {
+            P::Square::default()
+        } else {
+            square
+        }
+    }
+    #[inline(always)]
+    fn times(known: u8, x: P::Float) -> P::Float {
+        if known == 0 { P::Float::ZERO } else { x }
+    }
+}
+
+/// Each as its weight says.
+struct Weighted;
+
+impl<P: Sample> Weighing<P> for Weighted {
+    type Mark = P::Float;
+    type Sum = P::Float;
+    type Total = P::Float;
+    #[inline(always)]
+    fn weight(weight: P::Float) -> P::Float {
+        weight
+    }
+    #[inline(always)]
+    fn term(weight: P::Float, a: P, b: P) -> P::Float {
+        let difference = a.difference(b);
+        weight * (difference * difference)
+    }
+    #[inline(always)]
+    fn times(weight: P::Float, x: P::Float) -> P::Float {
+        weight * x
+    }
+}
+
+/// The planes of a mask, and which one an element of the image belongs to.
+#[derive(Clone, Copy)]
+struct Shared<'a, M> {
+    marks: &'a [M],
+    plane: usize,
+    repeat: usize,
+    planes: usize,
+}
+
+impl<'a, M: Copy + Sync> Shared<'a, M> {
+    fn new(marks: &'a [M], plane: usize, repeat: usize) -> Self {
+        Self {
+            marks,
+            plane,
+            repeat: repeat.max(1),
+            planes: marks.len() / plane,
+        }
+    }
+
+    /// The plane of the mask for a plane of the image.
+    #[inline(always)]
+    fn of(&self, plane: usize) -> usize {
+        plane / self.repeat % self.planes
+    }
+
+    /// The marks from an element of the image on, at most `count` and to the end of the plane.
+    #[inline(always)]
+    fn part(&self, at: usize, count: usize) -> &'a [M] {
+        let within = at % self.plane;
+        let count = count.min(self.plane - within);
+        &self.marks[self.of(at / self.plane) * self.plane + within..][..count]
+    }
+
+    /// The sum of the weights of every image.
+    fn totals<P: Sample, W: Weighing<P, Mark = M>>(
+        &self,
+        image: usize,
+        images: usize,
+        exec: &dyn Executor,
+    ) -> Vec<f64> {
+        let blocks = self.plane.div_ceil(BLOCK);
+        let sums = run_blocks(exec, self.planes * blocks, |block| {
+            let (plane, block) = (block / blocks, block % blocks);
+            let marks = &self.marks[plane * self.plane..][..self.plane];
+            let end = ((block + 1) * BLOCK).min(self.plane);
+            dispatch(Total::<P, W>(&marks[block * BLOCK..end]))
+        });
+        let planes: Vec<f64> = sums.chunks(blocks).map(|sums| sums.iter().sum()).collect();
+        let count = image / self.plane;
+        (0..images)
+            .map(|image| (image * count..(image + 1) * count).map(|plane| planes[self.of(plane)]))
+            .map(Iterator::sum)
+            .collect()
+    }
+}
+
+/// The sum of weights.
+struct Total<'a, P: Sample, W: Weighing<P>>(&'a [W::Mark]);
+
+impl<P: Sample, W: Weighing<P>> Kernel for Total<'_, P, W> {
+    type Output = f64;
 
     #[inline(always)]
-    fn run(self) -> [f64; 1] {
+    fn run(self) -> f64 {
+        let (marks, rest) = self.0.as_chunks::<LANES>();
         let mut sum = 0.0;
-        let (a, a_rest) = self.a.as_chunks::<LANES>();
-        let (b, b_rest) = self.b.as_chunks::<LANES>();
-        let (slopes, slopes_rest) = self.gradient.as_chunks_mut::<LANES>();
-        let mut start = 0;
-        while start < a.len() {
-            let end = (start + CHUNKS_PER_SUM).min(a.len());
-            let mut lanes = [T::ZERO; LANES];
-            for i in start..end {
+        for marks in marks.chunks(CHUNKS_PER_SUM) {
+            let mut lanes = [W::Total::default(); LANES];
+            for marks in marks {
                 for lane in 0..LANES {
-                    let difference = a[i][lane] - b[i][lane];
-                    lanes[lane] += difference * difference;
-                    if GRADIENT {
-                        slopes[i][lane] = self.scale * difference;
-                    }
+                    lanes[lane] += W::weight(marks[lane]);
                 }
             }
             sum += lanes.iter().map(|lane| lane.to_f64()).sum::<f64>();
-            start = end;
         }
-        for (k, (&a, &b)) in a_rest.iter().zip(b_rest).enumerate() {
-            let difference = a - b;
-            sum += (difference * difference).to_f64();
-            if GRADIENT {
-                slopes_rest[k] = self.scale * difference;
+        sum + rest.iter().map(|&m| W::weight(m).to_f64()).sum::<f64>()
+    }
+}
+
+/// Two batches of images, one behind the other.
+#[derive(Clone, Copy)]
+struct Pair<'a, P> {
+    a: &'a [P],
+    b: &'a [P],
+    image: usize,
+}
+
+impl<P: Sample> Pair<'_, P> {
+    /// The mean of every image, given the sums of their weights.
+    fn means<W: Weighing<P>>(
+        self,
+        marks: Shared<'_, W::Mark>,
+        totals: &[f64],
+        gradient: Option<&mut [P::Float]>,
+        exec: &dyn Executor,
+    ) -> Vec<f64> {
+        let blocks = self.image.div_ceil(BLOCK);
+        let count = totals.len() * blocks;
+        let part = |block: usize| {
+            let image = block / blocks;
+            let (first, end) = (block % blocks * BLOCK, (block % blocks + 1) * BLOCK);
+            image * self.image + first..image * self.image + end.min(self.image)
+        };
+        let sums = match gradient {
+            Some(gradient) => {
+                let images = gradient.chunks_mut(self.image);
+                let parts = Parts::of(images.flat_map(|image| image.chunks_mut(BLOCK)));
+                run_blocks(exec, count, |block| {
+                    dispatch(Squares::<P, W, true> {
+                        pair: self,
+                        marks,
+                        range: part(block),
+                        scale: P::Float::from_f64(2.0 / totals[block / blocks]),
+                        gradient: parts.take(block).unwrap_or_default(),
+                    })
+                })
+            }
+            None => run_blocks(exec, count, |block| {
+                dispatch(Squares::<P, W, false> {
+                    pair: self,
+                    marks,
+                    range: part(block),
+                    scale: P::Float::ZERO,
+                    gradient: &mut [],
+                })
+            }),
+        };
+        let sums = sums.chunks(blocks).map(|sums| sums.iter().sum::<f64>());
+        let means = sums.zip(totals).map(|(sum, total)| sum / total);
+        means.map(finite_or_nan).collect()
+    }
+}
+
+/// Sum of weighted squared differences of one block.
+struct Squares<'a, P: Sample, W: Weighing<P>, const GRADIENT: bool> {
+    pair: Pair<'a, P>,
+    marks: Shared<'a, W::Mark>,
+    range: Range<usize>,
+    scale: P::Float,
+    gradient: &'a mut [P::Float],
+}
+
+impl<P: Sample, W: Weighing<P>, const GRADIENT: bool> Kernel for Squares<'_, P, W, GRADIENT> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(self) -> f64 {
+        let mut gradient = self.gradient;
+        let mut sum = 0.0;
+        let Range { mut start, end } = self.range;
+        while start < end {
+            let marks = self.marks.part(start, end - start);
+            let next = start + marks.len();
+            let (a, b) = (&self.pair.a[start..next], &self.pair.b[start..next]);
+            let (here, behind) = gradient.split_at_mut(if GRADIENT { marks.len() } else { 0 });
+            sum += segment::<P, W, GRADIENT>(a, b, marks, self.scale, here);
+            gradient = behind;
+            start = next;
+        }
+        sum
+    }
+}
+
+/// Elements in a row, and their marks in a row.
+#[inline(always)]
+fn segment<P: Sample, W: Weighing<P>, const GRADIENT: bool>(
+    a: &[P],
+    b: &[P],
+    marks: &[W::Mark],
+    scale: P::Float,
+    gradient: &mut [P::Float],
+) -> f64 {
+    let mut sum = 0.0;
+    let (a, a_rest) = a.as_chunks::<LANES>();
+    let (b, b_rest) = b.as_chunks::<LANES>();
+    let (marks, marks_rest) = marks.as_chunks::<LANES>();
+    let (slopes, slopes_rest) = gradient.as_chunks_mut::<LANES>();
+    let mut start = 0;
+    while start < a.len() {
+        let end = (start + CHUNKS_PER_SUM).min(a.len());
+        let mut lanes = [W::Sum::default(); LANES];
+        for i in start..end {
+            for lane in 0..LANES {
+                let (a, b, mark) = (a[i][lane], b[i][lane], marks[i][lane]);
+                lanes[lane] += W::term(mark, a, b);
+                if GRADIENT {
+                    slopes[i][lane] = W::times(mark, scale * a.difference(b));
+                }
             }
         }
-        [sum]
+        sum += lanes.iter().map(|lane| lane.to_f64()).sum::<f64>();
+        start = end;
     }
+    for (k, ((&a, &b), &mark)) in a_rest.iter().zip(b_rest).zip(marks_rest).enumerate() {
+        sum += W::term(mark, a, b).to_f64();
+        if GRADIENT {
+            slopes_rest[k] = W::times(mark, scale * a.difference(b));
+        }
+    }
+    sum
 }

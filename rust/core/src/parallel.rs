@@ -72,30 +72,54 @@ pub(crate) fn sum_blocks<const K: usize>(
     count: usize,
     task: impl Fn(usize) -> [f64; K] + Sync,
 ) -> [f64; K] {
-    let mut sums = vec![[0.0; K]; count];
-    let slots = Parts::new(&mut sums, 1);
-    exec.run(count, &|index| {
-        if let Some([slot]) = slots.take(index) {
-            *slot = task(index);
-        }
-    });
     let mut total = [0.0; K];
-    for block in &sums {
-        for (sum, part) in total.iter_mut().zip(block) {
+    for block in run_blocks(exec, count, |index| Sums(task(index))) {
+        for (sum, part) in total.iter_mut().zip(block.0) {
             *sum += part;
         }
     }
     total
 }
 
-/// A mutable slice that is handed out in parts of equal size, each at most once.
+/// Runs `count` tasks and returns what each of them returned, in the order of the tasks.
+pub(crate) fn run_blocks<R: Clone + Default + Send>(
+    exec: &dyn Executor,
+    count: usize,
+    task: impl Fn(usize) -> R + Sync,
+) -> Vec<R> {
+    let mut results = vec![R::default(); count];
+    let slots = Parts::new(&mut results, 1);
+    exec.run(count, &|index| {
+        if let Some([slot]) = slots.take(index) {
+            *slot = task(index);
+        }
+    });
+    drop(slots);
+    results
+}
+
+/// Sums that begin with 0: arrays of any length have no default.
+#[derive(Clone)]
+struct Sums<const K: usize>([f64; K]);
+
+impl<const K: usize> Default for Sums<K> {
+    fn default() -> Self {
+        Self([0.0; K])
+    }
+}
+
+/// A mutable slice that is handed out in parts, each at most once.
 pub(crate) struct Parts<'a, T> {
     parts: Vec<std::sync::Mutex<Option<&'a mut [T]>>>,
 }
 
 impl<'a, T> Parts<'a, T> {
     pub(crate) fn new(whole: &'a mut [T], size: usize) -> Self {
-        let parts = whole.chunks_mut(size.max(1));
+        Self::of(whole.chunks_mut(size.max(1)))
+    }
+
+    /// These parts, of any size.
+    pub(crate) fn of(parts: impl Iterator<Item = &'a mut [T]>) -> Self {
         Self {
             parts: parts
                 .map(|part| std::sync::Mutex::new(Some(part)))

@@ -207,7 +207,7 @@ proptest! {
         let n = case.u.len() as f64;
         let expected = case.u.iter().zip(&case.y).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / n;
         let mut got = vec![f64::NAN; case.u.len()];
-        let value = metrics::mse(&case.u, &case.y, Some(&mut got), &Serial).unwrap();
+        let value = metrics::mse(&case.u, &case.y, None, 1, Some(&mut got), &Serial).unwrap()[0];
         prop_assert!(close(value, expected));
         for (k, &g) in got.iter().enumerate() {
             prop_assert!(close(g, 2.0 * (case.u[k] - case.y[k]) / n));
@@ -243,7 +243,7 @@ fn same_bits_for_every_number_of_threads() {
     let run = |exec: &dyn Executor, kind| {
         let mut gradient = vec![0.0; u.len()];
         let terms = tv::objective(&u, data, layout, kind, Some(&mut gradient), exec).unwrap();
-        let mse = metrics::mse(&u, &y, None, exec).unwrap();
+        let mse = metrics::mse(&u, &y, None, 1, None, exec).unwrap()[0];
         let bits: Vec<u32> = gradient.iter().map(|g| g.to_bits()).collect();
         (
             terms.data.to_bits(),
@@ -291,7 +291,7 @@ fn what_is_not_finite_gives_nan() {
                 );
             }
             let zeros = vec![0.0; u.len()];
-            assert!(metrics::mse(&u, &zeros, None, &Serial).unwrap().is_nan());
+            assert!(metrics::mse(&u, &zeros, None, 1, None, &Serial).unwrap()[0].is_nan());
         }
     }
 }
@@ -325,7 +325,7 @@ fn wrong_lengths_are_refused() {
         let data = data(&six, Some(mask));
         assert!(tv::objective(&six, data, layout, kind, None, &Serial).is_err());
     }
-    assert!(metrics::mse(&six, &five, None, &Serial).is_err());
+    assert!(metrics::mse(&six, &five, None, 1, None, &Serial).is_err());
     assert_eq!(Layout::planar(usize::MAX, 2, 2), Err(Error::Overflow));
 }
 
@@ -337,11 +337,7 @@ fn nothing_is_nothing() {
         tv::total_variation::<f32>(&[], layout, Kind::Anisotropic, None, &Serial),
         Ok(0.0)
     );
-    assert!(
-        metrics::mse::<f32>(&[], &[], None, &Serial)
-            .unwrap()
-            .is_nan()
-    );
+    assert!(metrics::mse::<f32>(&[], &[], None, 1, None, &Serial).unwrap()[0].is_nan());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use dipfast_core::{Error, Executor, Float, Layout};
+use dipfast_core::{Error, Executor, Float, Layout, Mask, Sample, Sum};
 use numpy::{
     Element, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyReadwriteArrayDyn,
     PyUntypedArrayMethods,
@@ -16,6 +16,24 @@ use crate::pool;
 pub(crate) trait Number: Float + Element {}
 impl Number for f32 {}
 impl Number for f64 {}
+
+/// An element type of images on both sides.
+pub(crate) trait Pixel: Sample<Float = Self::Number> + Element {
+    /// What is computed in.
+    type Number: Number + Sum;
+}
+impl Pixel for f32 {
+    type Number = f32;
+}
+impl Pixel for f64 {
+    type Number = f64;
+}
+impl Pixel for u8 {
+    type Number = f64;
+}
+impl Pixel for u16 {
+    type Number = f64;
+}
 
 /// Runs the expression with `$t` set to the element type of `$array`.
 macro_rules! with_element_type {
@@ -31,8 +49,47 @@ macro_rules! with_element_type {
 }
 pub(crate) use with_element_type;
 
+/// The same for images, integers of 8 and 16 bits among them.
+macro_rules! with_pixel_type {
+    ($array:expr, $t:ident => $body:expr) => {
+        if $array.is_instance_of::<numpy::PyArrayDyn<u8>>() {
+            type $t = u8;
+            $body
+        } else if $array.is_instance_of::<numpy::PyArrayDyn<u16>>() {
+            type $t = u16;
+            $body
+        } else {
+            $crate::arrays::with_element_type!($array, $t => $body)
+        }
+    };
+}
+pub(crate) use with_pixel_type;
+
+/// A mask of either type, borrowed.
+pub(crate) enum MaskArray<'py, T: Number> {
+    Weights(PyReadonlyArrayDyn<'py, T>),
+    Known(PyReadonlyArrayDyn<'py, u8>),
+}
+
+impl<'py, T: Number> MaskArray<'py, T> {
+    pub(crate) fn read(mask: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if mask.is_instance_of::<PyArrayDyn<u8>>() {
+            read("mask", mask).map(Self::Known)
+        } else {
+            read("mask", mask).map(Self::Weights)
+        }
+    }
+
+    pub(crate) fn view(&self) -> PyResult<Mask<'_, T>> {
+        Ok(match self {
+            Self::Weights(mask) => Mask::Weights(mask.as_slice()?),
+            Self::Known(mask) => Mask::Known(mask.as_slice()?),
+        })
+    }
+}
+
 /// Borrows an array for reading.
-pub(crate) fn read<'py, T: Number>(
+pub(crate) fn read<'py, T: Element>(
     name: &str,
     array: &Bound<'py, PyAny>,
 ) -> PyResult<PyReadonlyArrayDyn<'py, T>> {
@@ -42,22 +99,12 @@ pub(crate) fn read<'py, T: Number>(
 }
 
 /// Borrows an array for writing.
-pub(crate) fn write<'py, T: Number>(
+pub(crate) fn write<'py, T: Element>(
     name: &str,
     array: &Bound<'py, PyAny>,
 ) -> PyResult<PyReadwriteArrayDyn<'py, T>> {
     let array = typed::<T>(name, array)?;
     let borrowed = array.try_readwrite();
-    borrowed.map_err(|error| PyValueError::new_err(format!("{name}: {error}")))
-}
-
-/// Borrows an array of uint8 for reading.
-pub(crate) fn read_bytes<'py>(
-    name: &str,
-    array: &Bound<'py, PyAny>,
-) -> PyResult<PyReadonlyArrayDyn<'py, u8>> {
-    let array = typed::<u8>(name, array)?;
-    let borrowed = array.try_readonly();
     borrowed.map_err(|error| PyValueError::new_err(format!("{name}: {error}")))
 }
 

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _native {
     #[pymodule_export]
-    use super::metrics::{mse, psnr};
+    use super::metrics::{mse, psnr, structural_similarity};
     #[pymodule_export]
     use super::resample::Resampler;
     #[pymodule_export]

@@ -1,12 +1,12 @@
 //! Bindings of `dipfast_core::tv`.
 
 use dipfast_core::Layout;
-use dipfast_core::tv::{self, Data, Kind, Mask};
-use numpy::{PyArrayDyn, PyReadonlyArrayDyn, PyUntypedArrayMethods};
+use dipfast_core::tv::{self, Data, Kind};
+use numpy::{PyReadonlyArrayDyn, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arrays::{Number, compute, layout, read, read_bytes, with_element_type, write};
+use crate::arrays::{MaskArray, Number, compute, layout, read, with_element_type, write};
 
 /// Total variation; fills `gradient` if it is given.
 #[pyfunction]
@@ -74,29 +74,6 @@ pub(crate) fn tv_objective(
         let mask = mask.map(MaskArray::<T>::read).transpose()?;
         typed_tv_objective::<T>(u, y, mask, mask_repeat, weight, kind, layout, gradient)
     })
-}
-
-/// A mask of either type, borrowed.
-enum MaskArray<'py, T: Number> {
-    Weights(PyReadonlyArrayDyn<'py, T>),
-    Known(PyReadonlyArrayDyn<'py, u8>),
-}
-
-impl<'py, T: Number> MaskArray<'py, T> {
-    fn read(mask: &Bound<'py, PyAny>) -> PyResult<Self> {
-        if mask.is_instance_of::<PyArrayDyn<u8>>() {
-            read_bytes("mask", mask).map(Self::Known)
-        } else {
-            read("mask", mask).map(Self::Weights)
-        }
-    }
-
-    fn view(&self) -> PyResult<Mask<'_, T>> {
-        Ok(match self {
-            Self::Weights(mask) => Mask::Weights(mask.as_slice()?),
-            Self::Known(mask) => Mask::Known(mask.as_slice()?),
-        })
-    }
 }
 
 #[allow(clippy::too_many_arguments, reason = "those of the function above")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -48,13 +47,13 @@ def array(x: Tensor, channels_last: bool) -> NDArray[Any]:
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """A contiguous buffer of float32 or float64."""
-    memory = buffers.empty(math.prod(shape), np.float32 if dtype == torch.float32 else np.float64)
-    return torch.from_numpy(memory.reshape(shape))
+    kind = np.float32 if dtype == torch.float32 else np.float64
+    return torch.from_numpy(buffers.empty(shape, kind))
 
 
-def empty_like(x: Tensor) -> Tensor:
-    """A buffer in the memory format of x, which is dense."""
-    return empty((x.numel(),), x.dtype).as_strided(x.shape, x.stride())
+def empty_like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A buffer in the memory format of x, which is dense, and its dtype if no other is named."""
+    return empty((x.numel(),), dtype or x.dtype).as_strided(x.shape, x.stride())
 
 
 def scaled(gradient: Tensor, by: Tensor) -> Tensor:

@@ -10,9 +10,9 @@ from torch import Tensor
 from dipfast import _native
 from dipfast.ops import reference
 from dipfast.ops.library import triton_backend
-from dipfast.ops.library.memory import add, array, dense, empty_like, match, scaled
+from dipfast.ops.library.memory import add, array, dense, empty_like, mask_planes, match, scaled
 
-__all__ = ["mse"]
+__all__ = ["mse", "ssim", "weighted_mse"]
 
 torch.library.define(
     "dipfast::mse", "(Tensor a, Tensor b, bool gradient) -> (Tensor value, Tensor gradient)"
@@ -29,7 +29,7 @@ def _mse_cpu(a: Tensor, b: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
     a = dense(a)
     channels_last = not a.is_contiguous()
     slope = empty_like(a) if gradient else a.new_empty(0)
-    value = _native.mse(
+    (value,) = _native.mse(
         array(a, channels_last),
         array(match(b, a), channels_last),
         gradient=array(slope, channels_last) if gradient else None,
@@ -78,3 +78,274 @@ torch.library.register_autograd("dipfast::mse", _mse_backward, setup_context=_ms
 triton_backend.register(
     "mse", plain=_mse_torch, fake=_mse_fake, backward=_mse_backward, setup_context=_mse_setup
 )
+
+
+# --- with weights, image by image --------------------------------------------------------
+
+torch.library.define(
+    "dipfast::weighted_mse",
+    "(Tensor a, Tensor b, Tensor? mask, bool per_image, bool gradient)"
+    " -> (Tensor value, Tensor gradient)",
+)
+
+
+def weighted_mse(
+    a: Tensor, b: Tensor, mask: Tensor | None, per_image: bool, gradient: bool
+) -> tuple[Tensor, Tensor]:
+    """sum m (a - b)^2 / sum m, and its gradient in a; for each entry of the first axis if asked.
+
+    The mask is boolean, or of the dtype that is computed in; it broadcasts to the shape of a.
+    On the CPU, images may be uint8 or uint16, computed in float64.
+    """
+    return torch.ops.dipfast.weighted_mse(a, b, mask, per_image, gradient)
+
+
+def _weighted_mse_cpu(
+    a: Tensor, b: Tensor, mask: Tensor | None, per_image: bool, gradient: bool
+) -> tuple[Tensor, Tensor]:
+    a = dense(a)
+    channels_last = not a.is_contiguous()
+    dtype = a.dtype if a.is_floating_point() else torch.float64
+    slope = empty_like(a, dtype) if gradient else a.new_empty(0, dtype=dtype)
+    spatial_dims = min(2, a.ndim - per_image)
+    repeat = 1
+    if mask is not None:
+        mask, repeat = mask_planes(mask, a, spatial_dims)
+    value = _native.mse(
+        array(a, channels_last),
+        array(match(b, a), channels_last),
+        mask=None if mask is None else array(mask, channels_last),
+        mask_plane=a.shape[a.ndim - spatial_dims :].numel(),
+        mask_repeat=repeat,
+        images=a.shape[0] if per_image else 1,
+        gradient=array(slope, channels_last) if gradient else None,
+    )
+    return a.new_tensor(value if per_image else value[0], dtype=dtype), slope
+
+
+torch.library.impl("dipfast::weighted_mse", "CPU", _weighted_mse_cpu)
+
+
+def _weighted_mse_torch(
+    a: Tensor, b: Tensor, mask: Tensor | None, per_image: bool, gradient: bool
+) -> tuple[Tensor, Tensor]:
+    a = dense(a)
+    value = reference.weighted_mse(a, b, mask, per_image)
+    if not gradient:
+        return value, a.new_empty(0)
+    return value, match(reference.weighted_mse_gradient(a, b, mask, per_image), a)
+
+
+torch.library.impl("dipfast::weighted_mse", "CompositeExplicitAutograd", _weighted_mse_torch)
+
+
+@torch.library.register_fake("dipfast::weighted_mse")
+def _weighted_mse_fake(
+    a: Tensor, b: Tensor, mask: Tensor | None, per_image: bool, gradient: bool
+) -> tuple[Tensor, Tensor]:
+    a = dense(a)
+    dtype = a.dtype if a.is_floating_point() else torch.float64
+    value = a.new_empty(a.shape[:1] if per_image else (), dtype=dtype)
+    return value, torch.empty_like(a, dtype=dtype) if gradient else a.new_empty(0, dtype=dtype)
+
+
+def _weighted_mse_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+    a, b, mask, per_image, gradient = inputs
+    ctx.set_materialize_grads(False)
+    ctx.per_image, ctx.gradient = per_image, gradient
+    value, slope = output
+    if not gradient:
+        _, slope = weighted_mse(a.detach(), b.detach(), mask, per_image, True)
+    ctx.save_for_backward(a, b, mask, value, slope)
+
+
+def _weighted_mse_backward(
+    ctx: Any, of_value: Tensor | None, of_gradient: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    a, b, mask, value, slope = ctx.saved_tensors
+    if not ctx.gradient:
+        of_gradient = None  # that of the empty tensor
+    to_a = to_b = to_mask = None
+    needs_a, needs_b, needs_mask = ctx.needs_input_grad[:3]
+    if of_value is not None:
+        of_value = reference.over_images(of_value, a)
+        to_a = slope * of_value if ctx.per_image else scaled(slope, of_value)
+    if of_gradient is not None or needs_mask:
+        total = reference.over_images(reference.total_weight(mask, a, ctx.per_image), a)
+    if of_gradient is not None:
+        marked = of_gradient if mask is None else mask * of_gradient
+        to_a = add(to_a, marked * (2 / total))
+    if needs_mask:
+        if of_value is not None:
+            mean = reference.over_images(value, a)
+            to_mask = of_value * ((a - b).square() - mean) / total
+        if of_gradient is not None:
+            axes = tuple(range(1 if ctx.per_image else 0, a.ndim))
+            turned = (of_gradient * slope).sum(axes, keepdim=True) if axes else of_gradient * slope
+            to_mask = add(to_mask, (2 * (a - b) * of_gradient - turned) / total)
+        if to_mask is not None:
+            to_mask = to_mask.sum_to_size(mask.shape)
+    if needs_b and to_a is not None:
+        to_b = -to_a
+    return to_a if needs_a else None, to_b, to_mask, None, None
+
+
+torch.library.register_autograd(
+    "dipfast::weighted_mse", _weighted_mse_backward, setup_context=_weighted_mse_setup
+)
+
+
+# --- structural similarity ---------------------------------------------------------------
+
+torch.library.define(
+    "dipfast::ssim",
+    "(Tensor a, Tensor b, float data_range, bool per_image, bool map, bool to_a, bool to_b)"
+    " -> (Tensor value, Tensor map, Tensor to_a, Tensor to_b)",
+)
+
+
+def ssim(
+    a: Tensor, b: Tensor, data_range: float, per_image: bool, map: bool, to_a: bool, to_b: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean SSIM, the SSIM of every window, and the gradients in a and b; what is not asked for
+    is empty.
+
+    No gradient flows through the map.
+    """
+    return torch.ops.dipfast.ssim(a, b, data_range, per_image, map, to_a, to_b)
+
+
+def _ssim_cpu(
+    a: Tensor, b: Tensor, data_range: float, per_image: bool, map: bool, to_a: bool, to_b: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    a = _sweepable(a)
+    channels_last = not a.is_contiguous()
+    wanted = {"map": map, "to_a": to_a, "to_b": to_b}
+    _, *buffers = _ssim_outputs(a, per_image, *wanted.values(), empty_like)
+    values = _native.ssim(
+        array(a, channels_last),
+        array(match(b, a), channels_last),
+        data_range,
+        images=a.shape[0] if per_image else 1,
+        channels_last=channels_last,
+        **{
+            name: array(buffer, channels_last)
+            for name, buffer in zip(wanted, buffers)
+            if wanted[name]
+        },
+    )
+    return a.new_tensor(values if per_image else values[0], dtype=_computed_in(a)), *buffers
+
+
+def _sweepable(a: Tensor) -> Tensor:
+    # With many channels side by side little would be left of a strip but its borders.
+    return dense(a) if a.ndim == 4 and a.shape[1] <= 4 else a.contiguous()
+
+
+def _computed_in(a: Tensor) -> torch.dtype:
+    return a.dtype if a.is_floating_point() else torch.float64
+
+
+def _ssim_outputs(
+    a: Tensor,
+    per_image: bool,
+    map: bool,
+    to_a: bool,
+    to_b: bool,
+    empty: Any = lambda x, dtype: torch.empty_like(x, dtype=dtype),
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Room for the results, in the memory format of a; what is not asked for is empty."""
+    dtype = _computed_in(a)
+    value = a.new_empty(a.shape[:1] if per_image else (), dtype=dtype)
+    *leading, rows, columns = a.shape
+    lost = 2 * reference.SSIM_RADIUS
+    if not map:
+        windows = a.new_empty(0, dtype=dtype)
+    elif a.is_contiguous():
+        windows = a.new_empty((*leading, rows - lost, columns - lost), dtype=dtype)
+    else:
+        shape = (leading[0], rows - lost, columns - lost, leading[1])
+        windows = a.new_empty(shape, dtype=dtype).movedim(-1, 1)
+    gradients = (empty(a, dtype) if to else a.new_empty(0, dtype=dtype) for to in (to_a, to_b))
+    return value, windows, *gradients
+
+
+torch.library.impl("dipfast::ssim", "CPU", _ssim_cpu)
+
+
+def _ssim_torch(
+    a: Tensor, b: Tensor, data_range: float, per_image: bool, map: bool, to_a: bool, to_b: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    a = _sweepable(a)
+    value, windows, *slopes = _ssim_outputs(a, per_image, map, to_a, to_b)
+    value = reference.ssim(a, b, data_range, per_image)
+    if map:
+        windows.copy_(reference.ssim_map(a, b, data_range))
+    if to_a or to_b:
+        gradients = reference.ssim_gradients(a, b, data_range, per_image)
+        for slope, gradient, wanted in zip(slopes, gradients, (to_a, to_b)):
+            if wanted:
+                slope.copy_(gradient)
+    return value, windows, *slopes
+
+
+torch.library.impl("dipfast::ssim", "CompositeExplicitAutograd", _ssim_torch)
+
+
+@torch.library.register_fake("dipfast::ssim")
+def _ssim_fake(
+    a: Tensor, b: Tensor, data_range: float, per_image: bool, map: bool, to_a: bool, to_b: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _ssim_outputs(_sweepable(a), per_image, map, to_a, to_b)
+
+
+def _ssim_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+    a, b, ctx.data_range, ctx.per_image, _, *given = inputs
+    ctx.set_materialize_grads(False)
+    ctx.given = given
+    needed = ctx.needs_input_grad[:2]
+    slopes = output[2:]
+    if any(needs and not has for needs, has in zip(needed, given)):
+        form = (ctx.data_range, ctx.per_image)
+        slopes = ssim(a.detach(), b.detach(), *form, False, *needed)[2:]
+    ctx.save_for_backward(a, b, *slopes)
+
+
+def _ssim_backward(
+    ctx: Any,
+    of_value: Tensor | None,
+    of_map: Tensor | None,
+    of_to_a: Tensor | None,
+    of_to_b: Tensor | None,
+) -> tuple[Tensor | None, ...]:
+    a, b, *slopes = ctx.saved_tensors
+    directions = [of if given else None for of, given in zip((of_to_a, of_to_b), ctx.given)]
+    to: list[Tensor | None] = [None, None]
+    if of_value is not None:
+        of_value = reference.over_images(of_value, a)
+        for k, slope in enumerate(slopes):
+            if ctx.needs_input_grad[k]:
+                to[k] = slope * of_value if ctx.per_image else scaled(slope, of_value)
+    if any(direction is not None for direction in directions):
+        for k, second in enumerate(_ssim_second_derivative(ctx, a, b, directions)):
+            to[k] = add(to[k], second)
+    return *to, None, None, None, None, None
+
+
+def _ssim_second_derivative(
+    ctx: Any, a: Tensor, b: Tensor, directions: list[Tensor | None]
+) -> tuple[Tensor | None, Tensor | None]:
+    """The second derivative of SSIM at a and b, applied to a direction of both."""
+    keep = torch.is_grad_enabled()
+    with torch.enable_grad():
+        points = tuple(
+            x if keep and x.requires_grad else x.detach().requires_grad_() for x in (a, b)
+        )
+        slopes = reference.ssim_gradients(*points, ctx.data_range, ctx.per_image)
+        product = sum((slope * of).sum() for slope, of in zip(slopes, directions) if of is not None)
+        to_a, to_b = torch.autograd.grad(product, points, create_graph=keep)
+    needs_a, needs_b = ctx.needs_input_grad[:2]
+    return to_a if needs_a else None, to_b if needs_b else None
+
+
+torch.library.register_autograd("dipfast::ssim", _ssim_backward, setup_context=_ssim_setup)

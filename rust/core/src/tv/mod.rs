@@ -13,6 +13,8 @@ use crate::parallel::{Parts, sum_blocks};
 use crate::simd::dispatch;
 use crate::{Error, Executor, Float, Layout};
 
+pub use crate::mask::Mask;
+
 use penalty::{Anisotropic, Huber, Isotropic, Penalty};
 use rows::{Image, Rows};
 
@@ -41,24 +43,6 @@ pub struct Terms {
     pub data: f64,
     /// TV(u); NaN if it is not finite.
     pub tv: f64,
-}
-
-/// The m of a data term, with a value for each element of a whole number of planes.
-#[derive(Debug, Clone, Copy)]
-pub enum Mask<'a, T> {
-    /// Weights.
-    Weights(&'a [T]),
-    /// 1 where not zero, else 0.
-    Known(&'a [u8]),
-}
-
-impl<T> Mask<'_, T> {
-    fn len(&self) -> usize {
-        match self {
-            Self::Weights(values) => values.len(),
-            Self::Known(values) => values.len(),
-        }
-    }
 }
 
 /// The data term 1/2 || m (u - y) ||^2 beside weight TV(u).

@@ -1,0 +1,200 @@
+"""Structural similarity."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dipfast import _native
+from dipfast.ops import arguments, buffers
+from dipfast.ops.arguments import Backend, is_tensor, through_torch
+from dipfast.ops.metrics import check_data_range
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["ssim"]
+
+WINDOW = 11
+
+
+def ssim(
+    a: Any,
+    b: Any,
+    *,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+    per_image: bool = False,
+    backend: Backend = "auto",
+    return_map: bool = False,
+) -> Any:
+    r"""Mean structural similarity (SSIM) of Wang et al.
+
+    With means :math:`\mu`, variances :math:`\sigma^2` and the covariance :math:`\sigma_{ab}`
+    of the pixels of a window, weighted by a Gaussian,
+
+    .. math::
+        \mathrm{SSIM} = \frac{(2 \mu_a \mu_b + C_1)(2 \sigma_{ab} + C_2)}
+            {(\mu_a^2 + \mu_b^2 + C_1)(\sigma_a^2 + \sigma_b^2 + C_2)},
+        \quad C_1 = (0.01 R)^2, \quad C_2 = (0.03 R)^2,
+
+    and the mean is over all windows that lie within the image, and over all channels.  As in
+    [1]_ the Gaussian has a standard deviation of 1.5 pixels and the window 11x11 pixels.  This
+    equals ``structural_similarity`` of scikit-image with ``gaussian_weights=True, sigma=1.5,
+    use_sample_covariance=False``, computed in double precision.
+
+    Parameters
+    ----------
+    a, b
+        Arrays or tensors of the same shape ``(..., H, W)``, 11x11 pixels or more.  uint8,
+        uint16, float32 and float64 as they are, half precision in float32, other integers in
+        float64; sums are in float64 for all of them.
+    data_range
+        R, the distance from the darkest to the brightest possible value, in the unit of
+        a.  It may be left out where both are uint8, for which it is 255.
+    channel_axis
+        The axis of the channels, where it is not in front of the rows: -1 for ``(H, W, C)``.
+    per_image
+        One value for each entry of the first axis, that of a batch.
+    backend
+        See :mod:`dipfast.ops`.  There is no Triton kernel.
+    return_map
+        Also return SSIM of every window.
+
+    Returns
+    -------
+    value : float or scalar tensor; array or tensor of shape (N,) with ``per_image``
+        1 for equal images, less for others; NaN if anything is not finite.  For tensors,
+        gradients flow to a and b, computed in the same sweep over the images.
+    map : array or tensor
+        Only with ``return_map``: SSIM of the window around each pixel, for all but the 5
+        outermost rows and columns, so ``(..., H - 10, W - 10)``.  It is for looking at and
+        carries no gradient.
+
+    Raises
+    ------
+    TypeError
+        If an argument does not hold real numbers, or array and tensor are mixed.
+    ValueError
+        If the shapes differ, the images are smaller than the window, an axis cannot be, or
+        data_range is missing or not positive.
+
+    References
+    ----------
+    .. [1] Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility
+       to structural similarity", IEEE TIP 13(4), 2004.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dipfast
+    >>> a = np.arange(16 * 16, dtype=np.uint8).reshape(16, 16)
+    >>> dipfast.ops.ssim(a, a)
+    1.0
+    >>> round(dipfast.ops.ssim(a, 255 - a), 3)
+    -0.826
+    """
+    arguments.check_backend(backend)
+    data_range = check_data_range(data_range, a, b)
+    on_host = not is_tensor(a) or a.device.type == "cpu" or backend == "native"
+    a, b = arguments.as_pair(a, b, integers=on_host and backend != "torch")
+    axis = _channel_axis(channel_axis, a.ndim)
+    _check_shape(tuple(a.shape), axis, per_image)
+    value: Any
+    windows: Any
+    if is_tensor(a):
+        if axis is not None:
+            a, b = a.movedim(axis, -3), b.movedim(axis, -3)
+        value, windows = _of_tensors(a, b, data_range, per_image, backend, return_map)
+        if axis is not None and return_map:
+            windows = windows.movedim(-3, axis)
+    elif backend == "torch":
+        return through_torch(
+            ssim,
+            a,
+            b,
+            data_range=data_range,
+            channel_axis=channel_axis,
+            per_image=per_image,
+            return_map=return_map,
+        )
+    else:
+        value, windows = _of_arrays(a, b, data_range, axis, per_image, return_map)
+    return (value, windows) if return_map else value
+
+
+def _channel_axis(channel_axis: int | None, ndim: int) -> int | None:
+    """The axis counted from the end."""
+    if channel_axis is None:
+        return None
+    axis = operator.index(channel_axis)
+    if ndim < 3 or not -ndim <= axis < ndim:
+        raise ValueError(
+            f"channel_axis must be an axis beside rows and columns, got {channel_axis} "
+            f"for {ndim} dimension(s)"
+        )
+    return axis - ndim if axis >= 0 else axis
+
+
+def _check_shape(shape: tuple[int, ...], axis: int | None, per_image: bool) -> None:
+    arguments.check_image("a", len(shape))
+    pixels = list(shape)
+    if axis is not None:
+        del pixels[axis]
+    rows, columns = pixels[-2:]
+    if rows < WINDOW or columns < WINDOW:
+        raise ValueError(
+            f"a must have at least {WINDOW} rows and columns, those of the window, "
+            f"got {rows} x {columns}"
+        )
+    if per_image and len(pixels) < 3:
+        raise ValueError(f"a must have an axis of images for per_image, got shape {shape}")
+
+
+def _of_arrays(
+    a: Any, b: Any, data_range: float, axis: int | None, per_image: bool, return_map: bool
+) -> tuple[Any, Any]:
+    # Channels side by side are swept as they are, unless their borders would fill the sweep.
+    channels_last = axis == -1 and a.shape[-1] <= 4
+    moved = axis not in (None, -3) and not channels_last
+    if moved:
+        a, b = (np.ascontiguousarray(np.moveaxis(x, axis, -3)) for x in (a, b))
+    windows = None
+    if return_map:
+        shape = list(a.shape)
+        for k in (-3, -2) if channels_last else (-2, -1):
+            shape[k] -= WINDOW - 1
+        windows = buffers.empty(shape, np.float32 if a.dtype == np.float32 else np.float64)
+    values = _native.ssim(
+        a,
+        b,
+        data_range,
+        images=a.shape[0] if per_image else 1,
+        channels_last=channels_last,
+        map=windows,
+    )
+    if moved and windows is not None:
+        windows = np.moveaxis(windows, -3, axis)
+    return np.array(values) if per_image else values[0], windows
+
+
+def _of_tensors(
+    a: Tensor, b: Tensor, data_range: float, per_image: bool, backend: str, return_map: bool
+) -> tuple[Tensor, Tensor | None]:
+    import torch
+
+    from dipfast.ops import library, reference
+
+    if backend == "torch":
+        windows = None
+        if return_map:
+            windows = reference.ssim_map(a.detach(), b.detach(), data_range)
+        return reference.ssim(a, b, data_range, per_image), windows
+    home = a.device
+    if backend == "native":
+        a, b = a.cpu(), b.cpu()
+    wanted = (torch.is_grad_enabled() and x.requires_grad for x in (a, b))
+    value, windows, *_ = library.ssim(a, b, data_range, per_image, return_map, *wanted)
+    return value.to(home), windows.detach().to(home) if return_map else None

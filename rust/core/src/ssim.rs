@@ -1,0 +1,504 @@
+//! Structural similarity of images (Wang et al. 2004), with its gradient.
+//!
+//! Of the windows that lie within the image, in which pixels are weighted by a Gaussian,
+//! the statistics of s = a + b and d = a - b are taken: means m, and variances v.  Then
+//!
+//! SSIM = (ms^2 - md^2 + 2 C1) (vs - vd + 2 C2) / ((ms^2 + md^2 + 2 C1) (vs + vd + 2 C2)),
+//!
+//! which is the definition in a and b, with four filters instead of five.  They are in double
+//! precision, because a variance is a small difference of large numbers where the image is
+//! bright and flat.
+
+use std::array::from_fn;
+use std::iter::repeat_with;
+use std::ops::Range;
+
+use crate::error::check_length;
+use crate::parallel::{Parts, run_blocks};
+use crate::simd::{Kernel, LANES, dispatch};
+use crate::tv::finite_or_nan;
+use crate::{Error, Executor, Float, Layout, Sample};
+
+/// Rows and columns of the window.
+pub const WINDOW: usize = 2 * RADIUS + 1;
+
+/// Standard deviation of the Gaussian, in pixels.
+const SIGMA: f64 = 1.5;
+
+/// As far as the Gaussian reaches: 3.5 standard deviations.
+const RADIUS: usize = 5;
+
+/// The constants of the definition, in units of the data range: C1 = (K1 R)^2, C2 = (K2 R)^2.
+const K1: f64 = 0.01;
+const K2: f64 = 0.03;
+
+/// Rows of the image that are one task.
+const BAND: usize = 64;
+
+/// Elements of a row that are swept at once, so that what is kept of the rows stays in the
+/// cache of the first level or two.
+const STRIP: usize = 128;
+
+/// Buffers that are filled if they are given.
+#[derive(Debug)]
+pub struct Outputs<'a, T> {
+    /// SSIM of every window: as the image, without the outermost 5 rows and columns.
+    pub map: Option<&'a mut [T]>,
+    /// The gradient of the value of each image with respect to `a`.
+    pub to_a: Option<&'a mut [T]>,
+    /// The gradient of the value of each image with respect to `b`.
+    pub to_b: Option<&'a mut [T]>,
+}
+
+/// Mean SSIM of each of `images` groups of planes of equal number.
+///
+/// NaN for no planes, and where anything in the image is not finite.
+///
+/// # Errors
+/// [`Error::Window`] if the image is smaller than the window; [`Error::Length`] if a buffer
+/// does not fit the layout, or the planes the images.
+pub fn ssim<P: Sample>(
+    a: &[P],
+    b: &[P],
+    layout: Layout,
+    images: usize,
+    data_range: f64,
+    outputs: Outputs<'_, P::Float>,
+    exec: &dyn Executor,
+) -> Result<Vec<f64>, Error> {
+    check_length("a", a.len(), layout.len())?;
+    check_length("b", b.len(), layout.len())?;
+    let planes = layout.planes * layout.slices;
+    let image = planes / images.max(1);
+    check_length("a", planes, image * images)?;
+    let Layout {
+        rows,
+        row_len,
+        step,
+        ..
+    } = layout;
+    let columns = row_len / step.max(1);
+    if rows < WINDOW || columns < WINDOW {
+        return Err(Error::Window {
+            rows,
+            columns,
+            window: WINDOW,
+        });
+    }
+    let halo = 2 * RADIUS * step;
+    let valid = [rows - 2 * RADIUS, row_len - halo];
+    let windows = valid[0] * valid[1];
+    let plane = rows * row_len;
+    if image * row_len == 0 {
+        return Ok(vec![f64::NAN; images]);
+    }
+    let bands = rows.div_ceil(BAND);
+    let Outputs { map, to_a, to_b } = outputs;
+    if let Some(map) = &map {
+        check_length("map", map.len(), planes * windows)?;
+    }
+    let map = map.unwrap_or_default();
+    let map = Parts::of(map.chunks_mut(windows).flat_map(|plane| {
+        let rest = repeat_with(|| &mut [][..]);
+        plane.chunks_mut(BAND * valid[1]).chain(rest).take(bands)
+    }));
+    let band = |index: usize| {
+        let first = index % bands * BAND;
+        let at = index / bands * plane;
+        Band {
+            a: &a[at..at + plane],
+            b: &b[at..at + plane],
+            valid,
+            row_len,
+            step,
+            rows: first..(first + BAND).min(rows),
+            constants: [K1, K2].map(|k| 2.0 * (k * data_range) * (k * data_range)),
+            taps: taps(),
+            map: map.take(index).unwrap_or_default(),
+        }
+    };
+    let count = planes * bands;
+    let total = windows as f64 * image as f64;
+    let gradient = to_a.is_some() || to_b.is_some();
+    let mut parts = [("to_a", to_a), ("to_b", to_b)];
+    for (name, part) in &parts {
+        if let Some(part) = part {
+            check_length(name, part.len(), a.len())?;
+        }
+    }
+    let parts = parts.each_mut().map(|(_, part)| {
+        let whole = part.take().unwrap_or_default();
+        let planes = whole.chunks_mut(plane);
+        Parts::of(planes.flat_map(|plane| plane.chunks_mut(BAND * row_len)))
+    });
+    let sums = run_blocks(exec, count, |index| {
+        let to = parts
+            .each_ref()
+            .map(|parts| parts.take(index).unwrap_or_default());
+        if gradient {
+            dispatch(Sweep::<P, true>(band(index), 1.0 / total, to))
+        } else {
+            dispatch(Sweep::<P, false>(band(index), 1.0 / total, to))
+        }
+    });
+    let sums = sums
+        .chunks(image * bands)
+        .map(|sums| sums.iter().sum::<f64>());
+    Ok(sums.map(|sum| finite_or_nan(sum / total)).collect())
+}
+
+/// The Gaussian from its centre outwards, normalised to a sum of 1 over the window.
+fn taps() -> [f64; RADIUS + 1] {
+    let taps: [f64; RADIUS + 1] = from_fn(|k| (-0.5 * (k * k) as f64 / (SIGMA * SIGMA)).exp());
+    let sum = 2.0 * taps.iter().sum::<f64>() - taps[0];
+    taps.map(|tap| tap / sum)
+}
+
+/// A row of double precision in chunks.
+type Chunk = [f64; LANES];
+
+/// Statistics of a row: of s, d, s^2 and d^2.
+const STATISTICS: usize = 4;
+
+/// Some rows of one plane.
+struct Band<'a, P: Sample> {
+    a: &'a [P],
+    b: &'a [P],
+    /// Rows and elements of a row of the map.
+    valid: [usize; 2],
+    row_len: usize,
+    step: usize,
+    rows: Range<usize>,
+    /// 2 C1 and 2 C2.
+    constants: [f64; 2],
+    taps: [f64; RADIUS + 1],
+    map: &'a mut [P::Float],
+}
+
+/// The sum of the map over a band; with the gradient of the sum times a scale, in a and b.
+struct Sweep<'a, P: Sample, const GRADIENT: bool>(Band<'a, P>, f64, [&'a mut [P::Float]; 2]);
+
+impl<P: Sample, const GRADIENT: bool> Kernel for Sweep<'_, P, GRADIENT> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(self) -> f64 {
+        let Self(mut band, scale, mut to) = self;
+        let halo = 2 * RADIUS * band.step;
+        let width = STRIP.max((2 * halo).next_multiple_of(LANES));
+        let mut rows = Buffers::new(width + halo, halo);
+        let all = if GRADIENT {
+            band.row_len
+        } else {
+            band.valid[1]
+        };
+        let mut sum = 0.0;
+        for start in (0..all).step_by(width) {
+            let columns = start..(start + width).min(all);
+            sum += strip::<P, GRADIENT>(&mut band, columns, scale, &mut to, &mut rows);
+        }
+        sum
+    }
+}
+
+/// What a sweep keeps of the rows.
+struct Buffers {
+    /// Chunks of a row.
+    chunks: usize,
+    /// Statistics of a row, before the filter; with room for the taps.
+    loaded: [Vec<f64>; STATISTICS],
+    /// The last rows, filtered along themselves.
+    ring: Vec<Chunk>,
+    /// The statistics of the windows of a row.
+    windows: [Vec<Chunk>; STATISTICS],
+    /// SSIM of a row of windows.
+    map: Vec<Chunk>,
+    /// The derivatives of SSIM by these statistics, and the last rows of them, filtered.
+    slopes: [Vec<f64>; STATISTICS],
+    slope_ring: Vec<Chunk>,
+    /// Zeros.
+    nothing: Vec<Chunk>,
+}
+
+impl Buffers {
+    #[inline(always)]
+    fn new(width: usize, halo: usize) -> Self {
+        let chunks = width.div_ceil(LANES);
+        let row = || vec![[0.0; LANES]; chunks];
+        let padded = || vec![0.0; chunks * LANES + halo];
+        Self {
+            chunks,
+            loaded: from_fn(|_| padded()),
+            ring: vec![[0.0; LANES]; WINDOW * STATISTICS * chunks],
+            windows: from_fn(|_| row()),
+            map: row(),
+            slopes: from_fn(|_| padded()),
+            slope_ring: vec![[0.0; LANES]; WINDOW * STATISTICS * chunks],
+            nothing: row(),
+        }
+    }
+}
+
+/// Where in a ring with this many chunks in a row a statistic of a row lies.
+#[inline(always)]
+fn slot(chunks: usize, row: usize, statistic: usize) -> Range<usize> {
+    let start = (row % WINDOW * STATISTICS + statistic) * chunks;
+    start..start + chunks
+}
+
+/// Sweeps down these columns of the band: those of the map, or of the gradient.
+#[inline(always)]
+fn strip<P: Sample, const GRADIENT: bool>(
+    band: &mut Band<'_, P>,
+    columns: Range<usize>,
+    scale: f64,
+    to: &mut [&mut [P::Float]; 2],
+    buffers: &mut Buffers,
+) -> f64 {
+    let Range { start, end } = band.rows.clone();
+    let halo = 2 * RADIUS * band.step;
+    // The windows that are looked at; a pixel lies in those of the 10 rows and columns before.
+    let reach = |start: usize, by: usize| start.saturating_sub(if GRADIENT { by } else { 0 });
+    let rows = reach(start, 2 * RADIUS)..end.min(band.valid[0]);
+    let windows = reach(columns.start, halo)..columns.end.min(band.valid[1]);
+    let width = windows.len();
+    // Those that are added up are of this band and these columns.
+    let own = columns.start - windows.start..width;
+    // Means are of the distance to the first pixel: the variances lose fewer digits.
+    let first = band.a[start * band.row_len + columns.start].to_f64();
+    let shift = if first.is_finite() { first } else { 0.0 };
+    let chunks = buffers.chunks;
+    let mut sum = 0.0;
+    for row in rows.start..(rows.end + 2 * RADIUS).max(rows.start) {
+        let at = row * band.row_len + windows.start;
+        let pixels = at..at + width + halo;
+        load(
+            &band.a[pixels.clone()],
+            &band.b[pixels],
+            shift,
+            &mut buffers.loaded,
+        );
+        for statistic in 0..STATISTICS {
+            let line = slot(chunks, row, statistic);
+            filter_row(
+                &buffers.loaded[statistic],
+                band.step,
+                width,
+                &band.taps,
+                &mut buffers.ring[line],
+            );
+        }
+        if row < rows.start + 2 * RADIUS {
+            continue;
+        }
+        let row = row - 2 * RADIUS;
+        for statistic in 0..STATISTICS {
+            let lines = from_fn(|k| &buffers.ring[slot(chunks, row + k, statistic)]);
+            gather(lines, width, &band.taps, &mut buffers.windows[statistic]);
+        }
+        let offset = halo - own.start; // that of the first window in its row of slopes
+        similarity::<GRADIENT>(band.constants, shift, width, offset, buffers);
+        if row >= start {
+            let map = &buffers.map.as_flattened()[own.clone()];
+            sum += sum_of(map);
+            if !band.map.is_empty() {
+                let at = (row - start) * band.valid[1] + columns.start;
+                let here = &mut band.map[at..at + map.len()];
+                for (to, &value) in here.iter_mut().zip(map) {
+                    *to = P::Float::from_f64(value);
+                }
+            }
+        }
+        if GRADIENT {
+            for statistic in 0..STATISTICS {
+                let line = slot(chunks, row, statistic);
+                filter_row(
+                    &buffers.slopes[statistic],
+                    band.step,
+                    columns.len(),
+                    &band.taps,
+                    &mut buffers.slope_ring[line],
+                );
+            }
+            if row >= start {
+                pull(band, row, &rows, &columns, shift, scale, to, buffers);
+            }
+        }
+    }
+    if GRADIENT {
+        for row in rows.end.max(start)..end {
+            pull(band, row, &rows, &columns, shift, scale, to, buffers);
+        }
+    }
+    sum
+}
+
+/// s, d and their squares of the pixels of a row.
+#[inline(always)]
+fn load<P: Sample>(a: &[P], b: &[P], shift: f64, to: &mut [Vec<f64>; STATISTICS]) {
+    let [s, d, ss, dd] = to.each_mut().map(|row| &mut row[..a.len()]);
+    let (a, a_rest) = a.as_chunks::<LANES>();
+    let (b, b_rest) = b.as_chunks::<LANES>();
+    let (s, s_rest) = s.as_chunks_mut::<LANES>();
+    let (d, d_rest) = d.as_chunks_mut::<LANES>();
+    let (ss, ss_rest) = ss.as_chunks_mut::<LANES>();
+    let (dd, dd_rest) = dd.as_chunks_mut::<LANES>();
+    for i in 0..a.len() {
+        for lane in 0..LANES {
+            let (a, b) = (a[i][lane].to_f64(), b[i][lane].to_f64());
+            let (sum, difference) = ((a - shift) + (b - shift), a - b);
+            s[i][lane] = sum;
+            d[i][lane] = difference;
+            ss[i][lane] = sum * sum;
+            dd[i][lane] = difference * difference;
+        }
+    }
+    for k in 0..a_rest.len() {
+        let (a, b) = (a_rest[k].to_f64(), b_rest[k].to_f64());
+        let (sum, difference) = ((a - shift) + (b - shift), a - b);
+        s_rest[k] = sum;
+        d_rest[k] = difference;
+        ss_rest[k] = sum * sum;
+        dd_rest[k] = difference * difference;
+    }
+}
+
+/// The Gaussian along a row, of which `width` elements are wanted.
+#[inline(always)]
+fn filter_row(from: &[f64], step: usize, width: usize, taps: &[f64; RADIUS + 1], to: &mut [Chunk]) {
+    let lines = from_fn(|k| from[k * step..].as_chunks().0);
+    gather(lines, width, taps, to);
+}
+
+/// The Gaussian across lines.
+#[inline(always)]
+fn gather(lines: [&[Chunk]; WINDOW], width: usize, taps: &[f64; RADIUS + 1], to: &mut [Chunk]) {
+    let count = width.div_ceil(LANES);
+    let lines = lines.map(|line| &line[..count]);
+    let to = &mut to[..count];
+    for i in 0..count {
+        let mut sum = lines[RADIUS][i];
+        for value in &mut sum {
+            *value *= taps[0];
+        }
+        for k in 1..=RADIUS {
+            let (before, behind) = (&lines[RADIUS - k][i], &lines[RADIUS + k][i]);
+            for lane in 0..LANES {
+                sum[lane] += taps[k] * (before[lane] + behind[lane]);
+            }
+        }
+        to[i] = sum;
+    }
+}
+
+/// SSIM of a row of windows, from their statistics; and its derivatives by these, each of
+/// which begins at `offset`, zeros around.
+#[inline(always)]
+fn similarity<const GRADIENT: bool>(
+    [c1, c2]: [f64; 2],
+    shift: f64,
+    width: usize,
+    offset: usize,
+    buffers: &mut Buffers,
+) {
+    let count = width.div_ceil(LANES);
+    let [s, d, ss, dd] = buffers.windows.each_mut().map(|row| &mut row[..count]);
+    let map = &mut buffers.map[..count];
+    for i in 0..count {
+        for lane in 0..LANES {
+            let (ms, md) = (s[i][lane], d[i][lane]);
+            let vs = ss[i][lane] - ms * ms;
+            let vd = dd[i][lane] - md * md;
+            let mean = ms + 2.0 * shift;
+            let (light, dark) = (mean * mean, md * md);
+            let top = [light - dark + c1, vs - vd + c2];
+            let bottom = [light + dark + c1, vs + vd + c2];
+            // Exactly 1 where the images are equal.
+            map[i][lane] = top[0] * top[1] / (bottom[0] * bottom[1]);
+            if GRADIENT {
+                let inverse = 1.0 / (bottom[0] * bottom[1]);
+                let inverse = [inverse * bottom[1], inverse * bottom[0]]; // 1 / bottom
+                let part = [top[0] * inverse[0], top[1] * inverse[1]];
+                let by_vs = part[0] * inverse[1] * (1.0 - part[1]);
+                let by_vd = -part[0] * inverse[1] * (1.0 + part[1]);
+                let by_light = 2.0 * part[1] * inverse[0] * (1.0 - part[0]);
+                let by_dark = -2.0 * part[1] * inverse[0] * (1.0 + part[0]);
+                s[i][lane] = by_light * mean - 2.0 * ms * by_vs;
+                d[i][lane] = by_dark * md - 2.0 * md * by_vd;
+                ss[i][lane] = by_vs;
+                dd[i][lane] = by_vd;
+            }
+        }
+    }
+    if GRADIENT {
+        for (row, slopes) in buffers.windows.iter().zip(&mut buffers.slopes) {
+            slopes[..offset].fill(0.0);
+            slopes[offset..offset + width].copy_from_slice(&row.as_flattened()[..width]);
+            slopes[offset + width..].fill(0.0);
+        }
+    }
+}
+
+/// The sum of a row of the map.
+#[inline(always)]
+fn sum_of(row: &[f64]) -> f64 {
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] += chunk[lane];
+        }
+    }
+    lanes.iter().sum::<f64>() + rest.iter().sum::<f64>()
+}
+
+/// The gradient of a row, from the derivatives by the statistics of the windows it lies in.
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "the state of one loop")]
+fn pull<P: Sample>(
+    band: &Band<'_, P>,
+    row: usize,
+    rows: &Range<usize>,
+    columns: &Range<usize>,
+    shift: f64,
+    scale: f64,
+    to: &mut [&mut [P::Float]; 2],
+    buffers: &mut Buffers,
+) {
+    let chunks = buffers.chunks;
+    for statistic in 0..STATISTICS {
+        let lines = from_fn(|k| {
+            let window = (row + k).wrapping_sub(2 * RADIUS);
+            if rows.contains(&window) {
+                &buffers.slope_ring[slot(chunks, window, statistic)]
+            } else {
+                &buffers.nothing[..]
+            }
+        });
+        gather(
+            lines,
+            columns.len(),
+            &band.taps,
+            &mut buffers.windows[statistic],
+        );
+    }
+    let [qs, qd, ps, pd] = buffers.windows.each_ref().map(|row| row.as_flattened());
+    let at = row * band.row_len;
+    let a = &band.a[at + columns.start..at + columns.end];
+    let b = &band.b[at + columns.start..at + columns.end];
+    let at = (row - band.rows.start) * band.row_len;
+    let count = a.len();
+    let (qs, qd, ps, pd) = (&qs[..count], &qd[..count], &ps[..count], &pd[..count]);
+    for (to, sign) in to.iter_mut().zip([1.0, -1.0]) {
+        if to.is_empty() {
+            continue;
+        }
+        let to = &mut to[at + columns.start..at + columns.end];
+        for i in 0..count {
+            let (a, b) = (a[i].to_f64(), b[i].to_f64());
+            let by_s = qs[i] + 2.0 * ps[i] * ((a - shift) + (b - shift));
+            let by_d = qd[i] + 2.0 * pd[i] * (a - b);
+            to[i] = P::Float::from_f64(scale * (by_s + sign * by_d));
+        }
+    }
+}
