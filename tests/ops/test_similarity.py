@@ -50,7 +50,7 @@ def tensors(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
         draw(st.integers(1, 2)),
         draw(st.integers(1, 6)),
         draw(st.integers(11, 90)),
-        draw(st.sampled_from([11, 12, 26, 27, 128, 150])),
+        draw(st.sampled_from([11, 12, 27, 128, 133, 150])),
     )
     dtype = draw(st.sampled_from([torch.float32, torch.float64]))
     a, b, _ = pair(shape, np.float64, draw(st.integers(0, 99)))

@@ -158,10 +158,9 @@ def _of_arrays(
 ) -> tuple[Any, Any]:
     # Channels side by side are swept as they are, unless their borders would fill the sweep.
     channels_last = axis == -1 and a.shape[-1] <= 4
-    moved = axis not in (None, -3) and not channels_last
-    if moved:
+    if not channels_last and axis is not None:
         a, b = (np.ascontiguousarray(np.moveaxis(x, axis, -3)) for x in (a, b))
-    windows = None
+    windows: Any = None
     if return_map:
         shape = list(a.shape)
         for k in (-3, -2) if channels_last else (-2, -1):
@@ -175,7 +174,7 @@ def _of_arrays(
         channels_last=channels_last,
         map=windows,
     )
-    if moved and windows is not None:
+    if windows is not None and not channels_last and axis is not None:
         windows = np.moveaxis(windows, -3, axis)
     return np.array(values) if per_image else values[0], windows
 

@@ -364,3 +364,56 @@ fn segment<P: Sample, W: Weighing<P>, const GRADIENT: bool>(
     }
     sum
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::InstructionSet;
+
+    fn bits<P: Sample, W: Weighing<P>>(
+        a: &[P],
+        marks: &[W::Mark],
+        set: InstructionSet,
+    ) -> (u64, u64, Vec<u64>) {
+        let b: Vec<P> = a.iter().rev().copied().collect();
+        let mut gradient = vec![P::Float::ZERO; a.len()];
+        let sum = set.run(Squares::<P, W, true> {
+            pair: Pair {
+                a,
+                b: &b,
+                image: a.len(),
+            },
+            marks: Shared::new(marks, marks.len(), 1),
+            range: 0..a.len(),
+            scale: P::Float::from_f64(0.3),
+            gradient: &mut gradient,
+        });
+        let total = set.run(Total::<P, W>(marks));
+        let slopes = gradient.iter().map(|&g| Float::to_f64(g).to_bits());
+        (sum.to_bits(), total.to_bits(), slopes.collect())
+    }
+
+    #[test]
+    fn same_bits_on_every_instruction_set() {
+        let wide: Vec<u16> = (0..3000_usize).map(|k| (k * k % 65521) as u16).collect();
+        let bytes: Vec<u8> = wide.iter().map(|&x| (x % 251) as u8).collect();
+        let single: Vec<f32> = wide.iter().map(|&x| f32::from(x) / 65521.0).collect();
+        let weights: Vec<f64> = wide.iter().map(|&x| f64::from(x) / 65521.0).collect();
+        let known: Vec<u8> = bytes.iter().map(|&x| x % 3).collect();
+        let all = vec![(); wide.len()];
+        let run = |set| {
+            (
+                bits::<_, All>(&single, &all, set),
+                bits::<_, Known>(&single, &known, set),
+                bits::<_, Weighted>(&single, &single, set),
+                bits::<_, All>(&wide, &all, set),
+                bits::<_, Known>(&bytes, &known, set),
+                bits::<_, Weighted>(&wide, &weights, set),
+            )
+        };
+        let expected = run(InstructionSet::Baseline);
+        for &set in InstructionSet::ALL.iter().filter(|set| set.is_available()) {
+            assert!(run(set) == expected, "{set:?}");
+        }
+    }
+}

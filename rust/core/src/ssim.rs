@@ -261,15 +261,21 @@ fn strip<P: Sample, const GRADIENT: bool>(
     let reach = |start: usize, by: usize| start.saturating_sub(if GRADIENT { by } else { 0 });
     let rows = reach(start, 2 * RADIUS)..end.min(band.valid[0]);
     let windows = reach(columns.start, halo)..columns.end.min(band.valid[1]);
+    if rows.is_empty() {
+        return 0.0;
+    }
     let width = windows.len();
     // Those that are added up are of this band and these columns.
-    let own = columns.start - windows.start..width;
+    let before = columns.start - windows.start;
+    let own = before.min(width)..width;
+    // Where the first window stands in its row of slopes.
+    let offset = if GRADIENT { halo - before } else { 0 };
     // Means are of the distance to the first pixel: the variances lose fewer digits.
     let first = band.a[start * band.row_len + columns.start].to_f64();
     let shift = if first.is_finite() { first } else { 0.0 };
     let chunks = buffers.chunks;
     let mut sum = 0.0;
-    for row in rows.start..(rows.end + 2 * RADIUS).max(rows.start) {
+    for row in rows.start..rows.end + 2 * RADIUS {
         let at = row * band.row_len + windows.start;
         let pixels = at..at + width + halo;
         load(
@@ -296,12 +302,11 @@ fn strip<P: Sample, const GRADIENT: bool>(
             let lines = from_fn(|k| &buffers.ring[slot(chunks, row + k, statistic)]);
             gather(lines, width, &band.taps, &mut buffers.windows[statistic]);
         }
-        let offset = halo - own.start; // that of the first window in its row of slopes
         similarity::<GRADIENT>(band.constants, shift, width, offset, buffers);
         if row >= start {
             let map = &buffers.map.as_flattened()[own.clone()];
             sum += sum_of(map);
-            if !band.map.is_empty() {
+            if !map.is_empty() && !band.map.is_empty() {
                 let at = (row - start) * band.valid[1] + columns.start;
                 let here = &mut band.map[at..at + map.len()];
                 for (to, &value) in here.iter_mut().zip(map) {
@@ -499,6 +504,47 @@ fn pull<P: Sample>(
             let by_s = qs[i] + 2.0 * ps[i] * ((a - shift) + (b - shift));
             let by_d = qd[i] + 2.0 * pd[i] * (a - b);
             to[i] = P::Float::from_f64(scale * (by_s + sign * by_d));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::InstructionSet;
+
+    #[test]
+    fn same_bits_on_every_instruction_set() {
+        let (rows, columns) = (40, 160);
+        let a: Vec<f32> = (0..rows * columns)
+            .map(|k| (k * k % 1013) as f32 / 1013.0)
+            .collect();
+        let b: Vec<f32> = a.iter().rev().copied().collect();
+        let run = |set: InstructionSet| {
+            let mut map = vec![0.0; 30 * 150];
+            let mut to = [vec![0.0; a.len()], vec![0.0; a.len()]];
+            let band = Band {
+                a: &a,
+                b: &b,
+                valid: [30, 150],
+                row_len: columns,
+                step: 1,
+                rows: 0..rows,
+                constants: [2e-4, 18e-4],
+                taps: taps(),
+                map: &mut map,
+            };
+            let sum = set.run(Sweep::<f32, true>(
+                band,
+                0.5,
+                to.each_mut().map(|to| &mut to[..]),
+            ));
+            let bits = |x: &Vec<f32>| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            (sum.to_bits(), bits(&map), to.each_ref().map(bits))
+        };
+        let expected = run(InstructionSet::Baseline);
+        for &set in InstructionSet::ALL.iter().filter(|set| set.is_available()) {
+            assert!(run(set) == expected, "{set:?}");
         }
     }
 }

@@ -220,8 +220,8 @@ def _ssim_cpu(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     a = _sweepable(a)
     channels_last = not a.is_contiguous()
-    wanted = {"map": map, "to_a": to_a, "to_b": to_b}
-    _, *buffers = _ssim_outputs(a, per_image, *wanted.values(), empty_like)
+    _, *buffers = _ssim_outputs(a, per_image, map, to_a, to_b, empty_like)
+    names = {"map": map, "to_a": to_a, "to_b": to_b}
     values = _native.ssim(
         array(a, channels_last),
         array(match(b, a), channels_last),
@@ -230,11 +230,12 @@ def _ssim_cpu(
         channels_last=channels_last,
         **{
             name: array(buffer, channels_last)
-            for name, buffer in zip(wanted, buffers)
-            if wanted[name]
+            for (name, wanted), buffer in zip(names.items(), buffers)
+            if wanted
         },
     )
-    return a.new_tensor(values if per_image else values[0], dtype=_computed_in(a)), *buffers
+    value = a.new_tensor(values if per_image else values[0], dtype=_computed_in(a))
+    return value, buffers[0], buffers[1], buffers[2]
 
 
 def _sweepable(a: Tensor) -> Tensor:
@@ -266,8 +267,8 @@ def _ssim_outputs(
     else:
         shape = (leading[0], rows - lost, columns - lost, leading[1])
         windows = a.new_empty(shape, dtype=dtype).movedim(-1, 1)
-    gradients = (empty(a, dtype) if to else a.new_empty(0, dtype=dtype) for to in (to_a, to_b))
-    return value, windows, *gradients
+    slopes = [empty(a, dtype) if to else a.new_empty(0, dtype=dtype) for to in (to_a, to_b)]
+    return value, windows, slopes[0], slopes[1]
 
 
 torch.library.impl("dipfast::ssim", "CPU", _ssim_cpu)
@@ -277,7 +278,7 @@ def _ssim_torch(
     a: Tensor, b: Tensor, data_range: float, per_image: bool, map: bool, to_a: bool, to_b: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     a = _sweepable(a)
-    value, windows, *slopes = _ssim_outputs(a, per_image, map, to_a, to_b)
+    _, windows, *slopes = _ssim_outputs(a, per_image, map, to_a, to_b)
     value = reference.ssim(a, b, data_range, per_image)
     if map:
         windows.copy_(reference.ssim_map(a, b, data_range))
@@ -286,7 +287,7 @@ def _ssim_torch(
         for slope, gradient, wanted in zip(slopes, gradients, (to_a, to_b)):
             if wanted:
                 slope.copy_(gradient)
-    return value, windows, *slopes
+    return value, windows, slopes[0], slopes[1]
 
 
 torch.library.impl("dipfast::ssim", "CompositeExplicitAutograd", _ssim_torch)
@@ -338,12 +339,10 @@ def _ssim_second_derivative(
     """The second derivative of SSIM at a and b, applied to a direction of both."""
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
-        points = tuple(
-            x if keep and x.requires_grad else x.detach().requires_grad_() for x in (a, b)
-        )
-        slopes = reference.ssim_gradients(*points, ctx.data_range, ctx.per_image)
-        product = sum((slope * of).sum() for slope, of in zip(slopes, directions) if of is not None)
-        to_a, to_b = torch.autograd.grad(product, points, create_graph=keep)
+        a, b = (x if keep and x.requires_grad else x.detach().requires_grad_() for x in (a, b))
+        slopes = reference.ssim_gradients(a, b, ctx.data_range, ctx.per_image)
+        products = [(slope * of).sum() for slope, of in zip(slopes, directions) if of is not None]
+        to_a, to_b = torch.autograd.grad(torch.stack(products).sum(), (a, b), create_graph=keep)
     needs_a, needs_b = ctx.needs_input_grad[:2]
     return to_a if needs_a else None, to_b if needs_b else None
 
