@@ -99,8 +99,8 @@ class TestAutograd:
             ),
             (metrics._mse_torch(u, y, gradient), library.mse(u, y, gradient)),
             (
-                metrics._weighted_mse_torch(u, y, 1 + m, True, gradient),
-                library.weighted_mse(u, y, 1 + m, True, gradient),
+                metrics._weighted_mse_torch(u, y, 2 + m, True, gradient),
+                library.weighted_mse(u, y, 2 + m, True, gradient),
             ),
         ]
         for plain, native in pairs:
