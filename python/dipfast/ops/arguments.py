@@ -191,7 +191,7 @@ def mask_tensor(mask: Tensor, like: Tensor, dtype: torch.dtype) -> Tensor:
 
     if mask.is_complex():
         raise TypeError(f"mask must hold real numbers, got dtype {mask.dtype}")
-    if not mask.is_floating_point():
+    if not mask.is_floating_point() and mask.dtype != torch.bool:
         mask = mask != 0
     check_broadcastable("mask", mask.shape, like.shape)
     return mask.to(like.device, mask.dtype if mask.dtype == torch.bool else dtype)
