@@ -6,6 +6,7 @@ use super::Resampler;
 use super::columns::{Columns, Scratch};
 use super::pieces::{Visit, pieces};
 use crate::Float;
+use crate::past_cache::{read_ahead, settle, write_past_cache};
 use crate::simd::Kernel;
 
 /// Rows of the result that are made from one scratch pad.
@@ -18,6 +19,8 @@ pub(super) struct RowsFirst<'a, T> {
     pub(super) step: usize,
     pub(super) rows: Range<usize>,
     pub(super) y: &'a mut [T],
+    /// Whether the image has to be fetched from memory ahead of time.
+    pub(super) fetch: bool,
 }
 
 impl<T: Float> Kernel for RowsFirst<'_, T> {
@@ -29,6 +32,7 @@ impl<T: Float> Kernel for RowsFirst<'_, T> {
         let (x_len, y_len) = lengths(columns, self.step);
         let mut scratch = Scratch::new(columns, self.step);
         let mut short = vec![T::ZERO; GROUP * x_len];
+        let mut fetched = (self.rows.start + GROUP) * rows.inputs() / rows.results();
         let groups = self.y.chunks_mut(GROUP * y_len);
         for (start, y) in self.rows.step_by(GROUP).zip(groups) {
             let short = &mut short[..y.len() / y_len * x_len];
@@ -41,12 +45,21 @@ impl<T: Float> Kernel for RowsFirst<'_, T> {
                 sum.weights = weights;
             }
             let sums = &sums[..y.len() / y_len];
+            // While this group is computed, the rows that the next one adds are fetched: no
+            // processor sees by itself which they are, since rows are read piece by piece.
+            let mut ahead = &[][..];
+            if self.fetch {
+                let end = ((start + 2 * GROUP) * rows.inputs() / rows.results()).max(fetched);
+                ahead = self.x.get(fetched * x_len..end * x_len).unwrap_or_default();
+                fetched = end;
+            }
             pieces(
                 x_len,
-                &mut SumRows {
+                &mut SumRows::<T, false> {
                     sums,
                     length: x_len,
                     to: short,
+                    ahead,
                 },
             );
             columns.apply(short, self.step, &mut scratch, y);
@@ -55,7 +68,9 @@ impl<T: Float> Kernel for RowsFirst<'_, T> {
 }
 
 /// Rows of the result: columns of the rows that it needs are summed up, then rows of those.
-pub(super) struct ColumnsFirst<'a, T> {
+///
+/// With `PAST_CACHE` they are written to memory without filling the caches with them.
+pub(super) struct ColumnsFirst<'a, T, const PAST_CACHE: bool> {
     pub(super) tables: &'a Resampler<T>,
     pub(super) x: &'a [T],
     pub(super) step: usize,
@@ -63,7 +78,7 @@ pub(super) struct ColumnsFirst<'a, T> {
     pub(super) y: &'a mut [T],
 }
 
-impl<T: Float> Kernel for ColumnsFirst<'_, T> {
+impl<T: Float, const PAST_CACHE: bool> Kernel for ColumnsFirst<'_, T, PAST_CACHE> {
     type Output = ();
 
     #[inline(always)]
@@ -91,15 +106,19 @@ impl<T: Float> Kernel for ColumnsFirst<'_, T> {
                 let sums = &[Sum { rows, weights }];
                 pieces(
                     y_len,
-                    &mut SumRows {
+                    &mut SumRows::<T, PAST_CACHE> {
                         sums,
                         length: y_len,
                         to: y,
+                        ahead: &[],
                     },
                 );
             }
             start += count;
             rest = after;
+        }
+        if PAST_CACHE {
+            settle();
         }
     }
 }
@@ -118,15 +137,19 @@ struct Sum<'a, T> {
 }
 
 /// Sums of rows of this length, one after the other.
-struct SumRows<'a, T> {
+struct SumRows<'a, T, const PAST_CACHE: bool> {
     sums: &'a [Sum<'a, T>],
     length: usize,
     to: &'a mut [T],
+    /// Whole rows that will be read soon.
+    ahead: &'a [T],
 }
 
-impl<T: Float> Visit for SumRows<'_, T> {
+impl<T: Float, const PAST_CACHE: bool> Visit for SumRows<'_, T, PAST_CACHE> {
     #[inline(always)]
     fn piece<const N: usize>(&mut self, at: usize) {
+        let ahead = self.ahead.len() / self.length;
+        read_ahead(self.ahead, at * ahead, N * ahead);
         for (sum, to) in self.sums.iter().zip(self.to.chunks_exact_mut(self.length)) {
             let mut total = [T::ZERO; N];
             for (&weight, row) in sum.weights.iter().zip(sum.rows.chunks_exact(self.length)) {
@@ -137,7 +160,11 @@ impl<T: Float> Visit for SumRows<'_, T> {
                     total[lane] += weight * values[lane];
                 }
             }
-            to[at..at + N].copy_from_slice(&total);
+            if PAST_CACHE {
+                write_past_cache(&total, &mut to[at..at + N]);
+            } else {
+                to[at..at + N].copy_from_slice(&total);
+            }
         }
     }
 }
