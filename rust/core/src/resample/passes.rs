@@ -31,7 +31,8 @@ impl<T: Float> Kernel for RowsFirst<'_, T> {
         let Resampler { rows, columns } = self.tables;
         let (x_len, y_len) = lengths(columns, self.step);
         let mut scratch = Scratch::new(columns, self.step);
-        let mut short = vec![T::ZERO; GROUP * x_len];
+        let mut memory = Vec::new();
+        let short = aligned(&mut memory, GROUP * x_len);
         let mut fetched = (self.rows.start + GROUP) * rows.inputs() / rows.results();
         let groups = self.y.chunks_mut(GROUP * y_len);
         for (start, y) in self.rows.step_by(GROUP).zip(groups) {
@@ -86,7 +87,7 @@ impl<T: Float, const PAST_CACHE: bool> Kernel for ColumnsFirst<'_, T, PAST_CACHE
         let Resampler { rows, columns } = self.tables;
         let (x_len, y_len) = lengths(columns, self.step);
         let mut scratch = Scratch::new(columns, self.step);
-        let mut narrow = Vec::new();
+        let mut memory = Vec::new();
         let mut start = self.rows.start;
         let mut rest = self.y;
         while start < self.rows.end {
@@ -97,8 +98,8 @@ impl<T: Float, const PAST_CACHE: bool> Kernel for ColumnsFirst<'_, T, PAST_CACHE
             let needed = rows.needed(row..row + count);
             let from = plane * rows.inputs() + needed.start;
             let x = &self.x[from * x_len..(from + needed.len()) * x_len];
-            narrow.resize(needed.len() * y_len, T::ZERO);
-            columns.apply(x, self.step, &mut scratch, &mut narrow);
+            let narrow = aligned(&mut memory, needed.len() * y_len);
+            columns.apply(x, self.step, &mut scratch, narrow);
             for (k, y) in y.chunks_exact_mut(y_len).enumerate() {
                 let (first, weights) = rows.row(row + k);
                 let from = first.saturating_sub(needed.start) * y_len;
@@ -121,6 +122,16 @@ impl<T: Float, const PAST_CACHE: bool> Kernel for ColumnsFirst<'_, T, PAST_CACHE
             settle();
         }
     }
+}
+
+/// Room for some elements, from the start of a cache line on: registers are as wide as that.
+#[inline(always)]
+fn aligned<T: Float>(memory: &mut Vec<T>, count: usize) -> &mut [T] {
+    const LINE: usize = 64;
+    let spare = LINE / size_of::<T>();
+    memory.resize(count + spare, T::ZERO);
+    let skip = memory.as_ptr().align_offset(LINE).min(spare);
+    &mut memory[skip..skip + count]
 }
 
 /// Elements of a row before and after the pass over columns.
