@@ -73,6 +73,33 @@ class TestArguments:
                 "triton.*no kernel",
             ),
             (lambda: ops.psnr(x, x, data_range=0), ValueError, "data_range must be positive"),
+            (lambda: ops.downsample(np.zeros(4), 2), ValueError, "x must have rows and columns"),
+            (lambda: ops.downsample(x + 1j, 2), TypeError, "x must hold real.*complex128"),
+            (lambda: ops.downsample(x, 0), ValueError, "factor must be from 1.*got 0"),
+            (lambda: ops.downsample(x, 5), ValueError, "factor must be from 1.*4 rows.*got 5"),
+            (lambda: ops.downsample(x, 2.0), TypeError, "factor must be an integer, got 2.0"),
+            (lambda: ops.downsample(x, 2, phase=0.25), ValueError, "phase must be one of.*0.25"),
+            (lambda: ops.downsample(x, 2, kernel="gauss"), ValueError, "kernel must be.*'gauss'"),
+            (
+                lambda: ops.downsample(x, 3, kernel="box"),
+                ValueError,
+                "multiples of factor=3.*4 x 4",
+            ),
+            (lambda: ops.downsample(x, 2, kernel="box", phase=0), ValueError, "phase must be 0.5"),
+            (lambda: ops.downsample(x[:3], 3), ValueError, "more than 3 rows.*got 3 x 4"),
+            (lambda: ops.downsample(x[:0], 1), ValueError, r"x must have at least one.*\(0, 4\)"),
+            (lambda: ops.downsample(x, 2, backend="triton"), ValueError, "no kernel"),
+            (
+                lambda: ops.downsample_adjoint(x, 2, (4, 8)),
+                ValueError,
+                r"y must have shape \(\.\.\., 2, 4\).*got \(4, 4\)",
+            ),
+            (lambda: ops.resize(x, 4), TypeError, "size must be two integers.*got 4"),
+            (lambda: ops.resize(x, (4, 4, 4)), TypeError, "size must be two integers"),
+            (lambda: ops.resize(x, (4, 0)), ValueError, r"size must be positive, got \(4, 0\)"),
+            (lambda: ops.resize(x, (4, 4), kernel="lanczos2"), ValueError, "kernel must be one"),
+            (lambda: ops.resize_adjoint(x, (-1, 4)), ValueError, "size must be positive"),
+            (lambda: ops.resize_adjoint(x[:, :0], (4, 4)), ValueError, "y must have at least one"),
             (lambda: ops.estimate_noise(np.zeros((2, 4, 4))), ValueError, "channel_axis"),
             (lambda: ops.estimate_noise(x * math.nan), ValueError, "image must be finite"),
         ]
@@ -87,6 +114,7 @@ class TestArguments:
             "dipfast.ops.psnr(x, x, data_range=1, mask=x > 0);"
             "y = np.ones((11, 12)); dipfast.ops.ssim(y, y, data_range=1);"
             "dipfast.ops.estimate_noise(x);"
+            "dipfast.ops.downsample_adjoint(dipfast.ops.downsample(x, 2), 2, (5, 4));"
             "sys.exit('torch' in sys.modules)"
         )
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

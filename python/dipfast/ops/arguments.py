@@ -41,10 +41,10 @@ Backend: TypeAlias = Literal["auto", "native", "torch", "triton"]
 BACKENDS = ("auto", "native", "torch", "triton")
 
 
-def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     choices = tuple(choices)
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
 
 
 def check_backend(backend: str, x: Any = None) -> None:

@@ -250,16 +250,16 @@ def resize_adjoint(
 class _Form(NamedTuple):
     """Which map: from images of one size to those of another."""
 
+    kernel: str
     image: Size
     result: Size
-    kernel: str
     factor: int = 1
     phase: float = 0.5
 
 
 def _resizing(image: Any, result: Any, kernel: str) -> _Form:
     arguments.check_choice("kernel", kernel, get_args(ResizeKernel))
-    return _Form((image[0], image[1]), (result[0], result[1]), kernel)
+    return _Form(kernel, (image[0], image[1]), (result[0], result[1]))
 
 
 def _downsampling(shape: Any, factor: int, kernel: str, phase: float) -> _Form:
@@ -283,7 +283,7 @@ def _downsampling(shape: Any, factor: int, kernel: str, phase: float) -> _Form:
                 f"rows and columns must be multiples of factor={factor} for kernel={kernel!r}, "
                 f"got {image[0]} x {image[1]}"
             )
-        return _Form(image, (image[0] // factor, image[1] // factor), kernel)
+        return _Form(kernel, image, (image[0] // factor, image[1] // factor))
     if phase == 0:
         result = (-(-image[0] // factor), -(-image[1] // factor))
     else:
@@ -294,7 +294,7 @@ def _downsampling(shape: Any, factor: int, kernel: str, phase: float) -> _Form:
             f"there must be more than {factor} rows and columns for factor={factor}, which is odd, "
             f"and phase=0.5, got {image[0]} x {image[1]}"
         )
-    return _Form(image, result, kernel, factor, float(phase))
+    return _Form(kernel, image, result, factor, float(phase))
 
 
 def _size(size: Any) -> Size:
@@ -316,19 +316,19 @@ def _images(name: str, x: Any) -> Any:
 
 
 def _resample(x: Any, form: _Form, adjoint: bool, backend: str) -> Any:
-    image, result, *options = form
-    size = image if adjoint else result
+    size = form.image if adjoint else form.result
     if not is_tensor(x):
         if backend == "torch":
             return through_torch(_resample, x, form=form, adjoint=adjoint)
         shape = (*x.shape[:-2], *size)
         y = buffers.empty(shape, x.dtype)
-        resampler(options[0], image, result, *options[1:], adjoint).apply(x, y)
+        resampler(*form, adjoint).apply(x, y)
         return y
     from dipfast.ops import library
 
+    options = (form.kernel, form.factor, form.phase, adjoint)
     if backend == "torch":
-        return library.plain_resample(x, size, *options, adjoint)
+        return library.plain_resample(x, size, *options)
     home = x.device
     x = x.cpu() if backend == "native" else x
-    return library.resample(x, size, *options, adjoint).to(home)
+    return library.resample(x, size, *options).to(home)

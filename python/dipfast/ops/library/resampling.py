@@ -102,12 +102,12 @@ def _resample_fake(
 
 
 def _resample_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, _, *ctx.form, ctx.adjoint = inputs
+    x, _, ctx.kernel, ctx.factor, ctx.phase, ctx.adjoint = inputs
     ctx.size = x.shape[-2:]
 
 
 def _resample_backward(ctx: Any, of_result: Tensor) -> tuple[Tensor | None, ...]:
-    to_x = resample(of_result, ctx.size, *ctx.form, not ctx.adjoint)
+    to_x = resample(of_result, ctx.size, ctx.kernel, ctx.factor, ctx.phase, not ctx.adjoint)
     return to_x, None, None, None, None, None
 
 

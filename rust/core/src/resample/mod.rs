@@ -22,6 +22,12 @@ pub use table::{Filter, Phase, Table};
 /// Elements, of the image or of the result, whichever is larger, that a block takes.
 const BLOCK: usize = 1 << 16;
 
+/// Bytes of an image that is not in the caches, or not in the nearest.
+const FETCH: usize = 1 << 23;
+
+/// Bytes of a result that no cache would hold until it is read.
+const PAST_CACHE: usize = 1 << 25;
+
 /// Rows and columns as weighted sums of rows and columns.
 #[derive(Debug, Clone)]
 pub struct Resampler<T> {
@@ -80,6 +86,8 @@ impl<T: Float> Resampler<T> {
         let all_rows = y.len() / result.row_len;
         let rows_first = self.rows_first();
         let block_rows = self.block_rows(layout, result, rows_first);
+        let fetch = size_of_val(x) >= FETCH;
+        let past_cache = size_of_val(y) >= PAST_CACHE;
         let parts = Parts::new(y, block_rows * result.row_len);
         exec.run(all_rows.div_ceil(block_rows), &|block| {
             let y = parts.take(block).unwrap_or_default();
@@ -93,9 +101,18 @@ impl<T: Float> Resampler<T> {
                     step,
                     rows,
                     y,
+                    fetch,
+                });
+            } else if past_cache {
+                dispatch(ColumnsFirst::<T, true> {
+                    tables,
+                    x,
+                    step,
+                    rows,
+                    y,
                 });
             } else {
-                dispatch(ColumnsFirst {
+                dispatch(ColumnsFirst::<T, false> {
                     tables,
                     x,
                     step,
@@ -156,9 +173,10 @@ mod tests {
                     step,
                     rows,
                     y: &mut y,
+                    fetch: true,
                 });
             } else {
-                set.run(ColumnsFirst {
+                set.run(ColumnsFirst::<f32, true> {
                     tables,
                     x,
                     step,

@@ -6,6 +6,7 @@ use super::Resampler;
 use super::columns::{Columns, Scratch};
 use super::pieces::{Visit, pieces};
 use crate::Float;
+use crate::past_cache::{read_ahead, settle, write_past_cache};
 use crate::simd::Kernel;
 
 /// Rows of the result that are made from one scratch pad.
@@ -18,6 +19,8 @@ pub(super) struct RowsFirst<'a, T> {
     pub(super) step: usize,
     pub(super) rows: Range<usize>,
     pub(super) y: &'a mut [T],
+    /// Whether the image has to be fetched from memory ahead of time.
+    pub(super) fetch: bool,
 }
 
 impl<T: Float> Kernel for RowsFirst<'_, T> {
@@ -28,7 +31,9 @@ impl<T: Float> Kernel for RowsFirst<'_, T> {
         let Resampler { rows, columns } = self.tables;
         let (x_len, y_len) = lengths(columns, self.step);
         let mut scratch = Scratch::new(columns, self.step);
-        let mut short = vec![T::ZERO; GROUP * x_len];
+        let mut memory = Vec::new();
+        let short = aligned(&mut memory, GROUP * x_len);
+        let mut fetched = (self.rows.start + GROUP) * rows.inputs() / rows.results();
         let groups = self.y.chunks_mut(GROUP * y_len);
         for (start, y) in self.rows.step_by(GROUP).zip(groups) {
             let short = &mut short[..y.len() / y_len * x_len];
@@ -41,12 +46,21 @@ impl<T: Float> Kernel for RowsFirst<'_, T> {
                 sum.weights = weights;
             }
             let sums = &sums[..y.len() / y_len];
+            // While this group is computed, the rows that the next one adds are fetched: no
+            // processor sees by itself which they are, since rows are read piece by piece.
+            let mut ahead = &[][..];
+            if self.fetch {
+                let end = ((start + 2 * GROUP) * rows.inputs() / rows.results()).max(fetched);
+                ahead = self.x.get(fetched * x_len..end * x_len).unwrap_or_default();
+                fetched = end;
+            }
             pieces(
                 x_len,
-                &mut SumRows {
+                &mut SumRows::<T, false> {
                     sums,
                     length: x_len,
                     to: short,
+                    ahead,
                 },
             );
             columns.apply(short, self.step, &mut scratch, y);
@@ -55,7 +69,9 @@ impl<T: Float> Kernel for RowsFirst<'_, T> {
 }
 
 /// Rows of the result: columns of the rows that it needs are summed up, then rows of those.
-pub(super) struct ColumnsFirst<'a, T> {
+///
+/// With `PAST_CACHE` they are written to memory without filling the caches with them.
+pub(super) struct ColumnsFirst<'a, T, const PAST_CACHE: bool> {
     pub(super) tables: &'a Resampler<T>,
     pub(super) x: &'a [T],
     pub(super) step: usize,
@@ -63,7 +79,7 @@ pub(super) struct ColumnsFirst<'a, T> {
     pub(super) y: &'a mut [T],
 }
 
-impl<T: Float> Kernel for ColumnsFirst<'_, T> {
+impl<T: Float, const PAST_CACHE: bool> Kernel for ColumnsFirst<'_, T, PAST_CACHE> {
     type Output = ();
 
     #[inline(always)]
@@ -71,7 +87,7 @@ impl<T: Float> Kernel for ColumnsFirst<'_, T> {
         let Resampler { rows, columns } = self.tables;
         let (x_len, y_len) = lengths(columns, self.step);
         let mut scratch = Scratch::new(columns, self.step);
-        let mut narrow = Vec::new();
+        let mut memory = Vec::new();
         let mut start = self.rows.start;
         let mut rest = self.y;
         while start < self.rows.end {
@@ -82,8 +98,8 @@ impl<T: Float> Kernel for ColumnsFirst<'_, T> {
             let needed = rows.needed(row..row + count);
             let from = plane * rows.inputs() + needed.start;
             let x = &self.x[from * x_len..(from + needed.len()) * x_len];
-            narrow.resize(needed.len() * y_len, T::ZERO);
-            columns.apply(x, self.step, &mut scratch, &mut narrow);
+            let narrow = aligned(&mut memory, needed.len() * y_len);
+            columns.apply(x, self.step, &mut scratch, narrow);
             for (k, y) in y.chunks_exact_mut(y_len).enumerate() {
                 let (first, weights) = rows.row(row + k);
                 let from = first.saturating_sub(needed.start) * y_len;
@@ -91,17 +107,31 @@ impl<T: Float> Kernel for ColumnsFirst<'_, T> {
                 let sums = &[Sum { rows, weights }];
                 pieces(
                     y_len,
-                    &mut SumRows {
+                    &mut SumRows::<T, PAST_CACHE> {
                         sums,
                         length: y_len,
                         to: y,
+                        ahead: &[],
                     },
                 );
             }
             start += count;
             rest = after;
         }
+        if PAST_CACHE {
+            settle();
+        }
     }
+}
+
+/// Room for some elements, from the start of a cache line on: registers are as wide as that.
+#[inline(always)]
+fn aligned<T: Float>(memory: &mut Vec<T>, count: usize) -> &mut [T] {
+    const LINE: usize = 64;
+    let spare = LINE / size_of::<T>();
+    memory.resize(count + spare, T::ZERO);
+    let skip = memory.as_ptr().align_offset(LINE).min(spare);
+    &mut memory[skip..skip + count]
 }
 
 /// Elements of a row before and after the pass over columns.
@@ -118,15 +148,19 @@ struct Sum<'a, T> {
 }
 
 /// Sums of rows of this length, one after the other.
-struct SumRows<'a, T> {
+struct SumRows<'a, T, const PAST_CACHE: bool> {
     sums: &'a [Sum<'a, T>],
     length: usize,
     to: &'a mut [T],
+    /// Whole rows that will be read soon.
+    ahead: &'a [T],
 }
 
-impl<T: Float> Visit for SumRows<'_, T> {
+impl<T: Float, const PAST_CACHE: bool> Visit for SumRows<'_, T, PAST_CACHE> {
     #[inline(always)]
     fn piece<const N: usize>(&mut self, at: usize) {
+        let ahead = self.ahead.len() / self.length;
+        read_ahead(self.ahead, at * ahead, N * ahead);
         for (sum, to) in self.sums.iter().zip(self.to.chunks_exact_mut(self.length)) {
             let mut total = [T::ZERO; N];
             for (&weight, row) in sum.weights.iter().zip(sum.rows.chunks_exact(self.length)) {
@@ -137,7 +171,11 @@ impl<T: Float> Visit for SumRows<'_, T> {
                     total[lane] += weight * values[lane];
                 }
             }
-            to[at..at + N].copy_from_slice(&total);
+            if PAST_CACHE {
+                write_past_cache(&total, &mut to[at..at + N]);
+            } else {
+                to[at..at + N].copy_from_slice(&total);
+            }
         }
     }
 }
