@@ -35,9 +35,9 @@ const K2: f64 = 0.03;
 /// Rows of the image that are one task.
 const BAND: usize = 64;
 
-/// Elements of a row that are swept at once, so that what is kept of the rows stays in the
-/// cache of the first level or two.
-const STRIP: usize = 128;
+/// Elements of a row that are swept at once: few enough for what is kept of the rows to stay in
+/// the second cache, enough for the pixels to come in long runs.
+const STRIP: usize = 512;
 
 /// Buffers that are filled if they are given.
 #[derive(Debug)]
