@@ -35,9 +35,9 @@ const K2: f64 = 0.03;
 /// Rows of the image that are one task.
 const BAND: usize = 64;
 
-/// Elements of a row that are swept at once, so that what is kept of the rows stays in the
-/// cache of the first level or two.
-const STRIP: usize = 128;
+/// Elements of a row that are swept at once: few enough for what is kept of the rows to stay in
+/// the second cache, enough for the pixels to come in long runs.
+const STRIP: usize = 512;
 
 /// Buffers that are filled if they are given.
 #[derive(Debug)]
@@ -299,7 +299,10 @@ fn strip<P: Sample, const GRADIENT: bool>(
         }
         let row = row - 2 * RADIUS;
         for statistic in 0..STATISTICS {
-            let lines = from_fn(|k| &buffers.ring[slot(chunks, row + k, statistic)]);
+            let mut lines = [&buffers.nothing[..]; WINDOW];
+            for (k, line) in lines.iter_mut().enumerate() {
+                *line = &buffers.ring[slot(chunks, row + k, statistic)];
+            }
             gather(lines, width, &band.taps, &mut buffers.windows[statistic]);
         }
         similarity::<GRADIENT>(band.constants, shift, width, offset, buffers);
@@ -348,15 +351,18 @@ fn load<P: Sample>(a: &[P], b: &[P], shift: f64, to: &mut [Vec<f64>; STATISTICS]
     let (d, d_rest) = d.as_chunks_mut::<LANES>();
     let (ss, ss_rest) = ss.as_chunks_mut::<LANES>();
     let (dd, dd_rest) = dd.as_chunks_mut::<LANES>();
-    for i in 0..a.len() {
+    let chunks = a.iter().zip(b).zip(s).zip(d).zip(ss).zip(dd);
+    for (((((a, b), s), d), ss), dd) in chunks {
+        let (mut sums, mut differences) = ([0.0; LANES], [0.0; LANES]);
         for lane in 0..LANES {
-            let (a, b) = (a[i][lane].to_f64(), b[i][lane].to_f64());
-            let (sum, difference) = ((a - shift) + (b - shift), a - b);
-            s[i][lane] = sum;
-            d[i][lane] = difference;
-            ss[i][lane] = sum * sum;
-            dd[i][lane] = difference * difference;
+            let (a, b) = (a[lane].to_f64(), b[lane].to_f64());
+            sums[lane] = (a - shift) + (b - shift);
+            differences[lane] = a - b;
         }
+        *s = sums;
+        *d = differences;
+        *ss = sums.map(|x| x * x);
+        *dd = differences.map(|x| x * x);
     }
     for k in 0..a_rest.len() {
         let (a, b) = (a_rest[k].to_f64(), b_rest[k].to_f64());
@@ -371,7 +377,10 @@ fn load<P: Sample>(a: &[P], b: &[P], shift: f64, to: &mut [Vec<f64>; STATISTICS]
 /// The Gaussian along a row, of which `width` elements are wanted.
 #[inline(always)]
 fn filter_row(from: &[f64], step: usize, width: usize, taps: &[f64; RADIUS + 1], to: &mut [Chunk]) {
-    let lines = from_fn(|k| from[k * step..].as_chunks().0);
+    let mut lines = [from.as_chunks().0; WINDOW];
+    for (k, line) in lines.iter_mut().enumerate() {
+        *line = from[k * step..].as_chunks().0;
+    }
     gather(lines, width, taps, to);
 }
 
@@ -379,20 +388,23 @@ fn filter_row(from: &[f64], step: usize, width: usize, taps: &[f64; RADIUS + 1],
 #[inline(always)]
 fn gather(lines: [&[Chunk]; WINDOW], width: usize, taps: &[f64; RADIUS + 1], to: &mut [Chunk]) {
     let count = width.div_ceil(LANES);
-    let lines = lines.map(|line| &line[..count]);
-    let to = &mut to[..count];
-    for i in 0..count {
-        let mut sum = lines[RADIUS][i];
-        for value in &mut sum {
-            *value *= taps[0];
+    // Slices of one length, so that it is checked here and not in the loop.
+    let [a, b, c, d, e, x, f, g, h, i, j] = lines;
+    let (a, b, c) = (&a[..count], &b[..count], &c[..count]);
+    let (d, e, x) = (&d[..count], &e[..count], &x[..count]);
+    let (f, g, h) = (&f[..count], &g[..count], &h[..count]);
+    let (i, j, to) = (&i[..count], &j[..count], &mut to[..count]);
+    for n in 0..count {
+        let mut sum = [0.0; LANES];
+        for lane in 0..LANES {
+            sum[lane] = taps[0] * x[n][lane]
+                + taps[1] * (e[n][lane] + f[n][lane])
+                + taps[2] * (d[n][lane] + g[n][lane])
+                + taps[3] * (c[n][lane] + h[n][lane])
+                + taps[4] * (b[n][lane] + i[n][lane])
+                + taps[5] * (a[n][lane] + j[n][lane]);
         }
-        for k in 1..=RADIUS {
-            let (before, behind) = (&lines[RADIUS - k][i], &lines[RADIUS + k][i]);
-            for lane in 0..LANES {
-                sum[lane] += taps[k] * (before[lane] + behind[lane]);
-            }
-        }
-        to[i] = sum;
+        to[n] = sum;
     }
 }
 
@@ -472,14 +484,13 @@ fn pull<P: Sample>(
 ) {
     let chunks = buffers.chunks;
     for statistic in 0..STATISTICS {
-        let lines = from_fn(|k| {
+        let mut lines = [&buffers.nothing[..]; WINDOW];
+        for (k, line) in lines.iter_mut().enumerate() {
             let window = (row + k).wrapping_sub(2 * RADIUS);
             if rows.contains(&window) {
-                &buffers.slope_ring[slot(chunks, window, statistic)]
-            } else {
-                &buffers.nothing[..]
+                *line = &buffers.slope_ring[slot(chunks, window, statistic)];
             }
-        });
+        }
         gather(
             lines,
             columns.len(),
