@@ -21,6 +21,7 @@ mod float;
 mod layout;
 pub mod metrics;
 mod parallel;
+pub mod rof;
 mod simd;
 pub mod tv;
 

@@ -3,6 +3,7 @@
 mod arrays;
 mod metrics;
 mod pool;
+mod rof;
 mod tv;
 
 use pyo3::prelude::*;
@@ -12,6 +13,8 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use super::metrics::{mse, psnr};
+    #[pymodule_export]
+    use super::rof::TvSolver;
     #[pymodule_export]
     use super::tv::{total_variation, tv_objective};
 
