@@ -12,8 +12,9 @@ tensors come out, and gradients flow.
     environment variable TRITON_INTERPRET=1, for any); ValueError where there is none.
 """
 
+from dipfast.ops.denoising import tv_denoise
 from dipfast.ops.metrics import mse, psnr
 from dipfast.ops.noise_level import estimate_noise
 from dipfast.ops.variation import total_variation, tv_objective
 
-__all__ = ["estimate_noise", "mse", "psnr", "total_variation", "tv_objective"]
+__all__ = ["estimate_noise", "mse", "psnr", "total_variation", "tv_denoise", "tv_objective"]

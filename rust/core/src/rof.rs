@@ -70,6 +70,7 @@ pub struct Solver<T> {
     next: State<T>,
     scratch: std::sync::Mutex<Vec<Scratch<T>>>,
     tau: f64,
+    /// What gaps are relative to, times `scale`^2.
     start: f64,
 }
 
@@ -140,18 +141,15 @@ impl<T: Float> Solver<T> {
         }
     }
 
-    /// Upper bound on how far the objective is above the optimum.
+    /// Upper bound on how far the objective is above the optimum, relative to the objective at
+    /// the better of u = f and u = mean: of each plane, or of the planes that are denoised
+    /// together, summed over all.  0 where that is 0, NaN where anything in f is not finite.
     pub fn gap(&self, exec: &dyn Executor) -> f64 {
-        let gaps = self.band_gaps(exec);
-        finite_or_nan(gaps.iter().sum::<f64>() / (self.scale * self.scale))
-    }
-
-    /// What gaps may be compared with: the objective at the better of u = f and u = mean of
-    /// each plane, summed over what is denoised together.  At p = 0 that is their gap.
-    /// NaN if anything in f is not finite.
-    #[must_use]
-    pub fn start(&self) -> f64 {
-        self.start
+        if self.start == 0.0 {
+            return 0.0;
+        }
+        let gap = self.band_gaps(exec).iter().sum::<f64>();
+        finite_or_nan(gap / self.start)
     }
 
     /// Writes u.
@@ -283,7 +281,7 @@ impl<T: Float> Solver<T> {
         let variations = self.band_gaps(exec);
         let bands = self.grid.bands;
         let groups = squares.chunks(bands).zip(variations.chunks(bands));
-        let sum: f64 = groups
+        groups
             .map(|(squares, variation)| {
                 let to_mean = 0.5 * squares.iter().sum::<f64>();
                 let to_image = variation.iter().sum::<f64>();
@@ -294,8 +292,7 @@ impl<T: Float> Solver<T> {
                     to_image + 0.0 * to_mean
                 }
             })
-            .sum();
-        sum / (self.scale * self.scale)
+            .sum()
     }
 }
 

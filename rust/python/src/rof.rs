@@ -83,19 +83,12 @@ impl TvSolver {
         })
     }
 
-    /// Upper bound on how far the objective is above the optimum.
+    /// Relative upper bound on how far the objective is above the optimum; NaN if f is not
+    /// finite.
     fn gap(&self, py: Python<'_>) -> PyResult<f64> {
         compute(py, |exec| {
             let any = self.lock();
             Ok(with_solver!(&*any, solver => solver.gap(exec)))
-        })
-    }
-
-    /// What gaps may be compared with; NaN if f is not finite.
-    fn start(&self, py: Python<'_>) -> PyResult<f64> {
-        compute(py, |_| {
-            let any = self.lock();
-            Ok(with_solver!(&*any, solver => solver.start()))
         })
     }
 

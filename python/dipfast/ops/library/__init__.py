@@ -6,7 +6,8 @@ kernel, CUDA tensors to a Triton kernel where there is one (see
 :mod:`dipfast.ops.library.triton_backend`), everything else to :mod:`dipfast.ops.reference`.
 """
 
+from dipfast.ops.library.denoising import TvSolver
 from dipfast.ops.library.metrics import mse
 from dipfast.ops.library.variation import total_variation, tv_objective
 
-__all__ = ["mse", "total_variation", "tv_objective"]
+__all__ = ["TvSolver", "mse", "total_variation", "tv_objective"]
