@@ -166,10 +166,11 @@ def tv_denoise(
     f = to_front.there(f)
     weight = _weight(weight, sigma, kind, f)
     if weight == 0 or 0 in f.shape:
-        u, dual, gap = _copy(f), _zeros(spatial_dims, f), 0.0
+        u, dual, gap = _copy(f), _zeros(spatial_dims, f) if return_dual else None, 0.0
     else:
         form = (kind, spatial_dims, channels)
-        u, dual, gap = _solve(f, weight, form, to_front.there(init, 1), rule, backend)
+        init = to_front.there(init, 1)
+        u, dual, gap = _solve(f, weight, form, init, rule, backend, return_dual)
     results = [to_front.back(u)]
     if return_dual:
         results.append(to_front.back(dual, 1))
@@ -291,12 +292,7 @@ class _NativeSolver:
     def __init__(
         self, f: Any, weight: float, kind: str, spatial_dims: int, channels: int, init: Any
     ) -> None:
-        self._f = f
-        self._dual = np.zeros((spatial_dims, *f.shape), f.dtype)
-        # A single slice has no differences along the first axis.
-        self._axes = 2 if f.shape[-spatial_dims] == 1 else spatial_dims
-        if init is not None:
-            init = np.ascontiguousarray(init[-self._axes :], f.dtype)
+        self._f, self._axes = f, spatial_dims
         self._solver = _native.TvSolver(
             f, weight, kind=kind, spatial_dims=spatial_dims, channels=channels, dual=init
         )
@@ -309,8 +305,9 @@ class _NativeSolver:
         return u
 
     def dual(self) -> Any:
-        self._solver.dual(self._dual[-self._axes :])
-        return self._dual
+        p = np.empty((self._axes, *self._f.shape), self._f.dtype)
+        self._solver.dual(p)
+        return p
 
 
 def _solve(
@@ -320,36 +317,55 @@ def _solve(
     init: Any,
     rule: _Rule,
     backend: str,
+    return_dual: bool,
 ) -> tuple[Any, Any, float]:
-    """Image, dual variable and gap."""
-    tensor = is_tensor(f)
-    solver: _Solver
-    if backend == "torch" or (backend == "auto" and tensor and f.device.type != "cpu"):
+    """Image, dual variable (None unless it is asked for) and gap."""
+    kind, spatial_dims, channels = form
+    if spatial_dims == 3 and f.shape[-3] == 1:
+        # An image: there are no differences along the first axis.
+        flat_init = None if init is None else init[1:, ..., 0, :, :]
+        form = (kind, 2, channels)
+        flat = f[..., 0, :, :]
+        u, p, gap = _solve(flat, weight, form, flat_init, rule, backend, return_dual)
+        dual = None
+        if return_dual:
+            dual = _zeros(3, f)
+            dual[1:, ..., 0, :, :] = p
+        return u[..., None, :, :], dual, gap
+    plain = backend == "torch" or (backend == "auto" and is_tensor(f) and f.device.type != "cpu")
+    given = f
+    if is_tensor(f) and not plain:
+        given, init = (None if x is None else x.cpu().contiguous().numpy() for x in (f, init))
+    elif plain and not is_tensor(f):
         import torch
 
+        given, init = (None if x is None else torch.from_numpy(x.copy()) for x in (f, init))
+    solver: _Solver
+    if plain:
         from dipfast.ops.library import TvSolver
 
-        if not tensor:
-            f, init = (None if x is None else torch.from_numpy(x.copy()) for x in (f, init))
-        solver = TvSolver(f, weight, *form, init)
-        gap = _iterate(solver, rule, f.numel())
-        u, dual = solver.image(), solver.dual()
-        return (u, dual, gap) if tensor else (u.numpy(), dual.numpy(), gap)
-    if not tensor:
-        solver = _NativeSolver(f, weight, *form, init)
-        gap = _iterate(solver, rule, f.size)
-        return solver.image(), solver.dual(), gap
-    import torch
+        solver = TvSolver(given, weight, *form, init)
+    else:
+        init = None if init is None else np.ascontiguousarray(init, given.dtype)
+        solver = _NativeSolver(np.ascontiguousarray(given), weight, *form, init)
+    gap = _iterate(solver, rule, math.prod(f.shape))
+    return _like(solver.image(), f), _like(solver.dual(), f) if return_dual else None, gap
 
-    home = f.device
-    arrays = (None if x is None else x.cpu().contiguous().numpy() for x in (f, init))
-    u, dual, gap = _solve(next(arrays), weight, form, next(arrays), rule, "native")
-    return torch.from_numpy(u).to(home), torch.from_numpy(dual).to(home), gap
+
+def _like(x: Any, f: Any) -> Any:
+    """An array or tensor as an array or tensor, on the device of f."""
+    if is_tensor(f) and not is_tensor(x):
+        import torch
+
+        return torch.from_numpy(x).to(f.device)
+    return x if is_tensor(f) or not is_tensor(x) else x.numpy()
 
 
 def _iterate(solver: _Solver, rule: _Rule, size: int) -> float:
     """Iterate until the rule says stop; returns the gap."""
     done, gap = 0, solver.gap()
+    if math.isnan(gap):
+        raise ValueError("image must have a finite sum, got values whose sum overflows")
     while not gap <= rule.tol and done < rule.max_num_iter:
         count = min(_until_next_look(done, gap, rule.tol, size), rule.max_num_iter - done)
         solver.advance(count)

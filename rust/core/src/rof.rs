@@ -31,7 +31,7 @@ use crate::simd::dispatch;
 use crate::tv::finite_or_nan;
 use crate::{Error, Executor, Float, Layout};
 
-use state::{Band, Grid, Scratch, State, each};
+use state::{Aligned, Band, Grid, Scratch, State, each};
 use sweep::{Gap, Step, Sweep};
 
 /// What |K u| is at a pixel.
@@ -64,7 +64,7 @@ pub struct Solver<T> {
     scale: f64,
     /// Subtracted from each plane before that: single precision is for what is left.
     means: Vec<f64>,
-    f: Vec<T>,
+    f: Aligned<T>,
     state: State<T>,
     /// What the next sweep writes to.
     next: State<T>,
@@ -106,7 +106,7 @@ impl<T: Float> Solver<T> {
             norm,
             weight: weight * scale,
             scale,
-            f: vec![T::ZERO; grid.len()],
+            f: Aligned::new(grid.len()),
             state: State::new(grid),
             next: State::new(grid),
             scratch: std::sync::Mutex::default(),

@@ -12,8 +12,11 @@ use crate::parallel::Parts;
 use crate::simd::LANES;
 use crate::{Executor, Float, Layout};
 
+/// Chunks of a row that are worked on together: what they need stays in the L1 cache.
+pub(super) const SEGMENT: usize = 32;
+
 /// Most iterations of a sweep.
-const DEPTH: usize = 8;
+const DEPTH: usize = 16;
 
 /// Bytes that a sweep may keep at hand, so that they stay in the L2 cache.
 const CACHE: usize = 1 << 19;
@@ -64,7 +67,7 @@ impl Grid {
             depth: 1,
             bands: 1,
         };
-        let unit_bytes = grid.unit() * element * (3 + grid.axes());
+        let unit_bytes = grid.unit() * element * (2 + grid.axes());
         grid.depth = (CACHE / unit_bytes.max(1))
             .saturating_sub(2)
             .clamp(1, DEPTH);
@@ -407,7 +410,6 @@ pub(super) struct Variables<'a, T> {
 /// The units that a sweep is at work on, in turn written over, and what a row needs.
 #[derive(Debug)]
 pub(super) struct Scratch<T> {
-    pub(super) f: Aligned<T>,
     pub(super) u: Aligned<T>,
     pub(super) v: Aligned<T>,
     pub(super) p: [Aligned<T>; 3],
@@ -421,7 +423,6 @@ impl<T: Float> Scratch<T> {
     pub(super) fn new(grid: Grid) -> Self {
         let ring = || Aligned::new(grid.slots() * grid.unit());
         Self {
-            f: ring(),
             u: ring(),
             v: ring(),
             p: [
@@ -429,7 +430,7 @@ impl<T: Float> Scratch<T> {
                 ring(),
                 if grid.deep { ring() } else { Aligned::new(0) },
             ],
-            scales: vec![[T::ZERO; LANES]; grid.chunks],
+            scales: vec![[T::ZERO; LANES]; grid.chunks.min(SEGMENT)],
             zeros: vec![T::ZERO; grid.unit()],
         }
     }
@@ -443,7 +444,7 @@ pub(super) struct Aligned<T> {
 }
 
 impl<T: Float> Aligned<T> {
-    fn new(count: usize) -> Self {
+    pub(super) fn new(count: usize) -> Self {
         const LINE: usize = 64;
         let values = vec![T::ZERO; count + LINE];
         let start = values.as_ptr().align_offset(LINE).min(LINE);

@@ -2,12 +2,9 @@
 
 use std::ops::Range;
 
-use super::state::{Band, Grid, Scratch, State, Variables};
+use super::state::{Band, Grid, SEGMENT, Scratch, State, Variables};
 use crate::Float;
 use crate::simd::{Kernel, LANES, Lanes};
-
-/// Chunks of a row that are worked on together: what they need stays in the L1 cache.
-const SEGMENT: usize = 32;
 
 const ANISOTROPIC: u8 = 0;
 const JOINT: u8 = 2;
@@ -80,7 +77,6 @@ impl<T: Float, const NORM: u8, const DEEP: bool> Sweep<'_, T, NORM, DEEP> {
         let at = self.band.origin + unit * self.grid.unit()..;
         let at = at.start..at.start + self.grid.unit();
         let scratch = &mut *self.scratch;
-        scratch.f[slot.clone()].copy_from_slice(&self.f[at.clone()]);
         scratch.u[slot.clone()].copy_from_slice(&self.from.u[at.clone()]);
         scratch.v[slot.clone()].copy_from_slice(&self.from.v[at.clone()]);
         for axis in 0..if DEEP { 3 } else { 2 } {
@@ -123,8 +119,8 @@ impl<T: Float, const NORM: u8, const DEEP: bool> Sweep<'_, T, NORM, DEEP> {
             true => Some(self.slot(unit - 1).start),
             false => None,
         };
+        let f = &self.f[self.band.origin + unit * self.grid.unit()..];
         let Scratch {
-            f,
             u,
             v,
             p: [px, py, pz],
@@ -136,7 +132,10 @@ impl<T: Float, const NORM: u8, const DEEP: bool> Sweep<'_, T, NORM, DEEP> {
             for segment in segments(chunks) {
                 let count = segment.len();
                 let from = LANES + segment.start * LANES;
-                let scales = &mut scales[segment.clone()];
+                let scales = &mut scales[..count];
+                if NORM == JOINT {
+                    scales.fill([T::ZERO; LANES]);
+                }
                 for channel in 0..channels {
                     let inside = (channel * rows + row) * stride;
                     let (below, next) = below(here, after, inside, stride, row + 1 < rows, DEEP);
@@ -155,14 +154,7 @@ impl<T: Float, const NORM: u8, const DEEP: bool> Sweep<'_, T, NORM, DEEP> {
                         cut(&v[below..], from, count),
                         cut(&v[next..], from, count),
                     ];
-                    ascend::<T, NORM, DEEP>(
-                        &mut p,
-                        v,
-                        scales,
-                        channel == 0,
-                        step.sigma,
-                        self.weight,
-                    );
+                    ascend::<T, NORM, DEEP>(&mut p, v, scales, step.sigma, self.weight);
                 }
                 if NORM == JOINT {
                     shrink(scales, self.weight);
@@ -186,7 +178,7 @@ impl<T: Float, const NORM: u8, const DEEP: bool> Sweep<'_, T, NORM, DEEP> {
                     };
                     let u = chunks_mut(&mut u[here + inside..], from, count);
                     let v = chunks_mut(&mut v[here + inside..], from, count);
-                    let f = cut(&f[here + inside..], from, count);
+                    let f = cut(&f[inside..], from, count);
                     descend::<T, DEEP>(u, v, f, p.cut(from, count), step);
                 }
             }
@@ -257,13 +249,12 @@ impl<'a, T: Float, const DEEP: bool> Neighbours<'a, T, DEEP> {
 }
 
 /// p + sigma K v, and its projection unless that needs other channels too: then the squared
-/// norm goes to `squares`, `anew` or on top.  v: here, right, below, next.
+/// norm is added to `squares`.  v: here, right, below, next.
 #[inline(always)]
 fn ascend<T: Float, const NORM: u8, const DEEP: bool>(
     p: &mut [&mut [[T; LANES]]; 3],
     v: [&[[T; LANES]]; 4],
     squares: &mut [[T; LANES]],
-    anew: bool,
     sigma: T,
     weight: T,
 ) {
@@ -274,56 +265,41 @@ fn ascend<T: Float, const NORM: u8, const DEEP: bool>(
     let [here, right, below, next] = v.map(|v| &v[..count]);
     let low = T::ZERO - weight;
     for i in 0..count {
-        let (mut x, mut y, mut z) = (px[i], py[i], [T::ZERO; LANES]);
-        if DEEP {
-            z = pz[i];
-        }
+        let mut chunks = [[T::ZERO; LANES]; 4];
         for lane in 0..LANES {
             let v = here[i][lane];
-            x[lane] += sigma * (right[i][lane] - v);
-            y[lane] += sigma * (below[i][lane] - v);
+            let mut x = px[i][lane] + sigma * (right[i][lane] - v);
+            let mut y = py[i][lane] + sigma * (below[i][lane] - v);
+            let mut z = T::ZERO;
             if DEEP {
-                z[lane] += sigma * (next[i][lane] - v);
+                z = pz[i][lane] + sigma * (next[i][lane] - v);
             }
-        }
-        if NORM == ANISOTROPIC {
-            for lane in 0..LANES {
-                x[lane] = clamp(x[lane], low, weight);
-                y[lane] = clamp(y[lane], low, weight);
-                if DEEP {
-                    z[lane] = clamp(z[lane], low, weight);
-                }
-            }
-        } else {
-            let mut square = [T::ZERO; LANES];
-            for lane in 0..LANES {
-                square[lane] = x[lane] * x[lane] + y[lane] * y[lane];
-                if DEEP {
-                    square[lane] += z[lane] * z[lane];
-                }
-            }
-            if NORM == JOINT {
-                if !anew {
-                    for lane in 0..LANES {
-                        square[lane] += squares[i][lane];
-                    }
-                }
-                squares[i] = square;
+            if NORM == ANISOTROPIC {
+                x = clamp(x, low, weight);
+                y = clamp(y, low, weight);
+                z = clamp(z, low, weight);
             } else {
-                for lane in 0..LANES {
-                    let scale = weight / weight.max(square[lane].sqrt());
-                    x[lane] = x[lane] * scale;
-                    y[lane] = y[lane] * scale;
-                    if DEEP {
-                        z[lane] = z[lane] * scale;
-                    }
+                let square = x * x + y * y + z * z;
+                if NORM == JOINT {
+                    chunks[3][lane] = squares[i][lane] + square;
+                } else {
+                    let scale = weight / weight.max(square.sqrt());
+                    x = x * scale;
+                    y = y * scale;
+                    z = z * scale;
                 }
             }
+            chunks[0][lane] = x;
+            chunks[1][lane] = y;
+            chunks[2][lane] = z;
         }
-        px[i] = x;
-        py[i] = y;
+        px[i] = chunks[0];
+        py[i] = chunks[1];
         if DEEP {
-            pz[i] = z;
+            pz[i] = chunks[2];
+        }
+        if NORM == JOINT {
+            squares[i] = chunks[3];
         }
     }
 }
