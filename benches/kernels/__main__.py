@@ -18,13 +18,14 @@ from functools import partial
 
 import torch
 
-from benches.kernels import metrics, variation
+from benches.kernels import denoising, metrics, variation
 from benches.kernels.comparison import HEADER, Comparison, rows
 
 # Each yields its comparisons for images of this many rows and columns.
 SUBJECTS: dict[str, Callable[[int], Iterator[Comparison]]] = {
     "variation": variation.comparisons,
     "metrics": metrics.comparisons,
+    "denoising": denoising.comparisons,
 }
 
 # Those that have Triton kernels, and take the device as well.
