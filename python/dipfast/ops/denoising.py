@@ -16,8 +16,10 @@ from dipfast.ops.noise_level import estimate_noise
 
 __all__ = ["tv_denoise"]
 
-# The weight with the best PSNR, over the standard deviation of the noise: see the notes.
+# The weight with the best PSNR, over the standard deviation of the noise; and the power of the
+# number of joint channels by which it grows, 1.2 for three.  See the notes.
 _WEIGHT_PER_SIGMA = {"isotropic": 0.8, "anisotropic": 0.6}
+_CHANNELS_POWER = 0.37
 
 # Iterations between two looks at the gap: at first, at least, at most; and at most so many
 # times the number of elements, so that Ctrl-C never waits long.
@@ -76,7 +78,8 @@ def tv_denoise(
         channels).
     sigma
         Standard deviation of the noise, in the unit of the image, of which the weight is
-        made if none is given.  ``"auto"``: :func:`dipfast.ops.estimate_noise`.
+        made if none is given (see the notes).  ``"auto"``:
+        :func:`dipfast.ops.estimate_noise`.
     init
         The dual variable of a former solution (``return_dual``), of this or a similar image
         or with another weight, to start from: fewer iterations, the same solution.  None
@@ -125,6 +128,22 @@ def tv_denoise(
     As P is strongly convex, 1/2 \|u - û\|^2 is not larger than the gap either.  In single
     precision gaps below about 1e-6 may be out of reach.
 
+    The weight that is chosen by the noise is 0.8 sigma (isotropic; times the number of joint
+    channels to the power of 0.37, so 1.2 sigma for three) or 0.6 sigma (anisotropic).  Mean
+    PSNR in dB of three photographs at sigma = 5, 15, 25 and 50 of 255, by
+    ``python -m benches.tv_weight``, with the weight c sigma, and with the best of these
+    weights for each picture and noise; fourteen more photographs gave the same c.
+
+    =============== ===== ===== ===== ===== ===== ===== ===== =====
+    c                 0.5   0.6   0.7   0.8   0.9   1.0   1.2  best
+    =============== ===== ===== ===== ===== ===== ===== ===== =====
+    isotropic       29.36 29.99 30.29 30.33 30.18 29.94 29.37 30.54
+    joint, 3 of RGB 27.74 28.61 29.40 30.09 30.65 31.02 31.26 31.34
+    anisotropic     29.96 30.19 30.11 29.87 29.55 29.21 28.55 30.42
+    =============== ===== ===== ===== ===== ===== ===== ===== =====
+
+    (The joint channels on the two of the three pictures that have colours.)
+
     References
     ----------
     .. [1] Rudin, Osher, Fatemi, "Nonlinear total variation based noise removal
@@ -164,7 +183,7 @@ def tv_denoise(
         )
     to_front = _Move(channel_axis, f.ndim, spatial_dims)
     f = to_front.there(f)
-    weight = _weight(weight, sigma, kind, f)
+    weight = _weight(weight, sigma, kind, channels, f)
     if weight == 0 or 0 in f.shape:
         u, dual, gap = _copy(f), _zeros(spatial_dims, f) if return_dual else None, 0.0
     else:
@@ -258,14 +277,15 @@ class _Move:
         return np.ascontiguousarray(np.moveaxis(x, source + before, target + before))
 
 
-def _weight(weight: float | None, sigma: float | str, kind: str, f: Any) -> float:
+def _weight(weight: float | None, sigma: float | str, kind: str, channels: int, f: Any) -> float:
     if weight is not None:
         return arguments.check_weight("weight", weight)
     if sigma == "auto":
         sigma = estimate_noise(f.reshape(-1, *f.shape[-2:]), channel_axis=0)
     elif isinstance(sigma, str):
         raise ValueError(f"sigma must be 'auto' or a number, got {sigma!r}")
-    return _WEIGHT_PER_SIGMA[kind] * arguments.check_weight("sigma", sigma)
+    sigma = arguments.check_weight("sigma", sigma)
+    return sigma * _WEIGHT_PER_SIGMA[kind] * channels**_CHANNELS_POWER
 
 
 def _copy(f: Any) -> Any:

@@ -304,3 +304,71 @@ fn power_of_two_below(value: f64) -> f64 {
     // All bits but those of the exponent cleared.
     f64::from_bits(value.to_bits() & 0x7ff0_0000_0000_0000)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Serial;
+    use crate::simd::InstructionSet;
+
+    fn bits<const NORM: u8, const DEEP: bool>(
+        solver: &mut Solver<f32>,
+        set: InstructionSet,
+    ) -> (Vec<u32>, u64) {
+        let grid = solver.grid;
+        let weight = solver.weight as f32;
+        let steps: Vec<_> = (0..grid.depth.min(5)).map(|_| solver.step()).collect();
+        let bands = solver.next.bands(grid);
+        let mut gap = 0.0;
+        for index in 0..bands.len() {
+            set.run(Sweep::<f32, NORM, DEEP> {
+                grid,
+                band: Band::new(grid, index),
+                f: &solver.f,
+                from: &solver.state,
+                out: bands.take(index),
+                scratch: &mut Scratch::new(grid),
+                weight,
+                steps: &steps,
+            });
+        }
+        drop(bands);
+        for index in 0..grid.bands * grid.groups {
+            gap += set.run(Gap::<f32, NORM, DEEP> {
+                grid,
+                band: Band::new(grid, index),
+                f: &solver.f,
+                state: &solver.next,
+                weight,
+            });
+        }
+        let [x, y, z] = &solver.next.p;
+        let arrays = [&solver.next.u, &solver.next.v, x, y, z];
+        let values = arrays.iter().flat_map(|array| array.iter());
+        (values.map(|value| value.to_bits()).collect(), gap.to_bits())
+    }
+
+    #[test]
+    fn same_bits_on_every_instruction_set() {
+        let layout = Layout::volumes(3, 2, 9, 67, 1).unwrap();
+        let flat = Layout::planar(3, 200, 67).unwrap();
+        let wave = |length: usize| (0..length).map(|k| (k as f32 * 0.7).sin());
+        let run = |set| {
+            let solver = |layout: Layout, norm| {
+                let f: Vec<f32> = wave(layout.len()).collect();
+                Solver::new(&f, layout, norm, 0.3, None, &Serial).unwrap()
+            };
+            let joint = Norm::Joint { channels: 3 };
+            (
+                bits::<0, true>(&mut solver(layout, Norm::Anisotropic), set),
+                bits::<1, false>(&mut solver(flat, Norm::Isotropic), set),
+                bits::<2, false>(&mut solver(flat, joint), set),
+                bits::<2, true>(&mut solver(layout, joint), set),
+            )
+        };
+        let expected = run(InstructionSet::Baseline);
+        for &set in InstructionSet::ALL.iter().filter(|set| set.is_available()) {
+            assert!(run(set) == expected, "{set:?}");
+        }
+    }
+}
