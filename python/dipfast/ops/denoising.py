@@ -284,8 +284,8 @@ def _weight(weight: float | None, sigma: float | str, kind: str, channels: int, 
         sigma = estimate_noise(f.reshape(-1, *f.shape[-2:]), channel_axis=0)
     elif isinstance(sigma, str):
         raise ValueError(f"sigma must be 'auto' or a number, got {sigma!r}")
-    sigma = arguments.check_weight("sigma", sigma)
-    return sigma * _WEIGHT_PER_SIGMA[kind] * channels**_CHANNELS_POWER
+    per_sigma: float = _WEIGHT_PER_SIGMA[kind] * channels**_CHANNELS_POWER
+    return per_sigma * arguments.check_weight("sigma", sigma)
 
 
 def _copy(f: Any) -> Any:

@@ -19,6 +19,7 @@
 mod error;
 mod float;
 mod layout;
+mod memory;
 pub mod metrics;
 mod parallel;
 pub mod rof;

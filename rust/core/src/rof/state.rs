@@ -8,6 +8,7 @@
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Mutex;
 
+use crate::memory::zeros;
 use crate::parallel::Parts;
 use crate::simd::LANES;
 use crate::{Executor, Float, Layout};
@@ -347,7 +348,7 @@ pub(super) struct State<T> {
 
 impl<T: Float> State<T> {
     pub(super) fn new(grid: Grid) -> Self {
-        let array = || vec![T::ZERO; grid.len()];
+        let array = || zeros(grid.len());
         Self {
             u: array(),
             v: array(),
@@ -446,7 +447,7 @@ pub(super) struct Aligned<T> {
 impl<T: Float> Aligned<T> {
     pub(super) fn new(count: usize) -> Self {
         const LINE: usize = 64;
-        let values = vec![T::ZERO; count + LINE];
+        let values = zeros::<T>(count + LINE);
         let start = values.as_ptr().align_offset(LINE).min(LINE);
         Self {
             values,
