@@ -18,7 +18,7 @@ from functools import partial
 
 import torch
 
-from benches.kernels import metrics, resampling, variation
+from benches.kernels import denoising, metrics, resampling, variation
 from benches.kernels.comparison import HEADER, Comparison, rows
 
 # Each yields its comparisons for images of this many rows and columns.
@@ -26,6 +26,7 @@ SUBJECTS: dict[str, Callable[[int], Iterator[Comparison]]] = {
     "variation": variation.comparisons,
     "metrics": metrics.comparisons,
     "resampling": resampling.comparisons,
+    "denoising": denoising.comparisons,
 }
 
 # Those that have Triton kernels, and take the device as well.

@@ -15,6 +15,7 @@ _Pixels: TypeAlias = _Floats | NDArray[np.uint8] | NDArray[np.uint16]
 
 __all__ = [
     "Resampler",
+    "TvSolver",
     "__version__",
     "mse",
     "psnr",
@@ -84,3 +85,20 @@ class Resampler:
     ) -> Resampler: ...
     def apply(self, x: _Floats, y: _Floats, *, channels_last: bool = False) -> None: ...
     def matrices(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+
+@final
+class TvSolver:
+    def __new__(
+        cls,
+        f: _Floats,
+        weight: float,
+        *,
+        kind: str = "isotropic",
+        spatial_dims: int = 2,
+        channels: int = 1,
+        dual: _Floats | None = None,
+    ) -> TvSolver: ...
+    def advance(self, iterations: int) -> None: ...
+    def gap(self) -> float: ...
+    def image(self, out: _Floats) -> None: ...
+    def dual(self, out: _Floats) -> None: ...

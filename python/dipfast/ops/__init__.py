@@ -12,6 +12,7 @@ tensors come out, and gradients flow.
     environment variable TRITON_INTERPRET=1, for any); ValueError where there is none.
 """
 
+from dipfast.ops.denoising import tv_denoise
 from dipfast.ops.metrics import mse, psnr
 from dipfast.ops.noise_level import estimate_noise
 from dipfast.ops.resampling import downsample, downsample_adjoint, resize, resize_adjoint
@@ -28,5 +29,6 @@ __all__ = [
     "resize_adjoint",
     "ssim",
     "total_variation",
+    "tv_denoise",
     "tv_objective",
 ]

@@ -4,6 +4,7 @@ mod arrays;
 mod metrics;
 mod pool;
 mod resample;
+mod rof;
 mod tv;
 
 use pyo3::prelude::*;
@@ -15,6 +16,8 @@ mod _native {
     use super::metrics::{mse, psnr, structural_similarity};
     #[pymodule_export]
     use super::resample::Resampler;
+    #[pymodule_export]
+    use super::rof::TvSolver;
     #[pymodule_export]
     use super::tv::{total_variation, tv_objective};
 

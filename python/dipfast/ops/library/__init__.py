@@ -6,11 +6,13 @@ kernel, CUDA tensors to a Triton kernel where there is one (see
 :mod:`dipfast.ops.library.triton_backend`), everything else to :mod:`dipfast.ops.reference`.
 """
 
+from dipfast.ops.library.denoising import TvSolver
 from dipfast.ops.library.metrics import mse, ssim, weighted_mse
 from dipfast.ops.library.resampling import plain_resample, resample
 from dipfast.ops.library.variation import total_variation, tv_objective
 
 __all__ = [
+    "TvSolver",
     "mse",
     "plain_resample",
     "resample",

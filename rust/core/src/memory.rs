@@ -1,0 +1,38 @@
+//! Large buffers.
+
+use crate::Float;
+
+/// From here on, in bytes, huge pages are asked for, as NumPy does: otherwise the first touch
+/// of the pages can take longer than the computation.
+const HUGE: usize = 1 << 22;
+
+/// So many zeros.
+pub(crate) fn zeros<T: Float>(count: usize) -> Vec<T> {
+    // Zeroed by the system, not touched here.
+    let values = vec![T::ZERO; count];
+    if count * size_of::<T>() >= HUGE {
+        ask_for_huge_pages(&values);
+    }
+    values
+}
+
+#[cfg(target_os = "linux")]
+fn ask_for_huge_pages<T: Float>(values: &[T]) {
+    const PAGE: usize = 1 << 12;
+    let range = values.as_ptr_range();
+    let start = (range.start as usize).next_multiple_of(PAGE);
+    let Some(length) = (range.end as usize).checked_sub(start) else {
+        return;
+    };
+    let start = values
+        .as_ptr()
+        .wrapping_byte_add(start - range.start as usize);
+    // SAFETY: the range lies within a live allocation, and this advice changes nothing that a
+    // program can see.  Where it is refused, all stays as it was.
+    unsafe {
+        libc::madvise(start.cast_mut().cast(), length, libc::MADV_HUGEPAGE);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ask_for_huge_pages<T: Float>(_: &[T]) {}
