@@ -7,6 +7,7 @@ image at its borders and kornia keeps them, so none of them is a peer of SSIM he
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,8 +50,6 @@ def _psnr(a: Tensor, b: Tensor, device: str) -> Comparison:
             )
         if kornia := installed("kornia.metrics"):
             peers["kornia"] = lambda: kornia.psnr(a, b, 1.0)
-        if piq := installed("piq"):
-            peers["piq"] = lambda: piq.psnr(a[None], b[None])
     return Comparison(
         "PSNR",
         _size(a),
@@ -132,7 +131,7 @@ def _ssim(a: Tensor, b: Tensor) -> Comparison:
             use_sample_covariance=False,
         )
     for name, peer in _similarities().items():
-        peers[name] = lambda peer=peer: peer(a[None], b[None])
+        peers[name] = partial(peer, a[None], b[None])
     return Comparison(
         "SSIM", _size(a), lambda: ops.ssim(a, b, data_range=1), peers, check_similarity
     )
@@ -163,8 +162,6 @@ def _similarities() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     peers: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
     if msssim := installed("pytorch_msssim"):
         peers["pytorch-msssim"] = lambda a, b: msssim.ssim(a, b, data_range=1.0)
-    if piq := installed("piq"):
-        peers["piq"] = lambda a, b: piq.ssim(a, b, data_range=1.0, downsample=False)
     return peers
 
 
