@@ -1,7 +1,7 @@
 """Metrics: values alone, with a mask, of bytes, and with the gradient.
 
-``fast_ssim`` computes SSIM in a uniform window of 7x7 pixels, ``torchmetrics`` reflects the
-image at its borders and kornia keeps them, so none of them is a peer of SSIM here.
+fast-ssim computes SSIM in a uniform window of 7x7 pixels, and torchmetrics averages over the
+borders as well, so neither is a peer of SSIM here.
 """
 
 from __future__ import annotations
@@ -162,6 +162,8 @@ def _similarities() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     peers: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
     if msssim := installed("pytorch_msssim"):
         peers["pytorch-msssim"] = lambda a, b: msssim.ssim(a, b, data_range=1.0)
+    if kornia := installed("kornia.metrics"):
+        peers["kornia"] = lambda a, b: kornia.ssim(a, b, 11, padding="valid").mean()
     return peers
 
 
