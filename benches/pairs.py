@@ -21,8 +21,8 @@ class Times(NamedTuple):
 def alternate(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> Times:
     """Run both ``repeats`` times, ours first.
 
-    At every turn a call goes before the one that is timed, so that each side finds the caches
-    and the allocator as it leaves them itself.
+    At every turn some calls go before the one that is timed, so that each side finds the
+    caches and the allocator as it leaves them itself, as in a loop.
     """
     pairs = [(_seconds(ours), _seconds(theirs)) for _ in range(repeats)]
     fast, slow = (statistics.median(column) for column in zip(*pairs))
@@ -30,7 +30,8 @@ def alternate(ours: Callable[[], object], theirs: Callable[[], object], repeats:
 
 
 def _seconds(function: Callable[[], object]) -> float:
-    function()
+    for _ in range(3):
+        function()
     start = time.perf_counter()
     function()
     return time.perf_counter() - start

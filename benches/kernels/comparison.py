@@ -90,7 +90,7 @@ def rows(comparison: Comparison, seconds: float) -> Iterator[str]:
         start = time.perf_counter()
         ours()
         theirs()
-        repeats = round(seconds / (time.perf_counter() - start))
+        repeats = round(seconds / 4 / (time.perf_counter() - start))
         times = alternate(ours, theirs, min(max(repeats, 3), 201))
         rate = share = ""
         if comparison.traffic:

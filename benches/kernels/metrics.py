@@ -1,12 +1,13 @@
 """Metrics: values alone, with a mask, of bytes, and with the gradient.
 
-``fast_ssim`` computes SSIM in a uniform window of 7x7 pixels, ``torchmetrics`` reflects the
-image at its borders and kornia keeps them, so none of them is a peer of SSIM here.
+fast-ssim computes SSIM in a uniform window of 7x7 pixels, and torchmetrics averages over the
+borders as well, so neither is a peer of SSIM here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,8 +50,6 @@ def _psnr(a: Tensor, b: Tensor, device: str) -> Comparison:
             )
         if kornia := installed("kornia.metrics"):
             peers["kornia"] = lambda: kornia.psnr(a, b, 1.0)
-        if piq := installed("piq"):
-            peers["piq"] = lambda: piq.psnr(a[None], b[None])
     return Comparison(
         "PSNR",
         _size(a),
@@ -132,7 +131,7 @@ def _ssim(a: Tensor, b: Tensor) -> Comparison:
             use_sample_covariance=False,
         )
     for name, peer in _similarities().items():
-        peers[name] = lambda peer=peer: peer(a[None], b[None])
+        peers[name] = partial(peer, a[None], b[None])
     return Comparison(
         "SSIM", _size(a), lambda: ops.ssim(a, b, data_range=1), peers, check_similarity
     )
@@ -163,8 +162,8 @@ def _similarities() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     peers: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
     if msssim := installed("pytorch_msssim"):
         peers["pytorch-msssim"] = lambda a, b: msssim.ssim(a, b, data_range=1.0)
-    if piq := installed("piq"):
-        peers["piq"] = lambda a, b: piq.ssim(a, b, data_range=1.0, downsample=False)
+    if kornia := installed("kornia.metrics"):
+        peers["kornia"] = lambda a, b: kornia.ssim(a, b, 11, padding="valid").mean()
     return peers
 
 

@@ -64,11 +64,25 @@ def comparisons(size: int) -> Iterator[Comparison]:
             traffic,
         )
         if known:
+            theirs = backward(torchs, x, of_result)
             yield Comparison(
                 f"adjoint of resize, {kernel}",
                 name,
+                lambda kernel=kernel: ops.resize_adjoint(  # type: ignore[misc]
+                    of_result, (size, size), kernel=kernel
+                ),
+                {
+                    "backward of F.interpolate": theirs,
+                    "the same, without autograd": adjoint(mode, of_result, size),
+                },
+                close,
+                traffic,
+            )
+            yield Comparison(
+                f"backward of resize, {kernel}",
+                name,
                 backward(ours, x, of_result),
-                {"F.interpolate, antialias": backward(torchs, x, of_result)},
+                {"backward of F.interpolate": theirs},
                 close,
                 traffic,
             )
@@ -113,6 +127,13 @@ def backward(
     x = x.clone().requires_grad_()
     y = function(x)
     return lambda: torch.autograd.grad(y, x, of_result, retain_graph=True)[0]
+
+
+def adjoint(mode: str, of_result: Tensor, size: int) -> Callable[[], Tensor]:
+    """What autograd calls."""
+    operator = getattr(torch.ops.aten, f"_upsample_{mode}2d_aa_backward")
+    shapes = list(of_result.shape[-2:]), [*of_result.shape[:-2], size, size]
+    return lambda: operator(of_result, *shapes, False)
 
 
 def has(function: Callable[[Tensor], Tensor]) -> bool:

@@ -150,9 +150,8 @@ def tv_denoise(
        algorithms", Physica D 60, 1992.
     .. [2] Chambolle, Pock, "A first-order primal-dual algorithm for convex problems with
        applications to imaging", JMIV 40, 2011.
-    .. [3] Blomgren, Chan, "Color TV: total variation methods for restoration of
-       vector-valued images", IEEE TIP 7(3), 1998; here with one norm for all channels as in
-       Bresson, Chan, Inverse Problems and Imaging 2(4), 2008.
+    .. [3] Bresson, Chan, "Fast dual minimization of the vectorial total variation norm and
+       applications to color image processing", Inverse Problems and Imaging 2(4), 2008.
     .. [4] Banert, Upadhyaya, Giselsson, "The Chambolle-Pock method converges weakly with
        theta > 1/2 and tau sigma ||L||^2 < 4 / (1 + 2 theta)", arXiv:2309.03998.
 

@@ -18,6 +18,12 @@
 //!
 //! whose terms are all non-negative, so that it keeps its digits in single precision.
 //!
+//! Why this method: iterations until the gap is 1e-4 of weight TV(f), photograph of 256x256
+//! with noise of 25 of 255, weight 0.1, isotropic / anisotropic: FISTA on the dual 155 / 185,
+//! with restart the same, this method with the convexity 1 and the step product 1 of the
+//! textbook 95 / 155, with those below 75 / 115; other weights and noises alike
+//! (`python -m benches.tv_methods`).  Its u is also better than f - K' p at the same p.
+//!
 //! Several iterations are made in one pass over memory: an iteration needs of the one before
 //! it the row itself and the row below, so it can trail that one by a row.  Bands of rows are
 //! independent of each other if each also computes, for every iteration but the last, one row

@@ -314,8 +314,8 @@ fn clamp<T: Float>(value: T, low: T, high: T) -> T {
 #[inline(always)]
 fn shrink<T: Float>(squares: &mut [[T; LANES]], weight: T) {
     for square in squares {
-        for lane in 0..LANES {
-            square[lane] = weight / weight.max(square[lane].sqrt());
+        for value in square {
+            *value = weight / weight.max(value.sqrt());
         }
     }
 }
@@ -392,8 +392,8 @@ impl<T: Float, const NORM: u8, const DEEP: bool> Kernel for Gap<'_, T, NORM, DEE
         } = self.grid;
         let size = self.grid.unit();
         let State { u, p, .. } = self.state;
-        let mut squares = vec![[T::ZERO; LANES]; SEGMENT];
-        let mut terms = vec![[T::ZERO; LANES]; SEGMENT];
+        let mut squares = [[T::ZERO; LANES]; SEGMENT];
+        let mut terms = [[T::ZERO; LANES]; SEGMENT];
         let zeros = vec![T::ZERO; stride];
         let mut sum = Lanes::<T>::new();
         for unit in self.band.units.clone() {
