@@ -116,7 +116,7 @@ def tv_denoise(
     Notes
     -----
     Method: the accelerated primal-dual algorithm [2]_ (algorithm 2, with the step sizes of
-    [4]_).  It gives a dual variable p beside u, and with it a lower bound D(p) of the
+    [4]_; the gap tells in any case how far it came).  It gives a dual variable p beside u, and with it a lower bound D(p) of the
     minimum.  The relative gap is
 
     .. math::
@@ -153,7 +153,7 @@ def tv_denoise(
     .. [3] Bresson, Chan, "Fast dual minimization of the vectorial total variation norm and
        applications to color image processing", Inverse Problems and Imaging 2(4), 2008.
     .. [4] Banert, Upadhyaya, Giselsson, "The Chambolle-Pock method converges weakly with
-       theta > 1/2 and tau sigma ||L||^2 < 4 / (1 + 2 theta)", arXiv:2309.03998.
+       theta > 1/2 and tau sigma ||L||^2 < 4 / (1 + 2 theta)", 2023; for constant step sizes.
 
     Examples
     --------
@@ -392,7 +392,7 @@ def _iterate(solver: _Solver, rule: _Rule, size: int) -> float:
         gap = solver.gap()
         if rule.callback is not None:
             try:
-                if rule.callback(done, gap) is True:
+                if rule.callback(done, gap):
                     break
             except StopIteration:
                 break
