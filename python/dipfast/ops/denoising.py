@@ -116,8 +116,8 @@ def tv_denoise(
     Notes
     -----
     Method: the accelerated primal-dual algorithm [2]_ (algorithm 2, with the step sizes of
-    [4]_).  It gives a dual variable p beside u, and with it a lower bound D(p) of the
-    minimum.  The relative gap is
+    [4]_; the gap tells in any case how far it came).  It gives a dual variable p beside u,
+    and with it a lower bound D(p) of the minimum.  The relative gap is
 
     .. math::
         \frac{P(u) - D(p)}{\min(\lambda \, TV(f), \tfrac12 \| f - \bar f \|^2)}
@@ -125,8 +125,8 @@ def tv_denoise(
     where the denominator (summed over what is denoised independently; the mean is that of
     each channel) is the objective of the better of two trivial images, f itself and its
     mean.  It does not change when image and weight are multiplied, or a constant is added.
-    As P is strongly convex, 1/2 \|u - û\|^2 is not larger than the gap either.  In single
-    precision gaps below about 1e-6 may be out of reach.
+    As P is strongly convex, 1/2 \|u - û\|^2 is not larger than the numerator.  In single
+    precision gaps below about 1e-7 may be out of reach.
 
     The weight that is chosen by the noise is 0.8 sigma (isotropic; times the number of joint
     channels to the power of 0.37, so 1.2 sigma for three) or 0.6 sigma (anisotropic).  Mean
@@ -153,7 +153,7 @@ def tv_denoise(
     .. [3] Bresson, Chan, "Fast dual minimization of the vectorial total variation norm and
        applications to color image processing", Inverse Problems and Imaging 2(4), 2008.
     .. [4] Banert, Upadhyaya, Giselsson, "The Chambolle-Pock method converges weakly with
-       theta > 1/2 and tau sigma ||L||^2 < 4 / (1 + 2 theta)", arXiv:2309.03998.
+       theta > 1/2 and tau sigma ||L||^2 < 4 / (1 + 2 theta)", 2023; for constant step sizes.
 
     Examples
     --------
@@ -392,7 +392,7 @@ def _iterate(solver: _Solver, rule: _Rule, size: int) -> float:
         gap = solver.gap()
         if rule.callback is not None:
             try:
-                if rule.callback(done, gap) is True:
+                if rule.callback(done, gap):
                     break
             except StopIteration:
                 break

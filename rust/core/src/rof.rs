@@ -54,8 +54,8 @@ pub enum Norm {
     },
 }
 
-/// The product of the step sizes and ||K||^2.  The method converges for products below 4/3
-/// (Banert, Upadhyaya, Giselsson 2023); the larger, the faster.
+/// The product of the step sizes and ||K||^2.  With constant step sizes the method converges
+/// for products below 4/3 (Banert, Upadhyaya, Giselsson 2023); the larger, the faster.
 const STEP_PRODUCT: f64 = 1.3;
 
 /// A problem and how far its solution has come.
