@@ -8,6 +8,7 @@
 //! cheaper to compute them once more for the pixels before (`direct`).  Otherwise they are
 //! kept for as long as they are needed: along x for a segment, along y for a row (`lagged`).
 
+use std::array::from_fn;
 use std::ops::Range;
 
 use super::Mask;
@@ -309,6 +310,8 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
                 }
             }
         }
+        // Their own sums, so that the next row need not wait for them.
+        let mut at_border = [[T::ZERO; LANES]; 2];
         for i in (segment.start..inner.start).chain(inner.end..segment.end) {
             let at = i * LANES;
             let here = some(self.here, at);
@@ -329,10 +332,18 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
                         next[lane],
                     ],
                 );
-                tv[lane] += cost;
+                if GRADIENT {
+                    at_border[1][lane] += cost;
+                } else {
+                    tv[lane] += cost;
+                }
                 let (square, pulled) = pull::<T, M>(here[lane], y[lane], mask[lane], weight, slope);
                 chunk[lane] = if DATA { pulled } else { slope };
-                data[lane] += square;
+                if GRADIENT {
+                    at_border[0][lane] += square;
+                } else {
+                    data[lane] += square;
+                }
             }
             if GRADIENT {
                 let rest = &mut slopes[at - segment.start * LANES..];
@@ -340,6 +351,12 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
                     Some(whole) => *whole = chunk,
                     None => rest.copy_from_slice(&chunk[..rest.len()]),
                 }
+            }
+        }
+        if GRADIENT {
+            for lane in 0..LANES {
+                data[lane] += at_border[0][lane];
+                tv[lane] += at_border[1][lane];
             }
         }
         sums[0].end(data);
@@ -522,6 +539,9 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
         if at >= self.step && at + LANES <= self.here.len() {
             return some(self.here, at - self.step);
         }
+        if let (0, 1, Some(&here)) = (at, self.step, self.here.first_chunk::<LANES>()) {
+            return from_fn(|lane| here[lane.saturating_sub(1)]);
+        }
         let end = (at + LANES).min(self.here.len());
         let first = at.max(self.step).min(end);
         let mut left = some(self.here, at);
@@ -537,6 +557,9 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
     fn right(&self, at: usize) -> [T; LANES] {
         if at + LANES + self.step <= self.here.len() {
             return some(self.here, at + self.step);
+        }
+        if let (1, Some(here)) = (self.step, self.here[at..].first_chunk::<LANES>()) {
+            return from_fn(|lane| here[(lane + 1).min(LANES - 1)]);
         }
         let end = (at + LANES).min(self.here.len());
         let last = self.here.len().saturating_sub(self.step).clamp(at, end);
