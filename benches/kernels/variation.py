@@ -46,6 +46,9 @@ def comparisons(size: int, device: str = "cpu") -> Iterator[Comparison]:
 
     one_call = partial(ops.total_variation, return_gradient=True)
     yield compare("total variation", one_call, anisotropic, more=libraries(leaf))
+    if device == "cpu":
+        array = u.numpy()
+        yield compare("total variation of an array", lambda _: one_call(array), anisotropic)
     yield compare("isotropic", partial(one_call, kind="isotropic", epsilon=0.01), isotropic)
     one_call = partial(ops.tv_objective, tv_weight=WEIGHT, return_gradient=True)
     after = {"its two kernels in turn": partial(two_kernels, u, y)}
@@ -105,6 +108,7 @@ def by_autograd(function: Function, u: Tensor, *others: Tensor) -> tuple[Tensor,
     return value.detach(), torch.autograd.grad(value, u)[0]
 
 
-def check(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> None:
-    torch.testing.assert_close(ours[0].detach(), theirs[0], rtol=1e-4, atol=0)
-    torch.testing.assert_close(ours[1], theirs[1], rtol=1e-4, atol=1e-6)
+def check(ours: tuple[Any, Any], theirs: tuple[Tensor, Tensor]) -> None:
+    value, gradient = (torch.as_tensor(x).detach() for x in ours)
+    torch.testing.assert_close(value.to(theirs[0]), theirs[0], rtol=1e-4, atol=0)
+    torch.testing.assert_close(gradient, theirs[1], rtol=1e-4, atol=1e-6)
