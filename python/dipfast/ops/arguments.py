@@ -139,10 +139,9 @@ def check_same_shape(
 
 
 def check_broadcastable(name: str, shape: tuple[int, ...], target: tuple[int, ...]) -> None:
-    try:
-        fits = np.broadcast_shapes(tuple(shape), tuple(target)) == tuple(target)
-    except ValueError:
-        fits = False
+    # Plain loops, which every torch.compile can trace.
+    pairs = zip(reversed(shape), reversed(target))
+    fits = len(shape) <= len(target) and all(size in (1, whole) for size, whole in pairs)
     if not fits:
         raise ValueError(
             f"{name} must broadcast to the shape of the image, {tuple(target)}, got {tuple(shape)}"

@@ -12,7 +12,9 @@ from dipfast.ops.resamplers import resampler
 __all__ = ["downsample", "downsample_adjoint", "resize", "resize_adjoint"]
 
 ResizeKernel: TypeAlias = Literal["lanczos3", "bicubic", "bilinear", "box"]
+RESIZE_KERNELS: tuple[ResizeKernel, ...] = get_args(ResizeKernel)
 DownsampleKernel: TypeAlias = Literal["lanczos2", "lanczos3", "bicubic", "bilinear", "box"]
+DOWNSAMPLE_KERNELS: tuple[DownsampleKernel, ...] = get_args(DownsampleKernel)
 Size: TypeAlias = tuple[int, int]
 
 
@@ -258,12 +260,12 @@ class _Form(NamedTuple):
 
 
 def _resizing(image: Any, result: Any, kernel: str) -> _Form:
-    arguments.check_choice("kernel", kernel, get_args(ResizeKernel))
+    arguments.check_choice("kernel", kernel, RESIZE_KERNELS)
     return _Form(kernel, (image[0], image[1]), (result[0], result[1]))
 
 
 def _downsampling(shape: Any, factor: int, kernel: str, phase: float) -> _Form:
-    arguments.check_choice("kernel", kernel, get_args(DownsampleKernel))
+    arguments.check_choice("kernel", kernel, DOWNSAMPLE_KERNELS)
     arguments.check_choice("phase", phase, (0.5, 0))
     try:
         factor = operator.index(factor)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["total_variation", "tv_objective"]
 
 Kind: TypeAlias = Literal["anisotropic", "isotropic", "huber"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def total_variation(
@@ -119,7 +120,7 @@ class _Form(NamedTuple):
 
 
 def _check_form(kind: str, epsilon: float, spatial_dims: int) -> _Form:
-    arguments.check_choice("kind", kind, get_args(Kind))
+    arguments.check_choice("kind", kind, KINDS)
     arguments.check_spatial_dims(spatial_dims)
     epsilon = arguments.check_weight("epsilon", epsilon)
     if kind == "anisotropic" and epsilon:

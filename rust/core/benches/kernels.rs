@@ -8,13 +8,19 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dipfast_core::tv::{Data, Kind, Mask};
-use dipfast_core::{Executor, Layout, Serial, Threads, metrics, tv};
+use dipfast_core::{Executor, Layout, Serial, Threads, metrics, rof, ssim, tv};
 
 const KINDS: [(&str, Kind); 3] = [
     ("anisotropic", Kind::Anisotropic),
     ("isotropic", Kind::Isotropic { epsilon: 0.01 }),
     ("huber", Kind::Huber { epsilon: 0.01 }),
 ];
+
+const NOTHING_ELSE: ssim::Outputs<'static, f32> = ssim::Outputs {
+    map: None,
+    to_a: None,
+    to_b: None,
+};
 
 fn image(length: usize, seed: u32) -> Vec<f32> {
     let mut state = seed;
@@ -65,7 +71,15 @@ fn total_variation(criterion: &mut Criterion) {
                 });
             }
             group.bench_function(BenchmarkId::new("mean squared error", count), |b| {
-                b.iter(|| metrics::mse(&u, &y, None, exec).expect("fits"));
+                b.iter(|| metrics::mse(&u, &y, None, 1, None, exec).expect("fits"));
+            });
+            group.bench_function(BenchmarkId::new("structural similarity", count), |b| {
+                b.iter(|| ssim::ssim(&u, &y, layout, 1, 1.0, NOTHING_ELSE, exec).expect("fits"));
+            });
+            group.bench_function(BenchmarkId::new("denoising, 16 iterations", count), |b| {
+                let solver = rof::Solver::new(&u, layout, rof::Norm::Isotropic, 0.1, None, exec);
+                let mut solver = solver.expect("fits");
+                b.iter(|| solver.advance(16, exec));
             });
         }
     }
