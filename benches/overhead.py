@@ -35,7 +35,7 @@ class Step(NamedTuple):
 class Training:
     def __init__(self, size: int) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.network = Hourglass(32, 3, PRESETS["balanced"].network)
+        self.network = Hourglass(32, 3, PRESETS["denoise-balanced"].network)
         self.z = 0.1 * torch.rand(1, 32, size, size, generator=generator)
         self.y = torch.rand(1, 3, size, size, generator=generator)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=0.01, fused=True)

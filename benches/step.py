@@ -16,8 +16,8 @@ from benches.pairs import alternate
 from dipfast.networks import HourglassConfig
 from dipfast.presets import PRESETS
 from dipfast.prior import DeepImagePrior
+from dipfast.restoration import find_device
 from dipfast.stages import Stage
-from dipfast.tasks import find_device
 
 
 def fit(config: HourglassConfig, size: int, device: torch.device) -> DeepImagePrior:
@@ -28,8 +28,8 @@ def fit(config: HourglassConfig, size: int, device: torch.device) -> DeepImagePr
 
 def step(prior: DeepImagePrior) -> None:
     float(next(prior).terms.value)  # waits for the device
-    if prior.measurement.is_cuda:
-        torch.cuda.synchronize(prior.measurement.device)
+    if prior.problem.measurement.is_cuda:
+        torch.cuda.synchronize(prior.problem.measurement.device)
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     print("| picture, colour | default network (s) | original network (s) | ratio |")
     print("|---|---|---|---|")
     for size in options.sizes:
-        ours = fit(PRESETS["balanced"].network, size, device)
+        ours = fit(PRESETS["denoise-balanced"].network, size, device)
         original = fit(HourglassConfig(), size, device)
         for _ in range(2):  # warm-up
             next(ours), next(original)

@@ -298,7 +298,7 @@ class TestRefusalsOfTheTask:
             (["--sigma", "-1"], "sigma must be 'auto' or a number from 0 up, got -1.0"),
             (["--device", "abacus"], "device='abacus' cannot be used"),
             (["--data-range", "5,5"], "data_range must be a positive number or a pair"),
-            (["--reference", "small.png"], "reference must have kind and shape of image"),
+            (["--reference", "small.png"], "reference must have kind and shape of the result"),
         ],
     )
     def test_arguments(

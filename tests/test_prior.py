@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from dipfast import ops
+from dipfast.methods import METHODS, stages_of
 from dipfast.networks import Hourglass, HourglassConfig
+from dipfast.noise import NoiseModel
 from dipfast.operators import Identity
 from dipfast.prior import DeepImagePrior
-from dipfast.stages import METHODS, Stage, objective, stages_of
+from dipfast.stages import Goal, Problem, Stage, objective
 from dipfast.stopping import Discrepancy
 
 SMALL = HourglassConfig(down=(8, 16), up=(8, 16), skip=(4, 4))
@@ -93,7 +95,9 @@ def test_leaves_the_global_generator_alone(noisy: Tensor) -> None:
 
 def test_terms_belong_to_the_image(noisy: Tensor) -> None:
     for state in make(noisy, Stage("tv", 4, 0.2)):
-        value, data, tv = objective(state.image, noisy, Identity(), 0.2)
+        value, data, tv = objective(
+            state.image, Problem(noisy, Identity(), NoiseModel(0.0)), Goal(0.2)
+        )
         n = noisy.numel()
         torch.testing.assert_close(state.terms, (value / n, data / n, tv / n))
         torch.testing.assert_close(state.terms.value, state.terms.data + 0.2 * state.terms.tv)
@@ -130,9 +134,9 @@ def test_plain_dip_is_the_one_stage_case() -> None:
     assert stages_of("two_stage", 10, 0.1) == (Stage("tv", 3, 0.1), Stage("details", 7))
     # Too few iterations for a third: no empty stage is left.
     assert stages_of("two_stage", 2, 0.1) == (Stage("details", 2),)
-    with pytest.raises(ValueError, match=r"method must be one of two_stage, dip, dip_tv, got 'x'"):
+    with pytest.raises(ValueError, match=r"method must be one of two_stage, dip, .*got 'x'"):
         stages_of("x", 9, 0.1)
-    assert METHODS == ("two_stage", "dip", "dip_tv")
+    assert METHODS[:3] == ("two_stage", "dip", "dip_tv")
 
 
 def test_input_noise_falls_geometrically(noisy: Tensor) -> None:
@@ -179,7 +183,7 @@ def test_step_waits_for_no_device(noisy: Tensor) -> None:
     # Fake tensors have no values: reading one, or branching on it, raises.
     prior = make(noisy, Stage("tv", 2, 0.1))
     with FakeTensorMode(allow_non_fake_inputs=True):
-        terms = prior._step(0.1)
+        terms = prior._step(Goal(0.1))
     assert isinstance(terms.value, FakeTensor)
 
 
@@ -217,7 +221,7 @@ def test_stages_are_checked(noisy: Tensor) -> None:
 class TestDiscrepancy:
     def test_stops_at_the_noise_level(self, noisy: Tensor) -> None:
         sigma = 25 / 255
-        rule = Discrepancy(noisy, Identity(), sigma, factor=1.2, every=5)
+        rule = Discrepancy(Problem(noisy, Identity(), NoiseModel(sigma)), factor=1.2, every=5)
         reason = None
         prior = make(noisy, Stage("dip", 600), average_decay=0.9)
         for state in prior:
@@ -229,7 +233,7 @@ class TestDiscrepancy:
         assert 1.1 * sigma < distance <= 1.2 * sigma
 
     def test_leaves_total_variation_alone(self, noisy: Tensor) -> None:
-        rule = Discrepancy(noisy, Identity(), 10.0, every=1)
+        rule = Discrepancy(Problem(noisy, Identity(), NoiseModel(10.0)), every=1)
         states = iter(make(noisy, Stage("tv", 2, 0.1), Stage("details", 1)))
         assert [rule.update(state) for state in states] == [
             None,

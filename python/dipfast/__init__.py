@@ -17,19 +17,37 @@ from dipfast import ops
 from dipfast._native import __version__
 
 if TYPE_CHECKING:
-    from dipfast import networks
+    from dipfast import networks, operators
+    from dipfast.noise import NoiseModel
     from dipfast.prior import DeepImagePrior
     from dipfast.result import Result
-    from dipfast.tasks import denoise
+    from dipfast.tasks import denoise, inpaint, restore, super_resolve
 
-__all__ = ["DeepImagePrior", "Result", "__version__", "denoise", "networks", "ops"]
+__all__ = [
+    "DeepImagePrior",
+    "NoiseModel",
+    "Result",
+    "__version__",
+    "denoise",
+    "inpaint",
+    "networks",
+    "operators",
+    "ops",
+    "restore",
+    "super_resolve",
+]
 
-_HOMES = {"DeepImagePrior": "prior", "Result": "result", "denoise": "tasks"}
+_HOMES = {
+    "DeepImagePrior": "prior",
+    "NoiseModel": "noise",
+    "Result": "result",
+    **dict.fromkeys(("denoise", "inpaint", "restore", "super_resolve"), "tasks"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "networks":
-        return import_module("dipfast.networks")
+    if name in ("networks", "operators"):
+        return import_module(f"dipfast.{name}")
     if name in _HOMES:
         value = getattr(import_module(f"dipfast.{_HOMES[name]}"), name)
         globals()[name] = value

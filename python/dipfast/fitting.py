@@ -35,6 +35,8 @@ class Fit:
         The loop.
     reference
         The clean image (1, C, H, W) in [0, 1], to report PSNR.
+    finish
+        What the task does with images of the network before they are returned.
 
     Attributes
     ----------
@@ -42,8 +44,14 @@ class Fit:
         Why it ended.
     """
 
-    def __init__(self, prior: DeepImagePrior, reference: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        prior: DeepImagePrior,
+        reference: Tensor | None = None,
+        finish: Callable[[Tensor], Tensor] = lambda image: image,
+    ) -> None:
         self.prior = prior
+        self.finish = finish
         self.reference = reference
         self.stop_reason = "all iterations done"
         self._rows: list[tuple[int, str, dict[str, Tensor]]] = []
@@ -90,8 +98,8 @@ class Fit:
         if self.reference is None:
             return {}
         return {
-            "psnr": ops.psnr(state.image, self.reference, data_range=1.0),
-            "psnr_average": ops.psnr(state.average, self.reference, data_range=1.0),
+            "psnr": ops.psnr(self.finish(state.image), self.reference, data_range=1.0),
+            "psnr_average": ops.psnr(self.finish(state.average), self.reference, data_range=1.0),
         }
 
 

@@ -130,6 +130,15 @@ class Layout:
         x = (x - low) / (high - low)
         return x.to(torch.float32).to(device).contiguous()
 
+    def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape that a tensor (N, C, H, W) has as an image."""
+        batch, channels, height, width = shape
+        planes = [height, width]
+        if self.channel_axis is not None:
+            lead = 1 if len(self.shape) == 4 else 0
+            planes.insert(self.channel_axis - lead, channels)
+        return (batch, *planes) if len(self.shape) == 4 else tuple(planes)
+
     def to_image(self, x: Tensor) -> Any:
         """The way back: layout, dtype, range and device of the original, integers rounded.
 

@@ -12,17 +12,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dipfast.ops.arguments import check_choice
+
 __all__ = ["Hourglass", "HourglassConfig"]
+
+Upsampling: TypeAlias = Literal["bilinear", "nearest"]
+Downsampling: TypeAlias = Literal["stride", "average"]
 
 
 @dataclass(frozen=True)
 class HourglassConfig:
-    """Widths of an :class:`Hourglass`, one entry for each scale, the finest first.
+    """Widths of an :class:`Hourglass`, one entry for each scale, the finest first, and
+    what its blocks are made of.
 
     Parameters
     ----------
@@ -34,12 +41,22 @@ class HourglassConfig:
     skip
         Channels of the 1x1 skip connection at each scale; 0 leaves it out.  Wider
         skips let fine detail (and noise) through sooner.
+    upsampling
+        ``"bilinear"``, or ``"nearest"``, which the original uses to fill holes; or a tuple with
+        one of them for each scale.
+    downsampling
+        How a scale is halved: ``"stride"``, a convolution of stride 2, or ``"average"``, a
+        convolution and the mean of 2x2 pixels.
+    down_kernel
+        Size of the encoder's convolutions, odd; 5 sees further into a hole.
+    pointwise
+        Whether a 1x1 convolution ends each scale of the decoder.
 
     Raises
     ------
     ValueError
-        If the three do not have the same length, or a width is not positive (``skip``
-        may be 0).
+        If the three do not have the same length, a width is not positive (``skip``
+        may be 0), or another argument cannot be.
 
     Examples
     --------
@@ -52,6 +69,10 @@ class HourglassConfig:
     down: tuple[int, ...] = (128,) * 5
     up: tuple[int, ...] = (128,) * 5
     skip: tuple[int, ...] = (4,) * 5
+    upsampling: Upsampling | tuple[Upsampling, ...] = "bilinear"
+    downsampling: Downsampling = "stride"
+    down_kernel: int = 3
+    pointwise: bool = True
 
     def __post_init__(self) -> None:
         if not len(self.down) == len(self.up) == len(self.skip) >= 1:
@@ -61,11 +82,27 @@ class HourglassConfig:
             )
         if min(self.down) < 1 or min(self.up) < 1 or min(self.skip) < 0:
             raise ValueError(f"widths must be positive (skip may be 0), got {self}")
+        for upsampling in self.upsamplings:
+            check_choice("upsampling", upsampling, ("bilinear", "nearest"))
+        if len(self.upsamplings) != self.scales:
+            raise ValueError(
+                f"upsampling must be one for each of {self.scales} scales, got {self.upsampling}"
+            )
+        check_choice("downsampling", self.downsampling, ("stride", "average"))
+        if self.down_kernel < 1 or self.down_kernel % 2 == 0:
+            raise ValueError(f"down_kernel must be odd and positive, got {self.down_kernel}")
 
     @property
     def scales(self) -> int:
         """Number of times that the image is halved."""
         return len(self.down)
+
+    @property
+    def upsamplings(self) -> tuple[Upsampling, ...]:
+        """The kind of upsampling of each scale."""
+        if isinstance(self.upsampling, tuple):
+            return self.upsampling
+        return (self.upsampling,) * self.scales
 
     @property
     def multiple(self) -> int:
@@ -79,7 +116,8 @@ class Hourglass(nn.Module):
     Each scale of the encoder is two 3x3 convolutions, the first of stride 2; each scale
     of the decoder joins the skip connection with the upsampled scale below and applies a
     3x3 and a 1x1 convolution.  All of them are followed by batch normalisation and
-    LeakyReLU(0.2), pad by reflection, and upsample bilinearly, as in the original.
+    LeakyReLU(0.2), pad by reflection, and upsample bilinearly, as in the original; the
+    configuration has the variants of its other examples.
 
     Batch normalisation always uses the statistics of the image at hand, so ``train()``
     and ``eval()`` give the same output.
@@ -97,8 +135,8 @@ class Hourglass(nn.Module):
     -----
     Input ``(N, in_channels, H, W)``, output ``(N, out_channels, H, W)``, for any H and W
     from 1 up: the input is padded by reflection to a multiple of ``2**scales`` (at least
-    two pixels at the coarsest scale, which reflection and batch statistics need), and
-    the output is cropped back.
+    two pixels at the coarsest scale, or what reflection by half a kernel needs), and the
+    output is cropped back.
 
     Examples
     --------
@@ -135,15 +173,15 @@ class Hourglass(nn.Module):
             self.skips.append(_block(channels, skip, kernel=1) if skip else _Nothing())
             self.encoder.append(
                 nn.Sequential(
-                    _block(channels, down, kernel=3, stride=2),
-                    _block(down, down, kernel=3),
+                    _block(channels, down, config.down_kernel, config.downsampling),
+                    _block(down, down, config.down_kernel),
                 )
             )
             self.decoder.append(
                 nn.Sequential(
                     _batch_norm(skip + below),
                     _block(skip + below, up, kernel=3),
-                    _block(up, up, kernel=1),
+                    *([_block(up, up, kernel=1)] if config.pointwise else []),
                 )
             )
             channels = down
@@ -169,14 +207,16 @@ class Hourglass(nn.Module):
         for encode, skip in zip(self.encoder, self.skips):
             skipped.append(skip(x))
             x = encode(x)
-        for decode, side in zip(reversed(self.decoder), reversed(skipped)):
-            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        modes = reversed(self.config.upsamplings)
+        for decode, side, mode in zip(reversed(self.decoder), reversed(skipped), modes):
+            x = F.interpolate(x, scale_factor=2, mode=mode)
             x = decode(torch.cat([side, x], dim=1))
         return torch.sigmoid(self.head(x))[..., :height, :width]
 
     def _padded(self, size: int) -> int:
-        multiple = self.config.multiple
-        return max(-(-size // multiple), 2) * multiple
+        # Reflection by half a kernel needs one pixel more than that at the coarsest scale.
+        multiple, fewest = self.config.multiple, max(self.config.down_kernel // 2 + 1, 2)
+        return max(-(-size // multiple), fewest) * multiple
 
 
 def _initialise(module: nn.Module, generator: torch.Generator) -> None:
@@ -202,16 +242,20 @@ def _batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, track_running_stats=False)
 
 
-def _block(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
+def _block(
+    in_channels: int, out_channels: int, kernel: int, halve: Downsampling | None = None
+) -> nn.Sequential:
+    convolution = nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel,
+        stride=2 if halve == "stride" else 1,
+        padding=kernel // 2,
+        padding_mode="reflect" if kernel > 1 else "zeros",
+    )
     return nn.Sequential(
-        nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel,
-            stride=stride,
-            padding=kernel // 2,
-            padding_mode="reflect" if kernel > 1 else "zeros",
-        ),
+        convolution,
+        *([nn.AvgPool2d(2)] if halve == "average" else []),
         _batch_norm(out_channels),
         nn.LeakyReLU(0.2),
     )

@@ -1,15 +1,17 @@
-"""Settings under a name: how much work to put into an image."""
+"""Settings under a name: how much work to put into an image, and what the originals did."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, get_args
 
 from dipfast.networks import HourglassConfig
+from dipfast.ops.arguments import check_choice
 
-__all__ = ["PRESETS", "Preset", "Quality"]
+__all__ = ["PRESETS", "QUALITIES", "Preset", "Quality", "preset_of"]
 
 Quality: TypeAlias = Literal["fast", "balanced", "best"]
+QUALITIES: tuple[Quality, ...] = get_args(Quality)
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Preset:
         Of Adam.
     average_decay
         Of the running average that is returned; 0.99 as in the original.
+    input
+        What the network is given: ``"noise"``, ``"meshgrid"``, or ``"given"``, a picture
+        that comes with the task (``network_input``).
+    input_channels
+        Of a noise input.
     """
 
     iterations: int
@@ -35,6 +42,8 @@ class Preset:
     network: HourglassConfig
     learning_rate: float = 0.01
     average_decay: float = 0.99
+    input: Literal["noise", "meshgrid", "given"] = "noise"
+    input_channels: int = 32
 
 
 # Narrow where the image is large: an iteration costs a small part of the original's, which
@@ -48,9 +57,98 @@ def _network(skip: int) -> HourglassConfig:
 
 # The original keeps the input noise at 1/30 and has skips of 4 channels.  Less noise and wider
 # skips let details through sooner, and the image's noise as well: right for a short fit.
-PRESETS: dict[Quality, Preset] = {
+_OURS = {
     # So short a fit is still rising at its end, and a long average would lag behind.
     "fast": Preset(500, (1 / 30, 1 / 200), _network(skip=16), average_decay=0.95),
     "balanced": Preset(800, (1 / 30, 1 / 200), _network(skip=16)),
     "best": Preset(2000, (1 / 30, 1 / 100), _network(skip=4)),
 }
+
+
+def _constant(noise: float) -> tuple[float, float]:
+    return noise, noise
+
+
+# The original's denoising network, which most of its examples share.
+_FULL = HourglassConfig()
+_HOLE = HourglassConfig(
+    down=(16, 32, 64, 128, 128, 128),
+    up=(16, 32, 64, 128, 128, 128),
+    skip=(0,) * 6,
+    upsampling="nearest",
+    down_kernel=5,
+    pointwise=False,
+)
+_JPEG = (8, 16, 32, 64, 128)
+
+# Settings of the notebooks of Ulyanov et al., one for each of their examples.  All of them are
+# plain DIP (method="dip", stop="none").
+_ORIGINALS = {
+    "original-denoising": Preset(3000, _constant(1 / 30), _FULL),
+    "original-jpeg": Preset(
+        2400,
+        _constant(1 / 30),
+        HourglassConfig(down=_JPEG, up=_JPEG, skip=(0, 0, 0, 4, 4)),
+        input_channels=3,
+    ),
+    "original-sr-x4": Preset(2000, _constant(0.03), _FULL),
+    "original-sr-x8": Preset(4000, _constant(0.05), _FULL),
+    "original-sr-prior-effect": Preset(2000, _constant(1 / 30), _FULL),
+    "original-inpainting-text": Preset(
+        6001, _constant(0.03), replace(_FULL, skip=(128,) * 5, upsampling="nearest")
+    ),
+    "original-inpainting-object": Preset(
+        5001,
+        _constant(0.03),
+        replace(_FULL, skip=(0,) * 5, upsampling="nearest"),
+        input="meshgrid",
+    ),
+    "original-inpainting-hole": Preset(3001, _constant(0.0), _HOLE, input_channels=1),
+    "original-restoration": Preset(11000, _constant(0.03), _FULL, learning_rate=0.001),
+    "original-restoration-sparse": Preset(
+        1000,
+        _constant(0.0),
+        HourglassConfig(down=_NARROW, up=_NARROW, skip=(0,) * 5, downsampling="average"),
+    ),
+    "original-flash": Preset(
+        601,
+        _constant(0.0),
+        replace(_FULL, upsampling=("nearest",) * 2 + ("bilinear",) * 3),
+        learning_rate=0.1,
+        input="given",
+    ),
+}
+
+TASKS = ("denoise", "inpaint", "super_resolve", "restore")
+PRESETS: dict[str, Preset] = {
+    **{f"{task}-{quality}": preset for task in TASKS for quality, preset in _OURS.items()},
+    **_ORIGINALS,
+}
+"""All presets by name: those of each task and quality, ``"TASK-QUALITY"``, and those of the
+original's examples, ``"original-..."``."""
+
+
+def preset_of(task: str, quality: Quality, preset: str | Preset | None) -> tuple[str, Preset]:
+    """Name and settings of a task's preset, or of one that was asked for.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such quality or preset.
+
+    Examples
+    --------
+    >>> preset_of("denoise", "balanced", None)[1].iterations
+    800
+    >>> preset_of("inpaint", "balanced", "original-inpainting-object")[1].input
+    'meshgrid'
+    """
+    check_choice("quality", quality, QUALITIES)
+    if isinstance(preset, Preset):
+        return "your own", preset
+    if preset is None:
+        preset = f"{task}-{quality}"
+    elif not isinstance(preset, str):
+        raise TypeError(f"preset must be a name or a Preset, got {type(preset).__name__}")
+    check_choice("preset", preset, PRESETS)
+    return preset, PRESETS[preset]

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from dipfast.networks import Hourglass, HourglassConfig
+from dipfast.noise import NoiseModel
 from dipfast.operators import Identity, Operator
-from dipfast.stages import Stage, Terms, objective
+from dipfast.stages import Goal, Problem, Stage, Terms, objective
 
-__all__ = ["DeepImagePrior", "State"]
+__all__ = ["DeepImagePrior", "Input", "State"]
+
+Input: TypeAlias = Literal["noise", "meshgrid"]
 
 
 @dataclass(frozen=True)
@@ -62,27 +66,35 @@ class DeepImagePrior:
     .. math:: \frac1n \left( \tfrac12 \| A f_\theta(z) - y \|^2
               + \lambda \, TV(f_\theta(z)) \right),
 
-    with n the number of elements of y, so that a learning rate means the same at every
-    size.
+    with n the number of elements of y that were measured, so that a learning rate means the
+    same at every size.  Where the noise is not white, its expectation takes the place of
+    A f and its variance weighs the difference (:class:`~dipfast.stages.Problem`).
 
     Parameters
     ----------
     measurement
         y, of shape (N, C, H, W), float32 or float64, on the device to work on.
     stages
-        What to minimise, and for how many iterations each.
+        What to minimise, and for how many iterations each (:func:`dipfast.methods.stages_of`
+        has those of published methods).
     network
         The widths of an :class:`~dipfast.networks.Hourglass`, which is then made and
         initialised from the seed, or a network of your own from z to an image, which is
         taken as it is.
     operator
-        A; the default is the identity (denoising).
+        A; the default is the identity (denoising).  Images have the shape of its adjoint.
+    noise
+        Of the measurement; None takes it for white.
+    input
+        z: ``"noise"``, uniform in [0, input_scale); ``"meshgrid"``, the two coordinates from 0
+        to 1, which favours smooth fills of large holes; or a tensor (N, channels, H, W) of
+        your own, such as a second picture of the same scene.
     input_channels
-        Channels of z.
+        Channels of a z of noise.
     learning_rate
         Of Adam.
     input_scale
-        z is uniform in [0, input_scale).
+        z of noise is uniform in [0, input_scale).
     input_noise
         Standard deviation of the normal noise that is added to z at each iteration, at
         the first and at the last; it falls geometrically between them.  The original
@@ -118,6 +130,8 @@ class DeepImagePrior:
         *,
         network: HourglassConfig | nn.Module | None = None,
         operator: Operator | None = None,
+        noise: NoiseModel | None = None,
+        input: Input | Tensor = "noise",
         input_channels: int = 32,
         learning_rate: float = 0.01,
         input_scale: float = 0.1,
@@ -143,23 +157,31 @@ class DeepImagePrior:
         if not 0 <= average_decay < 1:
             raise ValueError(f"average_decay must be in [0, 1), got {average_decay!r}")
         device = measurement.device
-        self.measurement = measurement
+        self.problem = Problem(measurement, operator or Identity(), noise or NoiseModel(0.0))
         self.stages = tuple(stages)
-        self.operator: Operator = operator or Identity()
         self.iterations = sum(stage.iterations for stage in stages)
         self.iteration = 0
 
-        image = self.operator.adjoint(measurement)
-        batch, channels, height, width = image.shape
+        image = self.problem.operator.adjoint(measurement)
         # Weights and z are drawn on the CPU and moved, to be the same on every device.
         generator = torch.Generator().manual_seed(seed)
+        if not isinstance(input, Tensor):
+            input_channels = 2 if input == "meshgrid" else input_channels
+        else:
+            input_channels = _check_input(input, image).shape[1]
         if not isinstance(network, nn.Module):
             with torch.device("meta"):  # no weights yet, and no random numbers spent on them
-                hourglass = Hourglass(input_channels, channels, network)
+                hourglass = Hourglass(input_channels, image.shape[1], network)
             hourglass.to_empty(device="cpu").initialise(generator)
             network = hourglass
-        z = input_scale * torch.rand(batch, input_channels, height, width, generator=generator)
         self.network = network.to(measurement)
+        if isinstance(input, Tensor):
+            z = input
+        elif input == "noise":
+            shape = (image.shape[0], input_channels, *image.shape[2:])
+            z = input_scale * torch.rand(shape, generator=generator)
+        else:
+            z = _meshgrid(image)
         self.z = z.to(measurement)
         self.output = torch.zeros_like(image)
 
@@ -183,13 +205,13 @@ class DeepImagePrior:
 
     def __next__(self) -> State:
         """One iteration of the stage whose turn it is."""
-        end = 0
+        begin = 0
         for stage in self.stages:
-            end += stage.iterations
-            if self.iteration < end:
-                terms = self._step(stage.tv_weight)
+            if self.iteration < begin + stage.iterations:
+                terms = self._step(stage.goal(self, first=self.iteration == begin))
                 self.iteration += 1
                 return State(self.iteration, stage, terms, self)
+            begin += stage.iterations
         raise StopIteration
 
     def average(self) -> Tensor:
@@ -197,14 +219,19 @@ class DeepImagePrior:
         weight = 1 - self._average_decay**self.iteration
         return self._average / weight if weight > 0 else self._average.clone()
 
-    def _step(self, tv_weight: float) -> Terms:
+    def feed(self, image: Tensor) -> None:
+        """Put an image in the place of the first channels of z, scaled as they are."""
+        channels = min(image.shape[1], self.z.shape[1])
+        self.z[:, :channels] = image[:, :channels] * self.z.abs().max()
+
+    def _step(self, goal: Goal) -> Terms:
         """One iteration: tensors in, tensors out, nothing waits for the device."""
         noise = torch.randn(
             self.z.shape, generator=self._generator, device=self.z.device, dtype=self.z.dtype
         )
         output = self.network(torch.addcmul(self.z, noise, self._noise_level))
-        terms = objective(output, self.measurement, self.operator, tv_weight)
-        scale = 1 / self.measurement.numel()
+        terms = objective(output, self.problem, goal)
+        scale = 1 / self.problem.count
         self._optimizer.zero_grad(set_to_none=True)
         (scale * terms.value).backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
@@ -213,3 +240,20 @@ class DeepImagePrior:
         self._average.lerp_(self.output, 1 - self._average_decay)
         self._noise_level.mul_(self._noise_decay)
         return Terms(*(scale * term.detach() for term in terms))
+
+
+def _check_input(z: Tensor, image: Tensor) -> Tensor:
+    if z.ndim != 4 or z.shape[0] != image.shape[0] or z.shape[2:] != image.shape[2:]:
+        raise ValueError(
+            f"input must have shape (N, channels, H, W) with those of the image, "
+            f"{tuple(image.shape)}, got {tuple(z.shape)}"
+        )
+    return z
+
+
+def _meshgrid(image: Tensor) -> Tensor:
+    """The coordinates of the pixels, from 0 to 1: columns, then rows."""
+    batch, _, height, width = image.shape
+    rows, columns = (torch.linspace(0, 1, size) for size in (height, width))
+    grid = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)])
+    return grid.expand(batch, 2, height, width).clone()

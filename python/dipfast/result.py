@@ -27,7 +27,8 @@ class Result:
         One list for each column, one entry for each iteration: ``iteration``, ``stage``
         (name), ``loss``, ``data`` and ``tv`` (terms of the objective divided by the number
         of elements) and, with a reference, ``psnr`` (of the output) and ``psnr_average``
-        (of the running average).  For a batch, ``item`` counts the images.
+        (of the running average), known pixels of inpainting put in.  For a batch, ``item``
+        counts the images.
     stop_reason
         Why it ended.
     best_iteration
@@ -35,11 +36,15 @@ class Result:
     settings
         Everything needed to run it again, versions included.
     metrics
-        With a reference: PSNR in dB of the input (``psnr_input``), of ``image`` (``psnr``)
+        With a reference: PSNR in dB of what there was before (``psnr_input``: the noisy image,
+        the one with holes, its bicubic enlargement), of ``image`` (``psnr``)
         and the highest of the running average at any iteration, which only somebody who
         knows the reference could have picked (``psnr_oracle``, ``oracle_iteration``).
     channel_axis
         Of ``image``; None if it has no channels.
+    raw_image
+        What the network made, where ``image`` is more than that (inpainting, which keeps the
+        known pixels); else None.
     """
 
     image: Any
@@ -49,6 +54,7 @@ class Result:
     settings: dict[str, Any]
     metrics: dict[str, float] = field(default_factory=dict)
     channel_axis: int | None = None
+    raw_image: Any = None
 
     @property
     def psnr(self) -> float | None:

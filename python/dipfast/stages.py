@@ -1,23 +1,68 @@
 """What the objective is at each iteration.
 
-The two-stage method is a sequence of two stages; plain DIP is a sequence of one.
+The two-stage method is a sequence of two stages; plain DIP is a sequence of one.  What
+changes while a stage goes on is the work of its :class:`Control`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from dipfast import ops
-from dipfast.operators import Identity, Operator
-from dipfast.ops.arguments import check_choice
+from dipfast.noise import NoiseModel
+from dipfast.operators import Identity, Mask, Operator, known_of
 
-__all__ = ["METHODS", "Method", "Stage", "Terms", "objective", "stages_of"]
+__all__ = ["Control", "Fitting", "Goal", "Problem", "Stage", "Terms", "objective"]
 
-Method: TypeAlias = Literal["two_stage", "dip", "dip_tv"]
-METHODS: tuple[Method, ...] = get_args(Method)
+
+@dataclass(frozen=True)
+class Goal:
+    """What one iteration minimises over images u:
+
+        data_weight D(u) + tv_weight TV(u) + guide_weight / 2 || u - guide ||^2
+
+    with D the data term of :class:`Problem`.
+
+    Parameters
+    ----------
+    tv_weight, data_weight
+        Of total variation and of the data term.
+    guide
+        An image that the output is drawn to, such as the one that an earlier stage ended
+        with; None for none.
+    guide_weight
+        How strongly.
+    """
+
+    tv_weight: float = 0.0
+    data_weight: float = 1.0
+    guide: Tensor | None = None
+    guide_weight: float = 0.0
+
+
+class Fitting(Protocol):
+    """What a control may see of the loop, and the one thing that it may do to it."""
+
+    @property
+    def iteration(self) -> int: ...
+    @property
+    def problem(self) -> Problem: ...
+    @property
+    def output(self) -> Tensor: ...
+    def average(self) -> Tensor: ...
+    def feed(self, image: Tensor) -> None: ...
+
+
+class Control(Protocol):
+    """What changes the goal while a stage goes on."""
+
+    def goal(self, fitting: Fitting, stage: Stage, first: bool) -> Goal:
+        """The goal of the next iteration; ``first`` at the beginning of the stage."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,64 +77,85 @@ class Stage:
         How many, at least one.
     tv_weight
         lambda of 1/2 || A u - y ||^2 + lambda TV(u), for u in [0, 1].
+    control
+        What changes the goal as the stage goes on (:mod:`dipfast.controls`); None leaves it
+        at the data term and total variation.
     """
 
     name: str
     iterations: int
     tv_weight: float = 0.0
+    control: Control | None = None
+
+    def goal(self, fitting: Fitting, first: bool) -> Goal:
+        """What the next iteration minimises."""
+        if self.control is None:
+            return Goal(self.tv_weight)
+        return self.control.goal(fitting, self, first)
 
 
-def stages_of(method: Method, iterations: int, tv_weight: float) -> tuple[Stage, ...]:
-    """The stages of a published method.
+@dataclass(frozen=True)
+class Problem:
+    """What was measured, and how: y = A(u) + noise.
 
     Parameters
     ----------
-    method
-        ``"two_stage"``: total variation for the first third, then without it ("It Takes
-        Two to Better Denoise"); ``"dip"``: no total variation (Ulyanov et al. 2018);
-        ``"dip_tv"``: total variation throughout (Liu et al. 2019).
-    iterations
-        Of all stages together.
-    tv_weight
-        lambda where total variation is used.
-
-    Raises
-    ------
-    ValueError
-        If the method is unknown.
-
-    Examples
-    --------
-    >>> [(s.name, s.iterations) for s in stages_of("two_stage", 900, 0.1)]
-    [('tv', 300), ('details', 600)]
+    measurement
+        y, of shape (N, C, H, W).
+    operator
+        A.
+    noise
+        Its noise.  The data term is 1/2 || r ||^2 with r the difference of y and its
+        expectation (:meth:`NoiseModel.residual`), which is A u for white noise.
     """
-    check_choice("method", method, METHODS)
-    stages: tuple[Stage, ...]
-    if method == "dip":
-        stages = (Stage("dip", iterations),)
-    elif method == "dip_tv":
-        stages = (Stage("dip_tv", iterations, tv_weight),)
-    else:
-        first = iterations // 3
-        stages = (Stage("tv", first, tv_weight), Stage("details", iterations - first))
-    return tuple(stage for stage in stages if stage.iterations > 0)
+
+    measurement: Tensor
+    operator: Operator
+    noise: NoiseModel
+
+    @property
+    def known(self) -> Tensor | None:
+        """Which elements of y were measured; None if all were."""
+        return known_of(self.operator)
+
+    @cached_property
+    def count(self) -> int:
+        """How many were."""
+        if self.known is None:
+            return self.measurement.numel()
+        return int(self.known.expand(self.measurement.shape).sum())
+
+    def residual(self, image: Tensor) -> Tensor:
+        """r for an image u: :meth:`NoiseModel.residual`, 0 where nothing was measured."""
+        residual = self.noise.residual(self.operator(image), self.measurement)
+        return residual if self.known is None else residual.where(self.known, 0)
 
 
 class Terms(NamedTuple):
-    """An objective and its terms, as scalar tensors: value = data + tv_weight tv."""
+    """An objective and its terms, as scalar tensors: value = data + tv_weight tv, but for a
+    goal with a guide."""
 
     value: Tensor
     data: Tensor
     tv: Tensor
 
 
-def objective(image: Tensor, measurement: Tensor, operator: Operator, tv_weight: float) -> Terms:
-    """1/2 || A u - y ||^2 + tv_weight TV(u), sums over all elements.
+def objective(image: Tensor, problem: Problem, goal: Goal) -> Terms:
+    """The goal's objective, sums over all elements.
 
-    Where A is the identity both terms come from one pass of the fused kernel.
+    Where A is the identity or a mask and the noise is white, data term and total variation come
+    from one pass of the fused kernel.
     """
-    if isinstance(operator, Identity):
-        return Terms(*ops.tv_objective(image, measurement, tv_weight, return_terms=True))
-    data = 0.5 * (operator(image) - measurement).square().sum()
-    tv = ops.total_variation(image)
-    return Terms(data + tv_weight * tv, data.detach(), tv.detach())
+    fused = isinstance(problem.operator, Identity | Mask) and problem.noise.is_white
+    if fused and goal.data_weight == 1:
+        value, data, tv = ops.tv_objective(
+            image, problem.measurement, goal.tv_weight, mask=problem.known, return_terms=True
+        )
+    else:
+        data = 0.5 * problem.residual(image).square().sum()
+        tv = ops.total_variation(image)
+        value = goal.data_weight * data + goal.tv_weight * tv
+        data, tv = data.detach(), tv.detach()
+    if goal.guide is not None:
+        value = value + 0.5 * goal.guide_weight * (image - goal.guide).square().sum()
+    return Terms(value, data, tv)

@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
-from dipfast import ops
-from dipfast.operators import Operator
-
 if TYPE_CHECKING:
-    from dipfast.stages import Stage
+    from dipfast.stages import Problem, Stage
 
 __all__ = ["Discrepancy", "Observable", "StopRule"]
 
@@ -39,17 +36,20 @@ class StopRule(Protocol):
 
 
 class Discrepancy:
-    """Stop when the averaged image is as far from the measurement as the noise is.
+    r"""Stop when the averaged image is as far from the measurement as the noise is.
 
     From there on it could only come closer by taking in noise (Morozov's discrepancy
-    principle): mean (A u - y)^2 <= (factor sigma)^2.
+    principle):
+
+    .. math:: \operatorname{mean} r^2 \le (factor \cdot \sigma)^2
+
+    with r the residual A u - y, through the expectation of the noise and scaled to its variance
+    where the noise is not white, and sigma^2 its variance at medium brightness.
 
     Parameters
     ----------
-    measurement, operator
-        y and A.
-    sigma
-        Standard deviation of the noise, for images in [0, 1].
+    problem
+        Measurement, operator and noise.
     factor
         Below 1, because the average lags behind the image and an estimated sigma counts
         some texture as noise.
@@ -59,25 +59,17 @@ class Discrepancy:
     Notes
     -----
     Stages with total variation are left alone: their distance is the work of the
-    regulariser.
+    regulariser.  So is a measurement without noise.
     """
 
-    def __init__(
-        self,
-        measurement: Tensor,
-        operator: Operator,
-        sigma: float,
-        *,
-        factor: float = 0.95,
-        every: int = 10,
-    ) -> None:
-        self.measurement = measurement
-        self.operator = operator
-        self.target = (factor * sigma) ** 2
+    def __init__(self, problem: Problem, *, factor: float = 0.95, every: int = 10) -> None:
+        self.problem = problem
+        self.target = factor**2 * problem.noise.typical_variance
         self.every = every
 
     def update(self, state: Observable) -> str | None:
-        if state.stage.tv_weight > 0 or state.iteration % self.every:
+        if self.problem.noise.is_free or state.stage.tv_weight > 0 or state.iteration % self.every:
             return None
-        distance = float(ops.mse(self.operator(state.average), self.measurement))
+        residual = self.problem.residual(state.average)
+        distance = float(residual.square().sum()) / self.problem.count
         return "residual at the noise level" if distance <= self.target else None

@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
-import copy
-import math
-import platform
-import warnings
-from dataclasses import asdict
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dipfast import _native, ops
-from dipfast.fitting import Callback, Fit, catch_interrupt, join_histories
-from dipfast.images import DataRange, Layout, check_image, find_channel_axis
-from dipfast.operators import Identity
-from dipfast.ops.arguments import check_choice
-from dipfast.presets import PRESETS, Quality
-from dipfast.prior import DeepImagePrior
+from dipfast import ops
+from dipfast.fitting import Callback
+from dipfast.images import DataRange, Layout
+from dipfast.masks import Marks, find_missing
+from dipfast.methods import Method
+from dipfast.noise import NoiseKind, NoiseModel
+from dipfast.operators import Downsample, Identity, LinearOperator, Mask, as_operator
+from dipfast.ops.resampling import DownsampleKernel
+from dipfast.presets import Preset, Quality
+from dipfast.restoration import Options, Task, layout_of, restore_images
 from dipfast.result import Result
-from dipfast.stages import METHODS, Method, stages_of
-from dipfast.stopping import Discrepancy, StopRule
+from dipfast.stages import Stage
+from dipfast.stopping import StopRule
 
-__all__ = ["denoise"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-# tv_weight="auto" is this times sigma: of 1, 2 and 5, 2 ended highest on two pictures.
-_TV_WEIGHT_PER_SIGMA = 2.0
+__all__ = ["denoise", "inpaint", "restore", "super_resolve"]
+
+FACTORS = (2, 3, 4, 8)
 
 
 def denoise(
     image: Any,
     *,
     sigma: float | Literal["auto"] = "auto",
+    noise: NoiseKind | NoiseModel = "auto",
     tv_weight: float | Literal["auto"] = "auto",
-    method: Method = "two_stage",
+    method: Method | Sequence[Stage] = "two_stage",
     stop: StopRule | Literal["auto", "none"] = "auto",
     quality: Quality = "balanced",
+    preset: str | Preset | None = None,
     max_iterations: int | None = None,
+    network_input: Any = None,
     device: str | torch.device = "auto",
     seed: int = 0,
     channel_axis: int | None = None,
@@ -62,14 +66,21 @@ def denoise(
         Array (H, W) or with one more axis for the channels, or tensor (H, W), (C, H, W)
         or (N, C, H, W).  The images of a batch are restored one after the other.
     sigma
-        Standard deviation of the noise, in the unit of the image; ``"auto"`` estimates it
-        (:func:`dipfast.ops.estimate_noise`).
+        Standard deviation of the noise, in the unit of the image; ``"auto"`` estimates it.
+    noise
+        What kind of noise it is: ``"gaussian"``; ``"clipped"``, which is cut off at the ends
+        of the range, as in every 8-bit picture; ``"poisson_gaussian"`` (cameras, microscopes,
+        telescopes), whose variance grows with the signal; a
+        :class:`~dipfast.noise.NoiseModel`; or ``"auto"``, Gaussian noise that is cut off where
+        the histogram piles up at an end (:func:`dipfast.noise.estimate_noise_model`).  The
+        network is fitted so that what is expected of the clean picture meets the image.
     tv_weight
         lambda, for an image in [0, 1]; larger is smoother.  ``"auto"`` is 2 sigma (in the
         same unit).
     method
         ``"two_stage"``; ``"dip"``, without total variation; ``"dip_tv"``, with it
-        throughout.
+        throughout; a variant of :func:`dipfast.methods.stages_of`; or a sequence of stages of
+        your own (:class:`dipfast.stages.Stage`), with all their iterations.
     stop
         ``"auto"`` ends when the result is as far from the image as the noise is
         (:class:`~dipfast.stopping.Discrepancy`; never with ``"dip_tv"``, where that distance
@@ -78,9 +89,16 @@ def denoise(
     quality
         How much work: ``"fast"``, ``"balanced"`` or ``"best"`` is 500, 800 or 2000 iterations
         (:data:`dipfast.presets.PRESETS`).
+    preset
+        Instead of the quality: the name of one of these presets, such as
+        ``"original-denoising"`` for the settings of the original, or a
+        :class:`~dipfast.presets.Preset`.
     max_iterations
         Of both stages together; None takes the number that goes with the quality.  The fall
         of the input noise is spread over them, so fewer are not the start of more.
+    network_input
+        A picture of the same scene that the network is given instead of noise (flash and no
+        flash), of the size of the result; needed for preset ``"original-flash"``.
     device
         ``"auto"`` is the GPU (CUDA) where there is one, else the CPU.
     seed
@@ -129,173 +147,333 @@ def denoise(
     """
     if isinstance(image, Tensor):
         image = image.detach()
-    if isinstance(reference, Tensor):
-        reference = reference.detach()
-    layout = _layout_of(image, channel_axis, data_range)
-    unit = layout.data_range[1] - layout.data_range[0]
-    if reference is not None:
-        _check_reference(reference, image)
-    check_choice("method", method, METHODS)
-    check_choice("quality", quality, PRESETS)
-    preset = PRESETS[quality]
-    iterations = _check_iterations(preset.iterations if max_iterations is None else max_iterations)
-    _check_not_negative("sigma", sigma)
-    _check_not_negative("tv_weight", tv_weight)
-    if method == "dip" and tv_weight not in ("auto", 0):
-        raise ValueError(f"tv_weight={tv_weight!r} has no meaning for method='dip'")
-    if not (stop in ("auto", "none") or hasattr(stop, "update")):
-        raise ValueError(f"stop must be 'auto', 'none' or a stop rule, got {stop!r}")
-    if not (_is_integer(seed) and 0 <= seed < 2**63):
-        raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback must be callable, got {type(callback).__name__}")
-    place = find_device(device)
-
-    noisy = layout.to_tensor(image, place)
-    if "int" in str(layout.dtype) and not 0 <= noisy.min() <= noisy.max() <= 1:
-        warnings.warn(
-            f"values of image beyond data_range={layout.data_range} will be cut off",
-            stacklevel=2,
-        )
-    clean = None if reference is None else layout.to_tensor(reference, place)
-    fits: list[Fit] = []
-    noise_levels: list[float] = []
-    tv_weights: list[float] = []
-    with catch_interrupt() as interrupted:
-        for item in range(len(noisy)):
-            y = noisy[item : item + 1]
-            noise = (
-                ops.estimate_noise(y[0], channel_axis=0) if sigma == "auto" else float(sigma) / unit
-            )
-            weight = noise * _TV_WEIGHT_PER_SIGMA if tv_weight == "auto" else float(tv_weight)
-            rule: StopRule | None = None if isinstance(stop, str) else copy.deepcopy(stop)
-            if stop == "auto":
-                rule = Discrepancy(y, Identity(), noise)
-            prior = DeepImagePrior(
-                y,
-                stages_of(method, iterations, weight),
-                network=preset.network,
-                learning_rate=preset.learning_rate,
-                input_noise=preset.input_noise,
-                average_decay=preset.average_decay,
-                seed=int(seed),
-            )
-            fits.append(Fit(prior, None if clean is None else clean[item : item + 1]))
-            noise_levels.append(noise * unit)
-            tv_weights.append(weight)
-            if not fits[-1].run(rule, callback, interrupted):
-                break
-
-    # What an interrupted batch did not come to stays as it was.
-    restored = torch.cat([fit.prior.average() for fit in fits] + [noisy[len(fits) :]])
-    image_out = layout.to_image(restored)
-    histories = [fit.history() for fit in fits]
-    history = histories[0] if len(noisy) == 1 else join_histories(histories)
-    metrics: dict[str, float] = {}
-    if clean is not None:
-        # Of what is returned, rounded as it is.
-        metrics["psnr_input"] = _psnr(noisy, clean)
-        metrics["psnr"] = _psnr(layout.to_tensor(image_out, place), clean)
-        if len(noisy) == 1:
-            averages = history["psnr_average"]
-            metrics["psnr_oracle"] = max(averages)
-            metrics["oracle_iteration"] = averages.index(max(averages)) + 1
-    return Result(
-        image=image_out,
-        history=history,
-        stop_reason="; ".join(dict.fromkeys(fit.stop_reason for fit in fits)),
-        best_iteration=fits[-1].prior.iteration,
-        settings={
-            "task": "denoise",
-            "method": method,
-            "quality": quality,
-            "sigma": noise_levels,
-            "tv_weight": tv_weights,
-            "stop": stop if isinstance(stop, str) else type(stop).__name__,
-            "max_iterations": iterations,
-            "seed": int(seed),
-            "device": str(place),
-            "threads": torch.get_num_threads(),
-            "shape": list(layout.shape),
-            "dtype": str(layout.dtype),
-            "channel_axis": layout.channel_axis,
-            "data_range": list(layout.data_range),
-            "preset": asdict(preset),
-            "versions": {
-                "dipfast": _native.__version__,
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
-        },
-        metrics=metrics,
-        channel_axis=layout.channel_axis,
+    task = Task(
+        "denoise",
+        image,
+        layout_of(image, channel_axis, data_range),
+        [Identity()],
+        before=lambda y: y,
+    )
+    return restore_images(
+        task,
+        sigma=sigma,
+        noise=noise,
+        tv_weight=tv_weight,
+        method=method,
+        stop=stop,
+        quality=quality,
+        preset=preset,
+        max_iterations=max_iterations,
+        network_input=network_input,
+        device=device,
+        seed=seed,
+        reference=reference,
+        callback=callback,
     )
 
 
-def _psnr(a: Tensor, b: Tensor) -> float:
-    return float(ops.psnr(a.double().cpu(), b.double().cpu(), data_range=1.0))
+def inpaint(
+    image: Any,
+    mask: Any = None,
+    *,
+    mask_marks: Marks = "missing",
+    keep_known: bool = True,
+    channel_axis: int | None = None,
+    data_range: DataRange = None,
+    **options: Unpack[Options],
+) -> Result:
+    r"""Fill in missing pixels.
+
+    The network is fitted to the known pixels m of the image y,
+
+    .. math:: \min_\theta \tfrac12 \| m (f_\theta(z) - y) \|^2
+              + \lambda \, TV(f_\theta(z)),
+
+    in the stages of :func:`denoise`, and what it makes of the others is the result.
+
+    Parameters
+    ----------
+    image
+        As for :func:`denoise`.  What stands at missing pixels does not matter.
+    mask
+        Which pixels are missing:
+
+        - an array or tensor (H, W), or of the shape of the image (1 for its channels will do),
+          boolean or of numbers; values between the extremes, at soft edges, are missing;
+        - a number: pixels of this value in all channels are missing;
+        - ``"alpha"``: the last of 2 or 4 channels is opacity, and pixels that are not opaque
+          are missing; the result is without that channel;
+        - None: pixels that are NaN are missing (they are in any case).
+    mask_marks
+        Whether non-zero values of the mask mark the ``"missing"`` pixels, as in scikit-image and
+        OpenCV, or the ``"known"`` ones, as in the original.
+    keep_known
+        Put the known pixels into the result as they are, to the last bit (the default).  With
+        False they are those of the network as well, which takes noise out of them.
+    channel_axis, data_range
+        As for :func:`denoise`.
+    **options
+        ``sigma`` (the default is 0, no noise; with "auto" it is estimated from the known
+        pixels, and fine texture taken for noise), ``noise``, ``tv_weight``, ``method``, ``stop``,
+        ``quality``, ``preset``, ``max_iterations``, ``network_input``, ``device``, ``seed``,
+        ``reference`` and ``callback``, as for :func:`denoise`.
+
+    Returns
+    -------
+    Result
+        ``raw_image`` is the network's image, known pixels and all.
+
+    Raises
+    ------
+    TypeError
+        If image or mask do not hold real numbers.
+    ValueError
+        If an argument is out of its range, the mask does not fit the image, or nothing or
+        everything is missing; the message names it.
+
+    Warns
+    -----
+    UserWarning
+        If more than 95% of the pixels are missing, which is more likely a mask the wrong way
+        round.
+
+    Notes
+    -----
+    Total variation knows nothing of a hole but its rim, and fills it flat.  Its weight goes with
+    the noise: without noise there is nothing for it to do, and ``"two_stage"`` is plain DIP.
+
+    References
+    ----------
+    .. [1] Ulyanov, Vedaldi, Lempitsky, "Deep Image Prior", IJCV 2020, section 4.3,
+       arXiv:1711.10925.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dipfast
+    >>> image = np.full((32, 32), 100, dtype=np.uint8)
+    >>> mask = np.zeros((32, 32), dtype=bool)
+    >>> mask[10:14, 10:14] = True
+    >>> result = dipfast.inpaint(image, mask, max_iterations=5)
+    >>> bool((result.image[~mask] == 100).all())
+    True
+    """
+    if isinstance(image, Tensor):
+        image = image.detach()
+    if not isinstance(keep_known, bool):
+        raise TypeError(f"keep_known must be True or False, got {keep_known!r}")
+    whole, missing = find_missing(image, mask, mask_marks, channel_axis)
+    if whole.ndim < image.ndim:  # grey with opacity has no axis of channels any more
+        channel_axis = None
+    layout = layout_of(whole, channel_axis, data_range)
+    known = torch.from_numpy(np.ascontiguousarray(~missing))
+    y = layout.to_tensor(whole)
+    # One mask for each image of a batch.
+    masks = [known[i if len(known) > 1 else 0][None] for i in range(len(y))]
+
+    def keep(item: int) -> Any:
+        def finish(u: Tensor) -> Tensor:
+            return torch.where(masks[item].to(u.device), y[item : item + 1].to(u), u)
+
+        return finish if keep_known else lambda u: u
+
+    options.setdefault("sigma", 0.0)
+    task = Task(
+        "inpaint",
+        whole,
+        layout,
+        [Mask(m) for m in masks],
+        before=lambda y: y,
+        finish=[keep(item) for item in range(len(y))],
+        settings={
+            "mask_marks": mask_marks,
+            "keep_known": keep_known,
+            "missing": float(missing.mean()),
+        },
+    )
+    return restore_images(task, **options)
 
 
-# --- arguments ---------------------------------------------------------------------------
+def super_resolve(
+    image: Any,
+    factor: int,
+    *,
+    kernel: DownsampleKernel = "lanczos2",
+    channel_axis: int | None = None,
+    data_range: DataRange = None,
+    **options: Unpack[Options],
+) -> Result:
+    r"""Enlarge an image by a whole number, with detail that becomes it when made smaller.
+
+    .. math:: \min_\theta \tfrac12 \| D f_\theta(z) - y \|^2
+              + \lambda \, TV(f_\theta(z))
+
+    with D filtering and down-sampling (:class:`~dipfast.operators.Downsample`), in the stages of
+    :func:`denoise`.
+
+    Parameters
+    ----------
+    image
+        y, as for :func:`denoise`.
+    factor
+        2, 3, 4 or 8.
+    kernel
+        What a small pixel saw of the large ones: ``"lanczos2"`` (the default, as in the
+        original), ``"lanczos3"``, ``"bicubic"``, ``"bilinear"`` or ``"box"``, the mean, as the
+        pixels of a sensor do.
+    channel_axis, data_range
+        As for :func:`denoise`.
+    **options
+        As for :func:`inpaint`; ``sigma`` is 0 by default.
+
+    Returns
+    -------
+    Result
+        ``image`` has exactly ``factor`` times the rows and columns.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of its range; the message names it.
+
+    References
+    ----------
+    .. [1] Ulyanov, Vedaldi, Lempitsky, "Deep Image Prior", IJCV 2020, section 4.2,
+       arXiv:1711.10925.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dipfast
+    >>> small = np.zeros((9, 7, 3), dtype=np.uint8)
+    >>> dipfast.super_resolve(small, 4, max_iterations=5).image.shape
+    (36, 28, 3)
+    """
+    if isinstance(image, Tensor):
+        image = image.detach()
+    if factor not in FACTORS or isinstance(factor, bool | float):
+        raise ValueError(f"factor must be one of {', '.join(map(str, FACTORS))}, got {factor!r}")
+    operator = Downsample(factor, kernel)
+    options.setdefault("sigma", 0.0)
+    task = Task(
+        "super_resolve",
+        image,
+        layout_of(image, channel_axis, data_range),
+        [operator],
+        before=lambda y: ops.resize(
+            y, (y.shape[-2] * operator.factor, y.shape[-1] * operator.factor), kernel="bicubic"
+        ).clamp(0, 1),
+        settings={"factor": operator.factor, "kernel": kernel},
+    )
+    return restore_images(task, **options)
 
 
-def _layout_of(image: Any, channel_axis: int | None, data_range: DataRange) -> Layout:
-    check_image("image", image)
-    tolerance = 0.0
-    recognised = data_range is None and "float" in str(image.dtype)
-    if recognised and not 0 <= image.min() <= image.max() <= 1:
-        # Values beyond [0, 1] are noise if they are no further out than noise reaches.
-        axis = find_channel_axis("image", image, channel_axis)
-        batch = len(image.shape) == 4
-        planes = image.movedim(axis, 1).flatten(0, 1) if batch else image
-        tolerance = 6 * ops.estimate_noise(planes, channel_axis=0 if batch else axis)
-    return Layout.of(image, channel_axis=channel_axis, data_range=data_range, tolerance=tolerance)
+def restore(
+    measurement: Any,
+    operator: Any,
+    *,
+    image_shape: tuple[int, ...] | None = None,
+    channel_axis: int | None = None,
+    data_range: DataRange = None,
+    **options: Unpack[Options],
+) -> Result:
+    r"""Undo any degradation that you can write down: y = A(u) + noise.
+
+    .. math:: \min_\theta \tfrac12 \| A f_\theta(z) - y \|^2
+              + \lambda \, TV(f_\theta(z))
+
+    in the stages of :func:`denoise`.
+
+    Parameters
+    ----------
+    measurement
+        y, an image as for :func:`denoise`.
+    operator
+        A: one of :mod:`dipfast.operators`, such as ``Blur(kernel)`` or
+        ``Compose(Blur(kernel), Downsample(2))``; a physics of deepinv; or any differentiable
+        ``torch.nn.Module`` or function of tensors (N, C, H, W) in [0, 1].  It is copied and not
+        fitted.
+    image_shape
+        (H, W) of the result, or (channels, H, W), where a module or function does not keep the
+        shape; None takes it from the operator, else from the measurement.
+    channel_axis, data_range
+        As for :func:`denoise`; the result has the same axes and range.
+    **options
+        As for :func:`denoise`; ``sigma`` is "auto" by default.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of its range, or the operator does not give the shape of the
+        measurement; the message names it.
+
+    Examples
+    --------
+    Deblurring:
+
+    >>> import numpy as np
+    >>> import dipfast
+    >>> from dipfast.operators import Blur, gaussian_kernel
+    >>> blurred = np.random.default_rng(0).random((48, 48), dtype=np.float32)
+    >>> dipfast.restore(blurred, Blur(gaussian_kernel(1.6)), max_iterations=5).image.shape
+    (48, 48)
+    """
+    if isinstance(measurement, Tensor):
+        measurement = measurement.detach()
+    layout = layout_of(measurement, channel_axis, data_range)
+    y = layout.to_tensor(measurement)
+    shape = _image_shape(image_shape, y)
+    model = as_operator(operator, shape)
+    before = _probe(model, y, shape, layout)
+    task = Task(
+        "restore",
+        measurement,
+        layout,
+        [model],
+        before=before,
+        settings={"operator": type(operator).__name__},
+    )
+    return restore_images(task, **options)
 
 
-def _check_reference(reference: Any, image: Any) -> None:
-    check_image("reference", reference)
-    if type(reference) is not type(image) or reference.shape != image.shape:
+def _image_shape(image_shape: Any, y: Tensor) -> tuple[int, ...] | None:
+    if image_shape is None:
+        return None
+    shape = tuple(image_shape)
+    if len(shape) not in (2, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
         raise ValueError(
-            f"reference must have kind and shape of image, {type(image).__name__} "
-            f"{tuple(image.shape)}, got {type(reference).__name__} {tuple(reference.shape)}"
+            f"image_shape must be (H, W) or (channels, H, W), positive, got {image_shape!r}"
         )
-    kinds = [getattr(x.dtype, "name", str(x.dtype)) for x in (image, reference)]
-    if kinds[0] != kinds[1] and not all("float" in kind for kind in kinds):
-        raise ValueError(
-            f"reference must have the dtype of image, {image.dtype}, got {reference.dtype}"
-        )
+    return (y.shape[1], *shape) if len(shape) == 2 else shape
 
 
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _check_iterations(value: Any) -> int:
-    if not (_is_integer(value) and value >= 1):
-        raise ValueError(f"max_iterations must be a positive integer, got {value!r}")
-    return int(value)
-
-
-def _check_not_negative(name: str, value: Any) -> None:
-    if isinstance(value, str):
-        if value == "auto":
-            return
-    elif isinstance(value, int | float | np.number) and math.isfinite(value) and value >= 0:
-        return
-    raise ValueError(f"{name} must be 'auto' or a number from 0 up, got {value!r}")
-
-
-def find_device(device: str | torch.device) -> torch.device:
-    """The device of a name; ``"auto"`` is CUDA where there is one, else the CPU."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _probe(model: LinearOperator, y: Tensor, shape: tuple[int, ...] | None, layout: Layout) -> Any:
+    """Try the operator on one image, and say what there is before a restoration: the measurement
+    where it has the shape of an image, else its image under the adjoint."""
     try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    # An unknown or missing device is a RuntimeError, CUDA in a torch built without it an
-    # AssertionError, and a device without memory of its own a NotImplementedError.
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device={str(device)!r} cannot be used: {reason}") from error
-    return place
+        image = model.adjoint(y[:1])
+        result = model(torch.full_like(image, 0.5))
+    except Exception as error:
+        wanted = "image_shape=None" if shape is None else f"image_shape={shape}"
+        raise ValueError(
+            f"operator cannot be applied with measurement of shape {tuple(y.shape)} "
+            f"and {wanted}: {error}"
+        ) from error
+    if not isinstance(result, Tensor) or result.shape != y[:1].shape:
+        got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise ValueError(
+            f"operator must make measurements of shape {tuple(y[:1].shape)} of images of shape "
+            f"{tuple(image.shape)}, got {got}; image_shape tells the shape of the image"
+        )
+    if image.ndim != 4 or (layout.channel_axis is None and image.shape[1] != 1):
+        raise ValueError(
+            f"operator must take images (1, C, H, W), with C = 1 for a measurement without "
+            f"channels, got an adjoint of shape {tuple(image.shape)}"
+        )
+    if image.shape == result.shape:
+        return lambda y: y
+    return lambda y: torch.cat([model.adjoint(item[None]) for item in y]).clamp(0, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,11 @@ __all__ = ["estimate_noise"]
 # ramps, so that it sees noise rather than shading.
 _ROOT = math.sqrt(3.0)
 _HIGH_PASS = np.array([1 - _ROOT, _ROOT - 3, 3 + _ROOT, -1 - _ROOT]) / (4 * math.sqrt(2.0))
+# The low-pass filter that goes with it.
+_LOW_PASS = np.array([1 + _ROOT, 3 + _ROOT, 3 - _ROOT, 1 - _ROOT]) / (4 * math.sqrt(2.0))
+
+# Fewer blocks than this tell nothing.
+_FEWEST_BLOCKS = 64
 
 # Median of |x| for a normal x of standard deviation 1.
 _MEDIAN_TO_DEVIATION = 0.6744897501960817
@@ -74,23 +79,68 @@ def estimate_noise(image: Any, *, channel_axis: int | None = None) -> float:
         )
     if not np.isfinite(x).all():
         raise ValueError("image must be finite, got NaN or infinity")
-    if min(planes.shape[1:]) < len(_HIGH_PASS) or not len(planes):
+    if not planes.size:
         return 0.0
-    return float(np.sqrt(np.mean([_plane_noise(plane) ** 2 for plane in planes])))
+    return float(np.sqrt(np.mean([deviation(wavelet_blocks(p)[1]) ** 2 for p in planes])))
 
 
-def _plane_noise(plane: np.ndarray[Any, Any]) -> float:
-    rows = _high_pass(plane.astype(np.float64, copy=False))
-    details = np.abs(_high_pass(rows.T))
+Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
+
+
+def wavelet_blocks(plane: Floats, known: Any = None) -> tuple[Floats, Floats]:
+    """Brightness and diagonal detail of small blocks all over an image (H, W).
+
+    With white noise both vary by its standard deviation, and independently.  Blocks are the 4x4
+    pixels of the wavelet; with ``known``, a boolean image, those of them that are known whole,
+    or, if these are few, 2x2 pixels (Haar).
+    """
+    plane = plane.astype(np.float64, copy=False)
+    if min(plane.shape) < len(_HIGH_PASS):
+        return np.empty(0), np.empty(0)
+    means, details = _along_both(plane, _LOW_PASS), _along_both(plane, _HIGH_PASS)
+    if known is not None:
+        whole = _all_known(known, 4)
+        means, details = means[whole] / 2, details[whole]
+        if details.size < _FEWEST_BLOCKS:
+            means, details = _haar_blocks(plane, known)
+        return means, details
     # Rounding leaves traces of flat regions that are meant to be 0.
-    details = details[details > 1e-12 * np.abs(plane).max()]
-    return float(np.median(details)) / _MEDIAN_TO_DEVIATION if details.size else 0.0
+    return means.ravel() / 2, np.where(
+        np.abs(details) > 1e-12 * np.abs(plane).max(initial=0), details, 0
+    ).ravel()
 
 
-def _high_pass(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def deviation(details: Floats) -> float:
+    """Standard deviation of what wavelet coefficients hold of noise, by their median.
+
+    Those that are exactly 0 do not count: saturated or masked regions.
+    """
+    sizes = np.abs(details[details != 0])
+    return float(np.median(sizes)) / _MEDIAN_TO_DEVIATION if sizes.size else 0.0
+
+
+def _haar_blocks(plane: Floats, known: Any) -> tuple[Floats, Floats]:
+    corners = [
+        plane[i : len(plane) - 1 + i, j : plane.shape[1] - 1 + j] for i in (0, 1) for j in (0, 1)
+    ]
+    a, b, c, d = (corner[_all_known(known, 2, step=1)] for corner in corners)
+    return (a + b + c + d) / 4, (a - b - c + d) / 2
+
+
+def _all_known(known: Any, size: int, step: int = 2) -> Any:
+    """Which blocks of size x size pixels hold known pixels only."""
+    windows = np.lib.stride_tricks.sliding_window_view(known, (size, size))
+    return windows[::step, ::step].all(axis=(2, 3))
+
+
+def _along_both(plane: Floats, taps: Floats) -> Floats:
+    return _filter(_filter(plane, taps).T, taps).T
+
+
+def _filter(x: Floats, taps: Floats) -> Floats:
     """Filter along the first axis and keep every second sample."""
-    count = (len(x) - len(_HIGH_PASS)) // 2 + 1
+    count = (len(x) - len(taps)) // 2 + 1
     return sum(
-        (tap * x[k : k + 2 * count - 1 : 2] for k, tap in enumerate(_HIGH_PASS)),
+        (tap * x[k : k + 2 * count - 1 : 2] for k, tap in enumerate(taps)),
         start=np.zeros((count, *x.shape[1:])),
     )

@@ -1,0 +1,238 @@
+"""What changes the objective while a stage goes on.
+
+A control sees the loop between two iterations and says what the next one minimises: total
+variation by the noise that is left (:class:`NoiseLedWeight`), the image that an earlier
+stage ended with (:class:`StageImage`), a denoised picture (:class:`DenoisedImage`), or
+a denoiser inside the loop (:class:`DeepRED`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dipfast import ops
+from dipfast.operators import Identity
+from dipfast.stages import Fitting, Goal, Stage
+
+__all__ = [
+    "DENOISERS",
+    "DeepRED",
+    "DenoisedImage",
+    "Denoiser",
+    "NoiseLedWeight",
+    "StageImage",
+]
+
+Denoiser: TypeAlias = Callable[[Tensor, float], Tensor]
+
+
+class StageImage:
+    """Draw the output to the image that the stage before ended with (its running average).
+
+    Parameters
+    ----------
+    weight
+        1: fitted to that image instead of the measurement; between 0 and 1: a blend of
+        both; 0: the measurement alone.
+    as_input
+        Whether that image also takes the place of the first channels of the network's input.
+
+    Examples
+    --------
+    >>> Stage("details", 200, control=StageImage(0.5)).control.weight
+    0.5
+    """
+
+    def __init__(self, weight: float = 1.0, *, as_input: bool = False) -> None:
+        if not 0 <= weight <= 1:
+            raise ValueError(f"weight must be from 0 to 1, got {weight!r}")
+        self.weight = weight
+        self.as_input = as_input
+        self._goal = Goal()
+
+    def goal(self, fitting: Fitting, stage: Stage, first: bool) -> Goal:
+        if first:
+            image = fitting.average()
+            if self.as_input:
+                fitting.feed(image)
+            self._goal = Goal(stage.tv_weight)
+            if self.weight > 0:
+                self._goal = Goal(stage.tv_weight, 1 - self.weight, image, self.weight)
+        return self._goal
+
+
+class DenoisedImage:
+    """Fit the network to a denoised version of the measurement.
+
+    Parameters
+    ----------
+    denoiser
+        From (1, C, H, W) in [0, 1] and the standard deviation of the noise to the same shape;
+        the default is total-variation denoising (:func:`dipfast.ops.tv_denoise`).
+
+    Raises
+    ------
+    ValueError
+        When the stage begins, if the measurement is not a noisy image itself.
+    """
+
+    def __init__(self, denoiser: Denoiser | None = None) -> None:
+        self.denoiser = denoiser or DENOISERS["tv"]
+        self._goal = Goal()
+
+    def goal(self, fitting: Fitting, stage: Stage, first: bool) -> Goal:
+        if first:
+            problem = fitting.problem
+            if not isinstance(problem.operator, Identity):
+                raise ValueError("method 'tv_target' is for denoising: it denoises the measurement")
+            image = self.denoiser(problem.measurement, math.sqrt(problem.noise.typical_variance))
+            self._goal = Goal(stage.tv_weight, 0.0, image, 1.0)
+        return self._goal
+
+
+class NoiseLedWeight:
+    r"""Total variation by the noise that is left, updated as the fit goes on.
+
+    .. math:: \lambda \leftarrow \lambda \left( \frac{\sigma^2}{\text{mean } r^2} \right)^p
+
+    every few iterations, within bounds: as long as the residual r of the output is larger
+    than the noise, the weight falls; where it is smaller, the fit takes in noise, and the
+    weight grows.  p = 1/2 is Chambolle's update for total-variation denoising [1]_.
+
+    Parameters
+    ----------
+    every
+        Iterations from one look to the next; a look waits for the device.
+    power
+        p.
+    least, most
+        Bounds of the weight, over that of the stage.
+
+    References
+    ----------
+    .. [1] Chambolle, "An algorithm for total variation minimization and applications", JMIV
+       20, 2004, section 4.
+    """
+
+    def __init__(
+        self, *, every: int = 10, power: float = 0.5, least: float = 0.01, most: float = 2.0
+    ) -> None:
+        self.every, self.power, self.least, self.most = every, power, least, most
+        self._factor = 1.0
+
+    def goal(self, fitting: Fitting, stage: Stage, first: bool) -> Goal:
+        if first:
+            self._factor = 1.0
+        elif fitting.iteration % self.every == 0:
+            problem = fitting.problem
+            left = float(problem.residual(fitting.output).square().sum()) / problem.count
+            ratio = problem.noise.typical_variance / max(left, 1e-12)
+            self._factor = min(max(self._factor * ratio**self.power, self.least), self.most)
+        return Goal(stage.tv_weight * self._factor)
+
+
+class DeepRED:
+    r"""A denoiser inside the loop: DIP with regularisation by denoising [1]_.
+
+    .. math:: \min_{\theta, x} \tfrac12 \| A f_\theta(z) - y \|^2
+              + \tfrac{\beta}{2} x^T (x - D(x)) \quad \text{subject to } x = f_\theta(z)
+
+    by ADMM with the multiplier v: each iteration takes one step on
+    1/2 ||A f - y||^2 + mu/2 ||f - (x - v)||^2, then
+    x = (beta D(x) + mu (f + v)) / (beta + mu) and v = v + f - x.
+
+    Parameters
+    ----------
+    denoiser
+        D: from (1, C, H, W) in [0, 1] and a standard deviation to the same shape.
+    sigma
+        Standard deviation for the denoiser, in [0, 1]; 3/255 as in the original.
+    beta, mu
+        Weights; 0.5 as in the original for denoising.
+    every
+        D(x) is made anew every so many iterations; 10 as in the original, where it hides
+        the cost of a slow denoiser.
+
+    References
+    ----------
+    .. [1] Mataev, Milanfar, Elad, "DeepRED: Deep Image Prior Powered by RED", ICCV
+       Workshops 2019, arXiv:1903.10176.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser | None = None,
+        *,
+        sigma: float = 3 / 255,
+        beta: float = 0.5,
+        mu: float = 0.5,
+        every: int = 10,
+    ) -> None:
+        if not (beta >= 0 and mu > 0 and every >= 1):
+            raise ValueError(
+                f"beta must be from 0 up, mu and every positive, got {beta}, {mu} and {every}"
+            )
+        self.denoiser = denoiser or DENOISERS["tv"]
+        self.sigma, self.beta, self.mu, self.every = sigma, beta, mu, every
+
+    def goal(self, fitting: Fitting, stage: Stage, first: bool) -> Goal:
+        if first:
+            self._count = 0
+            self._x = fitting.problem.operator.adjoint(fitting.problem.measurement).clamp(0, 1)
+            self._v = torch.zeros_like(self._x)
+            self._denoised = self.denoiser(self._x, self.sigma)
+        else:
+            output = fitting.output
+            self._count += 1
+            if self._count % self.every == 0:
+                self._denoised = self.denoiser(self._x, self.sigma)
+            mean = self.beta * self._denoised + self.mu * (output + self._v)
+            self._x = (mean / (self.beta + self.mu)).clamp(0, 1)
+            self._v = self._v + output - self._x
+        return replace(Goal(stage.tv_weight), guide=self._x - self._v, guide_weight=self.mu)
+
+
+def _tv(image: Tensor, sigma: float) -> Tensor:
+    """The native total-variation denoiser, edges of the colours together."""
+    result: Tensor = ops.tv_denoise(image[0], sigma=sigma, channel_axis=0, joint_channels=True)
+    return result[None]
+
+
+def _nlm(image: Tensor, sigma: float) -> Tensor:
+    """Non-local means, each channel for itself, as in the original of DeepRED."""
+    from skimage.restoration import denoise_nl_means
+
+    def one(plane: Any) -> Any:
+        return denoise_nl_means(
+            plane, h=0.6 * sigma, sigma=sigma, patch_size=5, patch_distance=6, fast_mode=True
+        )
+
+    return _through_numpy(image, lambda planes: np.stack([one(plane) for plane in planes]))
+
+
+def _bm3d(image: Tensor, sigma: float) -> Tensor:
+    """BM3D, or CBM3D for three channels."""
+    import bm3d
+
+    def restore(planes: Any) -> Any:
+        if len(planes) == 3:
+            return np.moveaxis(bm3d.bm3d_rgb(np.moveaxis(planes, 0, -1), sigma), -1, 0)
+        return np.stack([bm3d.bm3d(plane, sigma) for plane in planes])
+
+    return _through_numpy(image, restore)
+
+
+def _through_numpy(image: Tensor, function: Callable[[Any], Any]) -> Tensor:
+    planes = image[0].detach().cpu().double().numpy()
+    return torch.from_numpy(np.ascontiguousarray(function(planes)))[None].to(image)
+
+
+# Denoisers under a name; "nlm" needs scikit-image and "bm3d" the package of that name.
+DENOISERS: dict[str, Denoiser] = {"tv": _tv, "nlm": _nlm, "bm3d": _bm3d}

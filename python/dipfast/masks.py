@@ -1,0 +1,168 @@
+"""Which pixels are missing: masks of any kind, NaN, opacity, or a value that marks them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from dipfast.images import find_channel_axis, is_tensor
+from dipfast.ops.arguments import check_choice
+
+__all__ = ["MARKS", "Marks", "find_missing"]
+
+Marks: TypeAlias = Literal["missing", "known"]
+MARKS: tuple[Marks, ...] = get_args(Marks)
+Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
+
+# More missing pixels than this are more likely a mask the other way round.
+_SUSPICIOUS_SHARE = 0.95
+
+
+def find_missing(
+    image: Any, mask: Any, marks: Marks, channel_axis: int | None
+) -> tuple[Any, Bools]:
+    """The image without NaN (and opacity), and which of its pixels are missing.
+
+    Parameters
+    ----------
+    image
+        Array (H, W) or with one more axis for the channels, or tensor (H, W), (C, H, W) or
+        (N, C, H, W).  NaN pixels are missing in any case; they become 0.
+    mask
+        See :func:`dipfast.inpaint`.
+    marks
+        What a true (non-zero) value of a mask marks.
+    channel_axis
+        The axis of the channels; None recognises it.
+
+    Returns
+    -------
+    image
+        With ``mask="alpha"`` without its last channel.
+    missing
+        Boolean (N, C, H, W), with 1 for axes along which it does not change.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the mask does not say which pixels, or says all or none.
+    """
+    check_choice("mask_marks", marks, MARKS)
+    axis = find_channel_axis("image", image, channel_axis)
+    nan = _nan(image)
+    if mask is None and nan is None:
+        raise ValueError("mask is needed: image has no NaN pixels that would say what is missing")
+    if nan is not None:
+        image = image.copy() if isinstance(image, np.ndarray) else image.clone()
+        image[nan] = 0
+    if isinstance(mask, str):
+        if mask != "alpha":
+            raise ValueError(f"mask must be 'alpha' if it is a string, got {mask!r}")
+        image, missing = _by_opacity(image, axis)
+    elif mask is None:
+        missing = np.zeros((1, 1, 1, 1), dtype=bool)
+    elif isinstance(mask, int | float | np.number) and not isinstance(mask, bool):
+        pixels = _planes(_numpy(image), axis)
+        missing = (pixels == mask).all(axis=1, keepdims=True)
+        if not missing.any():
+            raise ValueError(f"mask={mask!r} is a value that no pixel of image has")
+    else:
+        missing = _of_array(mask, marks, image, axis)
+    if nan is not None:
+        missing = missing | _planes(_numpy(nan), axis)
+    share = missing.mean()
+    if share in (0, 1):
+        what = "nothing is" if share == 0 else "all pixels are"
+        raise ValueError(
+            f"mask says that {what} missing; mask_marks={marks!r} means that non-zero values "
+            f"mark {marks} pixels"
+        )
+    if share > _SUSPICIOUS_SHARE:
+        warnings.warn(
+            f"{share:.1%} of the pixels are missing: is mask_marks={marks!r} the right way round?",
+            stacklevel=4,
+        )
+    return image, missing
+
+
+def _nan(image: Any) -> Any:
+    """Where an image is NaN; None if nowhere."""
+    if is_tensor(image):
+        nan: Any = image.isnan() if image.is_floating_point() else None
+    else:
+        real = isinstance(image, np.ndarray) and image.dtype.kind == "f"
+        nan = np.isnan(image) if real else None
+    return nan if nan is not None and nan.any() else None
+
+
+def _by_opacity(image: Any, axis: int | None) -> tuple[Any, Bools]:
+    channels = 1 if axis is None else image.shape[axis]
+    if channels not in (2, 4):
+        raise ValueError(
+            f"mask='alpha' needs an image of 2 or 4 channels, the last one opacity, got {channels}"
+        )
+    array = _numpy(image)
+    opacity = _planes(array, axis)[:, -1:]
+    opaque = np.iinfo(array.dtype).max if array.dtype.kind in "iu" else opacity.max()
+    index = [slice(None)] * array.ndim
+    index[axis or 0] = slice(0, channels - 1)
+    if channels == 2 and not is_tensor(image):  # grey, which has no axis of channels
+        return np.take(array, 0, axis=axis), opacity < opaque
+    return image[tuple(index)], opacity < opaque
+
+
+def _of_array(mask: Any, marks: Marks, image: Any, axis: int | None) -> Bools:
+    if not isinstance(mask, np.ndarray) and not is_tensor(mask):
+        raise TypeError(
+            "mask must be an array, a tensor, 'alpha', a value that marks missing pixels, or "
+            f"None (NaN pixels), got {type(mask).__name__}"
+        )
+    values = _numpy(mask)
+    shape = tuple(image.shape)
+    rows, columns = (n for k, n in enumerate(shape[-3:], max(len(shape) - 3, 0)) if k != axis)
+    wanted = f"({rows}, {columns})" + ("" if len(shape) == 2 else f" or {shape}")
+    if values.ndim == 2 and values.shape == (rows, columns):
+        planes = values[None, None]
+    elif values.ndim == len(shape) and axis is not None:
+        planes = _planes(values, axis)
+        full = _planes(np.empty(shape, dtype=bool), axis).shape
+        if not all(n in (1, m) for n, m in zip(planes.shape[:2], full[:2])) or (
+            planes.shape[2:] != full[2:]
+        ):
+            raise ValueError(f"mask must have shape {wanted}, got {values.shape}")
+    else:
+        raise ValueError(f"mask must have shape {wanted}, got {values.shape}")
+    return _marked(planes, marks)
+
+
+def _marked(values: Any, marks: Marks) -> Bools:
+    """Which pixels are missing; those in between, at soft edges, are."""
+    if values.dtype.kind == "b":
+        return np.asarray(values if marks == "missing" else ~values)
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise ValueError(f"mask must be boolean or hold finite numbers, got {values.dtype}")
+    low, high = values.min(), values.max()
+    if low < 0:
+        raise ValueError(f"mask must not be negative, got values down to {low}")
+    in_between = ((values != low) & (values != high)).any()
+    whole = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1.0
+    if in_between and (high < whole / 2 or low > whole / 2):
+        raise ValueError(
+            f"mask has low contrast, values from {low} to {high} of {whole}: "
+            "make it boolean, so that it is clear which pixels it marks"
+        )
+    if marks == "missing":
+        return np.asarray(values > 0)
+    return np.asarray(values < high) if high > 0 else np.ones(values.shape, dtype=bool)
+
+
+def _planes(array: Any, axis: int | None) -> Any:
+    """As (N, C, H, W)."""
+    array = array[None] if axis is None else np.moveaxis(array, axis, -3)
+    return array if array.ndim == 4 else array[None]
+
+
+def _numpy(x: Any) -> Any:
+    return x.detach().cpu().numpy() if is_tensor(x) else np.asarray(x)

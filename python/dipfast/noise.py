@@ -1,0 +1,315 @@
+"""Noise: what a clean picture is measured as, on average, and how much that varies.
+
+A sensor whose range ends at black and white cuts the noise off there.  What it measures of a
+dark pixel is then too bright on average, and of a bright one too dark; a network that is
+fitted to the measurement learns that bias.  Fitted through the expectation it learns the
+clean picture.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dipfast.ops.arguments import check_choice
+from dipfast.ops.noise_level import deviation, wavelet_blocks
+
+__all__ = ["NOISE_KINDS", "NoiseKind", "NoiseModel", "estimate_noise_model"]
+
+NoiseKind: TypeAlias = Literal["auto", "gaussian", "clipped", "poisson_gaussian"]
+NOISE_KINDS: tuple[NoiseKind, ...] = get_args(NoiseKind)
+
+# Nothing is divided by less than this variance: a tenth of a level of 16 bits, squared.
+_LEAST_VARIANCE = (0.1 / 65535) ** 2
+
+# Where next to no noise is expected, a model that is a little wrong must not rule the fit.
+_MOST_WEIGHT = 25.0
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    r"""Gaussian noise, its variance affine in the signal, cut off at the ends of a range:
+
+    .. math:: y = \min(\max(u + s(u) \xi, low), high), \qquad
+              s(u)^2 = gain \cdot u + sigma^2, \qquad \xi \sim N(0, 1).
+
+    With gain = 0 this is white noise; with gain > 0 it is the Poisson-Gaussian noise of
+    cameras, microscopes and telescopes in its normal approximation [1]_.  All in units of a
+    picture in [0, 1].
+
+    Parameters
+    ----------
+    sigma
+        Standard deviation at u = 0.
+    gain
+        What one unit of signal adds to the variance: the inverse of the number of photons
+        that make a white pixel.
+    low, high
+        Where values are cut off; None where they are not.
+
+    Raises
+    ------
+    ValueError
+        If sigma or gain is negative or not finite, or low is not below high.
+
+    References
+    ----------
+    .. [1] Foi, Trimeche, Katkovnik, Egiazarian, "Practical Poissonian-Gaussian noise modeling
+       and fitting for single-image raw-data", IEEE TIP 17(10), 2008.
+    .. [2] Foi, "Clipped noisy images: heteroskedastic modeling and practical denoising",
+       Signal Processing 89(12), 2009.
+
+    Examples
+    --------
+    >>> model = NoiseModel(0.1, low=0.0, high=1.0)
+    >>> black = torch.zeros(1)
+    >>> round(model.expectation(black).item(), 4)  # 0.1 / sqrt(2 pi)
+    0.0399
+    """
+
+    sigma: float
+    gain: float = 0.0
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("sigma", "gain"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be a number from 0 up, got {value!r}")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError(f"low must be below high, got low={self.low} and high={self.high}")
+
+    @property
+    def clipped(self) -> bool:
+        """Whether values are cut off anywhere."""
+        return self.low is not None or self.high is not None
+
+    @property
+    def is_white(self) -> bool:
+        """Whether the noise is the same everywhere: of constant variance, and no bias."""
+        return self.gain == 0 and not self.clipped
+
+    @property
+    def is_free(self) -> bool:
+        """Whether there is no noise at all."""
+        return self.sigma == 0 and self.gain == 0
+
+    def expectation(self, clean: Tensor) -> Tensor:
+        r"""What is measured of a clean picture on average.
+
+        .. math:: E[y] = u + (low - u) \Phi(a) + (high - u) \Phi(-b) + s (\phi(a) - \phi(b)),
+           \quad a = (low - u) / s, \; b = (high - u) / s
+
+        with the normal density :math:`\phi` and its integral :math:`\Phi` ([2]_, eq. 9).
+        Gradients flow.
+        """
+        if not self.clipped:
+            return clean
+        return clean + self._moments(clean)[0]
+
+    def variance(self, clean: Tensor) -> Tensor:
+        """How much the measurement of a clean picture varies; gradients flow."""
+        if not self.clipped:
+            return self._unclipped_variance(clean)
+        first, second = self._moments(clean)
+        return (second - first.square()).clamp_min(_LEAST_VARIANCE)
+
+    def sample(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """One measurement of a clean picture."""
+        noise = torch.randn(
+            clean.shape, generator=generator, device=clean.device, dtype=clean.dtype
+        )
+        noisy = clean + self._unclipped_variance(clean).sqrt() * noise
+        return noisy.clamp(self.low, self.high) if self.clipped else noisy
+
+    def residual(self, clean: Tensor, measurement: Tensor) -> Tensor:
+        r"""The difference :math:`y - E[y]`, scaled to the noise at hand.
+
+        .. math:: r = (E[y] - y) \sqrt{\bar v / v(u)}
+
+        where v is the variance, taken as a constant by differentiation (iteratively
+        reweighted least squares), and :math:`\bar v` its value without clipping at
+        u = 1/2, so that r is the plain difference for white noise.  No value counts for
+        more than 25 of those.
+        """
+        difference = self.expectation(clean) - measurement
+        if self.is_white or self.is_free:
+            return difference
+        typical = self.typical_variance
+        variance = self.variance(clean.detach()).clamp_min(typical / _MOST_WEIGHT)
+        return difference * (typical / variance).sqrt()
+
+    @property
+    def typical_variance(self) -> float:
+        """Of a pixel of medium brightness, without clipping: gain / 2 + sigma^2."""
+        return max(self.gain / 2 + self.sigma**2, _LEAST_VARIANCE)
+
+    def _unclipped_variance(self, clean: Tensor) -> Tensor:
+        if self.gain == 0:
+            return torch.full_like(clean, max(self.sigma**2, _LEAST_VARIANCE))
+        return (self.gain * clean.clamp_min(0) + self.sigma**2).clamp_min(_LEAST_VARIANCE)
+
+    def _moments(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """E[y - u] and E[(y - u)^2]."""
+        s = self._unclipped_variance(clean).sqrt()
+        mean, square = torch.zeros_like(clean), s.square()
+        # The two ends alike: what lies beyond distance d is moved to d.
+        for end, sign in ((self.low, -1.0), (self.high, 1.0)):
+            if end is None:
+                continue
+            distance = end - clean
+            t = sign * distance / s
+            beyond = torch.special.ndtr(-t)
+            density = torch.exp(-0.5 * t.square()) * (s / math.sqrt(2 * math.pi))
+            mean = mean + distance * beyond - sign * density
+            square = square + (distance.square() - s.square()) * beyond - sign * distance * density
+        return mean, square
+
+
+def estimate_noise_model(
+    image: Tensor,
+    kind: NoiseKind = "auto",
+    *,
+    sigma: float | None = None,
+    known: Tensor | None = None,
+) -> NoiseModel:
+    r"""The noise of a picture, from the picture alone.
+
+    Parameters
+    ----------
+    image
+        (C, H, W) in units of a picture in [0, 1].
+    kind
+        ``"gaussian"``: white noise; ``"clipped"``: white noise, cut off at 0 and 1;
+        ``"poisson_gaussian"``: variance affine in the signal, cut off where the histogram
+        says so; ``"auto"``: white noise, cut off where it says so.
+    sigma
+        Its standard deviation (at black), if it is known.
+    known
+        Boolean, of the shape of the image: which values were measured.
+
+    Returns
+    -------
+    NoiseModel
+
+    Notes
+    -----
+    The histogram says that values are cut off at an end of the range if there are values
+    there and none beyond, and they are more than the next levels hold.
+
+    The level is that of the finest diagonal wavelet coefficients
+    (:func:`dipfast.ops.estimate_noise`), of places that are dark or bright only as far as
+    nothing is cut off there.  For ``"poisson_gaussian"`` it is found for places of like
+    brightness, and a line fitted through the variances ([1]_, without their refinement by
+    maximum likelihood).
+
+    References
+    ----------
+    .. [1] Foi, Trimeche, Katkovnik, Egiazarian, "Practical Poissonian-Gaussian noise modeling
+       and fitting for single-image raw-data", IEEE TIP 17(10), 2008.
+
+    Examples
+    --------
+    >>> clean = torch.linspace(0, 1, 256).repeat(1, 256, 1)
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> noisy = NoiseModel(0.1, low=0.0, high=1.0).sample(clean, generator)
+    >>> model = estimate_noise_model(noisy)
+    >>> round(model.sigma, 2), model.low, model.high
+    (0.1, 0.0, 1.0)
+    """
+    check_choice("noise", kind, NOISE_KINDS)
+    pixels = image.detach().cpu().double().numpy()
+    measured = None if known is None else known.detach().expand(image.shape).cpu().numpy()
+    if kind == "clipped":
+        low, high = True, True
+    elif kind == "gaussian":
+        low, high = False, False
+    else:
+        low, high = _is_cut_off(pixels, measured), _is_cut_off(1 - pixels, measured)
+    gain = 0.0
+    if kind == "poisson_gaussian":
+        gain, level = _affine_variance(pixels, measured, low, high, sigma)
+    elif sigma is not None:
+        level = sigma
+    else:
+        level = _white_level(pixels, measured, low, high)
+    return NoiseModel(level, gain, 0.0 if low else None, 1.0 if high else None)
+
+
+Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
+
+_LEVEL = 1 / 255
+_FEWEST_BLOCKS = 64
+
+
+def _is_cut_off(pixels: Floats, known: Any) -> bool:
+    """Whether values pile up at 0."""
+    values = pixels if known is None else pixels[known]
+    if not values.size or values.min() < 0:
+        return False
+    at_end = int((values <= _LEVEL / 2).sum())
+    # The mean of the next three levels: eight bits have one value in each.
+    beside = int(((values > _LEVEL / 2) & (values <= 3.5 * _LEVEL)).sum()) / 3
+    return at_end > max(2 * beside, 1e-4 * values.size)
+
+
+def _white_level(pixels: Floats, known: Any, low: bool, high: bool) -> float:
+    """The standard deviation, averaged over the channels."""
+    squares = []
+    for channel, plane in enumerate(pixels):
+        means, details = wavelet_blocks(plane, None if known is None else known[channel])
+        level = deviation(details)
+        if low or high:
+            # Brightness and detail of a block are independent: choosing by it does no harm.
+            margin = 2.5 * level
+            inside = (means > margin * low) & (means < 1 - margin * high)
+            if np.count_nonzero(inside) >= _FEWEST_BLOCKS:
+                level = deviation(details[inside])
+        squares.append(level**2)
+    return math.sqrt(float(np.mean(squares)))
+
+
+def _affine_variance(
+    pixels: Floats, known: Any, low: bool, high: bool, sigma: float | None
+) -> tuple[float, float]:
+    """gain and sigma of variance = gain signal + sigma^2."""
+    blocks = [
+        wavelet_blocks(plane, None if known is None else known[channel])
+        for channel, plane in enumerate(pixels)
+    ]
+    means = np.concatenate([block[0] for block in blocks])
+    details = np.concatenate([block[1] for block in blocks])
+    order = np.argsort(means, kind="stable")
+    groups = np.array_split(order, max(len(order) // 400, 1))[:4096]
+    signal = np.array([means[group].mean() for group in groups])
+    spread = np.array([deviation(details[group]) for group in groups])
+    # Where values are cut off the variance is smaller than the line.
+    whole = (signal > 2 * spread * low) & (signal < 1 - 2 * spread * high)
+    if np.count_nonzero(whole) >= 4:
+        signal, spread = signal[whole], spread[whole]
+    # Texture makes single groups too high, never too low: weights that do not trust them.
+    variance = spread**2
+    offset = 0.0 if sigma is None else sigma**2
+    gain, constant = 0.0, float(np.median(variance))
+    weights = np.ones_like(variance)
+    for _ in range(20):
+        columns = signal[:, None] if sigma is not None else np.stack([signal, 0 * signal + 1], 1)
+        root = np.sqrt(weights)
+        target = (variance - offset) * root
+        solution = np.linalg.lstsq(columns * root[:, None], target, rcond=None)[0]
+        gain = float(solution[0])
+        constant = offset if sigma is not None else float(solution[1])
+        if gain < 0:  # no photon noise
+            gain, constant = 0.0, float(np.median(variance)) if sigma is None else offset
+        elif constant < 0:  # nothing but photon noise
+            constant = 0.0
+            gain = float((weights * signal * variance).sum() / (weights * signal**2).sum())
+        fitted = np.maximum(gain * signal + constant, _LEAST_VARIANCE)
+        weights = 1 / (fitted**2 * (1 + ((variance - fitted) / (0.3 * fitted)).clip(0) ** 2))
+    return gain, math.sqrt(constant)

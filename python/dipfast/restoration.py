@@ -1,0 +1,355 @@
+"""What all tasks have in common: check, measure the noise, fit, and put the result together."""
+
+from __future__ import annotations
+
+import copy
+import math
+import platform
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dipfast import _native, ops
+from dipfast.fitting import Callback, Fit, catch_interrupt, join_histories
+from dipfast.images import DataRange, Layout, check_image, find_channel_axis
+from dipfast.methods import METHODS, Method, stages_of
+from dipfast.noise import NOISE_KINDS, NoiseKind, NoiseModel, estimate_noise_model
+from dipfast.operators import LinearOperator, known_of
+from dipfast.ops.arguments import check_choice
+from dipfast.presets import Preset, Quality, preset_of
+from dipfast.prior import DeepImagePrior, Input
+from dipfast.result import Result
+from dipfast.stages import Stage
+from dipfast.stopping import Discrepancy, StopRule
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["Options", "Task", "find_device", "layout_of", "restore_images"]
+
+# tv_weight="auto" is this times sigma: of 1, 2 and 5, 2 ended highest on two pictures.
+_TV_WEIGHT_PER_SIGMA = 2.0
+
+Finish = Callable[[Tensor], Tensor]
+
+
+class Options(TypedDict, total=False):
+    """What every task may be told; :func:`dipfast.denoise` describes them."""
+
+    sigma: float | Literal["auto"]
+    noise: NoiseKind | NoiseModel
+    tv_weight: float | Literal["auto"]
+    method: Method | Sequence[Stage]
+    stop: StopRule | Literal["auto", "none"]
+    quality: Quality
+    preset: str | Preset | None
+    max_iterations: int | None
+    network_input: Any
+    device: str | torch.device
+    seed: int
+    reference: Any
+    callback: Callback | None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one task makes of an image, for :func:`restore_images`.
+
+    Attributes
+    ----------
+    name
+        Of the function that people call.
+    image, layout
+        The measurement as it came, and its layout.
+    operators
+        The forward model of each image of the batch, or one for all.
+    before
+        What there was without any work, in the form of the result, from the measurement.
+    finish
+        What is done with the network's image; one for each of the batch, or none.
+    settings
+        To be told beside those of the options.
+    """
+
+    name: str
+    image: Any
+    layout: Layout
+    operators: Sequence[LinearOperator]
+    before: Callable[[Tensor], Tensor]
+    finish: Sequence[Finish] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def restore_images(task: Task, **options: Unpack[Options]) -> Result:
+    """Check the options, fit one image after the other, and put the result together."""
+    plan = _Plan(task, **options)
+    fits: list[Fit] = []
+    chosen: list[tuple[NoiseModel, float]] = []
+    with catch_interrupt() as interrupted:
+        for item in range(len(plan.measurement)):
+            fit, rule, noise, weight = plan.fit(item)
+            fits.append(fit)
+            chosen.append((noise, weight))
+            if not fit.run(rule, plan.callback, interrupted):
+                break
+    return _result(plan, fits, chosen)
+
+
+class _Plan:
+    """Options that were found to be in order, and the tensors to work on."""
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        sigma: float | Literal["auto"] = "auto",
+        noise: NoiseKind | NoiseModel = "auto",
+        tv_weight: float | Literal["auto"] = "auto",
+        method: Method | Sequence[Stage] = "two_stage",
+        stop: StopRule | Literal["auto", "none"] = "auto",
+        quality: Quality = "balanced",
+        preset: str | Preset | None = None,
+        max_iterations: int | None = None,
+        network_input: Any = None,
+        device: str | torch.device = "auto",
+        seed: int = 0,
+        reference: Any = None,
+        callback: Callback | None = None,
+    ) -> None:
+        layout = task.layout
+        self.task = task
+        self.preset_name, self.preset = preset_of(task.name, quality, preset)
+        if isinstance(method, str):
+            check_choice("method", method, METHODS)
+        elif not method or not all(isinstance(stage, Stage) for stage in method):
+            raise TypeError(f"method must be a name or a sequence of stages, got {method!r}")
+        elif max_iterations is not None:
+            raise ValueError("max_iterations has no meaning where method is a sequence of stages")
+        self.method = method
+        self.iterations = _check_iterations(
+            self.preset.iterations if max_iterations is None else max_iterations
+        )
+        _check_not_negative("sigma", sigma)
+        _check_not_negative("tv_weight", tv_weight)
+        if (method == "dip" or not isinstance(method, str)) and tv_weight not in ("auto", 0):
+            raise ValueError(f"tv_weight={tv_weight!r} has no meaning for method={method!r}")
+        self.sigma, self.tv_weight = sigma, tv_weight
+        if not isinstance(noise, NoiseModel):
+            check_choice("noise", noise, NOISE_KINDS)
+        elif sigma != "auto":
+            raise ValueError(f"sigma={sigma!r} has no meaning where noise is a model")
+        self.noise = noise
+        if not (stop in ("auto", "none") or hasattr(stop, "update")):
+            raise ValueError(f"stop must be 'auto', 'none' or a stop rule, got {stop!r}")
+        self.stop = stop
+        if not (_is_integer(seed) and 0 <= seed < 2**63):
+            raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
+        self.seed = int(seed)
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback must be callable, got {type(callback).__name__}")
+        self.callback = callback
+        self.place = find_device(device)
+
+        self.unit = layout.data_range[1] - layout.data_range[0]
+        self.measurement = layout.to_tensor(task.image, self.place)
+        lowest, highest = float(self.measurement.min()), float(self.measurement.max())
+        if "int" in str(layout.dtype) and not 0 <= lowest <= highest <= 1:
+            warnings.warn(
+                f"values of image beyond data_range={layout.data_range} will be cut off",
+                stacklevel=4,
+            )
+        self.operators = [operator.to(self.place) for operator in task.operators]
+        self.before = task.before(self.measurement)
+        shape = layout.shape_of(tuple(self.before.shape))
+        self.clean = None
+        if reference is not None:
+            _check_companion("reference", reference, task.image, shape)
+            self.clean = layout.to_tensor(_detached(reference), self.place)
+        self.input: Input | Tensor
+        if self.preset.input == "given" or network_input is not None:
+            if network_input is None:
+                raise ValueError(f"network_input is needed for preset={self.preset_name!r}")
+            check_image("network_input", network_input)
+            form = Layout.of(_detached(network_input), name="network_input")
+            self.input = form.to_tensor(_detached(network_input), self.place)
+            if self.input.shape[2:] != self.before.shape[2:]:
+                raise ValueError(
+                    f"network_input must have the rows and columns of the result, "
+                    f"{tuple(self.before.shape[2:])}, got {tuple(self.input.shape[2:])}"
+                )
+        else:
+            self.input = "meshgrid" if self.preset.input == "meshgrid" else "noise"
+
+    def fit(self, item: int) -> tuple[Fit, StopRule | None, NoiseModel, float]:
+        """The fit of one image of the batch, what stops it, its noise and TV weight."""
+        y = self.measurement[item : item + 1]
+        operator = self.operators[item if len(self.operators) > 1 else 0]
+        noise = self._noise_of(y[0], known_of(operator))
+        level = 0.0 if noise.is_free else math.sqrt(noise.typical_variance)
+        weight = level * _TV_WEIGHT_PER_SIGMA if self.tv_weight == "auto" else self.tv_weight
+        stages: Sequence[Stage]
+        if isinstance(self.method, str):
+            stages = stages_of(self.method, self.iterations, float(weight))
+        else:
+            stages = copy.deepcopy(tuple(self.method))
+        prior = DeepImagePrior(
+            y,
+            stages,
+            network=self.preset.network,
+            operator=operator,
+            noise=noise,
+            input=self.input,
+            input_channels=self.preset.input_channels,
+            learning_rate=self.preset.learning_rate,
+            input_noise=self.preset.input_noise,
+            average_decay=self.preset.average_decay,
+            seed=self.seed,
+        )
+        rule: StopRule | None = None if isinstance(self.stop, str) else copy.deepcopy(self.stop)
+        if self.stop == "auto":
+            rule = Discrepancy(prior.problem)
+        clean = None if self.clean is None else self.clean[item : item + 1]
+        finish = self.task.finish[item : item + 1]
+        return Fit(prior, clean, *finish), rule, noise, float(weight)
+
+    def _noise_of(self, y: Tensor, known: Tensor | None) -> NoiseModel:
+        if isinstance(self.noise, NoiseModel):
+            return self.noise
+        sigma = None if self.sigma == "auto" else float(self.sigma) / self.unit
+        if sigma == 0 and self.noise != "poisson_gaussian":
+            return NoiseModel(0.0)
+        return estimate_noise_model(
+            y, self.noise, sigma=sigma, known=None if known is None else known[0]
+        )
+
+
+def _result(plan: _Plan, fits: list[Fit], chosen: list[tuple[NoiseModel, float]]) -> Result:
+    task, layout, unit = plan.task, plan.task.layout, plan.unit
+    made = [fit.prior.average() for fit in fits]
+    # What an interrupted batch did not come to stays as it was.
+    rest = [plan.before[len(fits) :]]
+    finished = torch.cat([fit.finish(image) for fit, image in zip(fits, made)] + rest)
+    image_out = layout.to_image(finished)
+    histories = [fit.history() for fit in fits]
+    history = histories[0] if len(plan.measurement) == 1 else join_histories(histories)
+    metrics: dict[str, float] = {}
+    if plan.clean is not None:
+        # Of what is returned, rounded as it is.
+        metrics["psnr_input"] = _psnr(plan.before, plan.clean)
+        metrics["psnr"] = _psnr(layout.to_tensor(image_out, plan.place), plan.clean)
+        if len(plan.measurement) == 1:
+            averages = history["psnr_average"]
+            metrics["psnr_oracle"] = max(averages)
+            metrics["oracle_iteration"] = averages.index(max(averages)) + 1
+    method = plan.method
+    return Result(
+        image=image_out,
+        history=history,
+        stop_reason="; ".join(dict.fromkeys(fit.stop_reason for fit in fits)),
+        best_iteration=fits[-1].prior.iteration,
+        settings={
+            "task": task.name,
+            **task.settings,
+            "method": method if isinstance(method, str) else [stage.name for stage in method],
+            "preset": plan.preset_name,
+            "sigma": [noise.sigma * unit for noise, _ in chosen],
+            "noise": [asdict(noise) for noise, _ in chosen],
+            "tv_weight": [weight for _, weight in chosen],
+            "stop": plan.stop if isinstance(plan.stop, str) else type(plan.stop).__name__,
+            "max_iterations": fits[-1].prior.iterations,
+            "seed": plan.seed,
+            "device": str(plan.place),
+            "threads": torch.get_num_threads(),
+            "shape": list(layout.shape),
+            "dtype": str(layout.dtype),
+            "channel_axis": layout.channel_axis,
+            "data_range": list(layout.data_range),
+            "preset_settings": asdict(plan.preset),
+            "versions": {
+                "dipfast": _native.__version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        },
+        metrics=metrics,
+        channel_axis=layout.channel_axis,
+        raw_image=layout.to_image(torch.cat(made + rest)) if task.finish else None,
+    )
+
+
+def _psnr(a: Tensor, b: Tensor) -> float:
+    return float(ops.psnr(a.double().cpu(), b.double().cpu(), data_range=1.0))
+
+
+# --- arguments ---------------------------------------------------------------------------
+
+
+def layout_of(image: Any, channel_axis: int | None, data_range: DataRange) -> Layout:
+    """The layout of an image; floating point in [0, 1] may leave it by its noise."""
+    check_image("image", image)
+    tolerance = 0.0
+    recognised = data_range is None and "float" in str(image.dtype)
+    if recognised and not 0 <= image.min() <= image.max() <= 1:
+        # Values beyond [0, 1] are noise if they are no further out than noise reaches.
+        axis = find_channel_axis("image", image, channel_axis)
+        batch = len(image.shape) == 4
+        planes = image.movedim(axis, 1).flatten(0, 1) if batch else image
+        tolerance = 6 * ops.estimate_noise(planes, channel_axis=0 if batch else axis)
+    return Layout.of(image, channel_axis=channel_axis, data_range=data_range, tolerance=tolerance)
+
+
+def _detached(x: Any) -> Any:
+    return x.detach() if isinstance(x, Tensor) else x
+
+
+def _check_companion(name: str, other: Any, image: Any, shape: tuple[int, ...]) -> None:
+    """A picture that must be of the kind of the image, and of this shape."""
+    check_image(name, other)
+    if type(other) is not type(image) or tuple(other.shape) != shape:
+        raise ValueError(
+            f"{name} must have kind and shape of the result, {type(image).__name__} {shape}, "
+            f"got {type(other).__name__} {tuple(other.shape)}"
+        )
+    kinds = [getattr(x.dtype, "name", str(x.dtype)) for x in (image, other)]
+    if kinds[0] != kinds[1] and not all("float" in kind for kind in kinds):
+        raise ValueError(f"{name} must have the dtype of image, {image.dtype}, got {other.dtype}")
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _check_iterations(value: Any) -> int:
+    if not (_is_integer(value) and value >= 1):
+        raise ValueError(f"max_iterations must be a positive integer, got {value!r}")
+    return int(value)
+
+
+def _check_not_negative(name: str, value: Any) -> None:
+    if isinstance(value, str):
+        if value == "auto":
+            return
+    elif isinstance(value, int | float | np.number) and math.isfinite(value) and value >= 0:
+        return
+    raise ValueError(f"{name} must be 'auto' or a number from 0 up, got {value!r}")
+
+
+def find_device(device: str | torch.device) -> torch.device:
+    """The device of a name; ``"auto"`` is CUDA where there is one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    # An unknown or missing device is a RuntimeError, CUDA in a torch built without it an
+    # AssertionError, and a device without memory of its own a NotImplementedError.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device={str(device)!r} cannot be used: {reason}") from error
+    return place
