@@ -7,13 +7,16 @@ import itertools
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dipfast._native import __version__
 
 if TYPE_CHECKING:
+    from dipfast.files import ImageFile
     from dipfast.prior import State
     from dipfast.result import Result
 
@@ -29,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return int(options.run(options))
     except (OSError, ValueError, TypeError, ImportError) as error:
         print(f"dipfast: error: {_message(error)}", file=sys.stderr)
         return 2
@@ -40,6 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("dipfast: interrupted", file=sys.stderr)
         return _INTERRUPTED_EXIT
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"dipfast: warning: {message}", file=sys.stderr)
 
 
 def _message(error: BaseException) -> str:
@@ -58,27 +67,100 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dipfast {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _add_denoise(commands)
+    _add_commands(commands)
     return parser
 
 
-def _add_denoise(commands: Any) -> None:
-    parser = commands.add_parser(
-        "denoise",
-        help="remove noise from an image",
-        description="Remove noise from an image. Ctrl-C ends early and keeps the result so far.",
+def _add_commands(commands: Any) -> None:
+    denoise = _command(commands, "denoise", "remove noise from an image", _denoise)
+    _add_options(denoise, sigma="auto")
+
+    inpaint = _command(commands, "inpaint", "fill in missing pixels", _inpaint)
+    add = inpaint.add_argument
+    add(
+        "--mask",
+        metavar="M",
+        help="which pixels are missing: a picture of the same size, 'alpha' (those that are not "
+        "opaque), or 'value:V' (those of value V); default: those that are NaN",
     )
-    parser.set_defaults(run=_denoise)
+    add(
+        "--mask-marks",
+        choices=("missing", "known"),
+        default="missing",
+        help="what white means in the picture of the mask (default: %(default)s)",
+    )
+    add(
+        "--refit-known",
+        dest="keep_known",
+        action="store_false",
+        help="take the network's values for the known pixels too (default: they stay as they are)",
+    )
+    _add_options(inpaint, sigma=0.0)
+
+    superres = _command(commands, "superres", "enlarge an image", _superres)
+    add = superres.add_argument
+    add("--factor", type=int, default=4, help="2, 3, 4 or 8 (default: %(default)s)")
+    add(
+        "--kernel",
+        choices=("lanczos2", "lanczos3", "bicubic", "bilinear", "box"),
+        default="lanczos2",
+        help="how the image was made smaller (default: %(default)s)",
+    )
+    _add_options(superres, sigma=0.0)
+
+    restore = _command(commands, "restore", "undo a blur", _restore)
+    add = restore.add_argument
+    add(
+        "--blur",
+        required=True,
+        metavar="K",
+        help="point-spread function: 'gaussian:SIGMA' (in pixels), 'box:SIZE', or a grey picture "
+        "of it, which is scaled to the sum 1",
+    )
+    add(
+        "--boundary",
+        choices=("reflect", "replicate", "circular", "zero"),
+        default="reflect",
+        help="what lies beyond the border (default: %(default)s)",
+    )
+    _add_options(restore, sigma="auto")
+
+
+def _command(commands: Any, name: str, what: str, run: Any) -> Any:
+    parser = commands.add_parser(
+        name,
+        help=what,
+        description=f"{what.capitalize()}. Ctrl-C ends early and keeps the result so far.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("input", metavar="IN", help="PNG, JPEG or TIFF, 8 or 16 bit or float")
+    parser.add_argument(
+        "output", metavar="OUT", help="where to write the result; settings go to OUT.json"
+    )
+    return parser
+
+
+def _add_options(parser: Any, sigma: float | str) -> None:
+    """What all commands may be told.
+
+    Choices and numbers are those of methods and presets, which would be slow to import.
+    """
     add = parser.add_argument
-    add("input", metavar="IN", help="PNG, JPEG or TIFF, 8 or 16 bit or float")
-    add("output", metavar="OUT", help="where to write the result; settings go to OUT.json")
     add("--force", action="store_true", help="replace files that exist")
     add(
         "--sigma",
         type=_auto_or_float,
-        default="auto",
+        default=sigma,
         metavar="S",
-        help="standard deviation of the noise, in the unit of the image (default: estimated)",
+        help="standard deviation of the noise, in the unit of the image, or 'auto', which "
+        f"estimates it (default: {sigma})",
+    )
+    add(
+        "--noise",
+        choices=("auto", "gaussian", "clipped", "poisson_gaussian"),
+        default="auto",
+        help="kind of noise: cut off at the ends of the range, growing with the signal "
+        "(default: %(default)s, cut off where the histogram says so)",
     )
     add(
         "--tv-weight",
@@ -87,12 +169,12 @@ def _add_denoise(commands: Any) -> None:
         metavar="W",
         help="weight of total variation, for an image in [0, 1] (default: from the noise)",
     )
-    # Choices and numbers are those of stages and presets, which would be slow to import.
     add(
         "--method",
-        choices=("two_stage", "dip", "dip_tv"),
         default="two_stage",
-        help="where total variation is used: first third, never, always (default: %(default)s)",
+        metavar="NAME",
+        help="two_stage, dip or dip_tv: total variation in the first third, never, always; or a "
+        "variant (help(dipfast.methods.stages_of)) (default: %(default)s)",
     )
     add(
         "--stop",
@@ -104,7 +186,12 @@ def _add_denoise(commands: Any) -> None:
         "--quality",
         choices=("fast", "balanced", "best"),
         default="balanced",
-        help="how much work: 500, 800 or 2000 iterations (default: %(default)s)",
+        help="how much work (default: %(default)s)",
+    )
+    add(
+        "--preset",
+        metavar="NAME",
+        help="settings of the original's examples instead: original-denoising, ...",
     )
     add(
         "--max-iterations",
@@ -128,6 +215,120 @@ def _add_denoise(commands: Any) -> None:
 
 
 def _denoise(options: argparse.Namespace) -> int:
+    import dipfast
+
+    return _run(options, lambda source, **more: dipfast.denoise(source.image, **more))
+
+
+def _inpaint(options: argparse.Namespace) -> int:
+    import dipfast
+
+    mask: Any = options.mask
+    mask_file = None
+    if mask is not None and mask.startswith("value:"):
+        try:
+            mask = float(mask.removeprefix("value:"))
+        except ValueError:
+            raise ValueError(f"--mask value:V needs a number, got {options.mask!r}") from None
+    elif mask not in (None, "alpha"):
+        mask_file, mask = mask, _read_mask(mask, options.mask_marks)
+
+    def fill(source: ImageFile, **more: Any) -> Result:
+        chosen, marks = mask, options.mask_marks
+        if options.mask == "alpha":
+            # The opacity of a file is no channel of its image.
+            if source.alpha is None:
+                raise ValueError(f"--mask alpha: {options.input} has no transparency")
+            chosen, marks = source.alpha < source.alpha.max(), "missing"
+        return dipfast.inpaint(
+            source.image, chosen, mask_marks=marks, keep_known=options.keep_known, **more
+        )
+
+    def form(source: ImageFile) -> ImageFile:
+        return replace(source, alpha=None) if options.mask == "alpha" else source
+
+    return _run(options, fill, form=form, other_input=mask_file)
+
+
+def _read_mask(path: str, marks: str) -> Any:
+    """One plane: a pixel is missing if it is so in any colour."""
+    from dipfast import files
+
+    source = files.read_image(path)
+    if source.channel_axis is None:
+        return source.image
+    worst = source.image.max if marks == "missing" else source.image.min
+    return worst(axis=source.channel_axis)
+
+
+def _superres(options: argparse.Namespace) -> int:
+    import dipfast
+
+    def enlarge(source: ImageFile, **more: Any) -> Result:
+        return dipfast.super_resolve(source.image, options.factor, kernel=options.kernel, **more)
+
+    def form(source: ImageFile) -> ImageFile:
+        alpha = source.alpha
+        if alpha is None:
+            return source
+        size = (alpha.shape[0] * options.factor, alpha.shape[1] * options.factor)
+        larger = dipfast.ops.resize(alpha.astype("float64"), size, kernel="bicubic")
+        return replace(source, alpha=larger.round().clip(0, alpha.max()).astype(alpha.dtype))
+
+    return _run(options, enlarge, form=form)
+
+
+def _restore(options: argparse.Namespace) -> int:
+    kind, _, number = options.blur.partition(":")
+    known = kind in ("gaussian", "box")
+    if known and not number:
+        raise ValueError(f"--blur {kind} needs a number, such as {kind}:3")
+
+    def deblur(source: ImageFile, **more: Any) -> Result:
+        import dipfast
+
+        operator = dipfast.operators.Blur(_point_spread(options.blur), options.boundary)
+        return dipfast.restore(source.image, operator, **more)
+
+    return _run(options, deblur, other_input=None if known else options.blur)
+
+
+def _point_spread(text: str) -> Any:
+    """The kernel that --blur names."""
+    import torch
+
+    from dipfast import files
+    from dipfast.operators import gaussian_kernel
+
+    kind, _, number = text.partition(":")
+    if kind == "gaussian":
+        return gaussian_kernel(float(number))
+    if kind == "box":
+        size = int(number)
+        if size < 1:
+            raise ValueError(f"--blur box:SIZE must be positive, got {number}")
+        return torch.full((size, size), 1 / size**2)
+    source = files.read_image(text)
+    pixels = source.image.astype("float64")
+    if source.channel_axis is not None:
+        pixels = pixels.mean(axis=source.channel_axis)
+    if not (pixels >= 0).all() or pixels.sum() == 0:
+        raise ValueError(f"--blur {text}: a point-spread function must not be negative or black")
+    return torch.from_numpy(pixels / pixels.sum()).float()
+
+
+def _run(
+    options: argparse.Namespace,
+    task: Callable[..., Result],
+    *,
+    form: Callable[[ImageFile], ImageFile] = lambda source: source,
+    other_input: str | None = None,
+) -> int:
+    """Read, restore, write and tell.
+
+    ``form`` makes of the file that was read one like the result; ``other_input`` is a file
+    that the task reads besides.
+    """
     from dipfast import files
 
     # Everything that can be wrong is found out before the work.
@@ -135,26 +336,27 @@ def _denoise(options: argparse.Namespace) -> int:
     reference = None
     if options.reference is not None:
         reference = files.read_image(options.reference).image
-    files.check_output(options.output, source, report=True, overwrite=options.force)
+    files.check_output(options.output, form(source), report=True, overwrite=options.force)
+    inputs = [path for path in (options.input, options.reference, other_input) if path]
     if options.curves is not None:
         from dipfast.report import check_plots
 
         check_plots()
         files.check_output(options.curves, overwrite=options.force)
-        for other in filter(None, (options.output, options.input, options.reference)):
+        for other in (options.output, *inputs):
             if Path(options.curves).resolve() == Path(other).resolve():
                 raise ValueError(f"--curves would overwrite {other}")
 
-    import dipfast
-
     with _Progress(hidden=options.quiet) as progress:
-        result = dipfast.denoise(
-            source.image,
+        result = task(
+            source,
             sigma=options.sigma,
+            noise=options.noise,
             tv_weight=options.tv_weight,
             method=options.method,
             stop=options.stop,
             quality=options.quality,
+            preset=options.preset,
             max_iterations=options.max_iterations,
             device=options.device,
             seed=options.seed,
@@ -163,11 +365,12 @@ def _denoise(options: argparse.Namespace) -> int:
             reference=reference,
             callback=progress,
         )
+    like = form(source)
     try:
-        result.save(options.output, like=source, overwrite=options.force)
+        result.save(options.output, like=like, overwrite=options.force)
     except FileExistsError:  # it was not there when we looked; the work must not be lost
         options.output = _free_name(options.output)
-        result.save(options.output, like=source)
+        result.save(options.output, like=like)
     if options.curves is not None:
         from dipfast.report import draw_curves
 
