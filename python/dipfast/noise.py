@@ -271,8 +271,30 @@ def _white_level(pixels: Floats, known: Any, low: bool, high: bool) -> float:
             inside = (means > margin * low) & (means < 1 - margin * high)
             if np.count_nonzero(inside) >= _FEWEST_BLOCKS:
                 level = deviation(details[inside])
+            elif level > 0:
+                level = _unclipped_level(means, details, low, high)
         squares.append(level**2)
     return math.sqrt(float(np.mean(squares)))
+
+
+def _unclipped_level(means: Floats, details: Floats, low: bool, high: bool) -> float:
+    """The standard deviation of noise so strong that it is cut off everywhere.
+
+    From mean and deviation after clipping, where there is least of it, back to those before.
+    """
+    ends = (0.0 if low else None, 1.0 if high else None)
+    distance = np.minimum(means if low else np.inf, 1 - means if high else np.inf)
+    farthest = distance >= np.quantile(distance, 0.8)
+    mean, spread = float(means[farthest].mean()), deviation(details[farthest])
+    u, sigma = mean, spread
+    for _ in range(50):
+        model = NoiseModel(sigma, 0.0, *ends)
+        clean = torch.tensor(u, dtype=torch.float64)
+        u = min(max(u + mean - float(model.expectation(clean)), 0.0), 1.0)
+        sigma *= min(spread / math.sqrt(float(model.variance(clean))), 1.5)
+        if sigma > 10 * spread:  # next to nothing was left to tell by
+            return spread
+    return sigma
 
 
 def _affine_variance(
@@ -286,6 +308,8 @@ def _affine_variance(
     means = np.concatenate([block[0] for block in blocks])
     details = np.concatenate([block[1] for block in blocks])
     order = np.argsort(means, kind="stable")
+    if not len(order):
+        return 0.0, sigma or 0.0
     groups = np.array_split(order, max(len(order) // 400, 1))[:4096]
     signal = np.array([means[group].mean() for group in groups])
     spread = np.array([deviation(details[group]) for group in groups])

@@ -194,7 +194,7 @@ class Downsample(LinearOperator):
                 f"image must have multiples of factor={self.factor} rows and columns, "
                 f"got {height} x {width}"
             )
-        if self.kernel != "lanczos2" or self.factor % 2 == 0 or self.factor == 1:
+        if self.kernel != "lanczos2" or self.factor % 2 == 0:
             return self._result(ops.downsample(image, self.factor, kernel=self.kernel))
         # Phase 0 keeps pixels 0, f, 2f, ...: so many more in front bring the middle ones there,
         # and one result too many.
