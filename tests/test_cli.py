@@ -277,7 +277,7 @@ class TestRefusals:
             (["--data-range", "1,2,3"], "a number or two with a comma expected, got '1,2,3'"),
             (["--sigma", "loud"], "argument --sigma: 'auto' or a number expected, got 'loud'"),
             (["--max-iterations", "few"], "argument --max-iterations: invalid int value"),
-            (["--method", "bm3d"], "argument --method: invalid choice: 'bm3d'"),
+            (["--noise", "salt"], "argument --noise: invalid choice: 'salt'"),
         ],
     )
     def test_words_that_are_not_numbers(
@@ -296,6 +296,8 @@ class TestRefusalsOfTheTask:
         [
             (["--max-iterations", "-3"], "max_iterations must be a positive integer, got -3"),
             (["--sigma", "-1"], "sigma must be 'auto' or a number from 0 up, got -1.0"),
+            (["--method", "bm3d"], "method must be one of two_stage, dip"),
+            (["--preset", "mine"], "preset must be one of denoise-fast"),
             (["--device", "abacus"], "device='abacus' cannot be used"),
             (["--data-range", "5,5"], "data_range must be a positive number or a pair"),
             (["--reference", "small.png"], "reference must have kind and shape of the result"),
@@ -309,6 +311,120 @@ class TestRefusalsOfTheTask:
         assert main(["denoise", "in.png", "out.png", *FEW, *arguments]) == 2
         assert sorted(Path().iterdir()) == before
         assert message in capsys.readouterr().err
+
+
+def run(command: str, *arguments: str) -> int:
+    return main([command, *arguments, *FEW])
+
+
+@pytest.mark.usefixtures("folder")
+class TestInpaint:
+    @pytest.fixture
+    def hole(self) -> np.ndarray:
+        hole = np.zeros((24, 24), dtype=bool)
+        hole[4:9, :7] = True
+        return hole
+
+    def test_mask_from_a_picture(self, noisy: np.ndarray, hole: np.ndarray) -> None:
+        write_image("mask.png", hole * np.uint8(255))
+        write_image("colour.png", np.repeat(~hole[..., None] * np.uint8(255), 3, axis=-1))
+        expected = dipfast.inpaint(noisy, hole, max_iterations=4, quality="fast").image
+        assert run("inpaint", "in.png", "a.png", "--mask", "mask.png") == 0
+        known = ("--mask", "colour.png", "--mask-marks", "known")
+        assert run("inpaint", "in.png", "b.png", *known) == 0
+        for name in ("a.png", "b.png"):
+            assert np.array_equal(read_image(name).image, expected)
+            assert np.array_equal(expected[~hole], noisy[~hole])
+        assert run("inpaint", "in.png", "c.png", "--mask", "mask.png", "--refit-known") == 0
+        assert not np.array_equal(read_image("c.png").image[~hole], noisy[~hole])
+
+    def test_other_masks(self, noisy: np.ndarray, hole: np.ndarray) -> None:
+        expected = dipfast.inpaint(noisy, hole, max_iterations=4, quality="fast").image
+        write_image("transparent.png", np.dstack([noisy, np.where(hole, 0, 255).astype(np.uint8)]))
+        assert run("inpaint", "transparent.png", "a.png", "--mask", "alpha") == 0
+        assert read_image("a.png").alpha is None
+        write_image("black.png", np.where(hole, 0, noisy).astype(np.uint8))
+        assert run("inpaint", "black.png", "b.png", "--mask", "value:0") == 0
+        for name in ("a.png", "b.png"):
+            assert np.array_equal(read_image(name).image, expected)
+        nan = np.where(hole, np.nan, noisy / np.float32(255)).astype(np.float32)
+        tifffile.imwrite("nan.tif", nan)
+        assert run("inpaint", "nan.tif", "c.tif") == 0
+        restored = read_image("c.tif").image
+        assert np.array_equal(restored[~hole], nan[~hole])
+        assert np.isfinite(restored).all()
+
+    def test_refusals(self, capsys: pytest.CaptureFixture[str]) -> None:
+        write_image("small.png", np.ones((4, 5), np.uint8))
+        for mask, message in (
+            ([], "mask is needed: image has no NaN pixels"),
+            (["--mask", "alpha"], "--mask alpha: in.png has no transparency"),
+            (["--mask", "value:x"], "--mask value:V needs a number, got 'value:x'"),
+            (["--mask", "none.png"], "none.png: No such file or directory"),
+            (["--mask", "small.png"], "mask must have shape (24, 24), got (4, 5)"),
+        ):
+            assert run("inpaint", "in.png", "out.png", *mask) == 2
+            assert message in capsys.readouterr().err
+        assert not Path("out.png").exists()
+
+    def test_warnings_are_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
+        mask = np.full((24, 24), 255, np.uint8)
+        mask[0, :3] = 0
+        write_image("mask.png", mask)
+        assert run("inpaint", "in.png", "out.png", "--mask", "mask.png", "--quiet") == 0
+        told = capsys.readouterr().err
+        assert told.startswith("dipfast: warning: 99.5% of the pixels are missing")
+        assert told.count("\n") == 1
+
+
+@pytest.mark.usefixtures("folder")
+class TestSuperres:
+    def test_factor_and_alpha(self, noisy: np.ndarray) -> None:
+        alpha = np.full_like(noisy, 200)
+        write_image("transparent.png", np.dstack([noisy, alpha]))
+        assert run("superres", "transparent.png", "out.png", "--factor", "2") == 0
+        out = read_image("out.png")
+        assert out.image.shape == (48, 48)
+        assert out.alpha is not None
+        assert (out.alpha == 200).all()
+        expected = dipfast.super_resolve(noisy, 2, max_iterations=4, quality="fast")
+        assert np.array_equal(out.image, expected.image)
+
+    def test_refusals(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run("superres", "in.png", "out.png", "--factor", "7") == 2
+        assert "factor must be one of 2, 3, 4, 8, got 7" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("folder")
+class TestRestore:
+    @pytest.mark.parametrize("blur", ["gaussian:1.5", "box:3", "psf.png"])
+    def test_blurs(self, noisy: np.ndarray, blur: str) -> None:
+        spread = np.full((3, 3), 30, np.uint8)
+        write_image("psf.png", spread)
+        assert run("restore", "in.png", "out.png", "--blur", blur, "--boundary", "zero") == 0
+        kernel = torch.full((3, 3), 1 / 9)
+        if blur.startswith("gaussian"):
+            kernel = dipfast.operators.gaussian_kernel(1.5)
+        expected = dipfast.restore(
+            noisy, dipfast.operators.Blur(kernel, "zero"), max_iterations=4, quality="fast"
+        )
+        assert np.abs(read_image("out.png").image.astype(int) - expected.image).max() <= 1
+
+    @pytest.mark.parametrize(
+        ("blur", "message"),
+        [
+            ("gaussian", "--blur gaussian needs a number, such as gaussian:3"),
+            ("gaussian:-1", "sigma must be positive, got -1"),
+            ("box:0", "--blur box:SIZE must be positive, got 0"),
+            ("none.png", "none.png: No such file or directory"),
+            ("black.png", "a point-spread function must not be negative or black"),
+        ],
+    )
+    def test_refusals(self, capsys: pytest.CaptureFixture[str], blur: str, message: str) -> None:
+        write_image("black.png", np.zeros((3, 3), np.uint8))
+        assert run("restore", "in.png", "out.png", "--blur", blur) == 2
+        assert message in capsys.readouterr().err
+        assert not Path("out.png").exists()
 
 
 def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:

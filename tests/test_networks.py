@@ -44,6 +44,36 @@ def test_any_size(height: int, width: int, batch: int, scales: int) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"upsampling": "nearest"},
+        {"upsampling": ("nearest", "bilinear")},
+        {"downsampling": "average"},
+        {"down_kernel": 5},
+        {"down_kernel": 7, "downsampling": "average"},
+        {"pointwise": False},
+    ],
+)
+@pytest.mark.parametrize("size", [(1, 1), (9, 14)])
+def test_variants(options: dict, size: tuple[int, int]) -> None:
+    config = HourglassConfig((4, 6), (5, 7), (2, 0), **options)
+    output = Hourglass(3, 2, config)(torch.rand(2, 3, *size))
+    assert output.shape == (2, 2, *size)
+    assert output.isfinite().all()
+
+
+def test_what_the_variants_change() -> None:
+    base = parameters(Hourglass(3, 2, SMALL))
+    widths = (SMALL.down, SMALL.up, SMALL.skip)
+    same = HourglassConfig(*widths, upsampling="nearest", downsampling="average")
+    assert parameters(Hourglass(3, 2, same)) == base
+    wide = HourglassConfig(*widths, down_kernel=5)
+    assert parameters(Hourglass(3, 2, wide)) == base + 16 * (3 * 4 + 4 * 4 + 4 * 6 + 6 * 6)
+    flat = HourglassConfig(*widths, pointwise=False)
+    assert parameters(Hourglass(3, 2, flat)) == base - (5 * 5 + 3 * 5) - (7 * 7 + 3 * 7)
+
+
 def test_original_takes_one_pixel() -> None:
     assert Hourglass()(torch.rand(1, 32, 1, 1)).shape == (1, 3, 1, 1)
 
@@ -68,6 +98,20 @@ def test_train_and_eval_agree() -> None:
 def test_widths_are_checked(widths: tuple[tuple[int, ...], ...]) -> None:
     with pytest.raises(ValueError, match="must"):
         HourglassConfig(*widths)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"upsampling": "cubic"}, "upsampling must be one of bilinear, nearest, got 'cubic'"),
+        ({"upsampling": ("nearest",)}, "upsampling must be one for each of 5 scales"),
+        ({"downsampling": "max"}, "downsampling must be one of stride, average, got 'max'"),
+        ({"down_kernel": 4}, "down_kernel must be odd and positive, got 4"),
+    ],
+)
+def test_variants_are_checked(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        HourglassConfig(**options)
 
 
 def test_channels_are_checked() -> None:

@@ -12,7 +12,7 @@ from dipfast import ops
 from dipfast.methods import METHODS, stages_of
 from dipfast.networks import Hourglass, HourglassConfig
 from dipfast.noise import NoiseModel
-from dipfast.operators import Identity
+from dipfast.operators import Identity, Mask
 from dipfast.prior import DeepImagePrior
 from dipfast.stages import Goal, Problem, Stage, objective
 from dipfast.stopping import Discrepancy
@@ -177,6 +177,37 @@ def test_operator_of_your_own(noisy: Tensor) -> None:
     value, data, tv = states[-1].terms
     torch.testing.assert_close(value, data + 0.05 * tv)
     assert data < 0.04
+
+
+@pytest.mark.parametrize("noise", [None, NoiseModel(0.1, 0.01, low=0.0, high=1.0)])
+def test_only_what_was_measured_counts(noisy: Tensor, noise: NoiseModel | None) -> None:
+    known = torch.rand(noisy.shape[-2:], generator=torch.Generator().manual_seed(0)) > 0.5
+    runs = [
+        list(make(measured, operator=Mask(known), noise=noise))[-1]
+        for measured in (noisy, torch.where(known, noisy, 1.0))
+    ]
+    assert torch.equal(runs[0].image, runs[1].image)
+    # Terms are divided by the number of measured elements.
+    expected = runs[0].prior.problem.residual(runs[0].image).square().sum() / 2
+    torch.testing.assert_close(runs[0].terms.data, expected / (3 * known.sum()))
+
+
+def test_input_of_coordinates(noisy: Tensor) -> None:
+    z = make(noisy, input="meshgrid").z
+    assert z.shape == (1, 2, *noisy.shape[-2:])
+    assert (z[0, 0, 0, 0], z[0, 0, 0, -1], z[0, 0, -1, 0]) == (0, 1, 0)  # columns
+    assert (z[0, 1, 0, 0], z[0, 1, -1, 0], z[0, 1, 0, -1]) == (0, 1, 0)  # rows
+
+
+def test_input_of_your_own(noisy: Tensor) -> None:
+    z = torch.rand(1, 5, *noisy.shape[-2:])
+    prior = make(noisy, input=z, input_noise=(0.0, 0.0))
+    before = z.clone()
+    prior.feed(noisy)  # does not write into the caller's tensor
+    assert torch.equal(z, before)
+    assert next(iter(prior)).image.shape == noisy.shape
+    with pytest.raises(ValueError, match=r"input must have shape \(N, channels, H, W\)"):
+        make(noisy, input=z[..., 1:])
 
 
 def test_step_waits_for_no_device(noisy: Tensor) -> None:

@@ -86,7 +86,8 @@ def _draw_curves(experiment: Experiment, rows: Rows, path: Path) -> None:
         panel.set_xlabel("iteration")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("PSNR (dB), mean of the pictures")
-    panels[0].legend()
+    if panels[0].lines:
+        panels[0].legend()
     with write_atomically(path) as stream:
         figure.savefig(stream, format="png", dpi=130)
 

@@ -222,7 +222,8 @@ class DeepImagePrior:
     def feed(self, image: Tensor) -> None:
         """Put an image in the place of the first channels of z, scaled as they are."""
         channels = min(image.shape[1], self.z.shape[1])
-        self.z[:, :channels] = image[:, :channels] * self.z.abs().max()
+        scaled = image[:, :channels] * self.z.abs().max()
+        self.z = torch.cat([scaled, self.z[:, channels:]], dim=1)
 
     def _step(self, goal: Goal) -> Terms:
         """One iteration: tensors in, tensors out, nothing waits for the device."""
