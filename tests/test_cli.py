@@ -367,6 +367,7 @@ class TestInpaint:
             assert message in capsys.readouterr().err
         assert not Path("out.png").exists()
 
+    @pytest.mark.filterwarnings("default")
     def test_warnings_are_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
         mask = np.full((24, 24), 255, np.uint8)
         mask[0, :3] = 0

@@ -138,12 +138,16 @@ class NoiseModel:
         u = 1/2, so that r is the plain difference for white noise.  No value counts for
         more than 25 of those.
         """
-        difference = self.expectation(clean) - measurement
         if self.is_white or self.is_free:
-            return difference
+            return self.expectation(clean) - measurement
         typical = self.typical_variance
-        variance = self.variance(clean.detach()).clamp_min(typical / _MOST_WEIGHT)
-        return difference * (typical / variance).sqrt()
+        if self.clipped:
+            first, second = self._moments(clean)
+            difference, variance = clean + first - measurement, second - first.square()
+        else:
+            difference, variance = clean - measurement, self._unclipped_variance(clean)
+        weight = typical / variance.detach().clamp_min(typical / _MOST_WEIGHT)
+        return difference * weight.sqrt()
 
     @property
     def typical_variance(self) -> float:
