@@ -5,7 +5,8 @@
 Leaves in the output folder, for each table, ``TABLE.jsonl`` (a line for each run, with its
 settings), ``TABLE.md``, pictures in ``TABLE/``, and figures.  Runs that are there already are
 not repeated, so an interrupted table goes on where it was, and tables that share runs share
-the work; without a table to run, all are made from the lines that there are.
+the work; without a table to run, all are made from the lines that there are, and put together
+in ``tables.md``.
 
 The reduced form (the default) takes the middle 128x128 pixels and 500 iterations of the
 narrow network: minutes on two cores for most tables.  ``--full`` takes whole pictures and
@@ -42,13 +43,17 @@ def main() -> None:
     source = Source(options.data, options.size, tuple(options.only))
     for name in options.tables:
         make(name, EXPERIMENTS[name], source, options)
+    texts = []
     for name, experiment in EXPERIMENTS.items():
         rows = [row for row in read(options.out / f"{name}.jsonl") if same(row, options)]
         if rows and (name in options.tables or not options.tables):
-            text = f"{experiment.title} ({_form(options)})\n\n{table(experiment, rows)}\n"
-            (options.out / f"{name}.md").write_text(text)
+            heading = f"### {experiment.title}\n\n`{name}`: {_form(options)}"
+            texts.append(f"{heading}\n\n{table(experiment, rows)}\n")
+            (options.out / f"{name}.md").write_text(texts[-1])
             draw(experiment, rows, options.out, name)
-            print(text, flush=True)
+            print(texts[-1], flush=True)
+    if not options.tables:
+        (options.out / "tables.md").write_text("\n".join(texts))
 
 
 def make(name: str, experiment: Experiment, source: Source, options: Any) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benches.paper.pictures import Picture, Source
 from dipfast.methods import METHODS
+from dipfast.presets import PRESETS
 
 __all__ = ["EXPERIMENTS", "Experiment"]
 
@@ -61,6 +62,22 @@ WEIGHTS: Variants = {
     "plain DIP": DIP,
     **{f"two stages, weight {w}": {"tv_weight": w} for w in (0.002, 0.02, 0.2)},
 }
+
+
+def _settings(task: str) -> Variants:
+    """The default settings of a task beside those that it was chosen among."""
+    default = PRESETS[f"{task}-fast"]
+    falling, constant = (1 / 30, 1 / 200), (1 / 30, 1 / 30)
+    choices: dict[str, Any] = {}
+    for upsampling in ("bilinear", "nearest"):
+        for noise, heading in ((falling, "falling"), (constant, "constant")):
+            network = replace(default.network, upsampling=upsampling)
+            preset = replace(default, network=network, input_noise=noise)
+            # The default itself is a run that other tables have too.
+            variant = TWO if preset == default else {"preset": preset}
+            choices[f"{upsampling}, {heading} noise"] = variant
+    return choices
+
 
 EXPERIMENTS: dict[str, Experiment] = {
     "denoise": Experiment("Denoising, sigma 25, the nine", Source.denoise, BOTH),
@@ -162,6 +179,19 @@ EXPERIMENTS: dict[str, Experiment] = {
         columns={"text": "psnr_text", "rest": "psnr_rest"},
     ),
     "stage1": Experiment("What stage 1 does to holes", Source.inpaint, WEIGHTS, columns=STAGE),
+    "settings-denoise": Experiment(
+        "Settings: denoising, sigma 25", Source.denoise, _settings("denoise")
+    ),
+    "settings-inpaint": Experiment(
+        "Settings: inpainting", Source.inpaint, _settings("inpaint"), columns={"returned": "psnr"}
+    ),
+    "settings-sr4": Experiment(
+        "Settings: super-resolution x4",
+        lambda s: s.super_resolve(4),
+        _settings("super_resolve"),
+        "y",
+        {"returned, Y": "psnr"},
+    ),
     "variants": Experiment(
         "Variants of the method, sigma 25",
         Source.denoise,

@@ -62,7 +62,7 @@ class Discrepancy:
     regulariser.  So is a measurement without noise.
     """
 
-    def __init__(self, problem: Problem, *, factor: float = 0.95, every: int = 10) -> None:
+    def __init__(self, problem: Problem, *, factor: float = 0.98, every: int = 10) -> None:
         self.problem = problem
         self.target = factor**2 * problem.noise.typical_variance
         self.every = every
