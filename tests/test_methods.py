@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dipfast import ops
+from dipfast import controls, ops
 from dipfast.controls import DENOISERS, DeepRED, DenoisedImage, NoiseLedWeight, StageImage
 from dipfast.methods import METHODS, stages_of
 from dipfast.networks import HourglassConfig
@@ -143,6 +143,14 @@ def test_denoisers(noisy: Tensor, name: str, channels: int) -> None:
     assert smoother.shape == image.shape
     assert smoother.dtype == image.dtype
     assert ops.total_variation(smoother) < 0.7 * ops.total_variation(image)
+
+
+def test_missing_packages_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controls, "find_spec", lambda name: None)
+    for name, package in (("nlm", "skimage"), ("bm3d", "bm3d")):
+        with pytest.raises(ImportError, match=rf"needs {package}: pip install 'dipfast\[{name}\]'"):
+            stages_of(f"deep_red_{name}", 9, 0.1)
+    assert stages_of("deep_red", 9, 0.1)
 
 
 @pytest.mark.parametrize(

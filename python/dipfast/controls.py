@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,6 +29,7 @@ __all__ = [
     "Denoiser",
     "NoiseLedWeight",
     "StageImage",
+    "denoiser_of",
 ]
 
 Denoiser: TypeAlias = Callable[[Tensor, float], Tensor]
@@ -234,5 +236,20 @@ def _through_numpy(image: Tensor, function: Callable[[Any], Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(function(planes)))[None].to(image)
 
 
-# Denoisers under a name; "nlm" needs scikit-image and "bm3d" the package of that name.
+# Denoisers under a name, and the packages that they need.
 DENOISERS: dict[str, Denoiser] = {"tv": _tv, "nlm": _nlm, "bm3d": _bm3d}
+_PACKAGES = {"nlm": "skimage", "bm3d": "bm3d"}
+
+
+def denoiser_of(name: str) -> Denoiser:
+    """One of :data:`DENOISERS`.
+
+    Raises
+    ------
+    ImportError
+        If its package is missing, with what to do about it.
+    """
+    package = _PACKAGES.get(name)
+    if package is not None and find_spec(package) is None:
+        raise ImportError(f"{name} needs {package}: pip install 'dipfast[{name}]'")
+    return DENOISERS[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, TypeAlias, get_args
 
-from dipfast.controls import DENOISERS, DeepRED, DenoisedImage, NoiseLedWeight, StageImage
+from dipfast.controls import DeepRED, DenoisedImage, NoiseLedWeight, StageImage, denoiser_of
 from dipfast.ops.arguments import check_choice
 from dipfast.stages import Control, Stage
 
@@ -60,6 +60,8 @@ def stages_of(method: Method, iterations: int, tv_weight: float) -> tuple[Stage,
     ------
     ValueError
         If the method is unknown.
+    ImportError
+        If it needs a package that is missing.
 
     Examples
     --------
@@ -74,8 +76,8 @@ def stages_of(method: Method, iterations: int, tv_weight: float) -> tuple[Stage,
     if method == "adaptive_tv":
         return (Stage("adaptive_tv", iterations, tv_weight, NoiseLedWeight()),)
     if method.startswith("deep_red"):
-        denoiser = DENOISERS[method.removeprefix("deep_red").removeprefix("_") or "tv"]
-        return (Stage("deep_red", iterations, control=DeepRED(denoiser)),)
+        name = method.removeprefix("deep_red").removeprefix("_") or "tv"
+        return (Stage("deep_red", iterations, control=DeepRED(denoiser_of(name))),)
     third = iterations // 3
     first = Stage("tv", third, tv_weight)
     if method == "tv_target":

@@ -17,7 +17,7 @@ from torch import Tensor
 from dipfast import _native, ops
 from dipfast.fitting import Callback, Fit, catch_interrupt, join_histories
 from dipfast.images import DataRange, Layout, check_image, find_channel_axis
-from dipfast.methods import METHODS, Method, stages_of
+from dipfast.methods import Method, stages_of
 from dipfast.noise import NOISE_KINDS, NoiseKind, NoiseModel, estimate_noise_model
 from dipfast.operators import LinearOperator, known_of
 from dipfast.ops.arguments import check_choice
@@ -125,7 +125,7 @@ class _Plan:
         self.task = task
         self.preset_name, self.preset = preset_of(task.name, quality, preset)
         if isinstance(method, str):
-            check_choice("method", method, METHODS)
+            stages_of(method, 3, 0.0)  # refuses what is unknown, or needs a package that is missing
         elif not method or not all(isinstance(stage, Stage) for stage in method):
             raise TypeError(f"method must be a name or a sequence of stages, got {method!r}")
         elif max_iterations is not None:
