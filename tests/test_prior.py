@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -271,3 +273,17 @@ class TestDiscrepancy:
             None,
             "residual at the noise level",
         ]
+
+    def test_leaves_a_measurement_without_noise_alone(self, noisy: Tensor) -> None:
+        rule = Discrepancy(Problem(noisy, Identity(), NoiseModel(0.0)), every=1)
+        assert [rule.update(state) for state in make(noisy, Stage("dip", 3))] == [None] * 3
+
+    def test_through_the_expectation(self, noisy: Tensor) -> None:
+        # A picture that is black: what is measured of it is brighter, by the noise cut off.
+        noise = NoiseModel(0.2, low=0.0, high=1.0)
+        generator = torch.Generator().manual_seed(0)
+        black = torch.zeros(1, 1, 64, 64)
+        problem = Problem(noise.sample(black, generator), Identity(), noise)
+        observed = SimpleNamespace(iteration=1, stage=Stage("dip", 1), image=black, average=black)
+        for factor, reason in ((1.05, "residual at the noise level"), (0.95, None)):
+            assert Discrepancy(problem, factor=factor, every=1).update(observed) == reason

@@ -171,6 +171,11 @@ EXPERIMENTS: dict[str, Experiment] = {
         Source.levels,
         {"without": {"noise": "gaussian"}, "with": TWO},
     ),
+    "noise25": Experiment(
+        "With and without the model of clipped noise, sigma 25, the nine",
+        Source.denoise,
+        {"without": {"noise": "gaussian"}, "with": TWO},
+    ),
     "levels": Experiment("Gain of the two stages against the noise", Source.levels, BOTH),
     "lettering": Experiment(
         "Text regions against the rest, sigma 25",

@@ -6,6 +6,9 @@ in two stages: total variation first, details second.
 >>> import dipfast
 >>> result = dipfast.denoise(noisy)              # doctest: +SKIP
 >>> result.image                                 # doctest: +SKIP
+>>> dipfast.inpaint(image, mask)                 # doctest: +SKIP
+>>> dipfast.super_resolve(image, 4)              # doctest: +SKIP
+>>> dipfast.restore(image, operator)             # doctest: +SKIP
 
 Importing dipfast does not import torch; the first use of what needs it does.
 """
