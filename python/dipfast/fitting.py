@@ -35,23 +35,18 @@ class Fit:
         The loop.
     reference
         The clean image (1, C, H, W) in [0, 1], to report PSNR.
-    finish
-        What the task does with images of the network before they are returned.
 
     Attributes
     ----------
     stop_reason
         Why it ended.
+    finish
+        What becomes of images of the network before they are compared with the reference.
     """
 
-    def __init__(
-        self,
-        prior: DeepImagePrior,
-        reference: Tensor | None = None,
-        finish: Callable[[Tensor], Tensor] = lambda image: image,
-    ) -> None:
+    def __init__(self, prior: DeepImagePrior, reference: Tensor | None = None) -> None:
         self.prior = prior
-        self.finish = finish
+        self.finish: Callable[[Tensor], Tensor] = lambda image: image
         self.reference = reference
         self.stop_reason = "all iterations done"
         self._rows: list[tuple[int, str, dict[str, Tensor]]] = []

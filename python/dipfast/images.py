@@ -158,6 +158,24 @@ class Layout:
             return x.to(self.dtype).to(self.device).contiguous()
         return np.ascontiguousarray(x.cpu().numpy().astype(self.dtype))
 
+    def merge(self, chosen: Tensor, first: Any, second: Any) -> Any:
+        """``first`` where ``chosen``, boolean (N, C, H, W) or 1 along axes, else ``second``.
+
+        Both are images of this layout, and their values stay as they are to the last bit.
+        """
+        import torch
+
+        batch = self.shape[0] if len(self.shape) == 4 else 1
+        channels = 1 if self.channel_axis is None else self.shape[self.channel_axis]
+        chosen = chosen.expand(batch, channels, *chosen.shape[-2:])
+        if len(self.shape) < 4:
+            chosen = chosen[0]
+        axis = self.channel_axis
+        chosen = chosen.squeeze(-3) if axis is None else chosen.movedim(-3, axis)
+        if self.is_tensor:
+            return torch.where(chosen.to(first.device), first, second)
+        return np.where(chosen.numpy(), first, second)
+
     def _is_float(self) -> bool:
         if self.is_tensor:
             return bool(self.dtype.is_floating_point)

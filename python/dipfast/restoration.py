@@ -35,8 +35,6 @@ __all__ = ["Options", "Task", "find_device", "layout_of", "restore_images"]
 # tv_weight="auto" is this times sigma: of 1, 2 and 5, 2 ended highest on two pictures.
 _TV_WEIGHT_PER_SIGMA = 2.0
 
-Finish = Callable[[Tensor], Tensor]
-
 
 class Options(TypedDict, total=False):
     """What every task may be told; :func:`dipfast.denoise` describes them."""
@@ -70,8 +68,9 @@ class Task:
         The forward model of each image of the batch, or one for all.
     before
         What there was without any work, in the form of the result, from the measurement.
-    finish
-        What is done with the network's image; one for each of the batch, or none.
+    keep
+        Which pixels of the measurement are kept as they are, boolean, of the shape of the
+        measurement or 1 along its axes; None for none.
     settings
         To be told beside those of the options.
     """
@@ -81,7 +80,7 @@ class Task:
     layout: Layout
     operators: Sequence[LinearOperator]
     before: Callable[[Tensor], Tensor]
-    finish: Sequence[Finish] = ()
+    keep: Tensor | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -214,8 +213,11 @@ class _Plan:
         if self.stop == "auto":
             rule = Discrepancy(prior.problem)
         clean = None if self.clean is None else self.clean[item : item + 1]
-        finish = self.task.finish[item : item + 1]
-        return Fit(prior, clean, *finish), rule, noise, float(weight)
+        fit = Fit(prior, clean)
+        if self.task.keep is not None:
+            keep = self.task.keep.expand(self.measurement.shape)[item : item + 1].to(self.place)
+            fit.finish = lambda image: torch.where(keep, y, image)
+        return fit, rule, noise, float(weight)
 
     def _noise_of(self, y: Tensor, known: Tensor | None) -> NoiseModel:
         if isinstance(self.noise, NoiseModel):
@@ -232,9 +234,10 @@ def _result(plan: _Plan, fits: list[Fit], chosen: list[tuple[NoiseModel, float]]
     task, layout, unit = plan.task, plan.task.layout, plan.unit
     made = [fit.prior.average() for fit in fits]
     # What an interrupted batch did not come to stays as it was.
-    rest = [plan.before[len(fits) :]]
-    finished = torch.cat([fit.finish(image) for fit, image in zip(fits, made)] + rest)
-    image_out = layout.to_image(finished)
+    raw_image = layout.to_image(torch.cat([*made, plan.before[len(fits) :]]))
+    image_out = raw_image
+    if task.keep is not None:
+        image_out = layout.merge(task.keep, task.image, raw_image)
     histories = [fit.history() for fit in fits]
     history = histories[0] if len(plan.measurement) == 1 else join_histories(histories)
     metrics: dict[str, float] = {}
@@ -279,7 +282,7 @@ def _result(plan: _Plan, fits: list[Fit], chosen: list[tuple[NoiseModel, float]]
         },
         metrics=metrics,
         channel_axis=layout.channel_axis,
-        raw_image=layout.to_image(torch.cat(made + rest)) if task.finish else None,
+        raw_image=raw_image,
     )
 
 

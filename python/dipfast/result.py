@@ -43,8 +43,8 @@ class Result:
     channel_axis
         Of ``image``; None if it has no channels.
     raw_image
-        What the network made, where ``image`` is more than that (inpainting, which keeps the
-        known pixels); else None.
+        What the network made: the same as ``image``, but for inpainting, which keeps the known
+        pixels.
     """
 
     image: Any

@@ -267,24 +267,14 @@ def inpaint(
         channel_axis = None
     layout = layout_of(whole, channel_axis, data_range)
     known = torch.from_numpy(np.ascontiguousarray(~missing))
-    y = layout.to_tensor(whole)
-    # One mask for each image of a batch.
-    masks = [known[i if len(known) > 1 else 0][None] for i in range(len(y))]
-
-    def keep(item: int) -> Any:
-        def finish(u: Tensor) -> Tensor:
-            return torch.where(masks[item].to(u.device), y[item : item + 1].to(u), u)
-
-        return finish if keep_known else lambda u: u
-
     options.setdefault("sigma", 0.0)
     task = Task(
         "inpaint",
         whole,
         layout,
-        [Mask(m) for m in masks],
+        [Mask(m[None]) for m in known],  # one for all, or one for each image of a batch
         before=lambda y: y,
-        finish=[keep(item) for item in range(len(y))],
+        keep=known if keep_known else None,
         settings={
             "mask_marks": mask_marks,
             "keep_known": keep_known,
