@@ -177,6 +177,15 @@ EXPERIMENTS: dict[str, Experiment] = {
         {"without": {"noise": "gaussian"}, "with": TWO},
     ),
     "levels": Experiment("Gain of the two stages against the noise", Source.levels, BOTH),
+    "photons": Experiment(
+        "Photon noise: gain 0.04, sigma 0.02, clipped",
+        Source.photons,
+        {
+            "taken for Gaussian": {"noise": "gaussian"},
+            "taken for clipped": TWO,
+            "Poisson-Gaussian": {"noise": "poisson_gaussian"},
+        },
+    ),
     "lettering": Experiment(
         "Text regions against the rest, sigma 25",
         Source.lettering,

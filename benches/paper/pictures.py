@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from PIL import Image
 
 from dipfast.files import read_image
+from dipfast.noise import NoiseModel
 
 __all__ = ["CLIPPED_LEVELS", "Picture", "Source"]
 
@@ -101,6 +103,17 @@ class Source:
                 yield replace(
                     picture, name=f"{picture.name} {sigma}", degraded=degraded, published={}
                 )
+
+    def photons(self, gain: float = 0.04, sigma: float = 0.02) -> Iterable[Picture]:
+        """The nine with noise that grows with the signal, as if a white pixel had 1 / gain
+        photons."""
+        model = NoiseModel(sigma, gain, low=0.0, high=1.0)
+        for picture in self.denoise():
+            assert picture.clean is not None
+            generator = torch.Generator().manual_seed(zlib.crc32(picture.name.encode()))
+            noisy = model.sample(torch.from_numpy(picture.clean) / 255, generator)
+            degraded = (noisy * 255).round().byte().numpy()
+            yield replace(picture, degraded=degraded, published={})
 
     def inpaint(self) -> Iterable[Picture]:
         """The eleven with half of the pixels missing, as published."""
