@@ -113,7 +113,6 @@ def test_spikes_are_found(tmp_path: Path) -> None:
             self.image = torch.rand(1, 3, 8, 8)
             self.terms = type("Terms", (), {"data": loss})
             self.metrics = {"psnr": 30.0 if loss < 2 else 20.0}
-            self.prior = type("Prior", (), {"stages": ()})
 
     for iteration in range(1, 200):
         watch(State(iteration, 5.0 if iteration in (100, 101, 150) else 1.0))

@@ -55,7 +55,7 @@ class Experiment:
 # The oracle of a run is that of all channels.
 LUMA = {"returned, Y": "psnr", "returned, RGB": "psnr_rgb", "oracle, RGB": "psnr_oracle"}
 HOLES = {"returned": "psnr", "raw": "psnr_raw", "holes": "psnr_holes", "oracle": "psnr_oracle"}
-STAGE = {"holes after stage 1": "stage_1_psnr_holes", "holes": "psnr_holes"}
+STAGE = {"after a third": "at_third", "in the end": "psnr"}
 
 # Total variation in the first third of noise-free inpainting, as strong as for denoising and less.
 WEIGHTS: Variants = {
@@ -89,7 +89,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         Source.denoise,
         {**BOTH, "DIP-TV": {"method": "dip_tv"}},
         columns={
-            "a third": "psnr_average_at_third",
+            "after a third": "at_third",
             "returned": "psnr",
             "oracle": "psnr_oracle",
             "last output": "psnr_last_output",
@@ -195,7 +195,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         BOTH,
         columns={"text": "psnr_text", "rest": "psnr_rest"},
     ),
-    "stage1": Experiment("What stage 1 does to holes", Source.inpaint, WEIGHTS, columns=STAGE),
+    "stage1": Experiment(
+        "What stage 1 does to holes (known pixels kept)", Source.inpaint, WEIGHTS, columns=STAGE
+    ),
     "settings-denoise": Experiment(
         "Settings: denoising, sigma 25", Source.denoise, _settings("denoise")
     ),

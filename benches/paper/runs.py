@@ -50,7 +50,6 @@ def run(picture: Picture, options: dict[str, Any], measure: str, save: Path) -> 
         )
     write(save.with_name(f"{save.name}.png"), result.image)
     history = result.history
-    third = max(len(history["iteration"]) // 3, 1)
     row: dict[str, Any] = {
         "iterations": result.best_iteration,
         "stop_reason": result.stop_reason,
@@ -64,15 +63,12 @@ def run(picture: Picture, options: dict[str, Any], measure: str, save: Path) -> 
             "psnr_rgb": measured(result.image, picture.clean, "rgb"),
             "psnr_oracle": result.metrics["psnr_oracle"],
             "oracle_iteration": result.metrics["oracle_iteration"],
-            "psnr_average_at_third": history["psnr_average"][third - 1],
             "psnr_last_output": history["psnr"][-1],
             "curve": [round(v, 2) for v in history["psnr"][9::10]],
             "curve_average": [round(v, 2) for v in history["psnr_average"][9::10]],
         }
         for name, region in picture.regions.items():
             row[f"psnr_{name}"] = within(result.image, picture.clean, region)
-            if watch.stage_1 is not None:
-                row[f"stage_1_psnr_{name}"] = within(watch.stage_1, picture.clean, region)
         if result.raw_image is not None:
             row["psnr_raw"] = measured(result.raw_image, picture.clean, measure)
         row["published"] = {
@@ -116,19 +112,15 @@ def _before(picture: Picture) -> Pixels:
 
 
 class _Watch:
-    """Looks at every state: the image that stage 1 ends with, and spikes of the loss."""
+    """Looks at every state for spikes of the loss."""
 
     def __init__(self, save: Path) -> None:
         self.save = save
-        self.stage_1: Pixels | None = None
         self._losses: deque[float] = deque(maxlen=_WINDOW)
         self._psnrs: deque[float] = deque(maxlen=_WINDOW)
         self._spikes: list[dict[str, float]] = []
 
     def __call__(self, state: State) -> None:
-        stages = state.prior.stages
-        if len(stages) > 1 and state.iteration == stages[0].iterations:
-            self.stage_1 = _pixels(state.average)
         loss = float(state.terms.data)
         psnr = float(state.metrics.get("psnr", math.nan))
         last = self._spikes[-1]["iteration"] if self._spikes else -math.inf

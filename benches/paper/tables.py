@@ -44,8 +44,18 @@ def table(experiment: Experiment, rows: Rows) -> str:
 
 
 def _mean(rows: Sequence[dict[str, Any]], key: str) -> float | None:
-    values = [row[key] for row in rows if row.get(key) is not None]
+    values = [value for row in rows if (value := _value(row, key)) is not None]
     return statistics.fmean(values) if values else None
+
+
+def _value(row: dict[str, Any], key: str) -> float | None:
+    """An entry of a row; ``"at_third"`` is the running average when stage 1 ends (or would)."""
+    if key == "at_third":
+        curve = row["curve_average"]  # of every tenth iteration
+        third = row["settings"]["max_iterations"] // 30
+        return float(curve[min(max(third, 1), len(curve)) - 1]) if curve else None
+    value: float | None = row.get(key)
+    return value
 
 
 def _average(values: Sequence[float | None]) -> float | None:
