@@ -69,7 +69,7 @@ def run(picture: Picture, options: dict[str, Any], measure: str, save: Path) -> 
         }
         for name, region in picture.regions.items():
             row[f"psnr_{name}"] = within(result.image, picture.clean, region)
-        if result.raw_image is not None:
+        if result.raw_image is not result.image:
             row["psnr_raw"] = measured(result.raw_image, picture.clean, measure)
         row["published"] = {
             name: measured(other, picture.clean, measure)
