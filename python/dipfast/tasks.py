@@ -451,7 +451,7 @@ def _probe(model: LinearOperator, y: Tensor, shape: tuple[int, ...] | None, layo
         wanted = "image_shape=None" if shape is None else f"image_shape={shape}"
         raise ValueError(
             f"operator cannot be applied with measurement of shape {tuple(y.shape)} "
-            f"and {wanted}: {error}"
+            f"and {wanted}, which tells the shape of the image: {error}"
         ) from error
     if not isinstance(result, Tensor) or result.shape != y[:1].shape:
         got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
