@@ -265,34 +265,39 @@ def _is_cut_off(pixels: Floats, known: Any) -> bool:
 
 def _white_level(pixels: Floats, known: Any, low: bool, high: bool) -> float:
     """The standard deviation, averaged over the channels."""
-    squares = []
-    for channel, plane in enumerate(pixels):
-        means, details = wavelet_blocks(plane, None if known is None else known[channel])
-        level = deviation(details)
-        if low or high:
-            # Brightness and detail of a block are independent: choosing by it does no harm.
-            margin = 2.5 * level
-            inside = (means > margin * low) & (means < 1 - margin * high)
-            if np.count_nonzero(inside) >= _FEWEST_BLOCKS:
-                level = deviation(details[inside])
-            elif level > 0:
-                level = _unclipped_level(means, details, low, high)
-        squares.append(level**2)
-    return math.sqrt(float(np.mean(squares)))
+    channels = [
+        wavelet_blocks(plane, None if known is None else known[channel])
+        for channel, plane in enumerate(pixels)
+    ]
+    levels = [deviation(details) for _, details in channels]
+    if not (low or high):
+        return math.sqrt(float(np.mean(np.square(levels))))
+    # Brightness and detail of a block are independent: choosing by it does no harm.  All
+    # channels together, because some may be dark or bright all over.
+    distances = np.concatenate(
+        [np.minimum(means if low else 1.0, 1 - means if high else 1.0) for means, _ in channels]
+    )
+    details = np.concatenate([details for _, details in channels])
+    inside = details[distances > 2.5 * max(levels)]
+    # Fewer of them would be those that noise has carried there.
+    if len(inside) >= max(_FEWEST_BLOCKS, 0.05 * len(details)):
+        return deviation(inside)
+    return _unclipped_level(distances, details, low and high)
 
 
-def _unclipped_level(means: Floats, details: Floats, low: bool, high: bool) -> float:
+def _unclipped_level(distances: Floats, details: Floats, both: bool) -> float:
     """The standard deviation of noise so strong that it is cut off everywhere.
 
     From mean and deviation after clipping, where there is least of it, back to those before.
     """
-    ends = (0.0 if low else None, 1.0 if high else None)
-    distance = np.minimum(means if low else np.inf, 1 - means if high else np.inf)
-    farthest = distance >= np.quantile(distance, 0.8)
-    mean, spread = float(means[farthest].mean()), deviation(details[farthest])
+    if not len(distances):
+        return 0.0
+    farthest = distances >= np.quantile(distances, 0.8)
+    mean, spread = float(distances[farthest].mean()), deviation(details[farthest])
     u, sigma = mean, spread
-    for _ in range(50):
-        model = NoiseModel(sigma, 0.0, *ends)
+    for _ in range(50 if spread > 0 else 0):
+        # The nearer end may be taken for the dark one.
+        model = NoiseModel(sigma, low=0.0, high=1.0 if both else None)
         clean = torch.tensor(u, dtype=torch.float64)
         u = min(max(u + mean - float(model.expectation(clean)), 0.0), 1.0)
         sigma *= min(spread / math.sqrt(float(model.variance(clean))), 1.5)
