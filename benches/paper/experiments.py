@@ -166,7 +166,16 @@ EXPERIMENTS: dict[str, Experiment] = {
     "spikes": Experiment(
         "Spikes of the loss",
         Source.denoise,
-        {"plain DIP": {**DIP, "stop": "none"}, "two stages": {"stop": "none"}},
+        {
+            "plain DIP": {**DIP, "stop": "none"},
+            "two stages": {"stop": "none"},
+            "original's network": {
+                **DIP,
+                "stop": "none",
+                "preset": "original-denoising",
+                "max_iterations": 800,
+            },
+        },
         columns={"spikes": "spikes", "PSNR lost at the worst": "psnr_lost"},
     ),
     "noise": Experiment(
