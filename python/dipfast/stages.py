@@ -153,7 +153,8 @@ def objective(image: Tensor, problem: Problem, goal: Goal) -> Terms:
         )
     else:
         data = 0.5 * problem.residual(image).square().sum()
-        tv = ops.total_variation(image)
+        # Without weight it is for reporting, and needs no gradient.
+        tv = ops.total_variation(image if goal.tv_weight > 0 else image.detach())
         value = goal.data_weight * data + goal.tv_weight * tv
         data, tv = data.detach(), tv.detach()
     if goal.guide is not None:
