@@ -315,6 +315,10 @@ class TestOptions:
         for call, message in cases:
             with np.errstate(invalid="ignore"), pytest.raises(ValueError, match=message):
                 call()
+        with pytest.raises(TypeError, match="image must be a NumPy array .* got str"):
+            dipfast.inpaint("picture.png", holes)
+        with pytest.raises(ValueError, match="got 1 dimensions"):
+            dipfast.inpaint(np.full(4, math.nan))
         with pytest.raises(TypeError, match="keep_known must be True or False, got 1"):
             dipfast.inpaint(clean, holes, keep_known=1)
         with pytest.raises(TypeError, match="unexpected keyword argument 'sgima'"):

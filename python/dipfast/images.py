@@ -192,8 +192,8 @@ def _double(x: Tensor) -> Tensor:
     return (x.cpu() if x.device.type == "mps" else x).double()  # MPS has no float64
 
 
-def check_image(name: str, image: Any) -> None:
-    """Refuse what is not a non-empty, finite, real image of 2 to 4 dimensions."""
+def check_image(name: str, image: Any, *, finite: bool = True) -> None:
+    """Refuse what is not a non-empty, real image of 2 to 4 dimensions, and finite if need be."""
     if isinstance(image, np.ndarray):
         real = image.dtype.kind in "iuf"
         most, layouts = 3, "an array (H, W) or (H, W, C)"
@@ -211,9 +211,9 @@ def check_image(name: str, image: Any) -> None:
         raise ValueError(f"{name} must not be empty, got shape {shape}")
     if not 2 <= len(shape) <= most:
         raise ValueError(f"{name} must be {layouts}, got {len(shape)} dimensions, shape {shape}")
-    finite = _isfinite(image)
-    if not finite.all():
-        bad = int((~finite).sum())
+    good = _isfinite(image) if finite else None
+    if good is not None and not good.all():
+        bad = int((~good).sum())
         raise ValueError(f"{name} must be finite, got NaN or infinity at {bad} of its values")
 
 

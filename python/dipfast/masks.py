@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from dipfast.images import find_channel_axis, is_tensor
+from dipfast.images import check_image, find_channel_axis, is_tensor
 from dipfast.ops.arguments import check_choice
 
 __all__ = ["MARKS", "Marks", "find_missing"]
@@ -49,6 +49,7 @@ def find_missing(
     TypeError, ValueError
         If the mask does not say which pixels, or says all or none.
     """
+    check_image("image", image, finite=False)
     check_choice("mask_marks", marks, MARKS)
     axis = find_channel_axis("image", image, channel_axis)
     nan = _nan(image)
@@ -82,7 +83,7 @@ def find_missing(
     if share > _SUSPICIOUS_SHARE:
         warnings.warn(
             f"{share:.1%} of the pixels are missing: is mask_marks={marks!r} the right way round?",
-            stacklevel=4,
+            stacklevel=3,
         )
     return image, missing
 
