@@ -315,7 +315,7 @@ class TestOptions:
         for call, message in cases:
             with np.errstate(invalid="ignore"), pytest.raises(ValueError, match=message):
                 call()
-        with pytest.raises(TypeError, match="image must be a NumPy array .* got str"):
+        with pytest.raises(TypeError, match=r"image must be a NumPy array .* got str"):
             dipfast.inpaint("picture.png", holes)
         with pytest.raises(ValueError, match="got 1 dimensions"):
             dipfast.inpaint(np.full(4, math.nan))
