@@ -74,7 +74,7 @@ def test_tables(
 
 def test_other_tasks(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(monkeypatch, data, "stage1", "--only", "boat", "--variants", "plain DIP")
-    make(monkeypatch, data, "sr4", "--only", "bird", "--variants", "default")
+    make(monkeypatch, data, "sr4", "--only", "bird", "--variants", "two stages")
     make(monkeypatch, data, "hole", "--variants", "dipfast")
     out = data.parent / "out"
     for table in ("stage1", "sr4", "hole"):

@@ -179,6 +179,13 @@ class TestSuperResolve:
         with pytest.raises(ValueError, match=r"of the result, ndarray \(32, 40, 3\), got ndarray"):
             dipfast.super_resolve(small, 2, reference=small, max_iterations=3)
 
+    def test_a_little_total_variation_to_begin_with(self, clean: np.ndarray) -> None:
+        for options, weight in (({}, 0.01), ({"sigma": 10}, 20 / 255), ({"tv_weight": 0.0}, 0.0)):
+            result = dipfast.super_resolve(
+                clean[:8, :8], 2, preset="super_resolve-fast", max_iterations=1, **options
+            )
+            assert result.settings["tv_weight"][0] == pytest.approx(weight)
+
     def test_interrupted_batch_is_enlarged_plainly(self, clean: np.ndarray) -> None:
         one = torch.from_numpy(clean).permute(2, 0, 1)[None]
 

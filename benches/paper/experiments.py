@@ -63,9 +63,6 @@ WEIGHTS: Variants = {
     **{f"two stages, weight {w}": {"tv_weight": w} for w in (0.02, 0.2)},
 }
 
-# Without noise the default is plain DIP.
-ENLARGE: Variants = {"default": TWO, "two stages, weight 0.01": {"tv_weight": 0.01}}
-
 
 def _settings(task: str) -> Variants:
     """The default settings of a task beside those that it was chosen among."""
@@ -106,10 +103,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         columns={"returned": "psnr", "holes": "psnr_holes", "oracle": "psnr_oracle"},
     ),
     "sr4": Experiment(
-        "Super-resolution x4, Set5 and Set14", lambda s: s.super_resolve(4), ENLARGE, "y", LUMA
+        "Super-resolution x4, Set5 and Set14", lambda s: s.super_resolve(4), BOTH, "y", LUMA
     ),
     "sr8": Experiment(
-        "Super-resolution x8, Set5 and Set14", lambda s: s.super_resolve(8), ENLARGE, "y", LUMA
+        "Super-resolution x8, Set5 and Set14", lambda s: s.super_resolve(8), BOTH, "y", LUMA
     ),
     "zebra": Experiment(
         "Super-resolution x4, zebra",

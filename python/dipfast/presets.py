@@ -35,6 +35,8 @@ class Preset:
         that comes with the task (``network_input``).
     input_channels
         Of a noise input.
+    tv_weight
+        The least that ``tv_weight="auto"`` is.
     """
 
     iterations: int
@@ -44,6 +46,7 @@ class Preset:
     average_decay: float = 0.99
     input: Literal["noise", "meshgrid", "given"] = "noise"
     input_channels: int = 32
+    tv_weight: float = 0.0
 
 
 # Narrow where the image is large: an iteration costs a small part of the original's, which
@@ -59,12 +62,12 @@ def _network(skip: int) -> HourglassConfig:
     return HourglassConfig(down=_NARROW, up=_NARROW, skip=(skip,) * 5, upsampling="nearest")
 
 
-# Upsampling by nearest neighbours, against bilinear as in the original's denoising: with this
-# narrow network texture comes back sooner and better (benches/paper, "upsampling").
+# Upsampling by nearest neighbours: with this narrow network it was better than bilinear, by a
+# little for denoising and by far for inpainting and super-resolution (benches/paper, tables
+# "settings-...").
 #
-# Noise is the enemy of a denoiser: less noise on the input (the original keeps 1/30) lets details
-# through before the image's own noise, in a short fit.  Where the measurement has none, input
-# noise that stays is what keeps the network from making up what was not measured.
+# Input noise that falls lets details through sooner, in a short fit of noisy pictures.  Where
+# most of the image was not measured, noise that stays keeps the network from making it up.
 _DENOISE = {
     # So short a fit is still rising at its end, and a long average would lag behind.
     "fast": Preset(500, (1 / 30, 1 / 200), _network(skip=16), average_decay=0.95),
@@ -76,6 +79,8 @@ _FILL = {
     "balanced": Preset(800, _constant(1 / 30), _network(skip=16)),
     "best": Preset(2000, _constant(1 / 30), _network(skip=16)),
 }
+# A little total variation to begin with: for enlarging it is right without noise too (table "sr4").
+_ENLARGE = {quality: replace(preset, tv_weight=0.01) for quality, preset in _FILL.items()}
 
 
 # The original's denoising network, which most of its examples share.
@@ -131,7 +136,9 @@ _ORIGINALS = {
 TASKS = ("denoise", "inpaint", "super_resolve", "restore")
 PRESETS: dict[str, Preset] = {
     **{f"denoise-{quality}": preset for quality, preset in _DENOISE.items()},
-    **{f"{task}-{quality}": preset for task in TASKS[1:] for quality, preset in _FILL.items()},
+    **{f"inpaint-{quality}": preset for quality, preset in _FILL.items()},
+    **{f"super_resolve-{quality}": preset for quality, preset in _ENLARGE.items()},
+    **{f"restore-{quality}": preset for quality, preset in _FILL.items()},
     **_ORIGINALS,
 }
 """All presets by name: those of each task and quality, ``"TASK-QUALITY"``, and those of the

@@ -189,8 +189,10 @@ class _Plan:
         y = self.measurement[item : item + 1]
         operator = self.operators[item if len(self.operators) > 1 else 0]
         noise = self._noise_of(y[0], known_of(operator))
-        level = 0.0 if noise.is_free else math.sqrt(noise.typical_variance)
-        weight = level * _TV_WEIGHT_PER_SIGMA if self.tv_weight == "auto" else self.tv_weight
+        weight = self.tv_weight
+        if weight == "auto":
+            level = 0.0 if noise.is_free else math.sqrt(noise.typical_variance)
+            weight = max(level * _TV_WEIGHT_PER_SIGMA, self.preset.tv_weight)
         stages: Sequence[Stage]
         if isinstance(self.method, str):
             stages = stages_of(self.method, self.iterations, float(weight))

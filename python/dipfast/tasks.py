@@ -76,7 +76,7 @@ def denoise(
         network is fitted so that what is expected of the clean picture meets the image.
     tv_weight
         lambda, for an image in [0, 1]; larger is smoother.  ``"auto"`` is 2 sigma (in the
-        same unit).
+        same unit), or what the preset says at least.
     method
         ``"two_stage"``; ``"dip"``, without total variation; ``"dip_tv"``, with it
         throughout; a variant of :func:`dipfast.methods.stages_of`; or a sequence of stages of
@@ -314,7 +314,8 @@ def super_resolve(
     channel_axis, data_range
         As for :func:`denoise`.
     **options
-        As for :func:`inpaint`; ``sigma`` is 0 by default.
+        As for :func:`inpaint`; ``sigma`` is 0 by default.  ``tv_weight`` is 0.01 at least: a
+        little total variation to begin with helps where there is no noise too.
 
     Returns
     -------
