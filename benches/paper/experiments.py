@@ -99,7 +99,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "inpaint-noisy": Experiment(
         "Inpainting, half missing and noise of sigma 25 on the rest",
         Source.noisy_holes,
-        {**BOTH, "two stages, half the weight": {"tv_weight": 25 / 255}},
+        {**BOTH, "two stages, full weight": {"tv_weight": 50 / 255}},
         columns={"returned": "psnr", "holes": "psnr_holes", "oracle": "psnr_oracle"},
     ),
     "sr4": Experiment(

@@ -272,8 +272,7 @@ def _white_level(pixels: Floats, known: Any, low: bool, high: bool) -> float:
     levels = [deviation(details) for _, details in channels]
     if not (low or high):
         return math.sqrt(float(np.mean(np.square(levels))))
-    # Brightness and detail of a block are independent: choosing by it does no harm.  All
-    # channels together, because some may be dark or bright all over.
+    # All channels together, because some may be dark or bright all over.
     distances = np.concatenate(
         [np.minimum(means if low else 1.0, 1 - means if high else 1.0) for means, _ in channels]
     )

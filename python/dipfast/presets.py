@@ -79,6 +79,12 @@ _FILL = {
     "balanced": Preset(800, _constant(1 / 30), _network(skip=16)),
     "best": Preset(2000, _constant(1 / 30), _network(skip=16)),
 }
+# What was blurred comes back slowly.
+_RESTORE = {
+    "fast": Preset(800, (1 / 30, 1 / 200), _network(skip=16)),
+    "balanced": Preset(2000, (1 / 30, 1 / 200), _network(skip=16)),
+    "best": Preset(4000, (1 / 30, 1 / 200), _network(skip=16)),
+}
 # A little total variation to begin with: for enlarging it is right without noise too (table "sr4").
 _ENLARGE = {quality: replace(preset, tv_weight=0.01) for quality, preset in _FILL.items()}
 
@@ -138,7 +144,7 @@ PRESETS: dict[str, Preset] = {
     **{f"denoise-{quality}": preset for quality, preset in _DENOISE.items()},
     **{f"inpaint-{quality}": preset for quality, preset in _FILL.items()},
     **{f"super_resolve-{quality}": preset for quality, preset in _ENLARGE.items()},
-    **{f"restore-{quality}": preset for quality, preset in _FILL.items()},
+    **{f"restore-{quality}": preset for quality, preset in _RESTORE.items()},
     **_ORIGINALS,
 }
 """All presets by name: those of each task and quality, ``"TASK-QUALITY"``, and those of the

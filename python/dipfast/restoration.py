@@ -188,11 +188,14 @@ class _Plan:
         """The fit of one image of the batch, what stops it, its noise and TV weight."""
         y = self.measurement[item : item + 1]
         operator = self.operators[item if len(self.operators) > 1 else 0]
-        noise = self._noise_of(y[0], known_of(operator))
+        known = known_of(operator)
+        noise = self._noise_of(y[0], known)
         weight = self.tv_weight
         if weight == "auto":
             level = 0.0 if noise.is_free else math.sqrt(noise.typical_variance)
-            weight = max(level * _TV_WEIGHT_PER_SIGMA, self.preset.tv_weight)
+            # The data term has that share of the elements, total variation has them all.
+            share = 1.0 if known is None else float(known.float().mean())
+            weight = max(level * share * _TV_WEIGHT_PER_SIGMA, self.preset.tv_weight)
         stages: Sequence[Stage]
         if isinstance(self.method, str):
             stages = stages_of(self.method, self.iterations, float(weight))

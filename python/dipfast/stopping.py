@@ -51,8 +51,7 @@ class Discrepancy:
     problem
         Measurement, operator and noise.
     factor
-        Below 1, because the average lags behind the image and an estimated sigma counts
-        some texture as noise.
+        1, the principle itself, is the default; less gives more detail, and more noise.
     every
         Iterations from one look to the next; a look waits for the device.
 
@@ -62,7 +61,7 @@ class Discrepancy:
     regulariser.  So is a measurement without noise.
     """
 
-    def __init__(self, problem: Problem, *, factor: float = 0.98, every: int = 10) -> None:
+    def __init__(self, problem: Problem, *, factor: float = 1.0, every: int = 10) -> None:
         self.problem = problem
         self.target = factor**2 * problem.noise.typical_variance
         self.every = every

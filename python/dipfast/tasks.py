@@ -87,8 +87,8 @@ def denoise(
         is made by total variation); ``"none"`` runs all iterations; or a rule of your own, of
         which each image of a batch gets a copy.
     quality
-        How much work: ``"fast"``, ``"balanced"`` or ``"best"`` is 500, 800 or 2000 iterations
-        (:data:`dipfast.presets.PRESETS`).
+        How much work: ``"fast"``, ``"balanced"`` or ``"best"`` is 500, 800 or 2000 iterations,
+        for :func:`restore` 800, 2000 or 4000 (:data:`dipfast.presets.PRESETS`).
     preset
         Instead of the quality: the name of one of these presets, such as
         ``"original-denoising"`` for the settings of the original, or a
@@ -240,7 +240,8 @@ def inpaint(
     Notes
     -----
     Total variation knows nothing of a hole but its rim, and fills it flat.  Its weight goes with
-    the noise: without noise there is nothing for it to do, and ``"two_stage"`` is plain DIP.
+    the noise, and with the share of the pixels that are known: without noise there is nothing
+    for it to do, and ``"two_stage"`` is plain DIP.
 
     References
     ----------

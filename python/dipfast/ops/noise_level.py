@@ -16,9 +16,6 @@ __all__ = ["estimate_noise"]
 # ramps, so that it sees noise rather than shading.
 _ROOT = math.sqrt(3.0)
 _HIGH_PASS = np.array([1 - _ROOT, _ROOT - 3, 3 + _ROOT, -1 - _ROOT]) / (4 * math.sqrt(2.0))
-# The low-pass filter that goes with it.
-_LOW_PASS = np.array([1 + _ROOT, 3 + _ROOT, 3 - _ROOT, 1 - _ROOT]) / (4 * math.sqrt(2.0))
-
 # Fewer blocks than this tell nothing.
 _FEWEST_BLOCKS = 64
 
@@ -88,26 +85,41 @@ Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
 
 def wavelet_blocks(plane: Floats, known: Any = None) -> tuple[Floats, Floats]:
-    """Brightness and diagonal detail of small blocks all over an image (H, W).
+    """Brightness around, and diagonal detail of, small blocks all over an image (H, W).
 
-    With white noise both vary by its standard deviation, and independently.  Blocks are the 4x4
-    pixels of the wavelet; with ``known``, a boolean image, those of them that are known whole,
-    or, if these are few, 2x2 pixels (Haar).
+    With white noise the detail varies by its standard deviation, and the brightness, a mean over
+    16x16 pixels, hardly.  Blocks are the 4x4 pixels of the wavelet; with ``known``, a boolean
+    image, those of them that are known whole, or, if these are few, 2x2 pixels (Haar).
     """
     plane = plane.astype(np.float64, copy=False)
     if min(plane.shape) < len(_HIGH_PASS):
         return np.empty(0), np.empty(0)
-    means, details = _along_both(plane, _LOW_PASS), _along_both(plane, _HIGH_PASS)
-    if known is not None:
-        whole = _all_known(known, 4)
-        means, details = means[whole] / 2, details[whole]
-        if details.size < _FEWEST_BLOCKS:
-            means, details = _haar_blocks(plane, known)
-        return means, details
+    details = _filter(_filter(plane, _HIGH_PASS).T, _HIGH_PASS).T
+    size, step, some = len(_HIGH_PASS), 2, known is not None
+    known = known if some else np.ones(plane.shape, dtype=bool)
+    whole = _all_known(known, size, step)
+    if some and np.count_nonzero(whole) < _FEWEST_BLOCKS:
+        size, step = 2, 1
+        whole = _all_known(known, size, step)
+        corners = np.lib.stride_tricks.sliding_window_view(plane, (2, 2))
+        details = (corners[..., 0, 0] - corners[..., 0, 1] - corners[..., 1, 0]) / 2
+        details += corners[..., 1, 1] / 2
     # Rounding leaves traces of flat regions that are meant to be 0.
-    return means.ravel() / 2, np.where(
-        np.abs(details) > 1e-12 * np.abs(plane).max(initial=0), details, 0
-    ).ravel()
+    details[np.abs(details) <= 1e-12 * np.abs(plane).max(initial=0)] = 0
+    rows, columns = np.nonzero(whole)
+    centres = (rows * step + size // 2, columns * step + size // 2)
+    return _brightness(plane, known, *centres), details[whole]
+
+
+def _brightness(plane: Floats, known: Any, rows: Any, columns: Any, reach: int = 8) -> Floats:
+    """Means over the known pixels around some."""
+    sums = [np.pad(x.cumsum(0).cumsum(1), ((1, 0), (1, 0))) for x in (plane * known, known * 1.0)]
+    (top, bottom), (left, right) = (
+        (np.maximum(centre - reach, 0), np.minimum(centre + reach, n))
+        for centre, n in zip((rows, columns), plane.shape)
+    )
+    total, count = (s[bottom, right] - s[top, right] - s[bottom, left] + s[top, left] for s in sums)
+    return np.asarray(total / np.maximum(count, 1))
 
 
 def deviation(details: Floats) -> float:
@@ -119,22 +131,10 @@ def deviation(details: Floats) -> float:
     return float(np.median(sizes)) / _MEDIAN_TO_DEVIATION if sizes.size else 0.0
 
 
-def _haar_blocks(plane: Floats, known: Any) -> tuple[Floats, Floats]:
-    corners = [
-        plane[i : len(plane) - 1 + i, j : plane.shape[1] - 1 + j] for i in (0, 1) for j in (0, 1)
-    ]
-    a, b, c, d = (corner[_all_known(known, 2, step=1)] for corner in corners)
-    return (a + b + c + d) / 4, (a - b - c + d) / 2
-
-
-def _all_known(known: Any, size: int, step: int = 2) -> Any:
+def _all_known(known: Any, size: int, step: int) -> Any:
     """Which blocks of size x size pixels hold known pixels only."""
     windows = np.lib.stride_tricks.sliding_window_view(known, (size, size))
     return windows[::step, ::step].all(axis=(2, 3))
-
-
-def _along_both(plane: Floats, taps: Floats) -> Floats:
-    return _filter(_filter(plane, taps).T, taps).T
 
 
 def _filter(x: Floats, taps: Floats) -> Floats:
