@@ -14,7 +14,7 @@ from dipfast import ops
 from dipfast.methods import METHODS, stages_of
 from dipfast.networks import Hourglass, HourglassConfig
 from dipfast.noise import NoiseModel
-from dipfast.operators import Identity, Mask
+from dipfast.operators import Blur, Identity, Mask
 from dipfast.prior import DeepImagePrior
 from dipfast.stages import Goal, Problem, Stage, objective
 from dipfast.stopping import Discrepancy
@@ -212,11 +212,21 @@ def test_input_of_your_own(noisy: Tensor) -> None:
         make(noisy, input=z[..., 1:])
 
 
-def test_step_waits_for_no_device(noisy: Tensor) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"operator": Mask(torch.ones(32, 40) > 0)},
+        {"operator": Blur(torch.ones(3, 3) / 9)},
+        {"noise": NoiseModel(0.1, 0.01, low=0.0, high=1.0)},
+    ],
+    ids=str,
+)
+def test_step_waits_for_no_device(noisy: Tensor, options: dict) -> None:
     # Fake tensors have no values: reading one, or branching on it, raises.
-    prior = make(noisy, Stage("tv", 2, 0.1))
+    prior = make(noisy, Stage("tv", 2, 0.1), **options)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        terms = prior._step(Goal(0.1))
+        terms = prior._step(Goal(0.1, guide=noisy, guide_weight=0.5))
     assert isinstance(terms.value, FakeTensor)
 
 

@@ -197,6 +197,7 @@ class DeepImagePrior:
         self._noise_level = torch.tensor(first, device=device, dtype=measurement.dtype)
         self._noise_decay = decay
         self._generator = torch.Generator(device).manual_seed(seed)
+        self._scale = 1 / self.problem.count
         self._average_decay = average_decay
         self._average = torch.zeros_like(image)
 
@@ -232,7 +233,7 @@ class DeepImagePrior:
         )
         output = self.network(torch.addcmul(self.z, noise, self._noise_level))
         terms = objective(output, self.problem, goal)
-        scale = 1 / self.problem.count
+        scale = self._scale
         self._optimizer.zero_grad(set_to_none=True)
         (scale * terms.value).backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
