@@ -62,8 +62,8 @@ def _network(skip: int) -> HourglassConfig:
     return HourglassConfig(down=_NARROW, up=_NARROW, skip=(skip,) * 5, upsampling="nearest")
 
 
-# Upsampling by nearest neighbours: with this narrow network it was better than bilinear, by a
-# little for denoising and by far for inpainting and super-resolution (benches/paper, tables
+# Upsampling by nearest neighbours: with this narrow network it is as good as bilinear for
+# enlarging, a little better for denoising, and far better for inpainting (benches/paper, tables
 # "settings-...").
 #
 # Input noise that falls lets details through sooner, in a short fit of noisy pictures.  Where
