@@ -37,6 +37,8 @@ def table(experiment: Experiment, rows: Rows) -> str:
             values += [_mean(runs, key) for key in experiment.columns.values()]
         lines.append((picture, values))
     shown = [k for k in range(len(heads)) if any(values[k] is not None for _, values in lines)]
+    if not shown:
+        return "Pictures only: nobody knows what the clean one looks like."
     text = ["| picture | " + " | ".join(heads[k] for k in shown) + " |"]
     text.append("|---" * (len(shown) + 1) + "|")
     means = [_average([values[k] for _, values in lines]) for k in range(len(heads))]
