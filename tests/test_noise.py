@@ -176,6 +176,13 @@ class TestEstimates:
         found, wanted = (NoiseModel(m.sigma, m.gain).variance(u).sqrt() for m in (model, true))
         torch.testing.assert_close(found, wanted, rtol=0.1, atol=0.002)
 
+    @pytest.mark.parametrize(("gain", "sigma"), [(0.04, 0.02), (0.01, 0.01), (0.0, 0.1)])
+    def test_photons_are_recognised(self, gain: float, sigma: float) -> None:
+        true = NoiseModel(sigma, gain, low=0.0, high=1.0)
+        model = estimate_noise_model(true.sample(self.picture(), torch.Generator().manual_seed(0)))
+        assert (model.gain > 0) == (gain > 0)
+        assert model.typical_variance == pytest.approx(true.typical_variance, rel=0.2)
+
     def test_white_noise_has_no_gain(self) -> None:
         noisy = NoiseModel(0.1).sample(self.picture(512), torch.Generator().manual_seed(0))
         model = estimate_noise_model(noisy, "poisson_gaussian")

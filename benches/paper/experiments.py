@@ -191,8 +191,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         Source.photons,
         {
             "taken for Gaussian": {"noise": "gaussian"},
-            "taken for clipped": TWO,
-            "Poisson-Gaussian": {"noise": "poisson_gaussian"},
+            "taken for clipped": {"noise": "clipped"},
+            "auto": TWO,
         },
     ),
     "lettering": Experiment(

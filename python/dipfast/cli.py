@@ -160,7 +160,7 @@ def _add_options(parser: Any, sigma: float | str) -> None:
         choices=("auto", "gaussian", "clipped", "poisson_gaussian"),
         default="auto",
         help="kind of noise: cut off at the ends of the range, growing with the signal "
-        "(default: %(default)s, cut off where the histogram says so)",
+        "(default: %(default)s, what the picture looks like)",
     )
     add(
         "--tv-weight",

@@ -71,8 +71,9 @@ def denoise(
         What kind of noise it is: ``"gaussian"``; ``"clipped"``, which is cut off at the ends
         of the range, as in every 8-bit picture; ``"poisson_gaussian"`` (cameras, microscopes,
         telescopes), whose variance grows with the signal; a
-        :class:`~dipfast.noise.NoiseModel`; or ``"auto"``, Gaussian noise that is cut off where
-        the histogram piles up at an end (:func:`dipfast.noise.estimate_noise_model`).  The
+        :class:`~dipfast.noise.NoiseModel`; or ``"auto"``, Gaussian noise, or Poisson-Gaussian
+        noise if that is clearly what it is, cut off where the histogram piles up at an end
+        (:func:`dipfast.noise.estimate_noise_model`; with sigma given, Gaussian noise).  The
         network is fitted so that what is expected of the clean picture meets the image.
     tv_weight
         lambda, for an image in [0, 1]; larger is smoother.  ``"auto"`` is 2 sigma (in the
