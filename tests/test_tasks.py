@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -192,6 +193,13 @@ class TestRestoration:
 
 
 class TestEnding:
+    @pytest.fixture(autouse=True)
+    def interruptible(self) -> Iterator[None]:
+        """Ctrl-C as at a terminal, also where the suite runs in the background."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
     def test_all_iterations(self, noisy_pair: Pair) -> None:
         result = few(noisy_pair[0], stop="none")
         assert (result.stop_reason, result.best_iteration) == ("all iterations done", 3)
