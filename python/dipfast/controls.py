@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any, TypeAlias
 
@@ -134,8 +133,8 @@ class NoiseLedWeight:
             self._factor = 1.0
         elif fitting.iteration % self.every == 0:
             problem = fitting.problem
-            left = float(problem.residual(fitting.output).square().sum()) / problem.count
-            ratio = problem.noise.typical_variance / max(left, 1e-12)
+            left = max(problem.mean_square(fitting.output), 1e-12)
+            ratio = problem.noise.typical_variance / left
             self._factor = min(max(self._factor * ratio**self.power, self.least), self.most)
         return Goal(stage.tv_weight * self._factor)
 
@@ -198,7 +197,7 @@ class DeepRED:
             mean = self.beta * self._denoised + self.mu * (output + self._v)
             self._x = (mean / (self.beta + self.mu)).clamp(0, 1)
             self._v = self._v + output - self._x
-        return replace(Goal(stage.tv_weight), guide=self._x - self._v, guide_weight=self.mu)
+        return Goal(stage.tv_weight, guide=self._x - self._v, guide_weight=self.mu)
 
 
 def _tv(image: Tensor, sigma: float) -> Tensor:

@@ -241,17 +241,23 @@ def estimate_noise_model(
         low, high = False, False
     else:
         low, high = _is_cut_off(pixels, measured), _is_cut_off(1 - pixels, measured)
+    channels = [
+        wavelet_blocks(plane, None if measured is None else measured[channel])
+        for channel, plane in enumerate(pixels)
+    ]
     gain, level = 0.0, sigma
     if kind == "poisson_gaussian" or (kind == "auto" and sigma is None):
-        gain, level = _affine_variance(pixels, measured, low, high, sigma)
+        gain, level = _affine_variance(channels, low, high, sigma)
         if kind == "auto" and gain / 2 <= _PHOTONS * level**2:
             gain, level = 0.0, None
     if level is None:
-        level = _white_level(pixels, measured, low, high)
+        level = _white_level(channels, low, high)
     return NoiseModel(level, gain, 0.0 if low else None, 1.0 if high else None)
 
 
 Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
+# Brightness and detail of the blocks of each channel.
+Blocks: TypeAlias = "list[tuple[Floats, Floats]]"
 
 _LEVEL = 1 / 255
 _FEWEST_BLOCKS = 64
@@ -268,12 +274,8 @@ def _is_cut_off(pixels: Floats, known: Any) -> bool:
     return at_end > max(2 * beside, 1e-4 * values.size)
 
 
-def _white_level(pixels: Floats, known: Any, low: bool, high: bool) -> float:
+def _white_level(channels: Blocks, low: bool, high: bool) -> float:
     """The standard deviation, averaged over the channels."""
-    channels = [
-        wavelet_blocks(plane, None if known is None else known[channel])
-        for channel, plane in enumerate(pixels)
-    ]
     levels = [deviation(details) for _, details in channels]
     if not (low or high):
         return math.sqrt(float(np.mean(np.square(levels))))
@@ -311,15 +313,11 @@ def _unclipped_level(distances: Floats, details: Floats, both: bool) -> float:
 
 
 def _affine_variance(
-    pixels: Floats, known: Any, low: bool, high: bool, sigma: float | None
+    channels: Blocks, low: bool, high: bool, sigma: float | None
 ) -> tuple[float, float]:
     """gain and sigma of variance = gain signal + sigma^2."""
-    blocks = [
-        wavelet_blocks(plane, None if known is None else known[channel])
-        for channel, plane in enumerate(pixels)
-    ]
-    means = np.concatenate([block[0] for block in blocks])
-    details = np.concatenate([block[1] for block in blocks])
+    means = np.concatenate([means for means, _ in channels])
+    details = np.concatenate([details for _, details in channels])
     order = np.argsort(means, kind="stable")
     if not len(order):
         return 0.0, sigma or 0.0

@@ -130,6 +130,10 @@ class Problem:
         residual = self.noise.residual(self.operator(image), self.measurement)
         return residual if self.known is None else residual.where(self.known, 0)
 
+    def mean_square(self, image: Tensor) -> float:
+        """Mean of r^2 over what was measured; waits for the device."""
+        return float(self.residual(image).square().sum()) / self.count
+
 
 class Terms(NamedTuple):
     """An objective and its terms, as scalar tensors: value = data + tv_weight tv, but for a

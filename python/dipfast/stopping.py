@@ -69,6 +69,5 @@ class Discrepancy:
     def update(self, state: Observable) -> str | None:
         if self.problem.noise.is_free or state.stage.tv_weight > 0 or state.iteration % self.every:
             return None
-        residual = self.problem.residual(state.average)
-        distance = float(residual.square().sum()) / self.problem.count
+        distance = self.problem.mean_square(state.average)
         return "residual at the noise level" if distance <= self.target else None
