@@ -52,14 +52,14 @@ def test_stage_image_is_the_average_that_the_stage_before_ended_with(noisy: Tens
     goals: list[Goal] = []
 
     class Spy(StageImage):
-        def goal(self, fitting, stage, first):
-            goals.append(super().goal(fitting, stage, first))
+        def goal(self, fitting, stage, memory):
+            goals.append(super().goal(fitting, stage, memory))
             return goals[-1]
 
     before = fit(noisy, Stage("tv", 6, 0.1))
     fit(noisy, Stage("tv", 6, 0.1), Stage("details", 3, 0.05, Spy(0.25)))
     assert len(goals) == 3
-    assert goals[0] is goals[1] is goals[2]
+    assert goals[0].guide is goals[1].guide is goals[2].guide
     assert torch.equal(goals[0].guide, before.average())
     assert (goals[0].data_weight, goals[0].guide_weight, goals[0].tv_weight) == (0.75, 0.25, 0.05)
 
@@ -98,8 +98,8 @@ def test_weight_is_led_by_the_noise_that_is_left(noisy: Tensor) -> None:
     weights: list[float] = []
 
     class Spy(NoiseLedWeight):
-        def goal(self, fitting, stage, first):
-            goal = super().goal(fitting, stage, first)
+        def goal(self, fitting, stage, memory):
+            goal = super().goal(fitting, stage, memory)
             weights.append(goal.tv_weight)
             return goal
 
@@ -124,8 +124,8 @@ def test_deep_red_follows_its_formulas(noisy: Tensor) -> None:
     v = torch.zeros_like(x)
     denoised = x / 2
     for state in prior:
-        torch.testing.assert_close(control._x, x)
-        torch.testing.assert_close(control._v, v)
+        torch.testing.assert_close(prior._memory["x"], x)
+        torch.testing.assert_close(prior._memory["v"], v)
         if state.iteration == 5:
             break
         if state.iteration % 2 == 0:

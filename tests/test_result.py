@@ -21,6 +21,7 @@ def make(image: Any, **changes: Any) -> Result:
         "history": {"iteration": [1, 2], "stage": ["dip", "dip"], "loss": [2.0, 1.0]},
         "stop_reason": "all iterations done",
         "best_iteration": 2,
+        "stop_iteration": 3,
         "settings": {"task": "denoise", "sigma": [0.1], "versions": {"dipfast": "1.2.3"}},
         "channel_axis": None if image.ndim == 2 else image.ndim - 3,
     }
@@ -46,6 +47,9 @@ class TestReport:
         assert result.report() == {
             "stop_reason": "all iterations done",
             "best_iteration": 2,
+            "stop_iteration": 3,
+            "spikes": 0,
+            "failures": 0,
             "metrics": {"psnr_input": 20.0, "psnr": 25.0},
             "settings": {"task": "denoise", "sigma": [0.1], "versions": {"dipfast": "1.2.3"}},
         }

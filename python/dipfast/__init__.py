@@ -20,7 +20,8 @@ from dipfast import ops
 from dipfast._native import __version__
 
 if TYPE_CHECKING:
-    from dipfast import networks, operators
+    from dipfast import networks, operators, stopping
+    from dipfast.interrupt import Interrupt
     from dipfast.noise import NoiseModel
     from dipfast.prior import DeepImagePrior
     from dipfast.result import Result
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DeepImagePrior",
+    "Interrupt",
     "NoiseModel",
     "Result",
     "__version__",
@@ -37,11 +39,13 @@ __all__ = [
     "operators",
     "ops",
     "restore",
+    "stopping",
     "super_resolve",
 ]
 
 _HOMES = {
     "DeepImagePrior": "prior",
+    "Interrupt": "interrupt",
     "NoiseModel": "noise",
     "Result": "result",
     **dict.fromkeys(("denoise", "inpaint", "restore", "super_resolve"), "tasks"),
@@ -49,7 +53,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("networks", "operators"):
+    if name in ("networks", "operators", "stopping"):
         return import_module(f"dipfast.{name}")
     if name in _HOMES:
         value = getattr(import_module(f"dipfast.{_HOMES[name]}"), name)

@@ -22,13 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+# As shells have it: 128 and the number of the signal.
 _INTERRUPTED_EXIT = 130
+_EXITS = {"interrupted": _INTERRUPTED_EXIT, "terminated": 143}
+# For --strip: enough for eight images of any size that is looked at.
+_STRIP_MEGABYTES = 256.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status.
 
-    0: done; 1: something failed on the way; 2: wrong arguments or files; 130: interrupted.
+    0: done; 1: something failed on the way; 2: wrong arguments or files; 130: interrupted
+    (Ctrl-C); 143: terminated.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -54,7 +59,7 @@ def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
 def _message(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
-    if isinstance(error, FileExistsError):
+    if isinstance(error, FileExistsError) and not str(error).startswith("checkpoint"):
         return f"{error}; --force replaces it"
     return str(error)
 
@@ -178,10 +183,30 @@ def _add_options(parser: Any, sigma: float | str) -> None:
     )
     add(
         "--stop",
-        choices=("auto", "none"),
         default="auto",
-        help="whether to stop before the end (default: %(default)s)",
+        metavar="RULE",
+        help="when to stop, and which iteration is the best: auto, discrepancy, held_out, es_wmv, "
+        "es_emv, or none (default: %(default)s)",
     )
+    add(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help="stop after so many seconds, with the best so far",
+    )
+    add(
+        "--checkpoint",
+        metavar="FILE",
+        help="keep the state of the work in this file, so that nothing is lost",
+    )
+    add(
+        "--checkpoint-every",
+        type=int,
+        default=100,
+        metavar="N",
+        help="iterations from one writing to the next (default: %(default)s)",
+    )
+    add("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     add(
         "--quality",
         choices=("fast", "balanced", "best"),
@@ -209,6 +234,7 @@ def _add_options(parser: Any, sigma: float | str) -> None:
     )
     add("--reference", metavar="FILE", help="the clean image, to report PSNR")
     add("--curves", metavar="FILE", help="draw loss and PSNR into this picture")
+    add("--strip", metavar="FILE", help="draw images on the way into this picture")
     add("--log-x", action="store_true", help="logarithmic iterations in the curves")
     add("--json", action="store_true", help="print a report as JSON")
     add("--quiet", action="store_true", help="no progress bar")
@@ -338,14 +364,20 @@ def _run(
         reference = files.read_image(options.reference).image
     files.check_output(options.output, form(source), report=True, overwrite=options.force)
     inputs = [path for path in (options.input, options.reference, other_input) if path]
-    if options.curves is not None:
-        from dipfast.report import check_plots
+    taken = [options.output, str(files.report_path(options.output)), *inputs]
+    for name in ("checkpoint", "curves", "strip"):
+        path = getattr(options, name)
+        if path is None:
+            continue
+        for other in taken:
+            if Path(path).resolve() == Path(other).resolve():
+                raise ValueError(f"--{name} would overwrite {other}")
+        taken.append(path)
+        if name != "checkpoint":
+            from dipfast.report import check_plots
 
-        check_plots()
-        files.check_output(options.curves, overwrite=options.force)
-        for other in (options.output, *inputs):
-            if Path(options.curves).resolve() == Path(other).resolve():
-                raise ValueError(f"--curves would overwrite {other}")
+            check_plots()
+            files.check_output(path, overwrite=options.force)
 
     with _Progress(hidden=options.quiet) as progress:
         result = task(
@@ -355,6 +387,7 @@ def _run(
             tv_weight=options.tv_weight,
             method=options.method,
             stop=options.stop,
+            time_limit=options.time_limit,
             quality=options.quality,
             preset=options.preset,
             max_iterations=options.max_iterations,
@@ -364,6 +397,10 @@ def _run(
             data_range=options.data_range,
             reference=reference,
             callback=progress,
+            snapshots=None if options.strip is None else _STRIP_MEGABYTES,
+            checkpoint=options.checkpoint,
+            checkpoint_every=options.checkpoint_every,
+            resume=options.resume,
         )
     like = form(source)
     try:
@@ -375,8 +412,12 @@ def _run(
         from dipfast.report import draw_curves
 
         draw_curves(result, options.curves, log_x=options.log_x)
+    if options.strip is not None:
+        from dipfast.report import draw_strip
+
+        draw_strip(result, options.strip)
     _tell(result, options)
-    return _INTERRUPTED_EXIT if result.stop_reason == "interrupted" else 0
+    return _EXITS.get(result.stop_reason, 0)
 
 
 def _free_name(path: str) -> str:
@@ -394,9 +435,12 @@ def _tell(result: Result, options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(result.report(), indent=2))
         return
-    line = f"{options.output}: {result.stop_reason}, {result.best_iteration} iterations"
+    line = f"{options.output}: {result.stop_reason}"
+    line += f", best of {result.stop_iteration} iterations: {result.best_iteration}"
     if result.metrics:
         line += f", PSNR {result.metrics['psnr_input']:.2f} -> {result.metrics['psnr']:.2f} dB"
+    if result.stop_reason in _EXITS and options.checkpoint is not None:
+        line += " (--resume --force goes on)"
     print(line)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from dipfast import ops
 from dipfast.operators import Identity
 from dipfast.stages import Fitting, Goal, Stage
+from dipfast.values import Values, tensor_of
 
 __all__ = [
     "DENOISERS",
@@ -56,17 +57,15 @@ class StageImage:
             raise ValueError(f"weight must be from 0 to 1, got {weight!r}")
         self.weight = weight
         self.as_input = as_input
-        self._goal = Goal()
 
-    def goal(self, fitting: Fitting, stage: Stage, first: bool) -> Goal:
-        if first:
-            image = fitting.average()
+    def goal(self, fitting: Fitting, stage: Stage, memory: Values) -> Goal:
+        if not memory:
+            memory["image"] = fitting.average()
             if self.as_input:
-                fitting.feed(image)
-            self._goal = Goal(stage.tv_weight)
-            if self.weight > 0:
-                self._goal = Goal(stage.tv_weight, 1 - self.weight, image, self.weight)
-        return self._goal
+                fitting.feed(tensor_of(memory, "image"))
+        if self.weight == 0:
+            return Goal(stage.tv_weight)
+        return Goal(stage.tv_weight, 1 - self.weight, tensor_of(memory, "image"), self.weight)
 
 
 class DenoisedImage:
@@ -86,16 +85,15 @@ class DenoisedImage:
 
     def __init__(self, denoiser: Denoiser | None = None) -> None:
         self.denoiser = denoiser or DENOISERS["tv"]
-        self._goal = Goal()
 
-    def goal(self, fitting: Fitting, stage: Stage, first: bool) -> Goal:
-        if first:
+    def goal(self, fitting: Fitting, stage: Stage, memory: Values) -> Goal:
+        if not memory:
             problem = fitting.problem
             if not isinstance(problem.operator, Identity):
                 raise ValueError("method 'tv_target' is for denoising: it denoises the measurement")
-            image = self.denoiser(problem.measurement, math.sqrt(problem.noise.typical_variance))
-            self._goal = Goal(stage.tv_weight, 0.0, image, 1.0)
-        return self._goal
+            deviation = math.sqrt(problem.noise.typical_variance)
+            memory["image"] = self.denoiser(problem.measurement, deviation)
+        return Goal(stage.tv_weight, 0.0, tensor_of(memory, "image"), 1.0)
 
 
 class NoiseLedWeight:
@@ -126,17 +124,17 @@ class NoiseLedWeight:
         self, *, every: int = 10, power: float = 0.5, least: float = 0.01, most: float = 2.0
     ) -> None:
         self.every, self.power, self.least, self.most = every, power, least, most
-        self._factor = 1.0
 
-    def goal(self, fitting: Fitting, stage: Stage, first: bool) -> Goal:
-        if first:
-            self._factor = 1.0
+    def goal(self, fitting: Fitting, stage: Stage, memory: Values) -> Goal:
+        if not memory:
+            memory["factor"] = 1.0
         elif fitting.iteration % self.every == 0:
             problem = fitting.problem
             left = max(problem.mean_square(fitting.output), 1e-12)
             ratio = problem.noise.typical_variance / left
-            self._factor = min(max(self._factor * ratio**self.power, self.least), self.most)
-        return Goal(stage.tv_weight * self._factor)
+            factor = float(memory["factor"]) * ratio**self.power
+            memory["factor"] = min(max(factor, self.least), self.most)
+        return Goal(stage.tv_weight * float(memory["factor"]))
 
 
 class DeepRED:
@@ -183,21 +181,22 @@ class DeepRED:
         self.denoiser = denoiser or DENOISERS["tv"]
         self.sigma, self.beta, self.mu, self.every = sigma, beta, mu, every
 
-    def goal(self, fitting: Fitting, stage: Stage, first: bool) -> Goal:
-        if first:
-            self._count = 0
-            self._x = fitting.problem.operator.adjoint(fitting.problem.measurement).clamp(0, 1)
-            self._v = torch.zeros_like(self._x)
-            self._denoised = self.denoiser(self._x, self.sigma)
+    def goal(self, fitting: Fitting, stage: Stage, memory: Values) -> Goal:
+        if not memory:
+            problem = fitting.problem
+            x = problem.operator.adjoint(problem.measurement).clamp(0, 1)
+            v = torch.zeros_like(x)
+            memory.update(count=0, denoised=self.denoiser(x, self.sigma))
         else:
-            output = fitting.output
-            self._count += 1
-            if self._count % self.every == 0:
-                self._denoised = self.denoiser(self._x, self.sigma)
-            mean = self.beta * self._denoised + self.mu * (output + self._v)
-            self._x = (mean / (self.beta + self.mu)).clamp(0, 1)
-            self._v = self._v + output - self._x
-        return Goal(stage.tv_weight, guide=self._x - self._v, guide_weight=self.mu)
+            output, x, v = fitting.output, tensor_of(memory, "x"), tensor_of(memory, "v")
+            memory["count"] = int(memory["count"]) + 1
+            if memory["count"] % self.every == 0:
+                memory["denoised"] = self.denoiser(x, self.sigma)
+            mean = self.beta * tensor_of(memory, "denoised") + self.mu * (output + v)
+            x = (mean / (self.beta + self.mu)).clamp(0, 1)
+            v = v + output - x
+        memory.update(x=x, v=v)
+        return Goal(stage.tv_weight, guide=x - v, guide_weight=self.mu)
 
 
 def _tv(image: Tensor, sigma: float) -> Tensor:

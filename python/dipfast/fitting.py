@@ -1,29 +1,52 @@
-"""Run the loop to its end: ask the stop rule, tell the callback, keep the books."""
+"""Run the loop to its end: ask the stop rule, keep the best, tell the callback, keep the books."""
 
 from __future__ import annotations
 
-import signal
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from dipfast import ops
+from dipfast.interrupt import Interrupt
 from dipfast.prior import DeepImagePrior, State
+from dipfast.recovery import Recovery
+from dipfast.snapshots import Snapshots
 from dipfast.stopping import StopRule
+from dipfast.values import Values, join, tensor_of, under
 
-__all__ = ["Callback", "Fit", "catch_interrupt", "join_histories"]
+__all__ = ["Callback", "Fit", "Iterate", "join_histories"]
 
 Callback: TypeAlias = Callable[[State], object]
 
-# Seconds after the first Ctrl-C in which others are taken for the same.
-_PATIENCE = 1.0
+# Columns of a history are arrays of integers or of floating point: lists are larger.
+_DTYPES = {"q": torch.int64, "d": torch.float64}
+_KINDS = {dtype: kind for kind, dtype in _DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """One iteration, to keep.
+
+    Attributes
+    ----------
+    iteration
+        Its number.
+    loss
+        The objective of ``output``, per element.
+    output
+        What the network made, of shape (1, C, H, W).
+    average
+        The running average by then.
+    """
+
+    iteration: int
+    loss: float
+    output: Tensor
+    average: Tensor
 
 
 class Fit:
@@ -33,61 +56,185 @@ class Fit:
     ----------
     prior
         The loop.
+    rule
+        What ends it, and which iteration it judges best.
     reference
         The clean image (1, C, H, W) in [0, 1], to report PSNR.
+    snapshots
+        Where images on the way are kept; None for nowhere.
 
     Attributes
     ----------
+    best, last
+        The iterate that the rule judges best, and the last one; None before the first.
     stop_reason
         Why it ended.
+    finished
+        Whether it is over for good, or goes on when it is resumed.
     finish
         What becomes of images of the network before they are compared with the reference.
     """
 
-    def __init__(self, prior: DeepImagePrior, reference: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        prior: DeepImagePrior,
+        rule: StopRule,
+        reference: Tensor | None = None,
+        snapshots: Snapshots | None = None,
+    ) -> None:
+        prior.problem = rule.prepare(prior.problem)
         self.prior = prior
-        self.finish: Callable[[Tensor], Tensor] = lambda image: image
+        self.rule = rule
         self.reference = reference
+        self.snapshots = snapshots
+        self.recovery = Recovery(prior)
+        self.finish: Callable[[Tensor], Tensor] = lambda image: image
+        self.best: Iterate | None = None
+        self._last: Iterate | None = None
         self.stop_reason = "all iterations done"
-        self._rows: list[tuple[int, str, dict[str, Tensor]]] = []
+        self.finished = False
+        self._memory: Values = {}
+        self._columns: dict[str, array[Any]] = {}
 
     def run(
-        self, rule: StopRule | None, callback: Callback | None, interrupted: threading.Event
+        self,
+        callback: Callback | None = None,
+        interrupt: Interrupt | None = None,
+        saver: Callable[[int], object] | None = None,
     ) -> bool:
         """Fit until the stages, the rule, the callback or an interrupt end it.
 
-        Returns False if callback or interrupt did, which means the whole task and not this
-        image alone.
+        ``saver`` is told every iteration that is over.  Returns False if the whole task is to
+        end and not this image alone.
         """
         for state in self.prior:
-            reason = rule.update(state) if rule is not None else None
+            if not self.recovery.admit(state):
+                if self.recovery.gave_up:
+                    self.stop_reason = "gave up: the loss keeps becoming infinite or undefined"
+                    break
+                continue
+            verdict = self.rule.update(state, self._memory)
             # Only now, so that no stop rule can see the reference.
             state = replace(state, metrics=self._measure(state))
-            terms = {"loss": state.terms.value, "data": state.terms.data, "tv": state.terms.tv}
-            self._rows.append((state.iteration, state.stage.name, {**terms, **state.metrics}))
+            self._keep(state, best=verdict.best is not False)
             try:
                 if callback is not None:
                     callback(state)
             except StopIteration:
                 self.stop_reason = "stopped by the callback"
                 return False
-            if interrupted.is_set():
-                self.stop_reason = "interrupted"
+            if verdict.reason is not None:
+                self.stop_reason = verdict.reason
+                self.finished = not verdict.pause
+                return self.finished
+            if interrupt is not None and interrupt.requested:
+                self.stop_reason = interrupt.reason
                 return False
-            if reason is not None:
-                self.stop_reason = reason
-                break
+            if saver is not None:
+                saver(state.iteration)
+        self.finished = True
         return True
 
+    @property
+    def last(self) -> Iterate | None:
+        """The last iterate; None before the first."""
+        if self._last is not None or not self._columns:
+            return self._last
+        return Iterate(
+            self._columns["iteration"][-1],
+            self._columns["loss"][-1],
+            self.prior.output.clone(),
+            self.prior.average(),
+        )
+
     def history(self) -> dict[str, list[Any]]:
-        """One list for each column, one entry for each iteration."""
-        columns: dict[str, list[Any]] = {
-            "iteration": [row[0] for row in self._rows],
-            "stage": [row[1] for row in self._rows],
+        """One list for each column, one entry for each iteration that was not taken back."""
+        stages = [stage.name for stage in self.prior.stages]
+        return {
+            name: [stages[k] for k in column] if name == "stage" else list(column)
+            for name, column in self._columns.items()
         }
-        for name in self._rows[0][2]:
-            columns[name] = torch.stack([row[2][name] for row in self._rows]).tolist()
-        return columns
+
+    def state_dict(self) -> Values:
+        """All that a run that is resumed has to know.
+
+        Of a fit that is finished that is much less.
+        """
+        recovery = self.recovery
+        parts: dict[str, Values] = {
+            "history": {
+                name: torch.tensor(list(column), dtype=_DTYPES[column.typecode])
+                for name, column in self._columns.items()
+            },
+            "snapshots": {} if self.snapshots is None else self.snapshots.state_dict(),
+            "best": {} if self.best is None else dict(vars(self.best)),
+        }
+        if self.finished:
+            parts["recovery"] = {"spikes": recovery.spikes, "failures": recovery.failures}
+            parts["last"] = {} if self.last is None else dict(vars(self.last))
+        else:
+            parts["recovery"] = recovery.state_dict()
+            parts["rule"] = self._memory
+            parts["prior"] = self.prior.state_dict()
+        return {"finished": int(self.finished), "stop_reason": self.stop_reason, **join(parts)}
+
+    def load(self, values: Values) -> None:
+        """Go on from :meth:`state_dict`.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If they are not those of such a fit, which must not be used any more then.
+        """
+        self.finished = bool(values["finished"])
+        if self.finished:
+            self.stop_reason = str(values["stop_reason"])
+        columns = under(values, "history")
+        self._columns = {
+            name: array(_KINDS[tensor.dtype], tensor.tolist())
+            for name in columns
+            if (tensor := tensor_of(columns, name)).dtype in _KINDS
+        }
+        self.best, self._last = (self._iterate(under(values, part)) for part in ("best", "last"))
+        self.recovery.load(under(values, "recovery"))
+        if self.snapshots is not None:
+            self.snapshots.load(under(values, "snapshots"))
+        if not self.finished:
+            self._memory = {
+                name: value.to(self.prior.z.device) if isinstance(value, Tensor) else value
+                for name, value in under(values, "rule").items()
+            }
+            self.prior.load(under(values, "prior"))
+
+    def _iterate(self, values: Values) -> Iterate | None:
+        if not values:
+            return None
+        device = self.prior.z.device
+        return Iterate(
+            int(values["iteration"]),
+            float(values["loss"]),
+            tensor_of(values, "output").to(device),
+            tensor_of(values, "average").to(device),
+        )
+
+    def _keep(self, state: State, best: bool) -> None:
+        """Write an iteration down, and keep its images if they are to be kept."""
+        terms = state.terms
+        row = {
+            "iteration": state.iteration,
+            "stage": self.prior.stages.index(state.stage),
+            "loss": float(terms.value),
+            "data": float(terms.data),
+            "tv": float(terms.tv),
+            **{name: float(value) for name, value in state.metrics.items()},
+        }
+        for name, value in row.items():
+            kind = "q" if isinstance(value, int) else "d"
+            self._columns.setdefault(name, array(kind)).append(value)
+        if best:
+            self.best = Iterate(state.iteration, row["loss"], state.image, state.average)
+        if self.snapshots is not None and self.snapshots.wants(state.iteration):
+            self.snapshots.add(state.iteration, state.average)
 
     def _measure(self, state: State) -> dict[str, Tensor]:
         if self.reference is None:
@@ -100,43 +247,6 @@ class Fit:
 
 def join_histories(histories: list[dict[str, list[Any]]]) -> dict[str, list[Any]]:
     """One after the other, with a column ``item`` that counts them."""
-    items = [item for item, history in enumerate(histories) for _ in history["iteration"]]
-    return {
-        "item": items,
-        **{name: [x for history in histories for x in history[name]] for name in histories[0]},
-    }
-
-
-@contextmanager
-def catch_interrupt() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, instead of raising in the middle of a step.
-
-    A second Ctrl-C, not just the same one held down, raises KeyboardInterrupt.  Where
-    Ctrl-C is not Python's to handle (in another thread than the main one, or because the
-    program has its own handler) the event is never set.
-    """
-    event = threading.Event()
-    default = signal.default_int_handler
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not default
-    ):
-        yield event
-        return
-
-    patience_until = 0.0
-
-    def handle(number: int, frame: Any) -> None:
-        nonlocal patience_until
-        if not event.is_set():
-            patience_until = time.monotonic() + _PATIENCE
-            event.set()
-            print("\nending after this iteration; Ctrl-C again gives up", file=sys.stderr)
-        elif time.monotonic() >= patience_until:
-            default(number, frame)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, default)
+    begun = [(item, history) for item, history in enumerate(histories) if history]
+    columns = {name: [x for _, h in begun for x in h[name]] for _, h in begun[:1] for name in h}
+    return {"item": [item for item, h in begun for _ in h["iteration"]], **columns}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, TypeAlias, get_args
 
 from dipfast.controls import DeepRED, DenoisedImage, NoiseLedWeight, StageImage, denoiser_of
@@ -26,11 +25,10 @@ Method: TypeAlias = Literal[
 ]
 METHODS: tuple[Method, ...] = get_args(Method)
 
-# Controls hold what they found out: each fit gets its own.
-_SECOND: dict[str, Callable[[], Control]] = {
-    "two_stage_image": lambda: StageImage(1.0),
-    "two_stage_blend": lambda: StageImage(0.5),
-    "two_stage_input": lambda: StageImage(0.0, as_input=True),
+_SECOND: dict[str, Control] = {
+    "two_stage_image": StageImage(1.0),
+    "two_stage_blend": StageImage(0.5),
+    "two_stage_input": StageImage(0.0, as_input=True),
 }
 
 
@@ -84,5 +82,5 @@ def stages_of(method: Method, iterations: int, tv_weight: float) -> tuple[Stage,
         first = Stage("tv_target", third, control=DenoisedImage())
     second = Stage("details", iterations - third)
     if method in _SECOND:
-        second = Stage("details", iterations - third, control=_SECOND[method]())
+        second = Stage("details", iterations - third, control=_SECOND[method])
     return tuple(stage for stage in (first, second) if stage.iterations > 0)

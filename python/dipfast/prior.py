@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from itertools import accumulate
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from dipfast.networks import Hourglass, HourglassConfig
 from dipfast.noise import NoiseModel
 from dipfast.operators import Identity, Operator
 from dipfast.stages import Goal, Problem, Stage, Terms, objective
+from dipfast.values import Values, join, tensor_of, under
 
 __all__ = ["DeepImagePrior", "Input", "State"]
 
@@ -45,6 +47,32 @@ class State:
     terms: Terms
     prior: DeepImagePrior = field(repr=False)
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def iterations(self) -> int:
+        """How many there may be, of all stages together."""
+        return self.prior.iterations
+
+    @property
+    def problem(self) -> Problem:
+        """What is fitted."""
+        return self.prior.problem
+
+    @property
+    def regularised(self) -> bool:
+        """Whether total variation is part of the objective."""
+        return self.stage.tv_weight > 0
+
+    @property
+    def first_in_stage(self) -> bool:
+        """Whether another stage, or none, came before."""
+        ends = accumulate(stage.iterations for stage in self.prior.stages)
+        return self.iteration == 1 or self.iteration - 1 in ends
+
+    @property
+    def in_last_stage(self) -> bool:
+        """Whether no other stage follows."""
+        return self.iteration > self.prior.iterations - self.prior.stages[-1].iterations
 
     @property
     def image(self) -> Tensor:
@@ -183,6 +211,7 @@ class DeepImagePrior:
         else:
             z = _meshgrid(image)
         self.z = z.to(measurement)
+        self._fed = False
         self.output = torch.zeros_like(image)
 
         parameters = list(self.network.parameters())
@@ -197,9 +226,10 @@ class DeepImagePrior:
         self._noise_level = torch.tensor(first, device=device, dtype=measurement.dtype)
         self._noise_decay = decay
         self._generator = torch.Generator(device).manual_seed(seed)
-        self._scale = 1 / self.problem.count
         self._average_decay = average_decay
         self._average = torch.zeros_like(image)
+        self._averaged = 0
+        self._memory: Values = {}  # of the control of the stage at hand
 
     def __iter__(self) -> DeepImagePrior:
         return self
@@ -209,15 +239,28 @@ class DeepImagePrior:
         begin = 0
         for stage in self.stages:
             if self.iteration < begin + stage.iterations:
-                terms = self._step(stage.goal(self, first=self.iteration == begin))
+                if self.iteration == begin:
+                    self._memory = {}
+                terms = self._step(stage.goal(self, self._memory))
                 self.iteration += 1
+                self._averaged += 1
                 return State(self.iteration, stage, terms, self)
             begin += stage.iterations
         raise StopIteration
 
+    @property
+    def problem(self) -> Problem:
+        """What is fitted; another one may take its place before the first iteration."""
+        return self._problem
+
+    @problem.setter
+    def problem(self, problem: Problem) -> None:
+        self._problem = problem
+        self._scale = 1 / problem.count  # here, because it waits for the device
+
     def average(self) -> Tensor:
         """The exponential running average of the outputs, free of its zero start."""
-        weight = 1 - self._average_decay**self.iteration
+        weight = 1 - self._average_decay**self._averaged
         return self._average / weight if weight > 0 else self._average.clone()
 
     def feed(self, image: Tensor) -> None:
@@ -225,6 +268,92 @@ class DeepImagePrior:
         channels = min(image.shape[1], self.z.shape[1])
         scaled = image[:, :channels] * self.z.abs().max()
         self.z = torch.cat([scaled, self.z[:, channels:]], dim=1)
+        self._fed = True
+
+    @property
+    def learning_rate(self) -> float:
+        """Of Adam."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = value
+
+    def fitted(self) -> Values:
+        """A copy of what was learned so far: weights, moments of Adam, and running average.
+
+        :meth:`load` goes back to it; the iterations count on.
+        """
+        adam: Values = {
+            f"{k}.{name}": value.clone()
+            for k, moments in self._optimizer.state_dict()["state"].items()
+            for name, value in moments.items()
+        }
+        network: Values = {k: value.clone() for k, value in self.network.state_dict().items()}
+        return {
+            "averaged": self._averaged,
+            "average": self._average.clone(),
+            "output": self.output.clone(),
+            **join({"network": network, "adam": adam}),
+        }
+
+    def state_dict(self) -> Values:
+        """A copy of all that the iterations have changed.
+
+        A loop made by the same arguments goes on from it (:meth:`load`) to the same bits, on
+        the CPU of the same machine with the same number of threads.
+        """
+        values = self.fitted() | {
+            "iteration": self.iteration,
+            "learning_rate": self.learning_rate,
+            "input_noise": self._noise_level.clone(),
+            "generator": self._generator.get_state(),
+            **join({"memory": self._memory}),
+        }
+        if self._fed:
+            values["z"] = self.z.clone()
+        return values
+
+    def load(self, values: Values) -> None:
+        """Go back to :meth:`fitted`, or on from :meth:`state_dict`.
+
+        Raises
+        ------
+        ValueError
+            If they are not those of such a loop, which must not be used any more then.
+        """
+        try:
+            self._load(values)
+        except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"these are not the values of this loop: {error}") from error
+
+    def _load(self, values: Values) -> None:
+        self._averaged = int(values["averaged"])
+        self._average = _like(tensor_of(values, "average"), self._average)
+        self.output = _like(tensor_of(values, "output"), self.output)
+        self.network.load_state_dict(under(values, "network"))
+        moments: dict[int, dict[str, Any]] = {}
+        adam = under(values, "adam")
+        for name in adam:
+            k, _, key = name.partition(".")
+            # A copy, because Adam works on the tensor itself.
+            moments.setdefault(int(k), {})[key] = tensor_of(adam, name).clone()
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        if "iteration" not in values:
+            return
+        self.iteration = int(values["iteration"])
+        self.learning_rate = float(values["learning_rate"])
+        self._noise_level = _like(tensor_of(values, "input_noise"), self._noise_level)
+        self._generator.set_state(tensor_of(values, "generator").cpu())
+        if "z" in values:
+            self.z = _like(tensor_of(values, "z"), self.z)
+            self._fed = True
+        self._memory = {
+            name: value.to(self.z.device, copy=True) if isinstance(value, Tensor) else value
+            for name, value in under(values, "memory").items()
+        }
 
     def _step(self, goal: Goal) -> Terms:
         """One iteration: tensors in, tensors out, nothing waits for the device."""
@@ -242,6 +371,13 @@ class DeepImagePrior:
         self._average.lerp_(self.output, 1 - self._average_decay)
         self._noise_level.mul_(self._noise_decay)
         return Terms(*(scale * term.detach() for term in terms))
+
+
+def _like(value: Tensor, other: Tensor) -> Tensor:
+    """A copy, on the device and of the dtype of the other, whose shape it must have."""
+    if value.shape != other.shape:
+        raise ValueError(f"shape {tuple(value.shape)} instead of {tuple(other.shape)}")
+    return value.to(other, copy=True)
 
 
 def _check_input(z: Tensor, image: Tensor) -> Tensor:

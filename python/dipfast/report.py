@@ -13,7 +13,7 @@ from dipfast.result import Result
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["check_plots", "draw_curves", "draw_side_by_side"]
+__all__ = ["check_plots", "draw_curves", "draw_side_by_side", "draw_strip"]
 
 
 def check_plots() -> None:
@@ -112,6 +112,48 @@ def draw_side_by_side(panels: Sequence[tuple[str, Any]], path: str | Path) -> No
         axis.set_title(title)
         axis.set_axis_off()
     _save(figure, path)
+
+
+def draw_strip(result: Result, path: str | Path, *, count: int = 8) -> None:
+    """Draw images on the way next to each other, as in Figure A1 of the two-stage paper.
+
+    Parameters
+    ----------
+    result
+        Of the restoration of one image, with ``snapshots``.
+    path
+        File to write, replaced if it is there; the ending says the format.
+    count
+        How many images at most, spaced evenly on a logarithmic scale of iterations; the first
+        and the last are among them.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    ValueError
+        If there are no snapshots, or those of several images.
+    """
+    import numpy as np
+
+    snapshots = result.snapshots
+    if not snapshots or len({snapshot.item for snapshot in snapshots}) > 1:
+        raise ValueError("a strip is drawn of the snapshots of one image")
+    times = np.log([snapshot.iteration for snapshot in snapshots])
+    wanted = np.linspace(times[0], times[-1], count)
+    chosen = sorted({int(np.abs(times - time).argmin()) for time in wanted})
+    low, high = result.settings["data_range"]
+    panels = []
+    for snapshot in (snapshots[k] for k in chosen):
+        pixels = np.asarray(snapshot.image, dtype=float)
+        if result.channel_axis is not None:
+            pixels = np.moveaxis(pixels, result.channel_axis, -1)
+            if pixels.shape[-1] != 3:  # no colours of a screen
+                pixels = pixels.mean(axis=-1)
+        panels.append(
+            (f"iteration {snapshot.iteration}", ((pixels - low) / (high - low)).clip(0, 1))
+        )
+    draw_side_by_side(panels, path)
 
 
 def _save(figure: Figure, path: str | Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import platform
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
@@ -15,8 +16,11 @@ import torch
 from torch import Tensor
 
 from dipfast import _native, ops
-from dipfast.fitting import Callback, Fit, catch_interrupt, join_histories
+from dipfast.checkpoint import Checkpoint, CheckpointFile
+from dipfast.fitting import Callback, Fit, Iterate, join_histories
+from dipfast.identity import describe, fingerprint
 from dipfast.images import DataRange, Layout, check_image, find_channel_axis
+from dipfast.interrupt import Interrupt
 from dipfast.methods import Method, stages_of
 from dipfast.noise import NOISE_KINDS, NoiseKind, NoiseModel, estimate_noise_model
 from dipfast.operators import LinearOperator, known_of
@@ -24,8 +28,10 @@ from dipfast.ops.arguments import check_choice
 from dipfast.presets import Preset, Quality, preset_of
 from dipfast.prior import DeepImagePrior, Input
 from dipfast.result import Result
+from dipfast.snapshots import Snapshot, Snapshots
 from dipfast.stages import Stage
-from dipfast.stopping import Discrepancy, StopRule
+from dipfast.stopping import RULES, FirstOf, RuleName, StopRule, TimeLimit
+from dipfast.values import Values, join, under
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -43,7 +49,8 @@ class Options(TypedDict, total=False):
     noise: NoiseKind | NoiseModel
     tv_weight: float | Literal["auto"]
     method: Method | Sequence[Stage]
-    stop: StopRule | Literal["auto", "none"]
+    stop: StopRule | RuleName
+    time_limit: float | None
     quality: Quality
     preset: str | Preset | None
     max_iterations: int | None
@@ -52,6 +59,11 @@ class Options(TypedDict, total=False):
     seed: int
     reference: Any
     callback: Callback | None
+    interrupt: Interrupt | None
+    snapshots: float | None
+    checkpoint: str | Path | None
+    checkpoint_every: int
+    resume: bool
 
 
 @dataclass(frozen=True)
@@ -89,13 +101,28 @@ def restore_images(task: Task, **options: Unpack[Options]) -> Result:
     plan = _Plan(task, **options)
     fits: list[Fit] = []
     chosen: list[tuple[NoiseModel, float]] = []
-    with catch_interrupt() as interrupted:
+    saved = plan.saved()
+
+    def save(iteration: int | None = None) -> None:
+        if plan.file is not None and (iteration is None or iteration % plan.every == 0):
+            states = join({str(item): fit.state_dict() for item, fit in enumerate(fits)})
+            try:
+                plan.file.write(Checkpoint(states, plan.identity))
+            except OSError as error:  # such as a full disk; the work must not be lost for it
+                warnings.warn(f"checkpoint {plan.file.path} not written: {error}", stacklevel=2)
+
+    with plan.interrupt.on_signals():
         for item in range(len(plan.measurement)):
-            fit, rule, noise, weight = plan.fit(item)
+            fit, noise, weight = plan.fit(item)
             fits.append(fit)
             chosen.append((noise, weight))
-            if not fit.run(rule, plan.callback, interrupted):
-                break
+            if state := under(saved, str(item)):
+                plan.load(fit, state)
+            if not fit.finished:
+                go_on = fit.run(plan.callback, plan.interrupt, save)
+                save()
+                if not go_on:
+                    break
     return _result(plan, fits, chosen)
 
 
@@ -110,7 +137,8 @@ class _Plan:
         noise: NoiseKind | NoiseModel = "auto",
         tv_weight: float | Literal["auto"] = "auto",
         method: Method | Sequence[Stage] = "two_stage",
-        stop: StopRule | Literal["auto", "none"] = "auto",
+        stop: StopRule | RuleName = "auto",
+        time_limit: float | None = None,
         quality: Quality = "balanced",
         preset: str | Preset | None = None,
         max_iterations: int | None = None,
@@ -119,6 +147,11 @@ class _Plan:
         seed: int = 0,
         reference: Any = None,
         callback: Callback | None = None,
+        interrupt: Interrupt | None = None,
+        snapshots: float | None = None,
+        checkpoint: str | Path | None = None,
+        checkpoint_every: int = 100,
+        resume: bool = False,
     ) -> None:
         layout = task.layout
         self.task = task
@@ -143,15 +176,39 @@ class _Plan:
         elif sigma != "auto":
             raise ValueError(f"sigma={sigma!r} has no meaning where noise is a model")
         self.noise = noise
-        if not (stop in ("auto", "none") or hasattr(stop, "update")):
-            raise ValueError(f"stop must be 'auto', 'none' or a stop rule, got {stop!r}")
+        if isinstance(stop, str):
+            check_choice("stop", stop, RULES)
+        elif not isinstance(stop, StopRule):
+            raise TypeError(f"stop must be a name or a StopRule, got {type(stop).__name__}")
         self.stop = stop
+        self.rule = RULES[stop] if isinstance(stop, str) else stop
+        if time_limit is not None:
+            _check_positive("time_limit", time_limit)
+            self.rule = FirstOf((self.rule, TimeLimit(float(time_limit))))
+        self.time_limit = time_limit
         if not (_is_integer(seed) and 0 <= seed < 2**63):
             raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
         self.seed = int(seed)
         if callback is not None and not callable(callback):
             raise TypeError(f"callback must be callable, got {type(callback).__name__}")
         self.callback = callback
+        if not isinstance(interrupt, Interrupt | None):
+            raise TypeError(f"interrupt must be an Interrupt, got {type(interrupt).__name__}")
+        self.interrupt = interrupt or Interrupt()
+        if snapshots is not None:
+            _check_positive("snapshots", snapshots)
+        self.snapshots = snapshots
+        if not (_is_integer(checkpoint_every) and checkpoint_every >= 1):
+            raise ValueError(
+                f"checkpoint_every must be a positive integer, got {checkpoint_every!r}"
+            )
+        self.every = int(checkpoint_every)
+        if not isinstance(resume, bool):
+            raise TypeError(f"resume must be True or False, got {resume!r}")
+        if resume and checkpoint is None:
+            raise ValueError("resume=True needs a checkpoint to go on from")
+        self.resume = resume
+        self.file = None if checkpoint is None else CheckpointFile(checkpoint)
         self.place = find_device(device)
 
         self.unit = layout.data_range[1] - layout.data_range[0]
@@ -184,8 +241,54 @@ class _Plan:
         else:
             self.input = "meshgrid" if self.preset.input == "meshgrid" else "noise"
 
-    def fit(self, item: int) -> tuple[Fit, StopRule | None, NoiseModel, float]:
-        """The fit of one image of the batch, what stops it, its noise and TV weight."""
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must have in common with this run to be gone on from."""
+        method = self.method
+        layout = self.task.layout
+        return {
+            "version of dipfast": _native.__version__,
+            "version of torch": str(torch.__version__),
+            "task": self.task.name,
+            **describe(self.task.settings),
+            "image": describe(self.measurement),
+            "operator": [fingerprint(operator, self.before[:1]) for operator in self.operators],
+            "layout": describe([layout.shape, str(layout.dtype), layout.data_range]),
+            "keep": describe(self.task.keep),
+            "reference": describe(self.clean),
+            "network_input": describe(self.input),
+            "method": method if isinstance(method, str) else describe(method),
+            "preset": describe(self.preset),
+            "max_iterations": self.iterations,
+            "sigma": describe(self.sigma),
+            "noise": describe(self.noise),
+            "tv_weight": describe(self.tv_weight),
+            # By name, "auto" could be another rule in another version.
+            "stop": describe(RULES[self.stop] if isinstance(self.stop, str) else self.stop),
+            "seed": self.seed,
+            "device": self.place.type,
+        }
+
+    def saved(self) -> Values:
+        """What the checkpoint to go on from holds; nothing if there is none."""
+        if self.file is None:
+            return {}
+        if not self.resume:
+            self.file.check_free()
+            return {}
+        found = self.file.read(self.identity)
+        return {} if found is None else found.values
+
+    def load(self, fit: Fit, values: Values) -> None:
+        """Take a fit to where its checkpoint was written."""
+        try:
+            fit.load(values)
+        except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            assert self.file is not None
+            raise ValueError(f"checkpoint {self.file.path} does not fit: {error}") from error
+
+    def fit(self, item: int) -> tuple[Fit, NoiseModel, float]:
+        """The fit of one image of the batch, its noise and TV weight."""
         y = self.measurement[item : item + 1]
         operator = self.operators[item if len(self.operators) > 1 else 0]
         known = known_of(operator)
@@ -200,7 +303,7 @@ class _Plan:
         if isinstance(self.method, str):
             stages = stages_of(self.method, self.iterations, float(weight))
         else:
-            stages = copy.deepcopy(tuple(self.method))
+            stages = tuple(self.method)
         prior = DeepImagePrior(
             y,
             stages,
@@ -214,15 +317,13 @@ class _Plan:
             average_decay=self.preset.average_decay,
             seed=self.seed,
         )
-        rule: StopRule | None = None if isinstance(self.stop, str) else copy.deepcopy(self.stop)
-        if self.stop == "auto":
-            rule = Discrepancy(prior.problem)
         clean = None if self.clean is None else self.clean[item : item + 1]
-        fit = Fit(prior, clean)
+        store = None if self.snapshots is None else Snapshots(self.snapshots)
+        fit = Fit(prior, self.rule, clean, store)
         if self.task.keep is not None:
             keep = self.task.keep.expand(self.measurement.shape)[item : item + 1].to(self.place)
             fit.finish = lambda image: torch.where(keep, y, image)
-        return fit, rule, noise, float(weight)
+        return fit, noise, float(weight)
 
     def _noise_of(self, y: Tensor, known: Tensor | None) -> NoiseModel:
         if isinstance(self.noise, NoiseModel):
@@ -237,12 +338,19 @@ class _Plan:
 
 def _result(plan: _Plan, fits: list[Fit], chosen: list[tuple[NoiseModel, float]]) -> Result:
     task, layout, unit = plan.task, plan.task.layout, plan.unit
-    made = [fit.prior.average() for fit in fits]
-    # What an interrupted batch did not come to stays as it was.
-    raw_image = layout.to_image(torch.cat([*made, plan.before[len(fits) :]]))
-    image_out = raw_image
-    if task.keep is not None:
-        image_out = layout.merge(task.keep, task.image, raw_image)
+
+    def images(of: Callable[[Fit], Iterate | None], kind: str) -> tuple[Any, Any]:
+        """Of all fits, with known pixels put in and without."""
+        made = [
+            plan.before[item : item + 1] if of(fit) is None else getattr(of(fit), kind)
+            for item, fit in enumerate(fits)
+        ]
+        # What an interrupted batch did not come to stays as it was.
+        raw = layout.to_image(torch.cat([*made, plan.before[len(fits) :]]))
+        return raw if task.keep is None else layout.merge(task.keep, task.image, raw), raw
+
+    image_out, raw_image = images(lambda fit: fit.best, "average")
+    best, last = fits[-1].best, fits[-1].last
     histories = [fit.history() for fit in fits]
     history = histories[0] if len(plan.measurement) == 1 else join_histories(histories)
     metrics: dict[str, float] = {}
@@ -250,16 +358,30 @@ def _result(plan: _Plan, fits: list[Fit], chosen: list[tuple[NoiseModel, float]]
         # Of what is returned, rounded as it is.
         metrics["psnr_input"] = _psnr(plan.before, plan.clean)
         metrics["psnr"] = _psnr(layout.to_tensor(image_out, plan.place), plan.clean)
-        if len(plan.measurement) == 1:
+        if len(plan.measurement) == 1 and history:
             averages = history["psnr_average"]
+            metrics["psnr_stop"] = averages[-1]
             metrics["psnr_oracle"] = max(averages)
-            metrics["oracle_iteration"] = averages.index(max(averages)) + 1
+            metrics["oracle_iteration"] = history["iteration"][averages.index(max(averages))]
     method = plan.method
     return Result(
         image=image_out,
         history=history,
         stop_reason="; ".join(dict.fromkeys(fit.stop_reason for fit in fits)),
-        best_iteration=fits[-1].prior.iteration,
+        best_iteration=0 if best is None else best.iteration,
+        best_loss=math.nan if best is None else best.loss,
+        best_output=images(lambda fit: fit.best, "output")[0],
+        stop_iteration=0 if last is None else last.iteration,
+        stop_image=images(lambda fit: fit.last, "average")[0],
+        stop_output=images(lambda fit: fit.last, "output")[0],
+        snapshots=[
+            Snapshot(iteration, layout.to_image(fit.finish(image)), item)
+            for item, fit in enumerate(fits)
+            if fit.snapshots is not None
+            for iteration, image in fit.snapshots.items()
+        ],
+        spikes=sum(fit.recovery.spikes for fit in fits),
+        failures=sum(fit.recovery.failures for fit in fits),
         settings={
             "task": task.name,
             **task.settings,
@@ -268,7 +390,8 @@ def _result(plan: _Plan, fits: list[Fit], chosen: list[tuple[NoiseModel, float]]
             "sigma": [noise.sigma * unit for noise, _ in chosen],
             "noise": [asdict(noise) for noise, _ in chosen],
             "tv_weight": [weight for _, weight in chosen],
-            "stop": plan.stop if isinstance(plan.stop, str) else type(plan.stop).__name__,
+            "stop": plan.stop if isinstance(plan.stop, str) else repr(plan.stop),
+            "time_limit": plan.time_limit,
             "max_iterations": fits[-1].prior.iterations,
             "seed": plan.seed,
             "device": str(plan.place),
@@ -331,6 +454,15 @@ def _check_companion(name: str, other: Any, image: Any, shape: tuple[int, ...]) 
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | np.number)
+        or not (math.isfinite(value) and value > 0)
+    ):
+        raise ValueError(f"{name} must be a positive number, got {value!r}")
 
 
 def _check_iterations(value: Any) -> int:

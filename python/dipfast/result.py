@@ -32,7 +32,8 @@ class Result:
     stop_reason
         Why it ended.
     best_iteration
-        The iteration that ``image`` is from; of a batch, that of the last image.
+        The iteration that ``image`` is from, which the stop rule judged best; of a batch, that
+        of the last image.  0 if there was none.
     settings
         Everything needed to run it again, versions included.
     metrics
@@ -45,6 +46,16 @@ class Result:
     raw_image
         What the network made: the same as ``image``, but for inpainting, which keeps the known
         pixels.
+    best_loss, best_output
+        The objective per element at the best iteration, and the output that it belongs to;
+        ``image`` is the running average by then.
+    stop_iteration, stop_image, stop_output
+        The last iteration, the running average by then, and the output.
+    snapshots
+        Images on the way, if they were asked for.
+    spikes, failures
+        How often the loss leapt up, and how often it was not finite; the fit was taken back
+        each time (:class:`dipfast.recovery.Recovery`).
     """
 
     image: Any
@@ -55,6 +66,14 @@ class Result:
     metrics: dict[str, float] = field(default_factory=dict)
     channel_axis: int | None = None
     raw_image: Any = None
+    best_loss: float = math.nan
+    best_output: Any = None
+    stop_iteration: int = 0
+    stop_image: Any = None
+    stop_output: Any = None
+    snapshots: list[Any] = field(default_factory=list)
+    spikes: int = 0
+    failures: int = 0
 
     @property
     def psnr(self) -> float | None:
@@ -62,7 +81,7 @@ class Result:
         return self.metrics.get("psnr")
 
     def report(self) -> dict[str, Any]:
-        """All but the image and the history, ready for JSON.
+        """All but images and history, ready for JSON.
 
         JSON has no infinity and no NaN: they are None here, such as the PSNR of an image that
         equals its reference.
@@ -70,6 +89,9 @@ class Result:
         return {
             "stop_reason": self.stop_reason,
             "best_iteration": self.best_iteration,
+            "stop_iteration": self.stop_iteration,
+            "spikes": self.spikes,
+            "failures": self.failures,
             "metrics": _finite(self.metrics),
             "settings": _finite(self.settings),
         }

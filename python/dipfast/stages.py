@@ -15,6 +15,7 @@ from torch import Tensor
 from dipfast import ops
 from dipfast.noise import NoiseModel
 from dipfast.operators import Identity, Mask, Operator, known_of
+from dipfast.values import Values
 
 __all__ = ["Control", "Fitting", "Goal", "Problem", "Stage", "Terms", "objective"]
 
@@ -60,8 +61,12 @@ class Fitting(Protocol):
 class Control(Protocol):
     """What changes the goal while a stage goes on."""
 
-    def goal(self, fitting: Fitting, stage: Stage, first: bool) -> Goal:
-        """The goal of the next iteration; ``first`` at the beginning of the stage."""
+    def goal(self, fitting: Fitting, stage: Stage, memory: Values) -> Goal:
+        """The goal of the next iteration.
+
+        ``memory`` is empty at the beginning of the stage.  What the control finds out goes there,
+        and from there into checkpoints; the control itself does not change.
+        """
         ...
 
 
@@ -87,11 +92,11 @@ class Stage:
     tv_weight: float = 0.0
     control: Control | None = None
 
-    def goal(self, fitting: Fitting, first: bool) -> Goal:
+    def goal(self, fitting: Fitting, memory: Values) -> Goal:
         """What the next iteration minimises."""
         if self.control is None:
             return Goal(self.tv_weight)
-        return self.control.goal(fitting, self, first)
+        return self.control.goal(fitting, self, memory)
 
 
 @dataclass(frozen=True)
@@ -107,31 +112,38 @@ class Problem:
     noise
         Its noise.  The data term is 1/2 || r ||^2 with r the difference of y and its
         expectation (:meth:`NoiseModel.residual`), which is A u for white noise.
+    held_out
+        Elements of y that are kept from the fit, to judge it by: boolean, of the shape of y
+        or 1 along its axes; None for none.
     """
 
     measurement: Tensor
     operator: Operator
     noise: NoiseModel
+    held_out: Tensor | None = None
 
-    @property
+    @cached_property
     def known(self) -> Tensor | None:
-        """Which elements of y were measured; None if all were."""
-        return known_of(self.operator)
+        """Which elements of y the fit is to meet; None for all."""
+        known = known_of(self.operator)
+        if self.held_out is None:
+            return known
+        return ~self.held_out if known is None else known & ~self.held_out
 
     @cached_property
     def count(self) -> int:
-        """How many were."""
+        """How many these are."""
         if self.known is None:
             return self.measurement.numel()
         return int(self.known.expand(self.measurement.shape).sum())
 
     def residual(self, image: Tensor) -> Tensor:
-        """r for an image u: :meth:`NoiseModel.residual`, 0 where nothing was measured."""
+        """r for an image u: :meth:`NoiseModel.residual`, 0 where there is none to meet."""
         residual = self.noise.residual(self.operator(image), self.measurement)
         return residual if self.known is None else residual.where(self.known, 0)
 
     def mean_square(self, image: Tensor) -> float:
-        """Mean of r^2 over what was measured; waits for the device."""
+        """Mean of r^2 over what the fit is to meet; waits for the device."""
         return float(self.residual(image).square().sum()) / self.count
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from dipfast import ops
 from dipfast.fitting import Callback
 from dipfast.images import DataRange, Layout
+from dipfast.interrupt import Interrupt
 from dipfast.masks import Marks, find_missing
 from dipfast.methods import Method
 from dipfast.noise import NoiseKind, NoiseModel
@@ -21,7 +23,7 @@ from dipfast.presets import Preset, Quality
 from dipfast.restoration import Options, Task, layout_of, restore_images
 from dipfast.result import Result
 from dipfast.stages import Stage
-from dipfast.stopping import StopRule
+from dipfast.stopping import RuleName, StopRule
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -38,7 +40,8 @@ def denoise(
     noise: NoiseKind | NoiseModel = "auto",
     tv_weight: float | Literal["auto"] = "auto",
     method: Method | Sequence[Stage] = "two_stage",
-    stop: StopRule | Literal["auto", "none"] = "auto",
+    stop: StopRule | RuleName = "auto",
+    time_limit: float | None = None,
     quality: Quality = "balanced",
     preset: str | Preset | None = None,
     max_iterations: int | None = None,
@@ -49,6 +52,11 @@ def denoise(
     data_range: DataRange = None,
     reference: Any = None,
     callback: Callback | None = None,
+    interrupt: Interrupt | None = None,
+    snapshots: float | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 100,
+    resume: bool = False,
 ) -> Result:
     r"""Remove the noise from one image.
 
@@ -83,10 +91,11 @@ def denoise(
         throughout; a variant of :func:`dipfast.methods.stages_of`; or a sequence of stages of
         your own (:class:`dipfast.stages.Stage`), with all their iterations.
     stop
-        ``"auto"`` ends when the result is as far from the image as the noise is
-        (:class:`~dipfast.stopping.Discrepancy`; never with ``"dip_tv"``, where that distance
-        is made by total variation); ``"none"`` runs all iterations; or a rule of your own, of
-        which each image of a batch gets a copy.
+        When to end, and which iteration was the best: ``"auto"``, the rule that measured best
+        (docs/stopping.md); ``"discrepancy"``, ``"held_out"``, ``"es_wmv"`` or ``"es_emv"``
+        (:mod:`dipfast.stopping`); ``"none"`` runs all iterations; or a rule of your own.
+    time_limit
+        Seconds after which it ends in any case; None for no limit.
     quality
         How much work: ``"fast"``, ``"balanced"`` or ``"best"`` is 500, 800 or 2000 iterations,
         for :func:`restore` 800, 2000 or 4000 (:data:`dipfast.presets.PRESETS`).
@@ -117,12 +126,27 @@ def denoise(
     callback
         Called with each :class:`~dipfast.prior.State`; it may raise StopIteration to end the
         fit.  What it returns is ignored.
+    interrupt
+        Its ``stop()``, called in another thread, ends the fit
+        (:class:`~dipfast.interrupt.Interrupt`).
+    snapshots
+        Megabytes for images on the way (:class:`~dipfast.snapshots.Snapshots`); None keeps
+        none.
+    checkpoint
+        File to keep the state of the fit in, so that nothing is lost when the program is
+        killed; None for none.  It stays when the fit is over.
+    checkpoint_every
+        Iterations from one writing to the next.
+    resume
+        Go on from the checkpoint, if there is one, to the same bits as without the
+        interruption (on the CPU of the same machine with the same number of threads).  It
+        must be that of the same image, options and versions.
 
     Returns
     -------
     Result
-        Ctrl-C ends the fit as well, and returns the result so far (a second Ctrl-C, more than
-        a second later, raises KeyboardInterrupt).
+        Ctrl-C and SIGTERM end the fit as well, and return the best so far (a second one, more
+        than a second later, raises KeyboardInterrupt).
 
     Raises
     ------
@@ -130,7 +154,11 @@ def denoise(
         If an image does not hold real numbers.
     ValueError
         If an argument is out of its range, or layout or value range are ambiguous; the
-        message names it.
+        message names it.  Or if the checkpoint is damaged, or that of another run.
+    FileExistsError
+        If there is a checkpoint already, and ``resume`` is False.
+    MemoryError
+        If the fit does not fit into memory; the message says what would.
 
     References
     ----------
@@ -162,6 +190,7 @@ def denoise(
         tv_weight=tv_weight,
         method=method,
         stop=stop,
+        time_limit=time_limit,
         quality=quality,
         preset=preset,
         max_iterations=max_iterations,
@@ -170,6 +199,11 @@ def denoise(
         seed=seed,
         reference=reference,
         callback=callback,
+        interrupt=interrupt,
+        snapshots=snapshots,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
     )
 
 
@@ -216,8 +250,9 @@ def inpaint(
     **options
         ``sigma`` (the default is 0, no noise; with "auto" it is estimated from the known
         pixels, and fine texture taken for noise), ``noise``, ``tv_weight``, ``method``, ``stop``,
-        ``quality``, ``preset``, ``max_iterations``, ``network_input``, ``device``, ``seed``,
-        ``reference`` and ``callback``, as for :func:`denoise`.
+        ``time_limit``, ``quality``, ``preset``, ``max_iterations``, ``network_input``,
+        ``device``, ``seed``, ``reference``, ``callback``, ``interrupt``, ``snapshots``,
+        ``checkpoint``, ``checkpoint_every`` and ``resume``, as for :func:`denoise`.
 
     Returns
     -------

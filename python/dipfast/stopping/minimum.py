@@ -1,0 +1,35 @@
+"""The minimum of a curve, while it is being drawn."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from dipfast.stopping.rule import Observable, Verdict
+
+if TYPE_CHECKING:
+    from dipfast.values import Values
+
+__all__ = ["check_share", "seek_minimum"]
+
+
+def seek_minimum(
+    value: float, state: Observable, memory: Values, *, patience: float, name: str
+) -> Verdict:
+    """Best where the value is the least so far; stop when it has not fallen for long.
+
+    ``patience`` is a share of all iterations.
+    """
+    if value < float(memory.get("least", math.inf)):
+        memory.update(least=value, least_at=state.iteration)
+        return Verdict(best=True)
+    passed = state.iteration - int(memory.setdefault("least_at", state.iteration))
+    if passed < max(patience * state.iterations, 1):
+        return Verdict(best=False)
+    return Verdict(best=False, reason=f"{name} has not fallen for {passed} iterations")
+
+
+def check_share(name: str, value: float, *, one: bool = False) -> None:
+    """Refuse what is not between 0 and 1 (or 1, if that is allowed)."""
+    if not (0 < value < 1 or (one and value == 1)):
+        raise ValueError(f"{name} must be between 0 and 1, got {value!r}")

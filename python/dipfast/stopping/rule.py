@@ -1,0 +1,86 @@
+"""What a stop rule is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from dipfast.stages import Problem
+    from dipfast.values import Values
+
+__all__ = ["Observable", "StopRule", "Verdict"]
+
+
+class Verdict(NamedTuple):
+    """What a rule says of an iteration.
+
+    Attributes
+    ----------
+    best
+        Whether it is the best so far: the last one of which it is true is returned.  None
+        leaves that to another rule; if none has an opinion, the last iteration is returned.
+    reason
+        Why to stop, or None to go on.
+    pause
+        Whether a run that is resumed from its checkpoint goes on all the same.
+    """
+
+    best: bool | None = None
+    reason: str | None = None
+    pause: bool = False
+
+
+class Observable(Protocol):
+    """What a rule may look at.  The clean image is not among it."""
+
+    @property
+    def iteration(self) -> int: ...
+    @property
+    def iterations(self) -> int: ...
+    @property
+    def in_last_stage(self) -> bool: ...
+    @property
+    def regularised(self) -> bool: ...
+    @property
+    def image(self) -> Tensor: ...
+    @property
+    def average(self) -> Tensor: ...
+    @property
+    def problem(self) -> Problem: ...
+
+
+class StopRule:
+    """Sees every iteration; says when to stop, and which was the best.
+
+    To write your own, derive a frozen dataclass and give it an :meth:`update`.  A rule does
+    not change: what it finds out goes into ``memory``, which is written into checkpoints.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Smooth(StopRule):
+    ...     '''Stop when the image hardly changes any more.'''
+    ...     change: float = 1e-4
+    ...
+    ...     def update(self, state, memory):
+    ...         last, memory["last"] = memory.get("last"), state.average
+    ...         if last is None or (state.average - last).abs().mean() > self.change:
+    ...             return Verdict(best=True)
+    ...         return Verdict(best=True, reason="it hardly changes any more")
+    >>> import dipfast, numpy
+    >>> noisy = numpy.zeros((16, 16), numpy.uint8)
+    >>> result = dipfast.denoise(noisy, stop=Smooth(0.1), max_iterations=50)
+    >>> result.stop_reason
+    'it hardly changes any more'
+    """
+
+    def prepare(self, problem: Problem) -> Problem:
+        """The problem to fit instead, before the first iteration."""
+        return problem
+
+    def update(self, state: Observable, memory: Values) -> Verdict:
+        """Look at one iteration; ``memory`` is empty at the first."""
+        raise NotImplementedError

@@ -1,0 +1,66 @@
+"""ES-EMV."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dipfast.stopping.minimum import check_share, seek_minimum
+from dipfast.stopping.rule import Observable, StopRule, Verdict
+from dipfast.values import Values, tensor_of
+
+__all__ = ["RunningVariance"]
+
+
+@dataclass(frozen=True)
+class RunningVariance(StopRule):
+    r"""Stop at the minimum of the outputs' exponential moving variance (ES-EMV).
+
+    .. math:: V_t = (1 - a) (V_{t-1} + \tfrac{a}{n} \| u_t - m_{t-1} \|^2),
+              \quad m_t = m_{t-1} + a (u_t - m_{t-1})
+
+    :class:`~dipfast.stopping.WindowedVariance` with one image to keep instead of a window
+    [1]_.
+
+    Parameters
+    ----------
+    rate
+        a; 0.1 as in the original.
+    patience
+        Share of all iterations without a new minimum after which it ends; a fifth, as the
+        original's 1000 of 5000.
+
+    Notes
+    -----
+    It begins anew with the last stage, and as in the original nothing is judged in its first
+    iterations, here an eighth of all, in which the variance is that of the start.
+
+    References
+    ----------
+    .. [1] Wang et al., "Early Stopping for Deep Image Prior", TMLR 2023, arXiv:2112.06074.
+    """
+
+    rate: float = 0.1
+    patience: float = 0.2
+
+    def __post_init__(self) -> None:
+        check_share("rate", self.rate)
+        check_share("patience", self.patience, one=True)
+
+    def update(self, state: Observable, memory: Values) -> Verdict:
+        if not state.in_last_stage:
+            return Verdict(best=True)
+        image = state.image
+        if "mean" not in memory:
+            memory.update(mean=image, variance=0.0, count=0)
+        mean = tensor_of(memory, "mean")
+        difference = image - mean
+        mean += self.rate * difference
+        new = self.rate * float(difference.square().mean())
+        variance = (1 - self.rate) * (float(memory["variance"]) + new)
+        count = int(memory["count"]) + 1
+        memory.update(variance=variance, count=count)
+        if count <= state.iterations / 8:
+            return Verdict(best=True)
+        return seek_minimum(
+            variance, state, memory, patience=self.patience, name="the running variance"
+        )

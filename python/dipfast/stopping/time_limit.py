@@ -1,0 +1,39 @@
+"""A time limit."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dipfast.stopping.rule import Observable, StopRule, Verdict
+
+if TYPE_CHECKING:
+    from dipfast.values import Values
+
+__all__ = ["TimeLimit"]
+
+
+@dataclass(frozen=True)
+class TimeLimit(StopRule):
+    """Stop after some seconds; which iteration was the best is for other rules to say.
+
+    Parameters
+    ----------
+    seconds
+        From the making of the rule on, for all images of a batch together.  A run that is
+        resumed begins with a new limit.
+    """
+
+    seconds: float
+    _end: float = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.seconds > 0:
+            raise ValueError(f"seconds must be positive, got {self.seconds!r}")
+        object.__setattr__(self, "_end", time.monotonic() + self.seconds)
+
+    def update(self, state: Observable, memory: Values) -> Verdict:
+        if time.monotonic() < self._end:
+            return Verdict()
+        return Verdict(reason=f"{self.seconds:g} seconds have passed", pause=True)

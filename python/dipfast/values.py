@@ -1,0 +1,39 @@
+"""Named tensors and numbers: what a checkpoint is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from torch import Tensor
+
+__all__ = ["Values", "join", "tensor_of", "under"]
+
+Values: TypeAlias = dict[str, Tensor | float | int | str]
+
+
+def join(parts: Mapping[str, Values]) -> Values:
+    """All parts in one, names with that of their part before a dot."""
+    return {
+        f"{part}.{name}": value for part, inner in parts.items() for name, value in inner.items()
+    }
+
+
+def under(values: Values, part: str) -> Values:
+    """The part of that name, back from :func:`join`.
+
+    Examples
+    --------
+    >>> under(join({"a": {"x.y": 1}, "b": {"x.y": 2}}), "b")
+    {'x.y': 2}
+    """
+    begin = f"{part}."
+    return {k.removeprefix(begin): v for k, v in values.items() if k.startswith(begin)}
+
+
+def tensor_of(values: Values, name: str) -> Tensor:
+    """A value that must be there and a tensor."""
+    value = values[name]
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} is no tensor but {value!r}")
+    return value
