@@ -77,7 +77,7 @@ class TestDenoise:
         assert np.array_equal(out.image, expected.image)
         report = json.loads((folder / "out.png.json").read_text())
         assert report == json.loads(json.dumps(expected.report()))
-        assert capsys.readouterr().out == "out.png: all iterations done, 4 iterations\n"
+        assert capsys.readouterr().out == "out.png: all iterations done, best of 4 iterations: 4\n"
 
     def test_progress_is_on_stderr_unless_quiet(
         self, folder: Path, capsys: pytest.CaptureFixture[str]
@@ -442,6 +442,63 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"dipfast {dipfast.__version__}\n"
 
 
+class TestCheckpoints:
+    def test_goes_on_from_where_time_was_over(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert denoise("in.png", "whole.png", "--max-iterations", "6") == 0
+        kept = ["--max-iterations", "6", "--checkpoint", "run.state", "--checkpoint-every", "2"]
+        capsys.readouterr()
+        assert denoise("in.png", "out.png", *kept, "--time-limit", "1e-6") == 0
+        assert "1e-06 seconds have passed, best of 1 iterations: 1" in capsys.readouterr().out
+        assert denoise("in.png", "out.png", *kept) == 2
+        assert "out.png exists already; --force replaces it" in capsys.readouterr().err
+        assert denoise("in.png", "out.png", *kept, "--force") == 2
+        error = capsys.readouterr().err
+        assert "checkpoint run.state exists already: go on from it (--resume)" in error
+        assert "--force replaces" not in error
+        assert denoise("in.png", "out.png", *kept, "--resume", "--force") == 0
+        assert (read_image("out.png").image == read_image("whole.png").image).all()
+        assert {path.name for path in folder.iterdir()} == {
+            *("in.png", "out.png", "out.png.json", "whole.png", "whole.png.json"),
+            *("run.state", "run.state.previous"),
+        }
+
+    def test_a_checkpoint_of_another_image_is_refused(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        kept = ["--checkpoint", "run.state", "--resume", "--max-iterations", "2"]
+        assert denoise("in.png", "out.png", *kept) == 0
+        write_image("other.png", 255 - read_image("in.png").image)
+        assert denoise("other.png", "out-2.png", *kept) == 2
+        assert "run.state is a checkpoint of another run: image is" in capsys.readouterr().err
+        assert not Path("out-2.png").exists()
+
+    @pytest.mark.parametrize("other", ["in.png", "out.png", "out.png.json"])
+    def test_overwrites_nothing(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], other: str
+    ) -> None:
+        before = Path("in.png").read_bytes()
+        assert denoise("in.png", "out.png", "--checkpoint", other, "--resume") == 2
+        assert f"--checkpoint would overwrite {other}" in capsys.readouterr().err
+        assert Path("in.png").read_bytes() == before
+
+
+def test_stop_rules_by_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for rule in ("held_out", "es_wmv", "es_emv", "discrepancy", "none"):
+        few = ["--max-iterations", "2", "--stop", rule, "--force"]
+        assert denoise("in.png", "out.png", *few) == 0
+        assert json.loads(Path("out.png.json").read_text())["settings"]["stop"] == rule
+    assert denoise("in.png", "out-2.png", "--stop", "soon") == 2
+    assert "stop must be one of auto, none, discrepancy, " in capsys.readouterr().err
+
+
+def test_strip(folder: Path) -> None:
+    assert denoise("in.png", "out.png", "--strip", "strip.png") == 0
+    height, width = read_image("strip.png").image.shape[:2]
+    assert width > 3 * height  # four images beside each other
+
+
 def test_interrupt_before_there_is_a_result(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -517,7 +574,13 @@ class TestProcess:
         assert done.stderr == "dipfast: error: nothing.png: No such file or directory\n"
 
     @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-    def test_interrupt_keeps_what_there_is(self, folder: Path) -> None:
+    @pytest.mark.parametrize(
+        ("number", "reason", "status"),
+        [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143)],
+    )
+    def test_interrupt_keeps_what_there_is(
+        self, folder: Path, number: signal.Signals, reason: str, status: int
+    ) -> None:
         # Children of a test run in the background inherit that SIGINT is ignored.
         code = (
             "import signal, sys\n"
@@ -540,14 +603,14 @@ class TestProcess:
                     more = child.stderr.read1()
                     assert more, said.decode()
                     said += more
-                child.send_signal(signal.SIGINT)
+                child.send_signal(number)
                 out, err = child.communicate()
             finally:
                 child.kill()
-        assert child.returncode == 130
+        assert child.returncode == status
         assert b"Traceback" not in err
         report = json.loads(out)
-        assert report["stop_reason"] == "interrupted"
+        assert report["stop_reason"] == reason
         assert 1 <= report["best_iteration"] < 1000000
         assert report == json.loads((folder / "out.png.json").read_text())
         image = read_image(folder / "out.png").image

@@ -19,6 +19,7 @@ from dipfast.stopping import (
     Discrepancy,
     FirstOf,
     HeldOut,
+    LastOf,
     Never,
     RunningVariance,
     StopRule,
@@ -243,6 +244,21 @@ def test_the_first_of_several_stops_and_the_first_with_an_opinion_judges() -> No
     # One that ends for good outranks one that only pauses.
     run = Run(FirstOf((At(4, None, pause=True), At(4, 2))))
     assert [run.show(CLEAN) for _ in range(4)][-1] == Verdict(False, "at 4", pause=False)
+
+
+def test_the_last_of_several_stops_and_the_latest_choice_counts() -> None:
+    run = Run(LastOf((At(4, 2), At(9, 6), At(7, 3))))
+    assert run.until_stop([CLEAN] * 20) == "at 9"
+    assert (run.iteration, run.best) == (9, 6)
+    # Who has had enough is not asked again.
+    run = Run(LastOf((At(4, 8), At(9, 6))))
+    assert run.until_stop([CLEAN] * 20) == "at 9"
+    assert run.best == 6
+    # Who has no opinion leaves it to the others.
+    for rules in ((At(4, None), At(9, 6)), (At(9, None), At(8, 6))):
+        run = Run(LastOf(rules))
+        run.until_stop([CLEAN] * 20)
+        assert (run.iteration, run.best) == (9, 6)
 
 
 def test_the_first_of_several_prepares_for_all() -> None:

@@ -59,7 +59,9 @@ def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
 def _message(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
-    if isinstance(error, FileExistsError) and not str(error).startswith("checkpoint"):
+    if str(error).startswith("checkpoint"):
+        return str(error).replace("(resume)", "(--resume)")
+    if isinstance(error, FileExistsError):
         return f"{error}; --force replaces it"
     return str(error)
 

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias, get_args
 from dipfast.stopping.discrepancy import Discrepancy
 from dipfast.stopping.first_of import FirstOf
 from dipfast.stopping.held_out import HeldOut
+from dipfast.stopping.last_of import LastOf
 from dipfast.stopping.never import Never
 from dipfast.stopping.rule import Observable, StopRule, Verdict
 from dipfast.stopping.running_variance import RunningVariance
@@ -22,6 +23,7 @@ __all__ = [
     "Discrepancy",
     "FirstOf",
     "HeldOut",
+    "LastOf",
     "Never",
     "Observable",
     "RuleName",
