@@ -6,15 +6,17 @@ import json
 import math
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import dipfast
-from dipfast import interrupt, ops, restoration
+from dipfast import interrupt, memory, ops, restoration
 from dipfast.networks import HourglassConfig
 from dipfast.presets import PRESETS, TASKS, Preset
 from dipfast.stopping import StopRule, Verdict
@@ -193,6 +195,33 @@ class TestRestoration:
         assert in_bytes["tv_weight"] == pytest.approx(in_floats["tv_weight"])
 
 
+class TestMemory:
+    def test_what_does_not_fit_is_refused_before_the_work(
+        self, noisy_pair: Pair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(memory, "available", lambda device: 30_000_000)
+        with pytest.raises(
+            MemoryError, match=r"restoring 3x32x40 pixels .* and 30\.0 MB are there"
+        ):
+            few(noisy_pair[0], preset="original-denoising")
+        few(noisy_pair[0])
+
+    def test_running_out_in_the_middle_says_the_same_and_keeps_the_checkpoint(
+        self, noisy_pair: Pair, tmp_path: Path
+    ) -> None:
+        whole = few(noisy_pair[0])
+
+        def callback(state):
+            if state.iteration == 3:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        options = {"checkpoint": tmp_path / "run", "checkpoint_every": 2}
+        with pytest.raises(MemoryError, match=r"restoring 3x32x40 pixels .* which ran out\. What"):
+            few(noisy_pair[0], **options, callback=callback)
+        result = few(noisy_pair[0], **options, resume=True)
+        assert (result.image == whole.image).all()
+
+
 class TestEnding:
     @pytest.fixture(autouse=True)
     def interruptible(self) -> Iterator[None]:
@@ -209,8 +238,8 @@ class TestEnding:
         result = dipfast.denoise(noisy_pair[0][:8, :8], stop="none")
         assert result.best_iteration == PRESETS["denoise-balanced"].iterations
 
-    def test_auto_stops_at_the_noise(self, noisy_pair: Pair) -> None:
-        result = dipfast.denoise(noisy_pair[0], sigma=80.0, max_iterations=400)
+    def test_discrepancy_stops_at_the_noise(self, noisy_pair: Pair) -> None:
+        result = dipfast.denoise(noisy_pair[0], sigma=80.0, max_iterations=400, stop="discrepancy")
         assert result.stop_reason == "residual at the noise level"
         assert 400 // 3 < result.best_iteration < 400
 
@@ -237,15 +266,60 @@ class TestEnding:
         assert [iteration for iteration, _ in seen] == [1, 2]
         assert result.history["psnr"] == [psnr for _, psnr in seen]
 
-    def test_interrupt_keeps_what_there_is(self, noisy_pair: Pair) -> None:
+    @pytest.mark.parametrize(
+        ("number", "reason"),
+        [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")],
+    )
+    def test_interrupt_keeps_what_there_is(
+        self, noisy_pair: Pair, number: signal.Signals, reason: str
+    ) -> None:
         def callback(state):
             if state.iteration == 2:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), number)
 
-        handler = signal.getsignal(signal.SIGINT)
+        handler = signal.getsignal(number)
         result = few(noisy_pair[0], callback=callback)
-        assert (result.stop_reason, result.best_iteration) == ("interrupted", 2)
-        assert signal.getsignal(signal.SIGINT) is handler
+        assert (result.stop_reason, result.best_iteration) == (reason, 2)
+        assert signal.getsignal(number) is handler
+
+    def test_a_program_with_its_own_handler_keeps_it(self, noisy_pair: Pair) -> None:
+        caught = []
+        before = signal.signal(signal.SIGTERM, lambda *_: caught.append(True))
+
+        def callback(state):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        try:
+            assert few(noisy_pair[0], callback=callback).stop_reason == "all iterations done"
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        assert caught == [True] * 3
+
+    def test_stop_from_another_thread(self, noisy_pair: Pair) -> None:
+        interrupt = dipfast.Interrupt()
+        begun = threading.Event()
+
+        def callback(state):
+            begun.set()
+
+        def stop() -> None:
+            begun.wait()
+            interrupt.stop()
+            interrupt.stop("too late")
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(stop)
+            result = dipfast.denoise(
+                noisy_pair[0],
+                max_iterations=100_000,
+                stop="none",
+                callback=callback,
+                interrupt=interrupt,
+            )
+        assert result.stop_reason == "stopped"
+        assert 1 <= result.stop_iteration < 100_000
+        # It stays stopped.
+        assert few(noisy_pair[0], interrupt=interrupt).stop_iteration == 1
 
     @pytest.mark.parametrize("patience", [0.0, 60.0])
     def test_second_interrupt_raises_unless_it_is_the_same(

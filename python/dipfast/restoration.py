@@ -21,7 +21,9 @@ from dipfast.fitting import Callback, Fit, Iterate, join_histories
 from dipfast.identity import describe, fingerprint
 from dipfast.images import DataRange, Layout, check_image, find_channel_axis
 from dipfast.interrupt import Interrupt
+from dipfast.memory import check_memory, explain
 from dipfast.methods import Method, stages_of
+from dipfast.networks import Hourglass
 from dipfast.noise import NOISE_KINDS, NoiseKind, NoiseModel, estimate_noise_model
 from dipfast.operators import LinearOperator, known_of
 from dipfast.ops.arguments import check_choice
@@ -119,7 +121,13 @@ def restore_images(task: Task, **options: Unpack[Options]) -> Result:
             if state := under(saved, str(item)):
                 plan.load(fit, state)
             if not fit.finished:
-                go_on = fit.run(plan.callback, plan.interrupt, save)
+                try:
+                    go_on = fit.run(plan.callback, plan.interrupt, save)
+                except torch.OutOfMemoryError:
+                    go_on = None
+                if go_on is None:
+                    # Not before here, where nothing holds what the step had taken any more.
+                    raise MemoryError(explain(**plan.sizes))
                 save()
                 if not go_on:
                     break
@@ -240,6 +248,25 @@ class _Plan:
                 )
         else:
             self.input = "meshgrid" if self.preset.input == "meshgrid" else "noise"
+        check_memory(**self.sizes)
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What the fit of one image is made of, for :mod:`dipfast.memory`."""
+        shape = (1, *self.before.shape[1:])
+        if isinstance(self.input, Tensor):
+            channels = self.input.shape[1]
+        else:
+            channels = 2 if self.input == "meshgrid" else self.preset.input_channels
+        with torch.device("meta"):  # its shapes are enough
+            network = Hourglass(channels, shape[1], self.preset.network)
+        return {
+            "network": network,
+            "z_shape": (1, channels, *shape[2:]),
+            "image_shape": shape,
+            "dtype": self.measurement.dtype,
+            "device": self.place,
+        }
 
     @cached_property
     def identity(self) -> dict[str, Any]:

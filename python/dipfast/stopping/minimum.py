@@ -12,19 +12,22 @@ if TYPE_CHECKING:
 
 __all__ = ["check_share", "seek_minimum"]
 
+_LEAST_PATIENCE = 20
+
 
 def seek_minimum(
     value: float, state: Observable, memory: Values, *, patience: float, name: str
 ) -> Verdict:
     """Best where the value is the least so far; stop when it has not fallen for long.
 
-    ``patience`` is a share of all iterations.
+    ``patience`` is a share of all iterations, but at least 20 of them: a fit of a few is
+    noise.
     """
     if value < float(memory.get("least", math.inf)):
         memory.update(least=value, least_at=state.iteration)
         return Verdict(best=True)
     passed = state.iteration - int(memory.setdefault("least_at", state.iteration))
-    if passed < max(patience * state.iterations, 1):
+    if passed < max(patience * state.iterations, _LEAST_PATIENCE):
         return Verdict(best=False)
     return Verdict(best=False, reason=f"{name} has not fallen for {passed} iterations")
 
