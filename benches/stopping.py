@@ -33,29 +33,23 @@ from benches.paper.pictures import Picture, Source
 from dipfast.presets import QUALITIES
 from dipfast.stopping import (
     RULES,
-    Discrepancy,
     HeldOut,
+    LastOf,
     Observable,
     RunningVariance,
     StopRule,
     Verdict,
-    WindowedVariance,
 )
 from dipfast.values import Values
 
 # Iterations of the original for the same task.
 ORIGINAL = {"noisy": 3000, "strong": 3000, "holes": 11000, "jpeg": 2400, "camera": 3000}
-SHOWN = (*RULES,)
+# Besides those with a name.
 OTHERS: dict[str, StopRule] = {
-    "held_out": HeldOut(),
-    "held_out 0.3": HeldOut(patience=0.3),
-    "es_emv 0.1": RunningVariance(rate=0.1),
-    "es_emv 0.05": RunningVariance(rate=0.05),
-    "es_emv 0.03": RunningVariance(rate=0.03),
-    "es_emv 0.02": RunningVariance(rate=0.02),
-    "es_wmv 50": WindowedVariance(window=50),
-    "discrepancy 0.95": Discrepancy(factor=0.975),
+    "es_emv, rate 0.03": RunningVariance(rate=0.03),
+    "last of held_out and es_emv 0.03": LastOf((HeldOut(), RunningVariance(rate=0.03))),
 }
+SHOWN = [name for name in (*RULES, *OTHERS) if RULES.get(name) != RULES["auto"] or name == "auto"]
 
 
 class Watch(StopRule):
@@ -128,6 +122,8 @@ def run(picture: Picture, options: Any) -> dict[str, Any]:
         seed=options.seed,
         **picture.arguments,
     )
+    if result.stop_reason in ("interrupted", "terminated"):
+        raise SystemExit(f"{result.stop_reason}: the table goes on with the same command")
     curve = dict(zip(result.history["iteration"], result.history["psnr_average"]))
     end = result.stop_iteration
     return {

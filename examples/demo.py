@@ -68,7 +68,7 @@ def main(folder: Path) -> None:
     draw_curves(result, folder / "curves.png")
     print(
         f"PSNR before {before:.2f} dB, after {after:.2f} dB; "
-        f"{result.best_iteration} iterations in {seconds:.0f} s on {result.settings['device']}; "
+        f"{result.stop_iteration} iterations in {seconds:.0f} s on {result.settings['device']}; "
         f"pictures in {folder}/"
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import skimage.data
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -196,7 +197,24 @@ class TestEstimates:
         model = estimate_noise_model(noisy, "poisson_gaussian", sigma=0.1)
         assert model.gain == pytest.approx(0.05, rel=0.2)
 
-    @pytest.mark.parametrize("share", [0.9, 0.5, 0.3])
+    @pytest.mark.parametrize("level", [25, 50])
+    @pytest.mark.parametrize(
+        ("name", "rel"), [("brick", 0.02), ("gravel", 0.05), ("astronaut", 0.02), ("cat", 0.02)]
+    )
+    def test_texture_is_not_taken_for_noise(self, name: str, rel: float, level: int) -> None:
+        pixels = getattr(skimage.data, name)()[:256, :256]
+        planes = pixels.reshape(256, 256, -1).transpose(2, 0, 1) / 255
+        noise = NoiseModel(level / 255, low=0.0, high=1.0)
+        noisy = noise.sample(torch.from_numpy(planes), torch.Generator().manual_seed(0))
+        rounded = (noisy * 255).round() / 255
+        assert estimate_noise_model(rounded).sigma == pytest.approx(level / 255, rel=rel)
+
+    def test_many_channels(self) -> None:
+        clean = self.picture()[:1].expand(8, -1, -1) * torch.linspace(0.5, 1, 8)[:, None, None]
+        noisy = NoiseModel(0.05).sample(clean, torch.Generator().manual_seed(0))
+        assert estimate_noise_model(noisy).sigma == pytest.approx(0.05, rel=0.03)
+
+    @pytest.mark.parametrize("share", [0.99, 0.9, 0.5, 0.3])
     def test_of_the_known_pixels(self, share: float) -> None:
         generator = torch.Generator().manual_seed(0)
         clean = 0.25 + 0.5 * self.picture()

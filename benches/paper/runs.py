@@ -51,7 +51,8 @@ def run(picture: Picture, options: dict[str, Any], measure: str, save: Path) -> 
     write(save.with_name(f"{save.name}.png"), result.image)
     history = result.history
     row: dict[str, Any] = {
-        "iterations": result.best_iteration,
+        "iterations": result.stop_iteration,
+        "best_iteration": result.best_iteration,
         "stop_reason": result.stop_reason,
         **watch.findings(),
         "settings": result.settings,

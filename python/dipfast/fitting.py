@@ -116,7 +116,8 @@ class Fit:
             verdict = self.rule.update(state, self._memory)
             # Only now, so that no stop rule can see the reference.
             state = replace(state, metrics=self._measure(state))
-            self._keep(state, best=verdict.best is not False)
+            # A rule may have nothing good to say of the first iterations.
+            self._keep(state, best=verdict.best is not False or self.best is None)
             try:
                 if callback is not None:
                     callback(state)

@@ -214,14 +214,21 @@ def estimate_noise_model(
 
     The level is that of the finest diagonal wavelet coefficients
     (:func:`dipfast.ops.estimate_noise`), of places that are dark or bright only as far as
-    nothing is cut off there.  For ``"poisson_gaussian"`` it is found for places of like
-    brightness, and a line fitted through the variances ([1]_, without their refinement by
-    maximum likelihood).
+    nothing is cut off there.  For white noise that is a first guess, which takes texture for
+    noise.  The level is then the one of the eigenvalues of small patches: texture lives in a few
+    directions, noise in all of them, and the largest are left out until mean and median of the
+    others agree [2]_.  Where values are cut off, patches are scaled by what that leaves of the
+    noise at their brightness.
+
+    For ``"poisson_gaussian"`` the level is found for places of like brightness, and a line
+    fitted through the variances ([1]_, without their refinement by maximum likelihood).
 
     References
     ----------
     .. [1] Foi, Trimeche, Katkovnik, Egiazarian, "Practical Poissonian-Gaussian noise modeling
        and fitting for single-image raw-data", IEEE TIP 17(10), 2008.
+    .. [2] Chen, Zhu, Heng, "An efficient statistical method for image noise level estimation",
+       ICCV 2015.
 
     Examples
     --------
@@ -250,9 +257,11 @@ def estimate_noise_model(
         gain, level = _affine_variance(channels, low, high, sigma)
         if kind == "auto" and gain / 2 <= _PHOTONS * level**2:
             gain, level = 0.0, None
+    ends = 0.0 if low else None, 1.0 if high else None
     if level is None:
-        level = _white_level(channels, low, high)
-    return NoiseModel(level, gain, 0.0 if low else None, 1.0 if high else None)
+        first = NoiseModel(_white_level(channels, low, high), gain, *ends)
+        level = _patch_level(pixels, first, measured)
+    return NoiseModel(level, gain, *ends)
 
 
 Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
@@ -289,6 +298,71 @@ def _white_level(channels: Blocks, low: bool, high: bool) -> float:
     if len(inside) >= max(_FEWEST_BLOCKS, 0.05 * len(details)):
         return deviation(inside)
     return _unclipped_level(distances, details, low and high)
+
+
+# Patches of about so many numbers, of no more channels than colours have.
+_PATCH_NUMBERS, _PATCH_CHANNELS = 75, 3
+# More patches than that change nothing; less than so many times their numbers tell nothing.
+_MOST_PATCHES, _FEWEST_PATCHES = 100_000, 3
+# Where less of the noise's variance is left by clipping, nothing can be told.
+_LEAST_LEFT = 0.15
+
+
+def _patch_level(pixels: Floats, first: NoiseModel, known: Any) -> float:
+    """The standard deviation of white noise by the eigenvalues of patches, from a first guess.
+
+    All channels of a group in one patch: what is texture in one is so in the others.
+    """
+    if first.sigma == 0:
+        return 0.0
+    variances = []
+    for begin in range(0, len(pixels), _PATCH_CHANNELS):
+        group = slice(begin, begin + _PATCH_CHANNELS)
+        patches = _patches(pixels[group], None if known is None else known[group])
+        scaled = _with_even_noise(patches, first)
+        if len(scaled) >= _FEWEST_PATCHES * max(scaled.shape[1], 1):
+            eigenvalues = np.linalg.eigvalsh(scaled.T @ scaled / len(scaled)).clip(0)
+            # One direction of each channel was lost with its mean.
+            variances.append(_flat_part(eigenvalues[patches.shape[1] :]))
+    return math.sqrt(float(np.mean(variances))) if variances else first.sigma
+
+
+def _patches(planes: Floats, known: Any) -> Floats:
+    """Those that are known whole, of shape (count, channels, pixels)."""
+    size = int(math.sqrt(_PATCH_NUMBERS / len(planes)))
+    if min(planes.shape[1:]) < size:
+        return np.empty((0, len(planes), size**2))
+    windows = np.lib.stride_tricks.sliding_window_view(planes, (size, size), axis=(1, 2))
+    step = math.ceil(math.sqrt(windows.shape[1] * windows.shape[2] / _MOST_PATCHES))
+    found = windows[:, ::step, ::step].transpose(1, 2, 0, 3, 4)
+    whole: Any = np.ones(found.shape[:2], dtype=bool)
+    if known is not None:
+        windows = np.lib.stride_tricks.sliding_window_view(known, (size, size), axis=(1, 2))
+        whole = windows[:, ::step, ::step].all(axis=(0, 3, 4))
+    chosen = found[whole]
+    return np.asarray(chosen.reshape(len(chosen), len(planes), size**2))
+
+
+def _with_even_noise(patches: Floats, model: NoiseModel) -> Floats:
+    """Patches without their means, scaled to the noise that there was before clipping."""
+    means = patches.mean(axis=2)
+    left = np.ones_like(means)
+    if model.clipped:
+        clean = torch.linspace(-0.5, 1.5, 2001, dtype=torch.float64)
+        expected, variance = model.expectation(clean).numpy(), model.variance(clean).numpy()
+        left = np.interp(means, expected, variance / model.sigma**2)
+    whole = (left > _LEAST_LEFT).all(axis=1)
+    scaled = (patches[whole] - means[whole, :, None]) / np.sqrt(left[whole, :, None])
+    return np.asarray(scaled.reshape(len(scaled), patches.shape[1] * patches.shape[2]))
+
+
+def _flat_part(eigenvalues: np.ndarray[Any, Any]) -> float:
+    """Mean of the smallest of ascending eigenvalues, as many as are spread around it evenly."""
+    for count in range(len(eigenvalues), 1, -1):
+        mean = float(eigenvalues[:count].mean())
+        if mean <= np.median(eigenvalues[:count]):
+            return mean
+    return float(eigenvalues[0])
 
 
 def _unclipped_level(distances: Floats, details: Floats, both: bool) -> float:

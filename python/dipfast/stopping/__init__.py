@@ -36,7 +36,7 @@ __all__ = [
 
 RuleName: TypeAlias = Literal["auto", "none", "discrepancy", "held_out", "es_wmv", "es_emv"]
 RULES: dict[str, StopRule] = {
-    "auto": LastOf((HeldOut(), RunningVariance(rate=0.03))),
+    "auto": Discrepancy(),
     "none": Never(),
     "discrepancy": Discrepancy(),
     "held_out": HeldOut(),
