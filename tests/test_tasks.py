@@ -206,20 +206,35 @@ class TestMemory:
             few(noisy_pair[0], preset="original-denoising")
         few(noisy_pair[0])
 
+    @pytest.mark.parametrize(
+        "error",
+        [
+            torch.OutOfMemoryError("CUDA out of memory"),
+            RuntimeError("[...] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        ],
+        ids=["GPU", "CPU"],
+    )
     def test_running_out_in_the_middle_says_the_same_and_keeps_the_checkpoint(
-        self, noisy_pair: Pair, tmp_path: Path
+        self, noisy_pair: Pair, tmp_path: Path, error: RuntimeError
     ) -> None:
         whole = few(noisy_pair[0])
 
         def callback(state):
             if state.iteration == 3:
-                raise torch.OutOfMemoryError("CUDA out of memory")
+                raise error
 
         options = {"checkpoint": tmp_path / "run", "checkpoint_every": 2}
         with pytest.raises(MemoryError, match=r"restoring 3x32x40 pixels .* which ran out\. What"):
             few(noisy_pair[0], **options, callback=callback)
         result = few(noisy_pair[0], **options, resume=True)
         assert (result.image == whole.image).all()
+
+    def test_other_errors_stay_what_they_are(self, noisy_pair: Pair) -> None:
+        def callback(state):
+            raise RuntimeError("of somebody else")
+
+        with pytest.raises(RuntimeError, match="of somebody else"):
+            few(noisy_pair[0], callback=callback)
 
 
 class TestEnding:

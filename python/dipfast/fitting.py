@@ -126,15 +126,21 @@ class Fit:
                 return False
             if verdict.reason is not None:
                 self.stop_reason = verdict.reason
-                self.finished = not verdict.pause
+                if not verdict.pause:
+                    self._finish()
                 return self.finished
             if interrupt is not None and interrupt.requested:
                 self.stop_reason = interrupt.reason
                 return False
             if saver is not None:
                 saver(state.iteration)
-        self.finished = True
+        self._finish()
         return True
+
+    def _finish(self) -> None:
+        """It is over for good: what it would go on from is not needed any more."""
+        self._last, self.finished = self.last, True
+        self.recovery.forget()
 
     @property
     def last(self) -> Iterate | None:

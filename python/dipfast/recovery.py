@@ -68,6 +68,10 @@ class Recovery:
             self._candidate = self.prior.fitted()
         return True
 
+    def forget(self) -> None:
+        """Let go of the states to go back to."""
+        self._good, self._candidate = {}, None
+
     def state_dict(self) -> Values:
         """All that a run that is resumed has to know."""
         return {

@@ -121,10 +121,12 @@ def restore_images(task: Task, **options: Unpack[Options]) -> Result:
             if state := under(saved, str(item)):
                 plan.load(fit, state)
             if not fit.finished:
+                go_on: bool | None = None
                 try:
                     go_on = fit.run(plan.callback, plan.interrupt, save)
-                except torch.OutOfMemoryError:
-                    go_on = None
+                except RuntimeError as error:
+                    if not _ran_out(error):
+                        raise
                 if go_on is None:
                     # Not before here, where nothing holds what the step had taken any more.
                     raise MemoryError(explain(**plan.sizes))
@@ -132,6 +134,11 @@ def restore_images(task: Task, **options: Unpack[Options]) -> Result:
                 if not go_on:
                     break
     return _result(plan, fits, chosen)
+
+
+def _ran_out(error: RuntimeError) -> bool:
+    """Whether torch found no memory; on the CPU it has no error of its own for that."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 class _Plan:
