@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 import dipfast
-from dipfast import ops
+from dipfast import cli, ops
 from dipfast.cli import main
 from dipfast.files import read_image, write_image
 
@@ -484,6 +484,56 @@ class TestCheckpoints:
         assert Path("in.png").read_bytes() == before
 
 
+class TestSettings:
+    def test_the_same_once_more(self, folder: Path) -> None:
+        few = ["--max-iterations", "3", "--seed", "5", "--method", "adaptive_tv"]
+        assert denoise("in.png", "out.png", *few, "--stop", "none") == 0
+        again = ["denoise", "in.png", "again.png", "--settings", "out.png.json", "--quiet"]
+        assert main(again) == 0
+        assert Path("again.png").read_bytes() == Path("out.png").read_bytes()
+        first, second = (json.loads(Path(f"{n}.png.json").read_text()) for n in ("out", "again"))
+        assert first == second
+
+    def test_what_is_said_outranks_them(self, folder: Path) -> None:
+        assert denoise("in.png", "out.png") == 0
+        more = ["--settings", "out.png.json", "--sigma", "7", "--seed", "9", "--quiet"]
+        assert main(["denoise", "in.png", "again.png", *more]) == 0
+        settings = json.loads(Path("again.png.json").read_text())["settings"]
+        assert (settings["sigma"], settings["seed"], settings["max_iterations"]) == ([7.0], 9, 4)
+        assert settings["tv_weight"] == [pytest.approx(2 * 7 / 255)]
+        more = ["--settings", "out.png.json", "--preset", "original-jpeg", "--quiet"]
+        assert main(["denoise", "in.png", "b.png", *more, "--max-iterations", "2"]) == 0
+        settings = json.loads(Path("b.png.json").read_text())["settings"]
+        assert (settings["preset"], settings["max_iterations"]) == ("original-jpeg", 2)
+        more = ["--settings", "out.png.json", "--method", "dip", "--quiet", "--force"]
+        assert main(["denoise", "in.png", "b.png", *more]) == 0
+        assert json.loads(Path("b.png.json").read_text())["settings"]["method"] == "dip"
+
+    def test_of_other_tasks(self, folder: Path) -> None:
+        small = ["--quality", "fast", "--max-iterations", "2", "--quiet"]
+        enlarge = ["superres", "in.png", "out.png", "--factor", "2", "--kernel", "box", *small]
+        assert main(enlarge) == 0
+        assert main(["superres", "in.png", "b.png", "--settings", "out.png.json", "--quiet"]) == 0
+        assert Path("b.png").read_bytes() == Path("out.png").read_bytes()
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("nonsense", "cannot read settings from report.json"),
+            ('{"settings": {"task": "inpaint"}}', "report.json: it is of the task inpaint"),
+            ('{"settings": {"task": "denoise", "seed": "1"}}', "settings.seed must be an integer"),
+            ('{"settings": {"task": "denoise", "sed": 1}}', "has the key 'sed'"),
+        ],
+    )
+    def test_what_is_refused(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+    ) -> None:
+        Path("report.json").write_text(text)
+        assert denoise("in.png", "out.png", "--settings", "report.json") == 2
+        assert message in capsys.readouterr().err
+        assert not Path("out.png").exists()
+
+
 def test_stop_rules_by_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for rule in ("held_out", "es_wmv", "es_emv", "discrepancy", "none"):
         few = ["--max-iterations", "2", "--stop", rule, "--force"]
@@ -509,6 +559,13 @@ def test_interrupt_before_there_is_a_result(
     assert denoise("in.png", "out.png") == 130
     assert capsys.readouterr().err == "dipfast: interrupted\n"
     assert [path.name for path in folder.iterdir()] == ["in.png"]
+
+
+def test_a_link_to_nothing_is_no_free_name(folder: Path) -> None:
+    Path("out-2.png").symlink_to("nothing")
+    assert cli._free_name("out.png") == "out-3.png"
+    Path("out-3.png.json").symlink_to("nothing")
+    assert cli._free_name("out.png") == "out-4.png"
 
 
 def test_output_that_turns_up_meanwhile_is_left_alone(

@@ -618,23 +618,125 @@ class TestAtomicWrite:
         mode = stat.S_IMODE((tmp_path / "out.png").stat().st_mode)
         assert mode == 0o666 & ~mask
 
-    @pytest.mark.skipif(os.name != "posix", reason="links may need a privilege")
-    @pytest.mark.parametrize("dangling", [False, True])
-    def test_link_is_replaced_and_not_followed(self, tmp_path: Path, dangling: bool) -> None:
-        target, link = tmp_path / "target.png", tmp_path / "out.png"
-        if not dangling:
-            target.write_bytes(b"precious")
+
+@pytest.mark.skipif(os.name != "posix", reason="links may need a privilege")
+class TestLinks:
+    """Where a link is in the way of a result, and nothing may be written through it."""
+
+    @pytest.mark.parametrize("report", [False, True])
+    @pytest.mark.parametrize("kind", ["file", "dangling", "folder", "loop"])
+    def test_is_refused(self, tmp_path: Path, kind: str, report: bool) -> None:
+        out = tmp_path / "out.png"
+        link = files.report_path(out) if report else out
+        target = self.target(tmp_path, kind, link)
         link.symlink_to(target)
-        pixels = random_pixels((9, 7))
-        with pytest.raises(FileExistsError, match=r"out\.png exists already"):
-            write_image(link, pixels)
-        assert link.is_symlink()
-        write_image(link, pixels, overwrite=True)
-        assert not link.is_symlink()
-        assert np.array_equal(read_image(link).image, pixels)
-        assert target.exists() != dangling
-        if not dangling:
+        with pytest.raises(FileExistsError, match=f"{link.name} exists already"):
+            check_output(out, report=report)
+        check_output(out, report=report, overwrite=True)
+        assert link.readlink() == target
+
+    @pytest.mark.parametrize("kind", ["file", "dangling", "folder", "loop"])
+    def test_is_replaced_and_not_followed(self, tmp_path: Path, kind: str) -> None:
+        out, pixels = tmp_path / "out.png", random_pixels((9, 7))
+        target = self.target(tmp_path, kind, out)
+        out.symlink_to(target)
+        write_image(out, pixels, overwrite=True)
+        assert not out.is_symlink()
+        assert np.array_equal(read_image(out).image, pixels)
+        assert sorted(path.name for path in tmp_path.iterdir() if path.name != "target") == [
+            "out.png"
+        ]
+        if kind == "file":
             assert target.read_bytes() == b"precious"
+        elif kind == "folder":
+            assert [path.read_bytes() for path in target.iterdir()] == [b"precious"]
+        else:
+            assert not (tmp_path / "target").exists()
+
+    @staticmethod
+    def target(folder: Path, kind: str, link: Path) -> Path:
+        target = link if kind == "loop" else folder / "target"
+        if kind == "file":
+            target.write_bytes(b"precious")
+        elif kind == "folder":
+            target.mkdir()
+            (target / "inside").write_bytes(b"precious")
+        return target
+
+    @pytest.mark.parametrize("hard", [False, True])
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_to_the_input(self, tmp_path: Path, hard: bool, overwrite: bool) -> None:
+        given, out = tmp_path / "in.png", tmp_path / "out.png"
+        write_image(given, random_pixels((9, 7)))
+        before = given.read_bytes()
+        if hard:
+            out.hardlink_to(given)
+        else:
+            out.symlink_to(given)
+        source = read_image(given)
+        if overwrite:
+            write_image(out, 255 - source.image, like=source, overwrite=True)
+            assert np.array_equal(read_image(out).image, 255 - source.image)
+        else:
+            with pytest.raises(FileExistsError, match=r"out\.png exists already"):
+                write_image(out, 255 - source.image, like=source)
+            assert out.samefile(given)
+        assert given.read_bytes() == before
+
+    def test_folder_of_the_output(self, tmp_path: Path) -> None:
+        (tmp_path / "there").mkdir()
+        (tmp_path / "here").symlink_to(tmp_path / "there")
+        check_output(tmp_path / "here/out.png", report=True)
+        write_image(tmp_path / "here/out.png", random_pixels((9, 7)))
+        assert [path.name for path in (tmp_path / "there").iterdir()] == ["out.png"]
+        with pytest.raises(FileExistsError):
+            write_image(tmp_path / "here/out.png", random_pixels((9, 7)))
+        (tmp_path / "lost").symlink_to(tmp_path / "nothing")
+        with pytest.raises(FileNotFoundError, match=r"the folder .*lost does not exist"):
+            check_output(tmp_path / "lost/out.png")
+
+
+class TestInTheMeantime:
+    """A file that comes while the result is made, after it was found that there is none."""
+
+    @pytest.mark.parametrize("hard_links", [True, False])
+    def test_stays(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard_links: bool) -> None:
+        path, write = tmp_path / "out.png", files._write_with_pillow
+
+        def write_late(*arguments: Any) -> None:
+            write(*arguments)
+            path.write_bytes(b"precious")
+
+        def refuse(*_: Any) -> None:
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        if not hard_links:
+            monkeypatch.setattr(os, "link", refuse)
+        monkeypatch.setattr(files, "_write_with_pillow", write_late)
+        with pytest.raises(FileExistsError, match=r"out\.png exists already"):
+            write_image(path, random_pixels((9, 7)))
+        assert path.read_bytes() == b"precious"
+        assert list(tmp_path.iterdir()) == [path]
+        monkeypatch.setattr(files, "_write_with_pillow", write)
+        write_image(tmp_path / "new.png", random_pixels((9, 7)))
+        assert read_image(tmp_path / "new.png").image.shape == (9, 7)
+        assert len(list(tmp_path.iterdir())) == 2
+
+    def test_is_replaced_where_that_was_asked_for(self, tmp_path: Path) -> None:
+        path = tmp_path / "out.png"
+        with write_atomically(path) as stream:
+            path.write_bytes(b"old")
+            stream.write(b"new")
+        assert path.read_bytes() == b"new"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other limits")
+def test_name_that_is_too_long_is_known_before_the_work(tmp_path: Path) -> None:
+    longest = "x" * (os.pathconf(tmp_path, "PC_NAME_MAX") - 4) + ".png"
+    check_output(tmp_path / longest)
+    for name, report in ((longest, True), ("x" + longest, False)):
+        with pytest.raises(OSError, match="File name too long"):
+            check_output(tmp_path / name, report=report)
 
 
 def test_channel_axis_goes_before_that_of_the_file(tmp_path: Path) -> None:

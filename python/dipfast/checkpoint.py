@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dipfast.files import open_regular
 from dipfast.values import Values
 
 __all__ = ["Checkpoint", "CheckpointFile", "digest_of", "read_checkpoint"]
 
 _FORMAT = "dipfast checkpoint 1"
-_LARGEST_HEAD = 100_000_000  # bytes; as safetensors has it
+_LARGEST_HEAD = 16_000_000  # bytes; that of the original's network has a hundred thousand
 # What reading nonsense raises.
 _DAMAGES = (ValueError, TypeError, KeyError, AttributeError, RecursionError, RuntimeError)
 
@@ -184,7 +185,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     from safetensors.torch import load
 
     path = Path(path)
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         try:
             size = int.from_bytes(stream.read(8), "little")
             head = json.loads(stream.read(size)) if size <= _LARGEST_HEAD else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import sys
 import time
 import warnings
@@ -25,6 +26,14 @@ __all__ = ["main"]
 # As shells have it: 128 and the number of the signal.
 _INTERRUPTED_EXIT = 130
 _EXITS = {"interrupted": _INTERRUPTED_EXIT, "terminated": 143}
+# Settings of an earlier result that an option makes meaningless.
+_OUTRANKED = {
+    "quality": ("preset", "max_iterations"),
+    "preset": ("max_iterations",),
+    "method": ("tv_weight",),
+    "sigma": ("noise", "tv_weight"),
+    "noise": ("sigma", "tv_weight"),
+}
 # For --strip: enough for eight images of any size that is looked at.
 _STRIP_MEGABYTES = 256.0
 
@@ -39,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
+            if options.settings is not None:
+                options = _with_settings(options.settings, arguments)
             return int(options.run(options))
     except (OSError, ValueError, TypeError, ImportError) as error:
         print(f"dipfast: error: {_message(error)}", file=sys.stderr)
@@ -78,6 +89,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _with_settings(path: str, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments once more, with the settings of an earlier result in place of defaults."""
+    from dipfast.settings import read_settings
+
+    settings = read_settings(path)
+    parser = _parser()
+    command = parser.parse_args(arguments).command
+    task = settings.pop("task")
+    if task != command.get_default("task"):
+        raise ValueError(f"--settings {path}: it is of the task {task}")
+    # What is said on the command line outranks them, and those that it makes meaningless.
+    unsaid = object()
+    command.set_defaults(**dict.fromkeys((*settings, *_OUTRANKED), unsaid))
+    said = vars(parser.parse_args(arguments))
+    for name, others in _OUTRANKED.items():
+        if said[name] is not unsaid:
+            for other in others:
+                settings.pop(other, None)
+    parser = _parser()
+    parser.parse_args(arguments).command.set_defaults(**settings)
+    return parser.parse_args(arguments)
+
+
 def _add_commands(commands: Any) -> None:
     denoise = _command(commands, "denoise", "remove noise from an image", _denoise)
     _add_options(denoise, sigma="auto")
@@ -104,7 +138,7 @@ def _add_commands(commands: Any) -> None:
     )
     _add_options(inpaint, sigma=0.0)
 
-    superres = _command(commands, "superres", "enlarge an image", _superres)
+    superres = _command(commands, "superres", "enlarge an image", _super_resolve)
     add = superres.add_argument
     add("--factor", type=int, default=4, help="2, 3, 4 or 8 (default: %(default)s)")
     add(
@@ -139,7 +173,7 @@ def _command(commands: Any, name: str, what: str, run: Any) -> Any:
         help=what,
         description=f"{what.capitalize()}. Ctrl-C ends early and keeps the result so far.",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, task=run.__name__.removeprefix("_"), command=parser)
     parser.add_argument("input", metavar="IN", help="PNG, JPEG or TIFF, 8 or 16 bit or float")
     parser.add_argument(
         "output", metavar="OUT", help="where to write the result; settings go to OUT.json"
@@ -234,6 +268,11 @@ def _add_options(parser: Any, sigma: float | str) -> None:
         metavar="R",
         help="brightest value, or DARKEST,BRIGHTEST; recognised where it is obvious",
     )
+    add(
+        "--settings",
+        metavar="FILE",
+        help="the report of an earlier result (OUT.json): its settings instead of the defaults",
+    )
     add("--reference", metavar="FILE", help="the clean image, to report PSNR")
     add("--curves", metavar="FILE", help="draw loss and PSNR into this picture")
     add("--strip", metavar="FILE", help="draw images on the way into this picture")
@@ -289,7 +328,7 @@ def _read_mask(path: str, marks: str) -> Any:
     return worst(axis=source.channel_axis)
 
 
-def _superres(options: argparse.Namespace) -> int:
+def _super_resolve(options: argparse.Namespace) -> int:
     import dipfast
 
     def enlarge(source: ImageFile, **more: Any) -> Result:
@@ -428,7 +467,7 @@ def _free_name(path: str) -> str:
 
     for number in itertools.count(2):
         free = Path(path).with_stem(f"{Path(path).stem}-{number}")
-        if not (free.exists() or report_path(free).exists()):
+        if not (os.path.lexists(free) or os.path.lexists(report_path(free))):
             break
     return str(free)
 

@@ -2,13 +2,19 @@
 
 What a file holds beside the pixels (colour profile, EXIF, resolution) goes with the image
 into the result.  Files are written whole or not at all.
+
+A file may come from anywhere: what it declares is looked at before anything is decoded, and
+whatever a decoder raises becomes a ValueError that names the file.
 """
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 import secrets
 import stat
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,12 +25,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from dipfast import declared
+
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
 __all__ = [
     "ImageFile",
     "check_output",
+    "open_regular",
     "read_image",
     "report_path",
     "write_atomically",
@@ -51,6 +60,13 @@ _NO_BRIGHTNESS = ("PALETTE", "MASK", "SEPARATED", "CIELAB", "ICCLAB", "ITULAB")
 _PILLOW_METADATA = ("icc_profile", "exif", "dpi")
 _ORIENTATION = 0x0112
 
+# Kinds of TIFF that tifffile would understand and that are never one image, or whose metadata
+# would lead it to other files, or into loops as long as they say.
+_NOT_INTERPRETED = (
+    *("avs", "bif", "eer", "indica", "lsm", "mmstack", "ndpi", "ndtiff", "ome", "philips"),
+    *("qpi", "scanimage", "scn", "stk", "svs"),
+)
+
 
 @dataclass(frozen=True)
 class ImageFile:
@@ -74,6 +90,25 @@ class ImageFile:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a file for reading, and refuse what might block or never end (a pipe, a device).
+
+    A symbolic link to a regular file is followed.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened (FileNotFoundError, IsADirectoryError, ...).
+    ValueError
+        If it is no regular file.
+    """
+    path = Path(path)
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise ValueError(f"cannot read {path}: it is not a regular file")
+    return path.open("rb")
+
+
 def read_image(path: str | Path) -> ImageFile:
     """Read one image.
 
@@ -82,23 +117,25 @@ def read_image(path: str | Path) -> ImageFile:
     OSError
         If the file cannot be read (FileNotFoundError, IsADirectoryError, ...).
     ValueError
-        If it is not an image of a format that is known, or holds more than one.
+        If it is not an image of a format that is known, is damaged, holds more than one, or
+        would decode to more than :data:`declared.LARGEST_IMAGE` bytes or than memory holds.
     """
     path = Path(path)
-    with path.open("rb") as stream:
-        head = stream.read(32)
-    try:
-        if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            return _read_tiff(path)
-        if head.startswith(b"\x89PNG\r\n\x1a\n") and head[24:25] == b"\x10":
-            return _read_png16(path)
-        return _read_with_pillow(path)
-    except MemoryError:
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            raise  # of the operating system; those of decoders do not say which file
-        raise ValueError(f"cannot read {path}: {error}") from error
+    with open_regular(path) as stream:
+        try:
+            return _read(stream)
+        except MemoryError as error:
+            reason = "memory does not suffice for what it declares"
+            raise ValueError(f"cannot read {path}: {reason}") from error
+        except Exception as error:
+            # Those of the operating system have a number; but EINVAL is what it says to a
+            # decoder that was sent to a place that no file has.
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise OSError(error.errno, error.strerror, str(path)) from error
+            # A decoder may quote what it read, at any length and with any control characters.
+            text = str(error)[:300] or type(error).__name__
+            reason = "".join(sign if sign.isprintable() else " " for sign in text)
+            raise ValueError(f"cannot read {path}: {reason}") from error
 
 
 def write_image(
@@ -152,7 +189,7 @@ def write_image(
     if pixels.ndim == 3 and pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
     pixels = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
-    with write_atomically(path) as stream:
+    with write_atomically(path, overwrite=overwrite) as stream:
         if kind == "TIFF":
             _write_tiff(stream, pixels, like)
         elif pixels.dtype == np.uint16:
@@ -183,7 +220,7 @@ def check_output(
 
     Raises
     ------
-    FileExistsError, FileNotFoundError, PermissionError, ValueError
+    OSError, ValueError
         As :func:`write_image` would.
     """
     path = Path(path)
@@ -195,13 +232,17 @@ def check_output(
         )
     if image is not None:
         _check_format(path, kind, image)
-    for target in (path, report_path(path)) if report else (path,):
-        if target.is_dir():
-            raise IsADirectoryError(f"{target} is a folder, not a file name")
-        if os.path.lexists(target) and not overwrite:
-            raise FileExistsError(f"{target} exists already")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist")
+    for target in (path, report_path(path)) if report else (path,):
+        try:
+            there = target.lstat()  # of a link itself; a name that is too long is an OSError
+        except FileNotFoundError:
+            continue
+        if stat.S_ISDIR(there.st_mode):
+            raise IsADirectoryError(f"{target} is a folder, not a file name")
+        if not overwrite:
+            raise FileExistsError(f"{target} exists already")
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
@@ -228,10 +269,11 @@ def _check_format(path: Path, kind: str, image: ImageFile) -> None:
 
 
 @contextmanager
-def write_atomically(path: str | Path) -> Iterator[BinaryIO]:
+def write_atomically(path: str | Path, *, overwrite: bool = True) -> Iterator[BinaryIO]:
     """A stream whose content takes the place of ``path`` at the end, if all went well.
 
-    A symbolic link is replaced, not followed.
+    A symbolic link is replaced, not followed.  Without ``overwrite``, a file that has come
+    there in the meantime stays, and FileExistsError is raised.
     """
     path = Path(path)
     # A short name of its own, because that of the result may be as long as names can be.
@@ -242,12 +284,26 @@ def write_atomically(path: str | Path) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        if mode is not None:
-            os.chmod(temporary, mode)
-        os.replace(temporary, path)
+        if overwrite:
+            if mode is not None:
+                os.chmod(temporary, mode)
+            os.replace(temporary, path)
+        else:
+            _put_where_nothing_is(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _put_where_nothing_is(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)  # refuses a name that is taken, which os.replace does not
+    except OSError:  # taken, or a file system without hard links
+        if os.path.lexists(path):
+            raise FileExistsError(f"{path} exists already") from None
+        os.replace(temporary, path)
+    else:
+        temporary.unlink()
 
 
 def report_path(path: str | Path) -> Path:
@@ -257,6 +313,45 @@ def report_path(path: str | Path) -> Path:
 
 
 # --- formats -----------------------------------------------------------------------------
+
+
+def _read(stream: BinaryIO) -> ImageFile:
+    size = os.fstat(stream.fileno()).st_size
+    largest = 2 * declared.LARGEST_IMAGE
+    if size > largest:
+        has, expected = declared.readable_size(size), declared.readable_size(largest)
+        raise ValueError(f"it has {has}, expected {expected} at most")
+    head = stream.read(32)
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        declared.check_directories(stream, size)
+        stream.seek(0)
+        return _read_tiff(stream)
+    stream.seek(0)
+    # The classes of Pillow themselves, because Image.open has a limit for the whole process.
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        from PIL.PngImagePlugin import PngImageFile
+
+        with PngImageFile(stream) as opened:
+            if opened.size != struct.unpack(">II", head[16:24]):
+                raise ValueError("it does not begin with its size")
+            if head[24] == 16:
+                return _read_png16(opened, stream)
+            image = _read_with_pillow(opened)
+        declared.check_png(stream)
+        return image
+    if head.startswith(b"\xff\xd8\xff"):
+        from PIL.JpegImagePlugin import jpeg_factory
+
+        jpeg = stream.read()
+        declared.check_scans(jpeg)
+        with jpeg_factory(BytesIO(jpeg)) as opened:
+            if math.prod(opened.size) > declared.JPEG_PIXELS_PER_BYTE * len(jpeg):
+                raise ValueError(
+                    f"it declares {opened.width} x {opened.height} pixels, "
+                    f"more than {len(jpeg)} bytes of JPEG can be"
+                )
+            return _read_with_pillow(opened)
+    raise ValueError("it is not a PNG, JPEG or TIFF image")
 
 
 def _split(pixels: np.ndarray[Any, Any], metadata: dict[str, Any]) -> ImageFile:
@@ -270,31 +365,29 @@ def _split(pixels: np.ndarray[Any, Any], metadata: dict[str, Any]) -> ImageFile:
     return ImageFile(pixels, 2, None, metadata)
 
 
-def _read_with_pillow(path: Path) -> ImageFile:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+def _read_with_pillow(opened: PillowImage) -> ImageFile:
+    from PIL import ImageOps
 
-    try:
-        opened = Image.open(path, formats=("PNG", "JPEG"))
-    except UnidentifiedImageError:
-        raise ValueError("it is not a PNG, JPEG or TIFF image") from None
-    with opened:
-        metadata = _metadata_of(opened)
-        # Turned as it is to be seen, because not every format can say so.
-        image = ImageOps.exif_transpose(opened)
-        if "exif" in metadata:
-            metadata["exif"] = image.getexif().tobytes()
-        if image.mode == "1":
-            image = image.convert("L")
-        if image.mode in ("P", "L", "RGB") and "transparency" in image.info:
-            image = image.convert("LA" if image.mode == "L" else "RGBA")
-        elif image.mode == "P":
-            image = image.convert("RGB")
-        elif image.mode not in ("L", "LA", "RGB", "RGBA"):
-            raise ValueError(f"pixels of the kind {image.mode} are not supported")
-        return _split(np.array(image), metadata)
+    metadata = _load(opened, itemsize=1)
+    # Turned as it is to be seen, because not every format can say so.
+    image = ImageOps.exif_transpose(opened)
+    if "exif" in metadata:
+        metadata["exif"] = image.getexif().tobytes()
+    if image.mode == "1":
+        image = image.convert("L")
+    if image.mode in ("P", "L", "RGB") and "transparency" in image.info:
+        image = image.convert("LA" if image.mode == "L" else "RGBA")
+    elif image.mode == "P":
+        image = image.convert("RGB")
+    elif image.mode not in ("L", "LA", "RGB", "RGBA"):
+        raise ValueError(f"pixels of the kind {image.mode} are not supported")
+    return _split(np.array(image), metadata)
 
 
-def _metadata_of(image: PillowImage) -> dict[str, Any]:
+def _load(image: PillowImage, itemsize: int) -> dict[str, Any]:
+    """Check, decode, and return what to keep beside the pixels."""
+    channels = 4 if image.mode == "P" else len(image.getbands())
+    declared.check_size(*image.size, channels, itemsize)
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # a JPEG whose other images are by-products
         raise ValueError(f"it holds {frames} images, expected one")
@@ -327,15 +420,14 @@ def _known(like: ImageFile, *keys: str) -> dict[str, Any]:
     return {key: like.metadata[key] for key in keys if key in like.metadata}
 
 
-def _read_png16(path: Path) -> ImageFile:
+def _read_png16(opened: PillowImage, stream: BinaryIO) -> ImageFile:
     import imagecodecs
-    from PIL import Image
 
     # Pillow cuts pixels to 8 bits, but it knows what is beside them.
-    with Image.open(path, formats=("PNG",)) as image:
-        metadata = _metadata_of(image)
-        exif = image.getexif()
-    pixels = _upright(imagecodecs.png_decode(path.read_bytes()), exif.pop(_ORIENTATION, 1))
+    metadata = _load(opened, itemsize=2)
+    exif = opened.getexif()
+    stream.seek(0)
+    pixels = _upright(imagecodecs.png_decode(stream.read()), exif.pop(_ORIENTATION, 1))
     if "exif" in metadata:
         metadata["exif"] = exif.tobytes()
     return _split(pixels, metadata)
@@ -355,10 +447,12 @@ def _write_png16(stream: BinaryIO, pixels: np.ndarray[Any, Any], like: ImageFile
     stream.write(png[end_of_header:])
 
 
-def _read_tiff(path: Path) -> ImageFile:
+def _read_tiff(stream: BinaryIO) -> ImageFile:
     import tifffile
 
-    with tifffile.TiffFile(path) as tiff:
+    known = tifffile.TIFF.FILE_FLAGS
+    flags: Any = {f"is_{kind}": False for kind in _NOT_INTERPRETED if kind in known}
+    with tifffile.TiffFile(stream, **flags) as tiff:
         if not tiff.series:
             raise ValueError("it holds no image, or the end is missing")
         series = tiff.series[0]
@@ -366,6 +460,8 @@ def _read_tiff(path: Path) -> ImageFile:
         kept = [k for k, size in enumerate(series.shape) if size > 1 or series.axes[k] in "YX"]
         axes = "".join(series.axes[k] for k in kept)
         shape = tuple(series.shape[k] for k in kept)
+        if axes == "IYX" and page.is_ome and declared.are_channels(page.description, len(series)):
+            axes = "CYX"
         if len(tiff.series) > 1 or axes not in ("YX", "YXS", "SYX", "CYX", "YXC"):
             raise ValueError(f"it holds a stack (axes {axes}, shape {shape}), expected one image")
         photometric = tifffile.PHOTOMETRIC(page.photometric).name
@@ -373,6 +469,7 @@ def _read_tiff(path: Path) -> ImageFile:
         negative = photometric == "MINISWHITE"
         if photometric in _NO_BRIGHTNESS or (negative and series.dtype.kind != "u"):
             raise ValueError(f"pixels of the kind {photometric} are not supported")
+        declared.check_tiff(series, dict(zip(axes, shape)), stream)
         pixels = series.asarray().reshape(shape)
         orientation = page.tags.valueof(_ORIENTATION, 1)
         if orientation != 1:

@@ -128,7 +128,8 @@ class Result:
             image, axis = image[0], None if axis is None else axis - 1
         text = json.dumps(self.report(), indent=2) + "\n"
         files.write_image(path, image, like=like, channel_axis=axis, overwrite=overwrite)
-        with files.write_atomically(files.report_path(path)) as stream:
+        report = files.report_path(path)
+        with files.write_atomically(report, overwrite=overwrite) as stream:
             stream.write(text.encode())
 
 
