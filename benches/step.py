@@ -14,9 +14,9 @@ import torch
 
 from benches.pairs import alternate
 from dipfast.networks import HourglassConfig
+from dipfast.plan import find_device
 from dipfast.presets import PRESETS
 from dipfast.prior import DeepImagePrior
-from dipfast.restoration import find_device
 from dipfast.stages import Stage
 
 

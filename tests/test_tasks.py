@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import dipfast
-from dipfast import interrupt, memory, ops, restoration
+from dipfast import interrupt, memory, ops, plan
 from dipfast.networks import HourglassConfig
 from dipfast.presets import PRESETS, TASKS, Preset
 from dipfast.stopping import StopRule, Verdict
@@ -389,7 +389,7 @@ def test_wrong_arguments_are_named_before_any_work(
     def no_work(*_, **__):
         raise AssertionError("work was started")
 
-    monkeypatch.setattr(restoration, "DeepImagePrior", no_work)
+    monkeypatch.setattr(plan, "DeepImagePrior", no_work)
     image = noisy_pair[0]
     cases = [
         ((np.zeros((0, 3)),), {}, ValueError, r"image must not be empty, got shape \(0, 3\)"),

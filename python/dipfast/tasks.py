@@ -19,8 +19,9 @@ from dipfast.methods import Method
 from dipfast.noise import NoiseKind, NoiseModel
 from dipfast.operators import Downsample, Identity, LinearOperator, Mask, as_operator
 from dipfast.ops.resampling import DownsampleKernel
+from dipfast.plan import Options, Task, layout_of
 from dipfast.presets import Preset, Quality
-from dipfast.restoration import Options, Task, layout_of, restore_images
+from dipfast.restoration import restore_images
 from dipfast.result import Result
 from dipfast.stages import Stage
 from dipfast.stopping import RuleName, StopRule

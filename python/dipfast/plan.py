@@ -1,0 +1,399 @@
+"""What is to be done: the options, checked, and what each fit is made of."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dipfast import _native, ops
+from dipfast.checkpoint import CheckpointFile
+from dipfast.fitting import Callback, Fit
+from dipfast.identity import describe, fingerprint
+from dipfast.images import DataRange, Layout, check_image, find_channel_axis
+from dipfast.interrupt import Interrupt
+from dipfast.memory import check_memory
+from dipfast.methods import Method, stages_of
+from dipfast.networks import Hourglass
+from dipfast.noise import NOISE_KINDS, NoiseKind, NoiseModel, estimate_noise_model
+from dipfast.operators import LinearOperator, known_of
+from dipfast.ops.arguments import check_choice
+from dipfast.presets import Preset, Quality, preset_of
+from dipfast.prior import DeepImagePrior, Input
+from dipfast.snapshots import Snapshots
+from dipfast.stages import Stage
+from dipfast.stopping import RULES, FirstOf, RuleName, StopRule, TimeLimit
+from dipfast.values import Values
+
+__all__ = ["Options", "Plan", "Task", "find_device", "layout_of"]
+
+# tv_weight="auto" is this times sigma: of 1, 2 and 5, 2 ended highest on two pictures.
+_TV_WEIGHT_PER_SIGMA = 2.0
+
+
+class Options(TypedDict, total=False):
+    """What every task may be told; :func:`dipfast.denoise` describes them."""
+
+    sigma: float | Literal["auto"]
+    noise: NoiseKind | NoiseModel
+    tv_weight: float | Literal["auto"]
+    method: Method | Sequence[Stage]
+    stop: StopRule | RuleName
+    time_limit: float | None
+    quality: Quality
+    preset: str | Preset | None
+    max_iterations: int | None
+    network_input: Any
+    device: str | torch.device
+    seed: int
+    reference: Any
+    callback: Callback | None
+    interrupt: Interrupt | None
+    snapshots: float | None
+    checkpoint: str | Path | None
+    checkpoint_every: int
+    resume: bool
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one task makes of an image, for :func:`restore_images`.
+
+    Attributes
+    ----------
+    name
+        Of the function that people call.
+    image, layout
+        The measurement as it came, and its layout.
+    operators
+        The forward model of each image of the batch, or one for all.
+    before
+        What there was without any work, in the form of the result, from the measurement.
+    keep
+        Which pixels of the measurement are kept as they are, boolean, of the shape of the
+        measurement or 1 along its axes; None for none.
+    settings
+        To be told beside those of the options.
+    """
+
+    name: str
+    image: Any
+    layout: Layout
+    operators: Sequence[LinearOperator]
+    before: Callable[[Tensor], Tensor]
+    keep: Tensor | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class Plan:
+    """Options that were found to be in order, and the tensors to work on."""
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        sigma: float | Literal["auto"] = "auto",
+        noise: NoiseKind | NoiseModel = "auto",
+        tv_weight: float | Literal["auto"] = "auto",
+        method: Method | Sequence[Stage] = "two_stage",
+        stop: StopRule | RuleName = "auto",
+        time_limit: float | None = None,
+        quality: Quality = "balanced",
+        preset: str | Preset | None = None,
+        max_iterations: int | None = None,
+        network_input: Any = None,
+        device: str | torch.device = "auto",
+        seed: int = 0,
+        reference: Any = None,
+        callback: Callback | None = None,
+        interrupt: Interrupt | None = None,
+        snapshots: float | None = None,
+        checkpoint: str | Path | None = None,
+        checkpoint_every: int = 100,
+        resume: bool = False,
+    ) -> None:
+        layout = task.layout
+        self.task = task
+        self.preset_name, self.preset = preset_of(task.name, quality, preset)
+        if isinstance(method, str):
+            stages_of(method, 3, 0.0)  # refuses what is unknown, or needs a package that is missing
+        elif not method or not all(isinstance(stage, Stage) for stage in method):
+            raise TypeError(f"method must be a name or a sequence of stages, got {method!r}")
+        elif max_iterations is not None:
+            raise ValueError("max_iterations has no meaning where method is a sequence of stages")
+        self.method = method
+        self.iterations = _check_iterations(
+            self.preset.iterations if max_iterations is None else max_iterations
+        )
+        _check_not_negative("sigma", sigma)
+        _check_not_negative("tv_weight", tv_weight)
+        if (method == "dip" or not isinstance(method, str)) and tv_weight not in ("auto", 0):
+            raise ValueError(f"tv_weight={tv_weight!r} has no meaning for method={method!r}")
+        self.sigma, self.tv_weight = sigma, tv_weight
+        if not isinstance(noise, NoiseModel):
+            check_choice("noise", noise, NOISE_KINDS)
+        elif sigma != "auto":
+            raise ValueError(f"sigma={sigma!r} has no meaning where noise is a model")
+        self.noise = noise
+        if isinstance(stop, str):
+            check_choice("stop", stop, RULES)
+        elif not isinstance(stop, StopRule):
+            raise TypeError(f"stop must be a name or a StopRule, got {type(stop).__name__}")
+        self.stop = stop
+        self.rule = RULES[stop] if isinstance(stop, str) else stop
+        if time_limit is not None:
+            _check_positive("time_limit", time_limit)
+            self.rule = FirstOf((self.rule, TimeLimit(float(time_limit))))
+        self.time_limit = time_limit
+        if not (_is_integer(seed) and 0 <= seed < 2**63):
+            raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
+        self.seed = int(seed)
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback must be callable, got {type(callback).__name__}")
+        self.callback = callback
+        if not isinstance(interrupt, Interrupt | None):
+            raise TypeError(f"interrupt must be an Interrupt, got {type(interrupt).__name__}")
+        self.interrupt = interrupt or Interrupt()
+        if snapshots is not None:
+            _check_positive("snapshots", snapshots)
+        self.snapshots = snapshots
+        if not (_is_integer(checkpoint_every) and checkpoint_every >= 1):
+            raise ValueError(
+                f"checkpoint_every must be a positive integer, got {checkpoint_every!r}"
+            )
+        self.every = int(checkpoint_every)
+        if not isinstance(resume, bool):
+            raise TypeError(f"resume must be True or False, got {resume!r}")
+        if resume and checkpoint is None:
+            raise ValueError("resume=True needs a checkpoint to go on from")
+        self.resume = resume
+        self.file = None if checkpoint is None else CheckpointFile(checkpoint)
+        self.place = find_device(device)
+
+        self.unit = layout.data_range[1] - layout.data_range[0]
+        self.measurement = layout.to_tensor(task.image, self.place)
+        lowest, highest = float(self.measurement.min()), float(self.measurement.max())
+        if "int" in str(layout.dtype) and not 0 <= lowest <= highest <= 1:
+            warnings.warn(
+                f"values of image beyond data_range={layout.data_range} will be cut off",
+                stacklevel=4,
+            )
+        self.operators = [operator.to(self.place) for operator in task.operators]
+        self.before = task.before(self.measurement)
+        shape = layout.shape_of(tuple(self.before.shape))
+        self.clean = None
+        if reference is not None:
+            _check_companion("reference", reference, task.image, shape)
+            self.clean = layout.to_tensor(_detached(reference), self.place)
+        self.input: Input | Tensor
+        if self.preset.input == "given" or network_input is not None:
+            if network_input is None:
+                raise ValueError(f"network_input is needed for preset={self.preset_name!r}")
+            check_image("network_input", network_input)
+            form = Layout.of(_detached(network_input), name="network_input")
+            self.input = form.to_tensor(_detached(network_input), self.place)
+            if self.input.shape[2:] != self.before.shape[2:]:
+                raise ValueError(
+                    f"network_input must have the rows and columns of the result, "
+                    f"{tuple(self.before.shape[2:])}, got {tuple(self.input.shape[2:])}"
+                )
+        else:
+            self.input = "meshgrid" if self.preset.input == "meshgrid" else "noise"
+        check_memory(**self.sizes)
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What the fit of one image is made of, for :mod:`dipfast.memory`."""
+        shape = (1, *self.before.shape[1:])
+        if isinstance(self.input, Tensor):
+            channels = self.input.shape[1]
+        else:
+            channels = 2 if self.input == "meshgrid" else self.preset.input_channels
+        with torch.device("meta"):  # its shapes are enough
+            network = Hourglass(channels, shape[1], self.preset.network)
+        return {
+            "network": network,
+            "z_shape": (1, channels, *shape[2:]),
+            "image_shape": shape,
+            "dtype": self.measurement.dtype,
+            "device": self.place,
+        }
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must have in common with this run to be gone on from."""
+        method = self.method
+        layout = self.task.layout
+        return {
+            "version of dipfast": _native.__version__,
+            "version of torch": str(torch.__version__),
+            "task": self.task.name,
+            **describe(self.task.settings),
+            "image": describe(self.measurement),
+            "operator": [fingerprint(operator, self.before[:1]) for operator in self.operators],
+            "layout": describe([layout.shape, str(layout.dtype), layout.data_range]),
+            "keep": describe(self.task.keep),
+            "reference": describe(self.clean),
+            "network_input": describe(self.input),
+            "method": method if isinstance(method, str) else describe(method),
+            "preset": describe(self.preset),
+            "max_iterations": self.iterations,
+            "sigma": describe(self.sigma),
+            "noise": describe(self.noise),
+            "tv_weight": describe(self.tv_weight),
+            # By name, "auto" could be another rule in another version.
+            "stop": describe(RULES[self.stop] if isinstance(self.stop, str) else self.stop),
+            "seed": self.seed,
+            "device": self.place.type,
+        }
+
+    def saved(self) -> Values:
+        """What the checkpoint to go on from holds; nothing if there is none."""
+        if self.file is None:
+            return {}
+        if not self.resume:
+            self.file.check_free()
+            return {}
+        found = self.file.read(self.identity)
+        return {} if found is None else found.values
+
+    def load(self, fit: Fit, values: Values) -> None:
+        """Take a fit to where its checkpoint was written."""
+        try:
+            fit.load(values)
+        except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            assert self.file is not None
+            raise ValueError(f"checkpoint {self.file.path} does not fit: {error}") from error
+
+    def fit(self, item: int) -> tuple[Fit, NoiseModel, float]:
+        """The fit of one image of the batch, its noise and TV weight."""
+        y = self.measurement[item : item + 1]
+        operator = self.operators[item if len(self.operators) > 1 else 0]
+        known = known_of(operator)
+        noise = self._noise_of(y[0], known)
+        weight = self.tv_weight
+        if weight == "auto":
+            level = 0.0 if noise.is_free else math.sqrt(noise.typical_variance)
+            # The data term has that share of the elements, total variation has them all.
+            share = 1.0 if known is None else float(known.float().mean())
+            weight = max(level * share * _TV_WEIGHT_PER_SIGMA, self.preset.tv_weight)
+        stages: Sequence[Stage]
+        if isinstance(self.method, str):
+            stages = stages_of(self.method, self.iterations, float(weight))
+        else:
+            stages = tuple(self.method)
+        prior = DeepImagePrior(
+            y,
+            stages,
+            network=self.preset.network,
+            operator=operator,
+            noise=noise,
+            input=self.input,
+            input_channels=self.preset.input_channels,
+            learning_rate=self.preset.learning_rate,
+            input_noise=self.preset.input_noise,
+            average_decay=self.preset.average_decay,
+            seed=self.seed,
+        )
+        clean = None if self.clean is None else self.clean[item : item + 1]
+        store = None if self.snapshots is None else Snapshots(self.snapshots)
+        fit = Fit(prior, self.rule, clean, store)
+        if self.task.keep is not None:
+            keep = self.task.keep.expand(self.measurement.shape)[item : item + 1].to(self.place)
+            fit.finish = lambda image: torch.where(keep, y, image)
+        return fit, noise, float(weight)
+
+    def _noise_of(self, y: Tensor, known: Tensor | None) -> NoiseModel:
+        if isinstance(self.noise, NoiseModel):
+            return self.noise
+        sigma = None if self.sigma == "auto" else float(self.sigma) / self.unit
+        if sigma == 0 and self.noise != "poisson_gaussian":
+            return NoiseModel(0.0)
+        return estimate_noise_model(
+            y, self.noise, sigma=sigma, known=None if known is None else known[0]
+        )
+
+
+# --- arguments ---------------------------------------------------------------------------
+
+
+def layout_of(image: Any, channel_axis: int | None, data_range: DataRange) -> Layout:
+    """The layout of an image; floating point in [0, 1] may leave it by its noise."""
+    check_image("image", image)
+    tolerance = 0.0
+    recognised = data_range is None and "float" in str(image.dtype)
+    if recognised and not 0 <= image.min() <= image.max() <= 1:
+        # Values beyond [0, 1] are noise if they are no further out than noise reaches.
+        axis = find_channel_axis("image", image, channel_axis)
+        batch = len(image.shape) == 4
+        planes = image.movedim(axis, 1).flatten(0, 1) if batch else image
+        tolerance = 6 * ops.estimate_noise(planes, channel_axis=0 if batch else axis)
+    return Layout.of(image, channel_axis=channel_axis, data_range=data_range, tolerance=tolerance)
+
+
+def _detached(x: Any) -> Any:
+    return x.detach() if isinstance(x, Tensor) else x
+
+
+def _check_companion(name: str, other: Any, image: Any, shape: tuple[int, ...]) -> None:
+    """A picture that must be of the kind of the image, and of this shape."""
+    check_image(name, other)
+    if type(other) is not type(image) or tuple(other.shape) != shape:
+        raise ValueError(
+            f"{name} must have kind and shape of the result, {type(image).__name__} {shape}, "
+            f"got {type(other).__name__} {tuple(other.shape)}"
+        )
+    kinds = [getattr(x.dtype, "name", str(x.dtype)) for x in (image, other)]
+    if kinds[0] != kinds[1] and not all("float" in kind for kind in kinds):
+        raise ValueError(f"{name} must have the dtype of image, {image.dtype}, got {other.dtype}")
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | np.number)
+        or not (math.isfinite(value) and value > 0)
+    ):
+        raise ValueError(f"{name} must be a positive number, got {value!r}")
+
+
+def _check_iterations(value: Any) -> int:
+    if not (_is_integer(value) and value >= 1):
+        raise ValueError(f"max_iterations must be a positive integer, got {value!r}")
+    return int(value)
+
+
+def _check_not_negative(name: str, value: Any) -> None:
+    if isinstance(value, str):
+        if value == "auto":
+            return
+    elif isinstance(value, int | float | np.number) and math.isfinite(value) and value >= 0:
+        return
+    raise ValueError(f"{name} must be 'auto' or a number from 0 up, got {value!r}")
+
+
+def find_device(device: str | torch.device) -> torch.device:
+    """The device of a name; ``"auto"`` is CUDA where there is one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    # An unknown or missing device is a RuntimeError, CUDA in a torch built without it an
+    # AssertionError, and a device without memory of its own a NotImplementedError.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device={str(device)!r} cannot be used: {reason}") from error
+    return place
