@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import dipfast
-from dipfast import ops, restoration
+from dipfast import ops, plan
 from dipfast.networks import HourglassConfig
 from dipfast.operators import Blur, Compose, Downsample, gaussian_kernel
 from dipfast.presets import PRESETS, TASKS, Preset
@@ -309,7 +309,7 @@ class TestOptions:
         def no_work(*_, **__):
             raise AssertionError("work was started")
 
-        monkeypatch.setattr(restoration, "DeepImagePrior", no_work)
+        monkeypatch.setattr(plan, "DeepImagePrior", no_work)
         cases = [
             (lambda: dipfast.inpaint(clean, holes[1:]), "mask must have shape"),
             (lambda: dipfast.inpaint(clean, holes & False), "mask says that nothing is missing"),
