@@ -268,6 +268,40 @@ def test_the_first_of_several_prepares_for_all() -> None:
         assert (rule.prepare(problem_of()).held_out <= held_out).all()
 
 
+def test_the_default_is_the_later_of_two() -> None:
+    problem = problem_of()
+    noise = problem.measurement - CLEAN
+    # The noise is taken in, evenly; the held-out pixels get worse from iteration 30 on.
+    run = Run(RULES["auto"], problem)
+    shares = [1.4 - k / 100 for k in range(1, 101)]
+    images = []
+    for k, share in enumerate(shares, start=1):
+        image = problem.measurement - share * noise
+        off = 0.1 + abs(k - 30) / 100
+        images.append(torch.where(run.problem.held_out, CLEAN + off, image))
+    reason = run.until_stop(images)
+    # The residual is at the noise level from about 40 on; the other rule had enough by then.
+    assert reason == "residual at the noise level"
+    assert run.best == run.iteration == pytest.approx(40, abs=10)
+    # The other way round the held-out pixels say which was the best.
+    run = Run(RULES["auto"], problem)
+    held_out = run.problem.held_out
+    images = [
+        torch.where(held_out, CLEAN + 0.1 + abs(k - 70) / 100, problem.measurement - s * noise)
+        for k, s in enumerate(shares, start=1)
+    ]
+    assert "held-out" in run.until_stop(images)
+    assert (run.best, run.iteration) == (70, 90)
+
+
+def test_the_default_holds_nothing_out_without_noise() -> None:
+    problem = problem_of(NoiseModel(0.0))
+    run = Run(RULES["auto"], problem)
+    assert run.problem is problem
+    assert run.until_stop(wandering(SETTLING)) is None
+    assert run.best == 100
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_rules_by_name(name: str) -> None:
     run = Run(RULES[name])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
+from dipfast.stopping.automatic import Automatic
 from dipfast.stopping.discrepancy import Discrepancy
 from dipfast.stopping.first_of import FirstOf
 from dipfast.stopping.held_out import HeldOut
@@ -20,6 +21,7 @@ from dipfast.stopping.windowed_variance import WindowedVariance
 
 __all__ = [
     "RULES",
+    "Automatic",
     "Discrepancy",
     "FirstOf",
     "HeldOut",
@@ -36,7 +38,7 @@ __all__ = [
 
 RuleName: TypeAlias = Literal["auto", "none", "discrepancy", "held_out", "es_wmv", "es_emv"]
 RULES: dict[str, StopRule] = {
-    "auto": Discrepancy(),
+    "auto": Automatic(),
     "none": Never(),
     "discrepancy": Discrepancy(),
     "held_out": HeldOut(),
