@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ class CheckpointFile:
     5
     >>> file.read({"seed": 1})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: ...run.checkpoint is a checkpoint of another run: seed is 0 there, 1 here
+    ValueError: checkpoint ...run.checkpoint is one of another run: seed is 0 there, 1 here
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -158,15 +158,10 @@ class CheckpointFile:
                 raise
             checkpoint = read_checkpoint(self.previous)
             warnings.warn(f"{damage}; going on from the one before it", stacklevel=2)
-        there = checkpoint.identity
-        differences = [
-            f"{name} is {there.get(name)!r} there, {identity.get(name)!r} here"
-            for name in sorted({*there, *identity})
-            if there.get(name) != identity.get(name)
-        ]
+        differences = list(_differences("", checkpoint.identity, identity))
         if differences:
             raise ValueError(
-                f"{self.path} is a checkpoint of another run: {'; '.join(differences)}"
+                f"checkpoint {self.path} is one of another run: {'; '.join(differences)}"
             )
         return checkpoint
 
@@ -204,6 +199,16 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             return Checkpoint({**tensors, **scalars}, dict(identity))
         except (SafetensorError, *_DAMAGES) as error:
             raise ValueError(f"checkpoint {path} is no checkpoint or damaged: {error}") from error
+
+
+def _differences(name: str, there: Any, here: Any) -> Iterator[str]:
+    """What differs, each by its name; long values, such as digests, by their beginning."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        for key in sorted({*there, *here}):
+            yield from _differences(f"{name}.{key}", there.get(key), here.get(key))
+    elif there != here:
+        values = [text if len(text) < 60 else f"{text[:9]}..." for text in map(repr, (there, here))]
+        yield f"{name[1:]} is {values[0]} there, {values[1]} here"
 
 
 def _digest(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
