@@ -22,13 +22,14 @@ class Automatic(StopRule):
     """The later of held-out pixels and the discrepancy principle, which measured best.
 
     Both err on the early side: held-out pixels where there is texture, which nobody can guess
-    from its neighbours, the discrepancy principle where texture was taken for noise.  See
-    docs/stopping.md.
+    from its neighbours, the discrepancy principle where texture was taken for noise.  The
+    factor of the latter is 0.99, because the best image has taken in a little of the noise.
+    See docs/stopping.md.
 
     Without noise all iterations are run, and no pixels held out: there is nothing to overfit to.
     """
 
-    rule: ClassVar[StopRule] = LastOf((HeldOut(patience=0.1), Discrepancy()))
+    rule: ClassVar[StopRule] = LastOf((HeldOut(patience=0.1), Discrepancy(factor=0.99)))
 
     def prepare(self, problem: Problem) -> Problem:
         return problem if problem.noise.is_free else self.rule.prepare(problem)
