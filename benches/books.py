@@ -1,0 +1,98 @@
+"""What watching a fit costs: the stop rule, the best image, recovery, history, checkpoints.
+
+    python -m benches.books [--size 256] [--iterations 40]
+
+An iteration of the loop alone, and one with everything that looks at it, in turn, with the same
+seed; both must come to the same bits.  And how long a checkpoint takes to be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from dipfast.checkpoint import Checkpoint, CheckpointFile
+from dipfast.fitting import Fit
+from dipfast.methods import stages_of
+from dipfast.noise import NoiseModel
+from dipfast.presets import PRESETS
+from dipfast.prior import DeepImagePrior
+from dipfast.stopping import RULES, StopRule
+
+
+def make(size: int, iterations: int) -> DeepImagePrior:
+    preset = PRESETS["denoise-balanced"]
+    generator = torch.Generator().manual_seed(0)
+    noise = NoiseModel(0.1)
+    measurement = noise.sample(torch.full((1, 3, size, size), 0.5), generator)
+    return DeepImagePrior(
+        measurement,
+        stages_of("two_stage", iterations, 0.2),
+        network=preset.network,
+        noise=noise,
+        input_noise=preset.input_noise,
+    )
+
+
+def iterations_of(fit: Fit) -> Iterator[None]:
+    """The run of a fit, an iteration at a time."""
+    rule, memory = fit.rule, fit._memory
+    for state in fit.prior:
+        assert fit.recovery.admit(state)
+        verdict = rule.update(state, memory)
+        fit._keep(state, best=verdict.best is not False)
+        yield
+
+
+def pairs(rule: StopRule, size: int, iterations: int) -> list[tuple[float, float]]:
+    """Seconds of an iteration alone and watched."""
+    alone, watched = make(size, iterations), Fit(make(size, iterations), rule)
+    alone.problem = watched.prior.problem
+    run, times = iterations_of(watched), []
+    for _ in range(iterations):
+        start = time.perf_counter()
+        next(alone)
+        middle = time.perf_counter()
+        next(run)
+        times.append((middle - start, time.perf_counter() - middle))
+    assert torch.equal(alone.output, watched.prior.output)
+    return times[5:]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--iterations", type=int, default=40)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(f"torch {torch.__version__}, CPU, {options.size}x{options.size} colour\n")
+    print("| rule | iteration alone (ms) | watched (ms) | ratio |")
+    print("|---|---|---|---|")
+    for name, rule in RULES.items():
+        times = pairs(rule, options.size, options.iterations)
+        alone, watched = (1e3 * statistics.median(column) for column in zip(*times))
+        ratio = statistics.median(b / a for a, b in times)
+        print(f"| {name} | {alone:.1f} | {watched:.1f} | {ratio:.3f} |", flush=True)
+    fit = Fit(make(options.size, options.iterations), RULES["auto"])
+    for _, _ in zip(range(3), iterations_of(fit)):
+        pass
+    with tempfile.TemporaryDirectory() as folder:
+        file = CheckpointFile(Path(folder) / "checkpoint")
+        times_of_writing = []
+        for _ in range(9):
+            start = time.perf_counter()
+            file.write(Checkpoint(fit.state_dict(), {}))
+            times_of_writing.append(time.perf_counter() - start)
+        size = file.path.stat().st_size / 1e6
+    print(f"\ncheckpoint: {size:.1f} MB, {1e3 * statistics.median(times_of_writing):.0f} ms")
+
+
+if __name__ == "__main__":
+    main()
