@@ -12,17 +12,17 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from dipfast.checkpoint import Checkpoint, CheckpointFile
 from dipfast.fitting import Fit
+from dipfast.interrupt import Interrupt
 from dipfast.methods import stages_of
 from dipfast.noise import NoiseModel
 from dipfast.presets import PRESETS
-from dipfast.prior import DeepImagePrior
+from dipfast.prior import DeepImagePrior, State
 from dipfast.stopping import RULES, StopRule
 
 
@@ -40,28 +40,23 @@ def make(size: int, iterations: int) -> DeepImagePrior:
     )
 
 
-def iterations_of(fit: Fit) -> Iterator[None]:
-    """The run of a fit, an iteration at a time."""
-    rule, memory = fit.rule, fit._memory
-    for state in fit.prior:
-        assert fit.recovery.admit(state)
-        verdict = rule.update(state, memory)
-        fit._keep(state, best=verdict.best is not False)
-        yield
-
-
 def pairs(rule: StopRule, size: int, iterations: int) -> list[tuple[float, float]]:
-    """Seconds of an iteration alone and watched."""
-    alone, watched = make(size, iterations), Fit(make(size, iterations), rule)
-    alone.problem = watched.prior.problem
-    run, times = iterations_of(watched), []
-    for _ in range(iterations):
+    """Seconds of an iteration alone and watched, until the rule stops."""
+    alone, fit = make(size, iterations), Fit(make(size, iterations), rule)
+    alone.problem = fit.prior.problem
+    times = []
+    begin = time.perf_counter()
+
+    def callback(state: State) -> None:
+        nonlocal begin
+        watched = time.perf_counter() - begin
         start = time.perf_counter()
         next(alone)
-        middle = time.perf_counter()
-        next(run)
-        times.append((middle - start, time.perf_counter() - middle))
-    assert torch.equal(alone.output, watched.prior.output)
+        times.append((time.perf_counter() - start, watched))
+        begin = time.perf_counter()
+
+    fit.run(callback)
+    assert torch.equal(alone.output, fit.prior.output)
     return times[5:]
 
 
@@ -81,8 +76,9 @@ def main() -> None:
         ratio = statistics.median(b / a for a, b in times)
         print(f"| {name} | {alone:.1f} | {watched:.1f} | {ratio:.3f} |", flush=True)
     fit = Fit(make(options.size, options.iterations), RULES["auto"])
-    for _, _ in zip(range(3), iterations_of(fit)):
-        pass
+    interrupt = Interrupt()
+    interrupt.stop()
+    fit.run(interrupt=interrupt)  # one iteration
     with tempfile.TemporaryDirectory() as folder:
         file = CheckpointFile(Path(folder) / "checkpoint")
         times_of_writing = []

@@ -15,7 +15,6 @@ there already are not run again.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import io
 import json
 import statistics
@@ -76,17 +75,16 @@ class Watch(StopRule):
                 self.best[name] = state.iteration
             if verdict.reason is not None:
                 self.stopped[name] = state.iteration
-        problem = state.problem
-        assert problem.held_out is not None
-        average = state.average
+        problem, average = state.problem, state.average
+        assert problem.unseen is not None
         self.residuals.append(problem.mean_square(average))
-        self.errors.append(replace(problem, held_out=~problem.held_out).mean_square(average))
+        self.errors.append(problem.unseen.mean_square(average))
         return Verdict(best=True)
 
 
 def jpeg(source: Source) -> Iterable[Picture]:
     """Four of the nine clean ones, as JPEG of quality 10."""
-    whole = dataclasses.replace(source, size=None, only=("F16", "house", "kodim03", "peppers"))
+    whole = replace(source, size=None, only=("F16", "house", "kodim03", "peppers"))
     for picture in whole.denoise():
         assert picture.clean is not None
         buffer = io.BytesIO()

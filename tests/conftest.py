@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+
+from dipfast.networks import HourglassConfig
+from dipfast.presets import PRESETS, TASKS, Preset
 
 # Small networks gain nothing from threads, and on busy cores they stall.
 torch.set_num_threads(1)
@@ -13,6 +18,19 @@ torch.set_num_threads(1)
 # How long an example takes says nothing on a shared machine.
 settings.register_profile("dipfast", deadline=None, print_blob=True)
 settings.load_profile("dipfast")
+
+
+@pytest.fixture
+def use_small_network(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes the default presets quick to fit, the same code with a small network."""
+
+    def use(iterations: int, **options: float) -> None:
+        network = HourglassConfig((8, 16), (8, 16), (4, 4))
+        small = Preset(iterations, (1 / 30, 0.005), network, **options)
+        for task in TASKS:
+            monkeypatch.setitem(PRESETS, f"{task}-balanced", small)
+
+    return use
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ from dipfast import identity
 from dipfast.checkpoint import Checkpoint, CheckpointFile, digest_of, read_checkpoint
 from dipfast.networks import HourglassConfig
 from dipfast.operators import Blur, Compose, Downsample, Identity, gaussian_kernel
-from dipfast.presets import PRESETS, TASKS, Preset
+from dipfast.presets import Preset
 from dipfast.stages import Stage
 from dipfast.stopping import HeldOut, TimeLimit
 
@@ -27,12 +28,8 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 @pytest.fixture(autouse=True)
-def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same code with a network that is quick to fit."""
-    widths = (8, 16)
-    small = Preset(24, (1 / 30, 0.005), HourglassConfig(widths, widths, (4, 4)), average_decay=0.9)
-    for task in TASKS:
-        monkeypatch.setitem(PRESETS, f"{task}-balanced", small)
+def small_network(use_small_network: Callable[..., None]) -> None:
+    use_small_network(24, average_decay=0.9)
 
 
 @pytest.fixture

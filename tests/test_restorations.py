@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,18 +14,14 @@ import dipfast
 from dipfast import ops, plan
 from dipfast.networks import HourglassConfig
 from dipfast.operators import Blur, Compose, Downsample, gaussian_kernel
-from dipfast.presets import PRESETS, TASKS, Preset
+from dipfast.presets import Preset
 
 Pair = tuple[np.ndarray, np.ndarray]
 
 
 @pytest.fixture(autouse=True)
-def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same code with a network that is quick to fit."""
-    widths = (8, 16)
-    small = Preset(60, (1 / 30, 0.005), HourglassConfig(widths, widths, (4, 4)), average_decay=0.9)
-    for task in TASKS:
-        monkeypatch.setitem(PRESETS, f"{task}-balanced", small)
+def small_network(use_small_network: Callable[..., None]) -> None:
+    use_small_network(60, average_decay=0.9)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,20 +17,15 @@ import torch
 
 import dipfast
 from dipfast import interrupt, memory, ops, plan
-from dipfast.networks import HourglassConfig
-from dipfast.presets import PRESETS, TASKS, Preset
+from dipfast.presets import PRESETS
 from dipfast.stopping import StopRule, Verdict
 
 Pair = tuple[np.ndarray, np.ndarray]
 
 
 @pytest.fixture(autouse=True)
-def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same code with a network that is quick to fit."""
-    widths = (8, 16)
-    small = Preset(60, (1 / 30, 0.005), HourglassConfig(widths, widths, (4, 4)))
-    for task in TASKS:
-        monkeypatch.setitem(PRESETS, f"{task}-balanced", small)
+def small_network(use_small_network: Callable[..., None]) -> None:
+    use_small_network(60)
 
 
 def few(image, **options) -> dipfast.Result:

@@ -62,6 +62,7 @@ _JPEG, _JPEG2000 = (6, 7, 33007, 34892), (33003, 33004, 33005, 34712)
 
 
 def check_size(width: int, height: int, channels: int, itemsize: int) -> None:
+    """Whether so many pixels can be decoded, within the limit and within memory."""
     declared = f"it declares {width} x {height} pixels"
     if width < 1 or height < 1:
         raise ValueError(f"{declared}, expected 1 x 1 at least")
@@ -77,6 +78,7 @@ def check_size(width: int, height: int, channels: int, itemsize: int) -> None:
 
 
 def readable_size(size: int) -> str:
+    """Bytes in GiB."""
     return f"{size / 2**30:.3g} GiB"
 
 
@@ -108,6 +110,7 @@ def check_png(stream: BinaryIO) -> None:
 
 
 def check_scans(jpeg: bytes) -> None:
+    """Whether a JPEG asks for a number of passes that encoders make."""
     scans = jpeg.count(b"\xff\xda")
     if scans > _MOST_SCANS:
         raise ValueError(f"it is a JPEG of {scans} scans, expected {_MOST_SCANS} at most")

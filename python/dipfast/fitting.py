@@ -16,7 +16,7 @@ from dipfast.prior import DeepImagePrior, State
 from dipfast.recovery import Recovery
 from dipfast.snapshots import Snapshots
 from dipfast.stopping import StopRule
-from dipfast.values import Values, join, tensor_of, under
+from dipfast.values import Values, copy_to, join, tensor_of, under
 
 __all__ = ["Callback", "Fit", "Iterate", "join_histories"]
 
@@ -167,7 +167,6 @@ class Fit:
 
         Of a fit that is finished that is much less.
         """
-        recovery = self.recovery
         parts: dict[str, Values] = {
             "history": {
                 name: torch.tensor(list(column), dtype=_DTYPES[column.typecode])
@@ -175,12 +174,11 @@ class Fit:
             },
             "snapshots": {} if self.snapshots is None else self.snapshots.state_dict(),
             "best": {} if self.best is None else dict(vars(self.best)),
+            "recovery": self.recovery.state_dict(),
         }
         if self.finished:
-            parts["recovery"] = {"spikes": recovery.spikes, "failures": recovery.failures}
             parts["last"] = {} if self.last is None else dict(vars(self.last))
         else:
-            parts["recovery"] = recovery.state_dict()
             parts["rule"] = self._memory
             parts["prior"] = self.prior.state_dict()
         return {"finished": int(self.finished), "stop_reason": self.stop_reason, **join(parts)}
@@ -207,10 +205,7 @@ class Fit:
         if self.snapshots is not None:
             self.snapshots.load(under(values, "snapshots"))
         if not self.finished:
-            self._memory = {
-                name: value.to(self.prior.z.device) if isinstance(value, Tensor) else value
-                for name, value in under(values, "rule").items()
-            }
+            self._memory = copy_to(self.prior.z.device, under(values, "rule"))
             self.prior.load(under(values, "prior"))
 
     def _iterate(self, values: Values) -> Iterate | None:

@@ -81,7 +81,7 @@ def estimate_fit(
     -----
     For seven networks of :data:`dipfast.presets.PRESETS`, from 64x64 to 1024x1024 pixels, it was
     between 3% less and 34% more than the peak measured on the CPU under Linux.  It has not been
-    measured on a GPU.
+    measured on a GPU.  ``python -m benches.memory`` measures again.
 
     Examples
     --------

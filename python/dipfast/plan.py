@@ -148,10 +148,10 @@ class Plan:
         elif not isinstance(stop, StopRule):
             raise TypeError(f"stop must be a name or a StopRule, got {type(stop).__name__}")
         self.stop = stop
-        self.rule = RULES[stop] if isinstance(stop, str) else stop
+        self.judge = self.rule = RULES[stop] if isinstance(stop, str) else stop
         if time_limit is not None:
             _check_positive("time_limit", time_limit)
-            self.rule = FirstOf((self.rule, TimeLimit(float(time_limit))))
+            self.rule = FirstOf((self.judge, TimeLimit(float(time_limit))))
         self.time_limit = time_limit
         if not (_is_integer(seed) and 0 <= seed < 2**63):
             raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
@@ -230,7 +230,6 @@ class Plan:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must have in common with this run to be gone on from."""
-        method = self.method
         layout = self.task.layout
         return {
             "version of dipfast": _native.__version__,
@@ -243,14 +242,13 @@ class Plan:
             "keep": describe(self.task.keep),
             "reference": describe(self.clean),
             "network_input": describe(self.input),
-            "method": method if isinstance(method, str) else describe(method),
+            "method": describe(self.method),
             "preset": describe(self.preset),
             "max_iterations": self.iterations,
             "sigma": describe(self.sigma),
             "noise": describe(self.noise),
             "tv_weight": describe(self.tv_weight),
-            # By name, "auto" could be another rule in another version.
-            "stop": describe(RULES[self.stop] if isinstance(self.stop, str) else self.stop),
+            "stop": describe(self.judge),  # without a limit, which a resumed run may change
             "seed": self.seed,
             "device": self.place.type,
         }

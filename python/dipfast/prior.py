@@ -18,7 +18,7 @@ from dipfast.networks import Hourglass, HourglassConfig
 from dipfast.noise import NoiseModel
 from dipfast.operators import Identity, Operator
 from dipfast.stages import Goal, Problem, Stage, Terms, objective
-from dipfast.values import Values, join, tensor_of, under
+from dipfast.values import Values, copy_to, join, tensor_of, under
 
 __all__ = ["DeepImagePrior", "Input", "State"]
 
@@ -350,10 +350,7 @@ class DeepImagePrior:
         if "z" in values:
             self.z = _like(tensor_of(values, "z"), self.z)
             self._fed = True
-        self._memory = {
-            name: value.to(self.z.device, copy=True) if isinstance(value, Tensor) else value
-            for name, value in under(values, "memory").items()
-        }
+        self._memory = copy_to(self.z.device, under(values, "memory"))
 
     def _step(self, goal: Goal) -> Terms:
         """One iteration: tensors in, tensors out, nothing waits for the device."""

@@ -90,8 +90,6 @@ class Recovery:
     def load(self, values: Values) -> None:
         """Go on from :meth:`state_dict`."""
         self.spikes, self.failures = int(values["spikes"]), int(values["failures"])
-        if "back" not in values:  # of a fit that is over
-            return
         self._back = bool(values["back"])
         recent = under(values, "recent")
         self._recent = [float(recent[str(k)]) for k in range(len(recent))]

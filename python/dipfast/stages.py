@@ -6,7 +6,7 @@ changes while a stage goes on is the work of its :class:`Control`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -136,6 +136,14 @@ class Problem:
         if self.known is None:
             return self.measurement.numel()
         return int(self.known.expand(self.measurement.shape).sum())
+
+    @cached_property
+    def unseen(self) -> Problem | None:
+        """The problem of the elements that are held out; None if there are none."""
+        if self.held_out is None:
+            return None
+        unseen = replace(self, held_out=~self.held_out)
+        return unseen if unseen.count > 0 else None
 
     def residual(self, image: Tensor) -> Tensor:
         """r for an image u: :meth:`NoiseModel.residual`, 0 where there is none to meet."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
-__all__ = ["Values", "join", "tensor_of", "under"]
+__all__ = ["Values", "copy_to", "join", "tensor_of", "under"]
 
 Values: TypeAlias = dict[str, Tensor | float | int | str]
 
@@ -29,6 +30,11 @@ def under(values: Values, part: str) -> Values:
     """
     begin = f"{part}."
     return {k.removeprefix(begin): v for k, v in values.items() if k.startswith(begin)}
+
+
+def copy_to(device: torch.device, values: Values) -> Values:
+    """The same, tensors copied to a device."""
+    return {k: v.to(device, copy=True) if isinstance(v, Tensor) else v for k, v in values.items()}
 
 
 def tensor_of(values: Values, name: str) -> Tensor:

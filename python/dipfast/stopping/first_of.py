@@ -3,38 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from dipfast.stopping.rule import Observable, StopRule, Verdict
-from dipfast.values import Values, join, under
+from dipfast.stopping.rule import Observable, Verdict
+from dipfast.stopping.several import Several
+from dipfast.values import Values
 
-if TYPE_CHECKING:
-    from dipfast.stages import Problem
-
-__all__ = ["FirstOf", "Several"]
-
-
-@dataclass(frozen=True)
-class Several(StopRule):
-    """What combinations of rules have in common."""
-
-    rules: tuple[StopRule, ...]
-
-    def __post_init__(self) -> None:
-        if not self.rules:
-            raise ValueError("rules must not be empty")
-
-    def prepare(self, problem: Problem) -> Problem:
-        for rule in self.rules:
-            problem = rule.prepare(problem)
-        return problem
-
-    def ask(self, k: int, state: Observable, memory: Values) -> Verdict:
-        """What the k-th rule says, which has a part of the memory to itself."""
-        own = under(memory, str(k))
-        verdict = self.rules[k].update(state, own)
-        memory |= join({str(k): own})
-        return verdict
+__all__ = ["FirstOf"]
 
 
 @dataclass(frozen=True)

@@ -58,12 +58,10 @@ class HeldOut(StopRule):
         return replace(problem, held_out=held_out)
 
     def update(self, state: Observable, memory: Values) -> Verdict:
-        problem = state.problem
-        assert problem.held_out is not None
-        seen = replace(problem, held_out=~problem.held_out)
-        if seen.count == 0:
+        unseen = state.problem.unseen
+        if unseen is None:
             return Verdict(best=True)
-        error = seen.mean_square(state.average)
+        error = unseen.mean_square(state.average)
         verdict = seek_minimum(
             error, state, memory, patience=self.patience, name="the error of held-out pixels"
         )

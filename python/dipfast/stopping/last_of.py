@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dipfast.stopping.first_of import Several
 from dipfast.stopping.rule import Observable, Verdict
+from dipfast.stopping.several import Several
 from dipfast.values import Values
 
 __all__ = ["LastOf"]

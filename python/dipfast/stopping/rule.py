@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from torch import Tensor
@@ -51,7 +52,7 @@ class Observable(Protocol):
     def problem(self) -> Problem: ...
 
 
-class StopRule:
+class StopRule(ABC):
     """Sees every iteration; says when to stop, and which was the best.
 
     To write your own, derive a frozen dataclass and give it an :meth:`update`.  A rule does
@@ -81,6 +82,6 @@ class StopRule:
         """The problem to fit instead, before the first iteration."""
         return problem
 
+    @abstractmethod
     def update(self, state: Observable, memory: Values) -> Verdict:
         """Look at one iteration; ``memory`` is empty at the first."""
-        raise NotImplementedError
