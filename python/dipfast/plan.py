@@ -18,7 +18,7 @@ from dipfast import _native, ops
 from dipfast.checkpoint import CheckpointFile
 from dipfast.fitting import Callback, Fit
 from dipfast.identity import describe, fingerprint
-from dipfast.images import DataRange, Layout, check_image, find_channel_axis
+from dipfast.images import Layout, as_pixels, check_image
 from dipfast.interrupt import Interrupt
 from dipfast.memory import check_memory
 from dipfast.methods import Method, stages_of
@@ -33,7 +33,7 @@ from dipfast.stages import Stage
 from dipfast.stopping import RULES, FirstOf, RuleName, StopRule, TimeLimit
 from dipfast.values import Values
 
-__all__ = ["Options", "Plan", "Task", "find_device", "layout_of"]
+__all__ = ["Options", "Plan", "Task", "find_device"]
 
 # tv_weight="auto" is this times sigma: of 1, 2 and 5, 2 ended highest on two pictures.
 _TV_WEIGHT_PER_SIGMA = 2.0
@@ -321,20 +321,6 @@ class Plan:
 
 
 # --- arguments ---------------------------------------------------------------------------
-
-
-def layout_of(image: Any, channel_axis: int | None, data_range: DataRange) -> Layout:
-    """The layout of an image; floating point in [0, 1] may leave it by its noise."""
-    check_image("image", image)
-    tolerance = 0.0
-    recognised = data_range is None and "float" in str(image.dtype)
-    if recognised and not 0 <= image.min() <= image.max() <= 1:
-        # Values beyond [0, 1] are noise if they are no further out than noise reaches.
-        axis = find_channel_axis("image", image, channel_axis)
-        batch = len(image.shape) == 4
-        planes = image.movedim(axis, 1).flatten(0, 1) if batch else image
-        tolerance = 6 * ops.estimate_noise(planes, channel_axis=0 if batch else axis)
-    return Layout.of(image, channel_axis=channel_axis, data_range=data_range, tolerance=tolerance)
 
 
 def _detached(x: Any) -> Any:

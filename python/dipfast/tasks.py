@@ -19,7 +19,7 @@ from dipfast.methods import Method
 from dipfast.noise import NoiseKind, NoiseModel
 from dipfast.operators import Downsample, Identity, LinearOperator, Mask, as_operator
 from dipfast.ops.resampling import DownsampleKernel
-from dipfast.plan import Options, Task, layout_of
+from dipfast.plan import Options, Task
 from dipfast.presets import Preset, Quality
 from dipfast.restoration import restore_images
 from dipfast.result import Result
@@ -180,7 +180,7 @@ def denoise(
     task = Task(
         "denoise",
         image,
-        layout_of(image, channel_axis, data_range),
+        Layout.of(image, channel_axis=channel_axis, data_range=data_range),
         [Identity()],
         before=lambda y: y,
     )
@@ -303,7 +303,7 @@ def inpaint(
     whole, missing = find_missing(image, mask, mask_marks, channel_axis)
     if whole.ndim < image.ndim:  # grey with opacity has no axis of channels any more
         channel_axis = None
-    layout = layout_of(whole, channel_axis, data_range)
+    layout = Layout.of(whole, channel_axis=channel_axis, data_range=data_range)
     known = torch.from_numpy(np.ascontiguousarray(~missing))
     options.setdefault("sigma", 0.0)
     task = Task(
@@ -387,7 +387,7 @@ def super_resolve(
     task = Task(
         "super_resolve",
         image,
-        layout_of(image, channel_axis, data_range),
+        Layout.of(image, channel_axis=channel_axis, data_range=data_range),
         [operator],
         before=lambda y: ops.resize(
             y, (y.shape[-2] * operator.factor, y.shape[-1] * operator.factor), kernel="bicubic"
@@ -453,7 +453,7 @@ def restore(
     """
     if isinstance(measurement, Tensor):
         measurement = measurement.detach()
-    layout = layout_of(measurement, channel_axis, data_range)
+    layout = Layout.of(measurement, channel_axis=channel_axis, data_range=data_range)
     y = layout.to_tensor(measurement)
     shape = _image_shape(image_shape, y)
     model = as_operator(operator, shape)
