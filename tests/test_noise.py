@@ -225,14 +225,40 @@ class TestEstimates:
         assert not model.clipped
         assert model.sigma == pytest.approx(0.05, rel=0.1)
 
-    @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 5), (1, 3, 3), (2, 4, 4)])
+    @pytest.mark.parametrize("shape", [(1, 1, 4), (3, 2, 5), (1, 8, 3), (2, 4, 4)])
     @pytest.mark.parametrize("kind", ["auto", "poisson_gaussian"])
     def test_any_size(self, shape: tuple[int, ...], kind: str) -> None:
         image = torch.rand(shape)
-        for known in (None, torch.rand(shape) > 0.5, torch.zeros(shape, dtype=torch.bool)):
+        for known in (None, torch.zeros(shape, dtype=torch.bool)):
             model = estimate_noise_model(image, kind, known=known)
             assert math.isfinite(model.sigma)
             assert math.isfinite(model.gain)
+            assert model.is_free == (known is not None)
+
+    @pytest.mark.parametrize("shape", [(1, 1, 2), (3, 2, 3), (1, 3, 3)])
+    def test_too_small_to_tell(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(ValueError, match=r"too small to tell its noise, 4 in one .*; sigma"):
+            estimate_noise_model(torch.rand(shape))
+        assert estimate_noise_model(torch.rand(shape), sigma=0.1).sigma == 0.1
+
+    def test_too_few_known_to_tell(self) -> None:
+        known = torch.zeros(1, 32, 32, dtype=torch.bool)
+        known[:, ::4, ::4] = True
+        with pytest.raises(ValueError, match=r"too few known pixels .* side by side .*; sigma"):
+            estimate_noise_model(torch.rand(1, 32, 32), known=known)
+
+    def test_of_a_batch_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"must have shape \(C, H, W\), got \(2, 1, 8, 8\)"):
+            estimate_noise_model(torch.rand(2, 1, 8, 8))
+
+    @pytest.mark.parametrize("share", [0.001, 0.01, 0.03])
+    def test_hot_pixels_are_not_noise(self, share: float) -> None:
+        generator = torch.Generator().manual_seed(0)
+        noisy = 0.4 + 0.04 * torch.randn(1, 128, 128, generator=generator)
+        noisy[torch.rand(noisy.shape, generator=generator) < share] = 1.0
+        model = estimate_noise_model(noisy)
+        assert not model.clipped
+        assert math.sqrt(model.typical_variance) == pytest.approx(0.04, rel=0.05)
 
     @settings(max_examples=30)
     @given(value=st.floats(0, 1), size=st.integers(1, 20))

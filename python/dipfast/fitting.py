@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,6 +26,9 @@ Callback: TypeAlias = Callable[[State], object]
 # Columns of a history are arrays of integers or of floating point: lists are larger.
 _DTYPES = {"q": torch.int64, "d": torch.float64}
 _KINDS = {dtype: kind for kind, dtype in _DTYPES.items()}
+
+# As near to a measurement without noise as nobody would call worse.
+_CLOSE = 0.02
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ class Fit:
     rule
         What ends it, and which iteration it judges best.
     reference
-        The clean image (1, C, H, W) in [0, 1], to report PSNR.
+        The clean image (1, C, H, W) in the unit of the measurement, to report PSNR.
+    peak
+        Of PSNR, in the same unit.
     snapshots
         Where images on the way are kept; None for nowhere.
 
@@ -81,11 +87,12 @@ class Fit:
         rule: StopRule,
         reference: Tensor | None = None,
         snapshots: Snapshots | None = None,
+        peak: float = 1.0,
     ) -> None:
         prior.problem = rule.prepare(prior.problem)
         self.prior = prior
         self.rule = rule
-        self.reference = reference
+        self.reference, self.peak = reference, peak
         self.snapshots = snapshots
         self.recovery = Recovery(prior)
         self.finish: Callable[[Tensor], Tensor] = lambda image: image
@@ -154,6 +161,24 @@ class Fit:
             self.prior.average(),
         )
 
+    def excess(self) -> tuple[float, float] | None:
+        r"""Return how far the best image is from the measurement, and how far the noise makes it.
+
+        Both are root mean squares, scaled to the noise.  None unless the first is so large that
+        the image is likely a worse one than the measurement itself:
+
+        .. math:: \operatorname{mean} r^2 > 2 \sigma^2 + 0.02^2.
+
+        With an error e that the noise does not depend on, mean r^2 is e^2 + sigma^2, which is
+        beyond 2 sigma^2 where e is larger than the noise.
+        """
+        problem = self.prior.problem
+        noise = 0.0 if problem.noise.is_free else problem.noise.typical_variance
+        distance = math.inf if self.best is None else problem.mean_square(self.best.average)
+        if distance <= 2 * noise + _CLOSE**2:
+            return None
+        return math.sqrt(distance), math.sqrt(noise)
+
     def history(self) -> dict[str, list[Any]]:
         """One list for each column, one entry for each iteration that was not taken back."""
         stages = [stage.name for stage in self.prior.stages]
@@ -181,7 +206,11 @@ class Fit:
         else:
             parts["rule"] = self._memory
             parts["prior"] = self.prior.state_dict()
-        return {"finished": int(self.finished), "stop_reason": self.stop_reason, **join(parts)}
+        return {
+            "finished": int(self.finished),
+            "stop_reason": self.stop_reason,
+            **join(parts),
+        }
 
     def load(self, values: Values) -> None:
         """Go on from :meth:`state_dict`.
@@ -242,9 +271,13 @@ class Fit:
         if self.reference is None:
             return {}
         return {
-            "psnr": ops.psnr(self.finish(state.image), self.reference, data_range=1.0),
-            "psnr_average": ops.psnr(self.finish(state.average), self.reference, data_range=1.0),
+            "psnr": self._psnr(state.image),
+            "psnr_average": self._psnr(state.average),
         }
+
+    def _psnr(self, image: Tensor) -> Tensor:
+        value: Tensor = ops.psnr(self.finish(image), self.reference, data_range=self.peak)
+        return value
 
 
 def join_histories(histories: list[dict[str, list[Any]]]) -> dict[str, list[Any]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DataRange",
     "Layout",
+    "as_constant",
     "as_pixels",
     "check_data_range",
     "check_image",
@@ -78,6 +79,12 @@ def as_pixels(name: str, image: Any) -> Any:
             "dipfast.inpaint(image)"
         )
     return pixels
+
+
+def as_constant(name: str, image: Any) -> Any:
+    """Return an image as :func:`as_pixels` does, without gradients."""
+    image = as_pixels(name, image)
+    return image.detach() if is_tensor(image) else image
 
 
 def split_masked(name: str, image: Any) -> tuple[Any, Any]:
@@ -260,8 +267,8 @@ def check_data_range(data_range: Any) -> tuple[float, float]:
     return low, high
 
 
-def find_data_range(name: str, image: Any, known: Any = None) -> tuple[float, float]:
-    """Return the values that become 0 and 1: of 8 bits 0 and 255, else the least and the largest.
+def find_data_range(name: str, image: Any) -> tuple[float, float]:
+    """Return the least and the largest value, which become 0 and 1.
 
     Scaled and shifted values have a scaled and shifted range, so that the unit of an image does
     not matter.  The range of an image of one value is as wide as the rounding of that value.
@@ -271,24 +278,17 @@ def find_data_range(name: str, image: Any, known: Any = None) -> tuple[float, fl
     name
         The argument, for messages.
     image
-        Array or tensor, finite where it is known.
-    known
-        Boolean array or tensor of the shape of the image: what counts; None for everything.
+        Array or tensor, finite.
 
     Raises
     ------
     ValueError
         If float64 does not hold the numbers, or their difference.
     """
-    kind = str(image.dtype).removeprefix("torch.")
-    if kind == "uint8":
-        return 0.0, 255.0
     # float64, because torch has no minimum of unsigned integers of 16 bits.
     values = image if isinstance(image, np.ndarray) else _double(image.detach())
-    if known is not None:
-        values = values[known]
     low, high = float(values.min()), float(values.max())
-    if "int" in kind and max(-low, high) > _LARGEST_INTEGER:
+    if "int" in str(image.dtype) and max(-low, high) > _LARGEST_INTEGER:
         raise ValueError(
             f"{name} must hold integers up to 2**53, got values from {low:g} to {high:g}: "
             "subtract an offset first"
@@ -300,7 +300,7 @@ def find_data_range(name: str, image: Any, known: Any = None) -> tuple[float, fl
         )
     if low == high:
         half = max(abs(low) * 2.0**-23, float(np.finfo(np.float32).tiny))
-        half = 0.5 if "int" in kind else half
+        half = 0.5 if "int" in str(image.dtype) else half
         low, high = low - half, high + half
     return low, high
 
@@ -366,15 +366,8 @@ class Layout:
         channel_axis
             The axis of the channels; None recognises up to four channels at the end or in front
             of the pixels, and any number in front of the pixels of a tensor.
-        data_range
-            R for values from 0 to R, or the pair (darkest, brightest).  None: 0 to 255 for
-            uint8, else from the least to the largest value.
-        known
-            Boolean array (N, C, H, W), or 1 along its axes: only what is known counts for the
-            range; None for everything.
-        margin
-            What the result may exceed a range that was found by, in widths of that range at
-            either end.
+        data_range, known, margin
+            As for :meth:`with_range`.
         name
             The argument, for messages.
 
@@ -384,37 +377,90 @@ class Layout:
             If the image does not hold real numbers.
         ValueError
             If shape or value range is not one of these, or a known value is not finite.
+        """
+        layout = cls.form_of(image, channel_axis=channel_axis, name=name)
+        return layout.with_range(image, data_range, known=known, margin=margin, name=name)
+
+    @classmethod
+    def form_of(cls, image: Any, *, channel_axis: int | None = None, name: str = "image") -> Layout:
+        """Recognise everything but the value range, which is (0, 1) here."""
+        check_image(name, image, finite=False)
+        return cls(
+            is_tensor=not isinstance(image, np.ndarray),
+            shape=tuple(image.shape),
+            dtype=image.dtype,
+            channel_axis=find_channel_axis(name, image, channel_axis),
+            data_range=(0.0, 1.0),
+            device=None if isinstance(image, np.ndarray) else image.device,
+        )
+
+    def with_range(
+        self,
+        image: Any,
+        data_range: DataRange = None,
+        *,
+        known: Any = None,
+        margin: float = 0.0,
+        from_zero: bool = False,
+        name: str = "image",
+    ) -> Layout:
+        """Return this layout with the value range of the image.
+
+        Parameters
+        ----------
+        image
+            The image whose layout this is.
+        data_range
+            R for values from 0 to R, or the pair (darkest, brightest).  None: 0 to 255 for
+            uint8, else from the least to the largest value.
+        known
+            Boolean array (N, C, H, W), or 1 along its axes: only what is known counts; None for
+            everything.
+        margin
+            By how much the result may exceed a range that was found, in widths of that range, at
+            either end.
+        from_zero
+            Let a range that is found begin at 0.
+        name
+            The argument, for messages.
+
+        Raises
+        ------
+        ValueError
+            If a known value is not finite, or there is no such range.
 
         Warns
         -----
         UserWarning
             If nearly all values lie within half a per cent of the range.
         """
-        check_image(name, image, finite=known is None)
-        axis = find_channel_axis(name, image, channel_axis)
-        layout = cls(
-            is_tensor=not isinstance(image, np.ndarray),
-            shape=tuple(image.shape),
-            dtype=image.dtype,
-            channel_axis=axis,
-            data_range=(0.0, 1.0),
-            device=None if isinstance(image, np.ndarray) else image.device,
-        )
-        if known is not None:
-            known = layout.of_planes(known)
-            check_image(name, image[known][None])
-        ends, source = (0.0, 1.0), "given"
+        counted = image if known is None else image[self.of_planes(known)].reshape(1, -1)
+        check_image(name, counted)
+        ends = 0.0, 1.0
         if data_range is not None:
-            low, high = check_data_range(data_range)
+            source, found = "given", check_data_range(data_range)
+        elif str(image.dtype).endswith("uint8"):
+            source, found = "dtype", (0.0, 255.0)
         else:
-            low, high = find_data_range(name, image, known)
-            source = "dtype" if "uint8" in str(image.dtype) else "data"
-            if source == "data" and margin:
-                width = high - low
-                low, high = low - margin * width, high + margin * width
-                ends = margin / (1 + 2 * margin), (1 + margin) / (1 + 2 * margin)
-        _warn_of_contrast(name, image if known is None else image[known], (low, high), source)
-        return replace(layout, data_range=(low, high), ends=ends, range_source=source)
+            source, (low, high) = "data", find_data_range(name, counted)
+            extra = margin * (high - low)
+            found = 0.0 if from_zero and low >= 0 else low - extra, high + extra
+            width = found[1] - found[0]
+            ends = (low - found[0]) / width, (high - found[0]) / width
+        _warn_of_contrast(name, counted, found, source)
+        return replace(self, data_range=found, ends=ends, range_source=source)
+
+    def filled(self, image: Any, missing: Any) -> Any:
+        """Return a copy of an image that is black where pixels are missing.
+
+        Black is the lower end of the range, or what the dtype has that is nearest to it.
+        """
+        black = self.data_range[0]
+        if not self._is_float():
+            black = int(np.clip(round(black), *_limits(self.dtype)))
+        image = image.clone() if self.is_tensor else image.copy()
+        image[self.of_planes(missing)] = black
+        return image
 
     def to_tensor(self, image: Any, device: Any = None) -> Tensor:
         """(N, C, H, W), float32, with data_range mapped to [0, 1]; values may lie outside."""
@@ -447,13 +493,10 @@ class Layout:
 
         Any height and width is taken, so that it serves results of another size too.
         """
-        import torch
-
         low, high = self.data_range
         x = _double(x.detach()) * (high - low) + low
         if not self._is_float():
-            limits = torch.iinfo(self.dtype) if self.is_tensor else np.iinfo(self.dtype)
-            x = x.round().clamp(limits.min, limits.max)
+            x = x.round().clamp(*_limits(self.dtype))
         if len(self.shape) < 4:
             x = x.squeeze(0)
         x = x.squeeze(-3) if self.channel_axis is None else x.movedim(-3, self.channel_axis)
@@ -487,6 +530,11 @@ class Layout:
         if self.is_tensor:
             return bool(self.dtype.is_floating_point)
         return bool(self.dtype.kind == "f")
+
+
+def _limits(dtype: Any) -> tuple[int, int]:
+    limits = np.iinfo(str(dtype).removeprefix("torch."))
+    return limits.min, limits.max
 
 
 def _double(x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dipfast.ops.arguments import check_choice
-from dipfast.ops.noise_level import deviation, wavelet_blocks
+from dipfast.ops.noise_level import deviation, find_outliers, wavelet_blocks
 
 __all__ = ["NOISE_KINDS", "NoiseKind", "NoiseModel", "estimate_noise_model"]
 
@@ -186,6 +186,7 @@ def estimate_noise_model(
     *,
     sigma: float | None = None,
     known: Tensor | None = None,
+    ends: tuple[float, float] = (0.0, 1.0),
 ) -> NoiseModel:
     r"""The noise of a picture, from the picture alone.
 
@@ -194,7 +195,7 @@ def estimate_noise_model(
     image
         (C, H, W) in units of a picture in [0, 1].
     kind
-        ``"gaussian"``: white noise; ``"clipped"``: white noise, cut off at 0 and 1;
+        ``"gaussian"``: white noise; ``"clipped"``: white noise, cut off at both ends;
         ``"poisson_gaussian"``: variance affine in the signal, cut off where the histogram
         says so; ``"auto"``: white noise, cut off where it says so, or this if, at medium
         brightness, by far the larger part of the variance comes with the signal.
@@ -202,10 +203,18 @@ def estimate_noise_model(
         Its standard deviation (at black), if it is known.
     known
         Boolean, of the shape of the image: which values were measured.
+    ends
+        Where values may have been cut off.
 
     Returns
     -------
     NoiseModel
+
+    Raises
+    ------
+    ValueError
+        If the image is not (C, H, W); if it is too small to tell (up to three rows and columns),
+        or no known pixels lie side by side, and it is not the same everywhere.
 
     Notes
     -----
@@ -240,28 +249,54 @@ def estimate_noise_model(
     (0.1, 0.0, 1.0)
     """
     check_choice("noise", kind, NOISE_KINDS)
+    if image.ndim != 3:
+        raise ValueError(
+            f"image must have shape (C, H, W), got {tuple(image.shape)}; the noise of each image "
+            "of a batch is estimated by itself"
+        )
     pixels = image.detach().cpu().double().numpy()
     measured = None if known is None else known.detach().expand(image.shape).cpu().numpy()
-    if kind == "clipped":
-        low, high = True, True
-    elif kind == "gaussian":
-        low, high = False, False
-    else:
-        low, high = _is_cut_off(pixels, measured), _is_cut_off(1 - pixels, measured)
+    if measured is not None:
+        pixels = np.where(measured, pixels, ends[0])  # what stands there has no influence
+    outliers = np.stack(
+        [
+            find_outliers(plane, None if measured is None else measured[channel])
+            for channel, plane in enumerate(pixels)
+        ]
+    )
+    if outliers.any():
+        measured = ~outliers & (True if measured is None else measured)
+    low, high = ends
+    beyond_low = beyond_high = kind == "clipped"
+    if kind in ("auto", "poisson_gaussian"):
+        scaled = (pixels - low) / (high - low)
+        beyond_low, beyond_high = (_is_cut_off(x, measured) for x in (scaled, 1 - scaled))
+    cuts = low if beyond_low else None, high if beyond_high else None
+    if sigma is not None and kind != "poisson_gaussian":
+        return NoiseModel(sigma, 0.0, *cuts)
+    values = pixels if measured is None else pixels[measured]
+    if not values.size or values.min() == values.max():
+        return NoiseModel(sigma or 0.0, 0.0, *cuts)
     channels = [
         wavelet_blocks(plane, None if measured is None else measured[channel])
         for channel, plane in enumerate(pixels)
     ]
+    if not any(len(details) for _, details in channels):
+        raise ValueError(
+            "too few known pixels of image lie side by side to tell its noise; sigma tells it"
+        )
     gain, level = 0.0, sigma
-    if kind == "poisson_gaussian" or (kind == "auto" and sigma is None):
-        gain, level = _affine_variance(channels, low, high, sigma)
-        if kind == "auto" and gain / 2 <= _PHOTONS * level**2:
+    if kind in ("auto", "poisson_gaussian"):
+        gain, level = _affine_variance(channels, *cuts, sigma)
+        if kind == "auto" and not _shows_photons(channels, gain, level):
             gain, level = 0.0, None
-    ends = 0.0 if low else None, 1.0 if high else None
     if level is None:
-        first = NoiseModel(_white_level(channels, low, high), gain, *ends)
+        first = NoiseModel(_white_level(channels, *cuts), gain, *cuts)
         level = _patch_level(pixels, first, measured)
-    return NoiseModel(level, gain, *ends)
+        details = _joined(channels)[1]
+        if np.mean(details == 0) > _FLAT_SHARE:
+            level = min(level, deviation(details))
+    return NoiseModel(level, gain, *cuts)
 
 
 Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
@@ -270,6 +305,26 @@ Blocks: TypeAlias = "list[tuple[Floats, Floats]]"
 
 _LEVEL = 1 / 255
 _FEWEST_BLOCKS = 64
+# As many values as may be at the end of a range by being the extremes.
+_FEWEST_CUT = 4
+# Noise leaves next to nothing flat.  Where more than this share is exactly so, as in pages of text
+# and drawings, edges are not to be taken for noise.
+_FLAT_SHARE = 0.1
+
+
+def _joined(channels: Blocks) -> tuple[Floats, Floats]:
+    means, details = zip(*channels)
+    return np.concatenate(means), np.concatenate(details)
+
+
+def _shows_photons(channels: Blocks, gain: float, level: float) -> bool:
+    """Whether by far the larger part of the variance comes with the signal, and few places are
+    flat where it should be seen."""
+    if gain / 2 <= _PHOTONS * level**2:
+        return False
+    means, details = _joined(channels)
+    seen = gain * means + level**2 > _LEVEL**2
+    return bool(np.mean(seen & (details == 0)) <= _FLAT_SHARE)
 
 
 def _is_cut_off(pixels: Floats, known: Any) -> bool:
@@ -280,24 +335,30 @@ def _is_cut_off(pixels: Floats, known: Any) -> bool:
     at_end = int((values <= _LEVEL / 2).sum())
     # The mean of the next three levels: eight bits have one value in each.
     beside = int(((values > _LEVEL / 2) & (values <= 3.5 * _LEVEL)).sum()) / 3
-    return at_end > max(2 * beside, 1e-4 * values.size)
+    return at_end > max(2 * beside, 1e-4 * values.size, _FEWEST_CUT)
 
 
-def _white_level(channels: Blocks, low: bool, high: bool) -> float:
+def _white_level(channels: Blocks, low: float | None, high: float | None) -> float:
     """The standard deviation, averaged over the channels."""
     levels = [deviation(details) for _, details in channels]
-    if not (low or high):
+    if low is None and high is None:
         return math.sqrt(float(np.mean(np.square(levels))))
     # All channels together, because some may be dark or bright all over.
     distances = np.concatenate(
-        [np.minimum(means if low else 1.0, 1 - means if high else 1.0) for means, _ in channels]
+        [
+            np.minimum(
+                np.inf if low is None else means - low, np.inf if high is None else high - means
+            )
+            for means, _ in channels
+        ]
     )
     details = np.concatenate([details for _, details in channels])
     inside = details[distances > 2.5 * max(levels)]
     # Fewer of them would be those that noise has carried there.
     if len(inside) >= max(_FEWEST_BLOCKS, 0.05 * len(details)):
         return deviation(inside)
-    return _unclipped_level(distances, details, low and high)
+    width = None if low is None or high is None else high - low
+    return _unclipped_level(distances, details, width)
 
 
 # Patches of about so many numbers, of no more channels than colours have.
@@ -365,10 +426,11 @@ def _flat_part(eigenvalues: np.ndarray[Any, Any]) -> float:
     return float(eigenvalues[0])
 
 
-def _unclipped_level(distances: Floats, details: Floats, both: bool) -> float:
+def _unclipped_level(distances: Floats, details: Floats, width: float | None) -> float:
     """The standard deviation of noise so strong that it is cut off everywhere.
 
-    From mean and deviation after clipping, where there is least of it, back to those before.
+    The distances are those from an end; the other end is ``width`` away, if it counts.  From mean
+    and deviation after clipping, where there is least of it, back to those before.
     """
     if not len(distances):
         return 0.0
@@ -377,9 +439,9 @@ def _unclipped_level(distances: Floats, details: Floats, both: bool) -> float:
     u, sigma = mean, spread
     for _ in range(50 if spread > 0 else 0):
         # The nearer end may be taken for the dark one.
-        model = NoiseModel(sigma, low=0.0, high=1.0 if both else None)
+        model = NoiseModel(sigma, low=0.0, high=width)
         clean = torch.tensor(u, dtype=torch.float64)
-        u = min(max(u + mean - float(model.expectation(clean)), 0.0), 1.0)
+        u = min(max(u + mean - float(model.expectation(clean)), 0.0), width or 1.0)
         sigma *= min(spread / math.sqrt(float(model.variance(clean))), 1.5)
         if sigma > 10 * spread:  # next to nothing was left to tell by
             return spread
@@ -387,11 +449,11 @@ def _unclipped_level(distances: Floats, details: Floats, both: bool) -> float:
 
 
 def _affine_variance(
-    channels: Blocks, low: bool, high: bool, sigma: float | None
+    channels: Blocks, low: float | None, high: float | None, sigma: float | None
 ) -> tuple[float, float]:
     """gain and sigma of variance = gain signal + sigma^2."""
-    means = np.concatenate([means for means, _ in channels])
-    details = np.concatenate([details for _, details in channels])
+    means, details = _joined(channels)
+    means, details = means[details != 0], details[details != 0]  # flat, such as a border
     order = np.argsort(means, kind="stable")
     if not len(order):
         return 0.0, sigma or 0.0
@@ -399,7 +461,11 @@ def _affine_variance(
     signal = np.array([means[group].mean() for group in groups])
     spread = np.array([deviation(details[group]) for group in groups])
     # Where values are cut off the variance is smaller than the line.
-    whole = (signal > 2 * spread * low) & (signal < 1 - 2 * spread * high)
+    whole = np.ones(signal.shape, dtype=bool)
+    if low is not None:
+        whole &= signal > low + 2 * spread
+    if high is not None:
+        whole &= signal < high - 2 * spread
     if np.count_nonzero(whole) >= 4:
         signal, spread = signal[whole], spread[whole]
     # Texture makes single groups too high, never too low: weights that do not trust them.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dipfast import _native, ops
+from dipfast import _native
 from dipfast.checkpoint import CheckpointFile
 from dipfast.fitting import Callback, Fit
 from dipfast.identity import describe, fingerprint
-from dipfast.images import Layout, as_pixels, check_image
+from dipfast.images import Layout, as_constant, check_image, find_data_range
 from dipfast.interrupt import Interrupt
 from dipfast.memory import check_memory
 from dipfast.methods import Method, stages_of
@@ -37,6 +39,14 @@ __all__ = ["Options", "Plan", "Task", "find_device"]
 
 # tv_weight="auto" is this times sigma: of 1, 2 and 5, 2 ended highest on two pictures.
 _TV_WEIGHT_PER_SIGMA = 2.0
+
+# A quarter of the values of a black picture lie a quarter of the range below it where the noise
+# has a standard deviation of 0.37 of the range, which is more than pictures have.
+_NOISE_BEYOND = 0.25
+
+# A time limit is planned for by timing so many iterations, or as many as take this share of it,
+# and by using this share of what is left.
+_TIMED, _TIMED_SHARE, _TIME_SHARE = 4, 0.05, 0.9
 
 
 class Options(TypedDict, total=False):
@@ -142,6 +152,11 @@ class Plan:
             check_choice("noise", noise, NOISE_KINDS)
         elif sigma != "auto":
             raise ValueError(f"sigma={sigma!r} has no meaning where noise is a model")
+        elif layout.range_source == "data":
+            raise ValueError(
+                "data_range is needed where noise is a NoiseModel, whose numbers are in units of "
+                "that range"
+            )
         self.noise = noise
         if isinstance(stop, str):
             check_choice("stop", stop, RULES)
@@ -149,9 +164,11 @@ class Plan:
             raise TypeError(f"stop must be a name or a StopRule, got {type(stop).__name__}")
         self.stop = stop
         self.judge = self.rule = RULES[stop] if isinstance(stop, str) else stop
+        self.limit = None
         if time_limit is not None:
             _check_positive("time_limit", time_limit)
-            self.rule = FirstOf((self.judge, TimeLimit(float(time_limit))))
+            self.limit = TimeLimit(float(time_limit))
+            self.rule = FirstOf((self.judge, self.limit))
         self.time_limit = time_limit
         if not (_is_integer(seed) and 0 <= seed < 2**63):
             raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
@@ -180,26 +197,23 @@ class Plan:
 
         self.unit = layout.data_range[1] - layout.data_range[0]
         self.measurement = layout.to_tensor(task.image, self.place)
-        lowest, highest = float(self.measurement.min()), float(self.measurement.max())
-        if "int" in str(layout.dtype) and not 0 <= lowest <= highest <= 1:
-            warnings.warn(
-                f"values of image beyond data_range={layout.data_range} will be cut off",
-                stacklevel=4,
-            )
+        _warn_of_values_beyond(self.measurement, layout)
         self.operators = [operator.to(self.place) for operator in task.operators]
         self.before = task.before(self.measurement)
         shape = layout.shape_of(tuple(self.before.shape))
-        self.clean = None
+        self.clean, self.peak = None, 1.0
         if reference is not None:
-            _check_companion("reference", reference, task.image, shape)
-            self.clean = layout.to_tensor(_detached(reference), self.place)
+            reference = _companion("reference", reference, task.image, shape)
+            self.clean = layout.to_tensor(reference, self.place)
+            self.peak = _peak(reference, layout) / self.unit
         self.input: Input | Tensor
         if self.preset.input == "given" or network_input is not None:
             if network_input is None:
                 raise ValueError(f"network_input is needed for preset={self.preset_name!r}")
-            check_image("network_input", network_input)
-            form = Layout.of(_detached(network_input), name="network_input")
-            self.input = form.to_tensor(_detached(network_input), self.place)
+            network_input = as_constant("network_input", network_input)
+            axis = layout.channel_axis if network_input.ndim == len(shape) else None
+            form = Layout.of(network_input, channel_axis=axis, name="network_input")
+            self.input = form.to_tensor(network_input, self.place)
             if self.input.shape[2:] != self.before.shape[2:]:
                 raise ValueError(
                     f"network_input must have the rows and columns of the result, "
@@ -253,6 +267,33 @@ class Plan:
             "device": self.place.type,
         }
 
+    def affordable(self, item: int) -> int | None:
+        """How many iterations of an image there are time for; None for all of them.
+
+        With a checkpoint that is all of them, too: the run is to go on another time.
+
+        Some iterations of a fit that is thrown away are timed, with all that is done at each.
+        A part of the time is kept back, because a machine is not always as fast.  The images of
+        a batch that are left share the time.
+        """
+        limit = self.limit
+        if limit is None or self.file is not None or not isinstance(self.method, str):
+            return None
+        images = len(self.measurement) - item
+        fit, _, _ = self.fit(item)
+        begun = time.monotonic()
+        ends = [begun]
+
+        def watch(_: object) -> None:
+            ends.append(time.monotonic())
+            if len(ends) > _TIMED or ends[-1] - begun > _TIMED_SHARE * limit.seconds / images:
+                raise StopIteration
+
+        fit.run(watch, self.interrupt)
+        steps = [after - before for before, after in itertools.pairwise(ends)]
+        possible = int(_TIME_SHARE * limit.remaining / images / min(steps, default=1.0))
+        return max(possible, 1) if possible < self.iterations else None
+
     def saved(self) -> Values:
         """What the checkpoint to go on from holds; nothing if there is none."""
         if self.file is None:
@@ -271,8 +312,11 @@ class Plan:
             assert self.file is not None
             raise ValueError(f"checkpoint {self.file.path} does not fit: {error}") from error
 
-    def fit(self, item: int) -> tuple[Fit, NoiseModel, float]:
-        """The fit of one image of the batch, its noise and TV weight."""
+    def fit(self, item: int, iterations: int | None = None) -> tuple[Fit, NoiseModel, float]:
+        """The fit of one image of the batch, its noise and TV weight.
+
+        ``iterations`` is how many there are time for; None for as many as were asked for.
+        """
         y = self.measurement[item : item + 1]
         operator = self.operators[item if len(self.operators) > 1 else 0]
         known = known_of(operator)
@@ -285,7 +329,7 @@ class Plan:
             weight = max(level * share * _TV_WEIGHT_PER_SIGMA, self.preset.tv_weight)
         stages: Sequence[Stage]
         if isinstance(self.method, str):
-            stages = stages_of(self.method, self.iterations, float(weight))
+            stages = stages_of(self.method, iterations or self.iterations, float(weight))
         else:
             stages = tuple(self.method)
         prior = DeepImagePrior(
@@ -303,11 +347,17 @@ class Plan:
         )
         clean = None if self.clean is None else self.clean[item : item + 1]
         store = None if self.snapshots is None else Snapshots(self.snapshots)
-        fit = Fit(prior, self.rule, clean, store)
+        fit = Fit(prior, self.rule, clean, store, self.peak)
         if self.task.keep is not None:
             keep = self.task.keep.expand(self.measurement.shape)[item : item + 1].to(self.place)
             fit.finish = lambda image: torch.where(keep, y, image)
         return fit, noise, float(weight)
+
+    @property
+    def noise_source(self) -> str:
+        """Whether the level of the noise was ``"given"`` or is ``"estimated"``."""
+        told = self.sigma != "auto" or isinstance(self.noise, NoiseModel)
+        return "given" if told else "estimated"
 
     def _noise_of(self, y: Tensor, known: Tensor | None) -> NoiseModel:
         if isinstance(self.noise, NoiseModel):
@@ -316,21 +366,22 @@ class Plan:
         if sigma == 0 and self.noise != "poisson_gaussian":
             return NoiseModel(0.0)
         return estimate_noise_model(
-            y, self.noise, sigma=sigma, known=None if known is None else known[0]
+            y,
+            self.noise,
+            sigma=sigma,
+            known=None if known is None else known[0],
+            ends=self.task.layout.ends,
         )
 
 
 # --- arguments ---------------------------------------------------------------------------
 
 
-def _detached(x: Any) -> Any:
-    return x.detach() if isinstance(x, Tensor) else x
-
-
-def _check_companion(name: str, other: Any, image: Any, shape: tuple[int, ...]) -> None:
-    """A picture that must be of the kind of the image, and of this shape."""
+def _companion(name: str, other: Any, image: Any, shape: tuple[int, ...]) -> Any:
+    """Return a picture that must be of the kind of the image, and of this shape."""
+    other = as_constant(name, other)
     check_image(name, other)
-    if type(other) is not type(image) or tuple(other.shape) != shape:
+    if isinstance(other, Tensor) != isinstance(image, Tensor) or tuple(other.shape) != shape:
         raise ValueError(
             f"{name} must have kind and shape of the result, {type(image).__name__} {shape}, "
             f"got {type(other).__name__} {tuple(other.shape)}"
@@ -338,6 +389,34 @@ def _check_companion(name: str, other: Any, image: Any, shape: tuple[int, ...]) 
     kinds = [getattr(x.dtype, "name", str(x.dtype)) for x in (image, other)]
     if kinds[0] != kinds[1] and not all("float" in kind for kind in kinds):
         raise ValueError(f"{name} must have the dtype of image, {image.dtype}, got {other.dtype}")
+    return other
+
+
+def _peak(reference: Any, layout: Layout) -> float:
+    """Return the peak of PSNR, in the unit of the reference; :func:`dipfast.denoise` has it."""
+    low, high = layout.data_range
+    if layout.range_source != "data":
+        return high - low
+    low, high = find_data_range("reference", reference)
+    if str(layout.dtype).endswith("uint16") and high > 16383:
+        return 65535.0
+    if "float" in str(layout.dtype) and 0 <= low <= high - 0.5 <= 0.5:
+        return 1.0
+    return high - low
+
+
+def _warn_of_values_beyond(measurement: Tensor, layout: Layout) -> None:
+    """Warn of a value range that was given and leaves out what the image holds."""
+    lowest, highest = float(measurement.min()), float(measurement.max())
+    if 0 <= lowest <= highest <= 1 or layout.range_source != "given":
+        return
+    # Noise of floating point leaves the range, but most values not by much.
+    far = ((measurement < -_NOISE_BEYOND) | (measurement > 1 + _NOISE_BEYOND)).float().mean()
+    if "int" in str(layout.dtype) or far > _NOISE_BEYOND:
+        warnings.warn(
+            f"values of image beyond data_range={layout.data_range} will be cut off",
+            stacklevel=5,
+        )
 
 
 def _is_integer(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
@@ -31,6 +32,7 @@ __all__ = ["restore_images"]
 
 def restore_images(task: Task, **options: Unpack[Options]) -> Result:
     """Check the options, fit one image after the other, and put the result together."""
+    begun = time.monotonic()
     plan = Plan(task, **options)
     fits: list[Fit] = []
     chosen: list[tuple[NoiseModel, float]] = []
@@ -46,25 +48,26 @@ def restore_images(task: Task, **options: Unpack[Options]) -> Result:
 
     with plan.interrupt.on_signals():
         for item in range(len(plan.measurement)):
-            fit, noise, weight = plan.fit(item)
-            fits.append(fit)
-            chosen.append((noise, weight))
-            if state := under(saved, str(item)):
-                plan.load(fit, state)
-            if not fit.finished:
-                go_on: bool | None = None
-                try:
-                    go_on = fit.run(plan.callback, plan.interrupt, save)
-                except RuntimeError as error:
-                    if not _ran_out(error):
-                        raise
-                if go_on is None:
-                    # Not before here, where nothing holds what the step had taken any more.
-                    raise MemoryError(explain(**plan.sizes))
-                save()
-                if not go_on:
-                    break
-    return _result(plan, fits, chosen)
+            go_on: bool | None = None
+            try:
+                fit, noise, weight = plan.fit(item, plan.affordable(item))
+                fits.append(fit)
+                chosen.append((noise, weight))
+                if state := under(saved, str(item)):
+                    plan.load(fit, state)
+                if fit.finished:
+                    continue
+                go_on = fit.run(plan.callback, plan.interrupt, save)
+            except RuntimeError as error:
+                if not _ran_out(error):
+                    raise
+            if go_on is None:
+                # Not before here, where nothing holds what the step had taken any more.
+                raise MemoryError(explain(**plan.sizes))
+            save()
+            if not go_on:
+                break
+    return _result(plan, fits, chosen, time.monotonic() - begun)
 
 
 def _ran_out(error: RuntimeError) -> bool:
@@ -72,7 +75,28 @@ def _ran_out(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _result(plan: Plan, fits: list[Fit], chosen: list[tuple[NoiseModel, float]]) -> Result:
+def _unfinished(plan: Plan, fits: list[Fit]) -> str | None:
+    """Why the result is likely worse than what came in; None if it is not, or no fit was ended
+    before it was done."""
+    if len(fits) < len(plan.measurement):
+        return f"{len(fits)} of {len(plan.measurement)} images were worked on"
+    for fit in fits:
+        planned_short = isinstance(plan.method, str) and fit.prior.iterations < plan.iterations
+        cut_short = not fit.finished or planned_short or fit.recovery.gave_up
+        excess = fit.excess() if cut_short else None
+        if excess is not None:
+            done = 0 if fit.last is None else fit.last.iteration
+            distance, noise = (plan.unit * value for value in excess)
+            return (
+                f"after {done} of {plan.iterations} iterations the result is {distance:.3g} away "
+                f"from the image, whose noise is {noise:.3g}: likely worse than the image itself"
+            )
+    return None
+
+
+def _result(
+    plan: Plan, fits: list[Fit], chosen: list[tuple[NoiseModel, float]], seconds: float
+) -> Result:
     task, layout, unit = plan.task, plan.task.layout, plan.unit
 
     def images(of: Callable[[Fit], Iterate | None], kind: str) -> tuple[Any, Any]:
@@ -92,14 +116,18 @@ def _result(plan: Plan, fits: list[Fit], chosen: list[tuple[NoiseModel, float]])
     metrics: dict[str, float] = {}
     if plan.clean is not None:
         # Of what is returned, rounded as it is.
-        metrics["psnr_input"] = _psnr(plan.before, plan.clean)
-        metrics["psnr"] = _psnr(layout.to_tensor(image_out, plan.place), plan.clean)
+        metrics["psnr_input"] = _psnr(plan, plan.before)
+        metrics["psnr"] = _psnr(plan, layout.to_tensor(image_out, plan.place))
         if len(plan.measurement) == 1 and history:
             averages = history["psnr_average"]
             metrics["psnr_stop"] = averages[-1]
             metrics["psnr_oracle"] = max(averages)
             metrics["oracle_iteration"] = history["iteration"][averages.index(max(averages))]
     method = plan.method
+    unfinished = _unfinished(plan, fits)
+    if unfinished is not None and plan.time_limit is not None:
+        more = "time_limit was too short" if plan.file is None else "resume goes on"
+        warnings.warn(f"{unfinished}; {more}", stacklevel=4)
     return Result(
         image=image_out,
         history=history,
@@ -118,6 +146,8 @@ def _result(plan: Plan, fits: list[Fit], chosen: list[tuple[NoiseModel, float]])
         ],
         spikes=sum(fit.recovery.spikes for fit in fits),
         failures=sum(fit.recovery.failures for fit in fits),
+        unfinished=unfinished,
+        seconds=seconds,
         settings={
             "task": task.name,
             **task.settings,
@@ -125,6 +155,7 @@ def _result(plan: Plan, fits: list[Fit], chosen: list[tuple[NoiseModel, float]])
             "preset": plan.preset_name,
             "sigma": [noise.sigma * unit for noise, _ in chosen],
             "noise": [asdict(noise) for noise, _ in chosen],
+            "noise_source": plan.noise_source,
             "tv_weight": [weight for _, weight in chosen],
             "stop": plan.stop if isinstance(plan.stop, str) else repr(plan.stop),
             "time_limit": plan.time_limit,
@@ -136,6 +167,7 @@ def _result(plan: Plan, fits: list[Fit], chosen: list[tuple[NoiseModel, float]])
             "dtype": str(layout.dtype),
             "channel_axis": layout.channel_axis,
             "data_range": list(layout.data_range),
+            "range_source": layout.range_source,
             "preset_settings": asdict(plan.preset),
             "versions": {
                 "dipfast": _native.__version__,
@@ -150,5 +182,7 @@ def _result(plan: Plan, fits: list[Fit], chosen: list[tuple[NoiseModel, float]])
     )
 
 
-def _psnr(a: Tensor, b: Tensor) -> float:
-    return float(ops.psnr(a.double().cpu(), b.double().cpu(), data_range=1.0))
+def _psnr(plan: Plan, image: Tensor) -> float:
+    assert plan.clean is not None
+    a, b = image.double().cpu(), plan.clean.double().cpu()
+    return float(ops.psnr(a, b, data_range=plan.peak))

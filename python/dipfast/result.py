@@ -15,9 +15,11 @@ from dipfast import files
 __all__ = ["Result"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """A restored image, and how it came about.
+
+    Two results are equal only if they are the same object.
 
     Attributes
     ----------
@@ -53,6 +55,11 @@ class Result:
         The last iteration, the running average by then, and the output.
     snapshots
         Images on the way, if they were asked for.
+    unfinished
+        Why the image is likely worse than the one that came in, if the fit was ended before it
+        was done (by a time limit, an interrupt, or a callback); None if there is no such reason.
+    seconds
+        How long it took.
     spikes, failures
         How often the loss leapt up, and how often it was not finite; the fit was taken back
         each time (:class:`dipfast.recovery.Recovery`).
@@ -74,6 +81,42 @@ class Result:
     snapshots: list[Any] = field(default_factory=list)
     spikes: int = 0
     failures: int = 0
+    unfinished: str | None = None
+    seconds: float = math.nan
+
+    def __repr__(self) -> str:
+        shape = tuple(self.image.shape)
+        kind = f"{type(self.image).__name__} {shape}, {self.image.dtype}"
+        metrics = "".join(f"\n  {name}: {value:.2f} dB" for name, value in self._ratios().items())
+        return (
+            f"<dipfast.Result: {self.settings.get('task', 'restoration')}, {kind}\n"
+            f"  {self.stop_reason}; {self.summary()}{metrics}>"
+        )
+
+    def _ratios(self) -> dict[str, float]:
+        return {name: value for name, value in self.metrics.items() if name.startswith("psnr")}
+
+    def summary(self) -> str:
+        """Return what was taken for granted and what was done, in one line."""
+        settings = self.settings
+        parts = []
+        if "data_range" in settings:
+            low, high = settings["data_range"]
+            source = {"dtype": settings.get("dtype"), "data": "found in the data"}
+            origin = source.get(settings.get("range_source"), "given")
+            parts.append(f"range {low:g} to {high:g} ({origin})")
+        if settings.get("noise"):
+            parts.append(_describe_noise(settings))
+        if "missing" in settings:
+            parts.append(f"{settings['missing']:.1%} missing")
+        if "max_iterations" in settings:
+            done, most = self.stop_iteration, settings["max_iterations"]
+            parts.append(f"iteration {self.best_iteration} of {done}, of {most} at most")
+        if math.isfinite(self.seconds):
+            parts.append(f"{self.seconds:.3g} s")
+        if self.unfinished is not None:
+            parts.append(f"unfinished: {self.unfinished}")
+        return "; ".join(parts)
 
     @property
     def psnr(self) -> float | None:
@@ -92,6 +135,8 @@ class Result:
             "stop_iteration": self.stop_iteration,
             "spikes": self.spikes,
             "failures": self.failures,
+            "unfinished": self.unfinished,
+            "seconds": _finite(self.seconds),
             "metrics": _finite(self.metrics),
             "settings": _finite(self.settings),
         }
@@ -131,6 +176,22 @@ class Result:
         report = files.report_path(path)
         with files.write_atomically(report, overwrite=overwrite) as stream:
             stream.write(text.encode())
+
+
+def _describe_noise(settings: dict[str, Any]) -> str:
+    """Say which noise was taken, of the first image of a batch, in the unit of the image."""
+    model, (low, high) = settings["noise"][0], settings.get("data_range", (0, 1))
+    source = settings.get("noise_source", "estimated")
+    if model["sigma"] == model["gain"] == 0:
+        return f"no noise ({source})"
+    words = [f"noise {model['sigma'] * (high - low):.3g}"]
+    if model["gain"] > 0:
+        middle = math.sqrt(model["gain"] / 2 + model["sigma"] ** 2) * (high - low)
+        words = [f"noise {middle:.3g} at medium brightness", "growing with the signal"]
+    if model["low"] is not None or model["high"] is not None:
+        words.append("clipped")
+    more = " for the first image" if len(settings["noise"]) > 1 else ""
+    return f"{', '.join(words)} ({source}{more})"
 
 
 def _finite(value: Any) -> Any:

@@ -332,6 +332,8 @@ _TOLD: dict[str, Check] = {
     "shape": _list(_COUNT, 2, 4),
     "dtype": _text,
     "channel_axis": _or_null(_integer(0, 3)),
+    "range_source": _choice(("given", "dtype", "data")),
+    "noise_source": _choice(("given", "estimated")),
     "preset_settings": _PRESET,
     "versions": _mapping(_text),
 }
@@ -385,6 +387,8 @@ _REPORT = _object(
         "stop_iteration": _HOW_MANY,
         "spikes": _HOW_MANY,
         "failures": _HOW_MANY,
+        "unfinished": _or_null(_text),
+        "seconds": _or_null(_NOT_NEGATIVE),
         "metrics": _mapping(_or_null(_number())),
         "settings": _settings,
     },

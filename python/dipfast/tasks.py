@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dipfast import ops
 from dipfast.fitting import Callback
-from dipfast.images import DataRange, Layout
+from dipfast.images import DataRange, Layout, as_constant
 from dipfast.interrupt import Interrupt
 from dipfast.masks import Marks, find_missing
 from dipfast.methods import Method
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["denoise", "inpaint", "restore", "super_resolve"]
 
 FACTORS = (2, 3, 4, 8)
+
+# A sharp image is brighter and darker at some places than one that a lens or a pixel averaged:
+# so many widths of the range, at either end, of a range that was found in the data.
+_MARGIN = 0.25
+# How near to 1 an operator has to keep an image of ones, to be one that keeps constants.
+_SAME_BRIGHTNESS = 1e-3
 
 
 def denoise(
@@ -115,15 +121,18 @@ def denoise(
     seed
         The same seed gives the same bits on the CPU of the same machine.
     channel_axis
-        The axis of the channels; None recognises up to four channels at the end of an
-        array and those of tensors.
+        The axis of the channels; None recognises up to four channels at the end or in front of
+        the pixels, and any number in front of the pixels of a tensor.
     data_range
-        R for values from 0 to R, or the pair (darkest, brightest).  None: 0 to 255 for
-        uint8, 0 to 65535 for uint16 with values over 16383, 0 to 1 for floating point with
-        values in [0, 1] but for the noise; anything else must be said.
+        R for values from 0 to R, or the pair (darkest, brightest).  None: 0 to 255 for uint8;
+        for anything else from the least to the largest value, so that the unit of an image does
+        not matter (``result.settings`` has what was found).
     reference
         The clean image, in the form of ``image``, if there is one: adds PSNR to history
-        and metrics.  It is never used to decide anything.
+        and metrics.  It is never used to decide anything.  The peak of PSNR is the width of
+        the range if that is given or that of 8 bits; else 65535 for a reference of 16 bits with
+        values over 16383, 1 for one in [0, 1] that fills half of it, and otherwise the width
+        of the reference.
     callback
         Called with each :class:`~dipfast.prior.State`; it may raise StopIteration to end the
         fit.  What it returns is ignored.
@@ -175,8 +184,7 @@ def denoise(
     >>> result.image.shape, result.image.dtype, result.stop_reason
     ((32, 32), dtype('uint8'), 'all iterations done')
     """
-    if isinstance(image, Tensor):
-        image = image.detach()
+    image = as_constant("image", image)
     task = Task(
         "denoise",
         image,
@@ -230,7 +238,8 @@ def inpaint(
     Parameters
     ----------
     image
-        As for :func:`denoise`.  What stands at missing pixels does not matter.
+        As for :func:`denoise`; masked arrays too, whose masked pixels are missing.  What stands
+        at missing pixels has no influence on anything.
     mask
         Which pixels are missing:
 
@@ -239,7 +248,7 @@ def inpaint(
         - a number: pixels of this value in all channels are missing;
         - ``"alpha"``: the last of 2 or 4 channels is opacity, and pixels that are not opaque
           are missing; the result is without that channel;
-        - None: pixels that are NaN are missing (they are in any case).
+        - None: pixels that are NaN or masked are missing (they are in any case).
     mask_marks
         Whether non-zero values of the mask mark the ``"missing"`` pixels, as in scikit-image and
         OpenCV, or the ``"known"`` ones, as in the original.
@@ -271,8 +280,9 @@ def inpaint(
     Warns
     -----
     UserWarning
-        If more than 95% of the pixels are missing, which is more likely a mask the wrong way
-        round.
+        If it looks like a mask the wrong way round: if more than 95% of the pixels are missing,
+        or more than half and with them nearly all of the border, or all but thin lines and
+        specks.
 
     Notes
     -----
@@ -296,14 +306,13 @@ def inpaint(
     >>> bool((result.image[~mask] == 100).all())
     True
     """
-    if isinstance(image, Tensor):
-        image = image.detach()
     if not isinstance(keep_known, bool):
         raise TypeError(f"keep_known must be True or False, got {keep_known!r}")
     whole, missing = find_missing(image, mask, mask_marks, channel_axis)
     if whole.ndim < image.ndim:  # grey with opacity has no axis of channels any more
         channel_axis = None
-    layout = Layout.of(whole, channel_axis=channel_axis, data_range=data_range)
+    layout = Layout.of(whole, channel_axis=channel_axis, data_range=data_range, known=~missing)
+    whole = as_constant("image", layout.filled(whole, missing))
     known = torch.from_numpy(np.ascontiguousarray(~missing))
     options.setdefault("sigma", 0.0)
     task = Task(
@@ -378,8 +387,7 @@ def super_resolve(
     >>> dipfast.super_resolve(small, 4, max_iterations=5).image.shape
     (36, 28, 3)
     """
-    if isinstance(image, Tensor):
-        image = image.detach()
+    image = as_constant("image", image)
     if factor not in FACTORS or isinstance(factor, bool | float):
         raise ValueError(f"factor must be one of {', '.join(map(str, FACTORS))}, got {factor!r}")
     operator = Downsample(factor, kernel)
@@ -387,10 +395,12 @@ def super_resolve(
     task = Task(
         "super_resolve",
         image,
-        Layout.of(image, channel_axis=channel_axis, data_range=data_range),
+        Layout.of(image, channel_axis=channel_axis, data_range=data_range, margin=_MARGIN),
         [operator],
         before=lambda y: ops.resize(
-            y, (y.shape[-2] * operator.factor, y.shape[-1] * operator.factor), kernel="bicubic"
+            y,
+            (y.shape[-2] * operator.factor, y.shape[-1] * operator.factor),
+            kernel="bicubic",
         ).clamp(0, 1),
         settings={"factor": operator.factor, "kernel": kernel},
     )
@@ -451,13 +461,14 @@ def restore(
     >>> dipfast.restore(blurred, Blur(gaussian_kernel(1.6)), max_iterations=5).image.shape
     (48, 48)
     """
-    if isinstance(measurement, Tensor):
-        measurement = measurement.detach()
-    layout = Layout.of(measurement, channel_axis=channel_axis, data_range=data_range)
+    measurement = as_constant("measurement", measurement)
+    layout = Layout.form_of(measurement, channel_axis=channel_axis, name="measurement")
     y = layout.to_tensor(measurement)
     shape = _image_shape(image_shape, y)
     model = as_operator(operator, shape)
-    before = _probe(model, y, shape, layout)
+    before, of_white, of_grey = _probe(model, y, shape, layout)
+    scales = bool(((of_grey - of_white / 2).abs() < _SAME_BRIGHTNESS).all())
+    layout = _range_for(of_white, scales, measurement, layout, data_range)
     task = Task(
         "restore",
         measurement,
@@ -480,12 +491,58 @@ def _image_shape(image_shape: Any, y: Tensor) -> tuple[int, ...] | None:
     return (y.shape[1], *shape) if len(shape) == 2 else shape
 
 
-def _probe(model: LinearOperator, y: Tensor, shape: tuple[int, ...] | None, layout: Layout) -> Any:
-    """Try the operator on one image, and say what there is before a restoration: the measurement
-    where it has the shape of an image, else its image under the adjoint."""
+def _range_for(
+    of_white: Tensor, scales: bool, measurement: Any, layout: Layout, data_range: DataRange
+) -> Layout:
+    """Return the layout with a value range in which the operator means the same as in the unit
+    of the measurement.
+
+    Where it keeps constants, as blurs do, black and white may be anything.  Where it does not,
+    black has to be 0.  Where it makes white brighter, or is not linear, nobody can tell the range
+    of the image from that of the measurement.
+
+    ``of_white`` is what it makes of an image of ones, ``scales`` whether it makes half of that
+    of half of them.
+    """
+    name = "measurement"
+    keeps_constants = scales and bool(((of_white - 1).abs() < _SAME_BRIGHTNESS).all())
+    found = layout.with_range(
+        measurement, data_range, margin=_MARGIN, from_zero=not keeps_constants, name=name
+    )
+    if keeps_constants:
+        return found
+    least, most = float(of_white.min()), float(of_white.max())
+    reason = (
+        f"operator makes values from {least:.3g} to {most:.3g} of an image of ones"
+        if scales
+        else "operator is not linear"
+    )
+    tells_range = scales and least >= 0 and abs(most - 1) < _SAME_BRIGHTNESS
+    if found.range_source == "data" and not tells_range:
+        raise ValueError(
+            f"data_range is needed: {reason}, so the range of the image is not that of the "
+            "measurement; data_range=R is the brightest value that the image may have"
+        )
+    if found.data_range[0] != 0:
+        raise ValueError(
+            f"data_range must begin at 0, got {found.data_range}: {reason}, so black must be 0; "
+            "subtract the offset of the measurement, or pass data_range=R"
+        )
+    return found
+
+
+def _probe(
+    model: LinearOperator, y: Tensor, shape: tuple[int, ...] | None, layout: Layout
+) -> tuple[Any, Tensor, Tensor]:
+    """Try the operator on one image.
+
+    Returns what there is before a restoration (a function of the measurement: itself where it has
+    the shape of an image, else its image under the adjoint), and what the operator makes of an
+    image that is 1 everywhere, and of one that is 1/2.
+    """
     try:
         image = model.adjoint(y[:1])
-        result = model(torch.full_like(image, 0.5))
+        result, half = model(torch.ones_like(image)), model(torch.full_like(image, 0.5))
     except Exception as error:
         wanted = "image_shape=None" if shape is None else f"image_shape={shape}"
         raise ValueError(
@@ -503,6 +560,7 @@ def _probe(model: LinearOperator, y: Tensor, shape: tuple[int, ...] | None, layo
             f"operator must take images (1, C, H, W), with C = 1 for a measurement without "
             f"channels, got an adjoint of shape {tuple(image.shape)}"
         )
+    made = result.detach().cpu(), half.detach().cpu()
     if image.shape == result.shape:
-        return lambda y: y
-    return lambda y: torch.cat([model.adjoint(item[None]) for item in y]).clamp(0, 1)
+        return lambda y: y, *made
+    return lambda y: torch.cat([model.adjoint(item[None]) for item in y]).clamp(0, 1), *made

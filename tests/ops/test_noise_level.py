@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dipfast import ops
 
@@ -28,3 +31,73 @@ class TestEstimateNoise:
         assert ops.estimate_noise(np.full((32, 32), 0.7)) == 0.0
         assert ops.estimate_noise(np.ones((1, 1))) == 0.0
         assert ops.estimate_noise(np.ones((3, 100))) == 0.0
+
+    @pytest.mark.parametrize("shape", [(1, 400), (2, 200), (3, 150), (400, 1), (200, 2)])
+    def test_a_few_rows(self, shape: tuple[int, int]) -> None:
+        noisy = 5 + np.random.default_rng(0).normal(0, 0.5, shape)
+        assert ops.estimate_noise(noisy) == pytest.approx(0.5, rel=0.2)
+
+    def test_too_small_to_tell(self) -> None:
+        with pytest.raises(ValueError, match="3 x 2 pixels is too small to tell its noise, 4 in"):
+            ops.estimate_noise(np.eye(3, 2))
+
+    @pytest.mark.parametrize("offset", [0.0, 100.0])
+    def test_hot_pixels_in_a_flat_picture(self, offset: float) -> None:
+        rng = np.random.default_rng(0)
+        picture = np.full((64, 64), offset)
+        picture[rng.integers(0, 64, 8), rng.integers(0, 64, 8)] = 255
+        assert ops.estimate_noise(picture) == 0
+
+    def test_a_hot_pixel_in_the_sky(self) -> None:
+        sky = np.random.default_rng(0).normal(100, 5, (128, 128))
+        expected = ops.estimate_noise(sky)
+        sky[40, 50] = 60_000
+        assert ops.estimate_noise(sky) == pytest.approx(expected, rel=0.01)
+
+    @pytest.mark.parametrize("share", [0.001, 0.01, 0.03])
+    def test_hot_and_dead_pixels_in_noise(self, share: float) -> None:
+        rng = np.random.default_rng(0)
+        noisy = rng.normal(100, 10, (256, 256))
+        noisy[rng.random(noisy.shape) < share / 2] = 4095
+        noisy[rng.random(noisy.shape) < share / 2] = 0
+        assert ops.estimate_noise(noisy) == pytest.approx(10, rel=0.03)
+
+    def test_black_and_white_pages(self) -> None:
+        assert ops.estimate_noise(skimage.data.horse().astype(float)) == 0
+        page = np.ones((256, 256))
+        for row in range(10, 240, 20):  # lines of marks, such as letters
+            page[row : row + 9, 10:240:6] = 0
+            page[row + 4, 10:240] = 0
+        assert ops.estimate_noise(page) == 0
+
+    def test_saturated_regions_do_not_count(self) -> None:
+        noisy = np.random.default_rng(0).normal(100, 10, (256, 256))
+        noisy[:160] = 255
+        assert ops.estimate_noise(noisy) == pytest.approx(10, rel=0.03)
+
+    @given(
+        power=st.integers(-40, 40),
+        offset=st.sampled_from([0.0, -3.0, 1024.0]),
+        shape=st.tuples(st.integers(1, 40), st.integers(4, 40)),
+        seed=st.integers(0, 99),
+    )
+    def test_any_unit(self, power: int, offset: float, shape: tuple[int, int], seed: int) -> None:
+        # 16 bits, so that sums with the offset are exact.
+        picture = np.random.default_rng(seed).integers(0, 2**16, shape) / 2**16
+        scale = 2.0**power
+        expected = ops.estimate_noise(picture)
+        assert ops.estimate_noise(scale * (picture + offset)) == pytest.approx(
+            scale * expected, rel=1e-9, abs=1e-9 * scale
+        )
+
+    @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float16", "float32", ">f4"])
+    def test_every_dtype(self, dtype: str) -> None:
+        picture = np.random.default_rng(0).normal(100, 10, (64, 64, 3)).round().astype(dtype)
+        expected = ops.estimate_noise(picture.astype(float), channel_axis=-1)
+        assert ops.estimate_noise(picture) == expected  # the channels are recognised
+        if dtype != ">f4":
+            assert ops.estimate_noise(torch.from_numpy(picture)) == expected
+
+    def test_masked_arrays_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="image has 1 masked pixel, which only inpaint fills"):
+            ops.estimate_noise(np.ma.masked_equal(np.arange(64.0).reshape(8, 8), 3))

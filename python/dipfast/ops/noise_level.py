@@ -7,10 +7,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from dipfast.ops import arguments
-from dipfast.ops.arguments import is_tensor
+from dipfast.images import as_constant, check_image, find_channel_axis, is_tensor
 
-__all__ = ["estimate_noise"]
+__all__ = ["deviation", "estimate_noise", "find_outliers", "wavelet_blocks"]
+
+Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
+Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
 # High-pass filter of the Daubechies wavelet with two vanishing moments: blind to straight
 # ramps, so that it sees noise rather than shading.
@@ -22,6 +24,13 @@ _FEWEST_BLOCKS = 64
 # Median of |x| for a normal x of standard deviation 1.
 _MEDIAN_TO_DEVIATION = 0.6744897501960817
 
+# Rows and columns of the regions of which those that are constant are left out.
+_REGION = 16
+# A pixel that is so many standard deviations from the median of its neighbours is an outlier.
+_OUTLIER = 6.0
+# Pixels that are compared with their neighbours at a time, of which there are eight copies.
+_BAND = 1 << 20
+
 
 def estimate_noise(image: Any, *, channel_axis: int | None = None) -> float:
     r"""Standard deviation of white noise in an image.
@@ -29,8 +38,10 @@ def estimate_noise(image: Any, *, channel_axis: int | None = None) -> float:
     .. math:: \hat\sigma = \mathrm{median}(|d|) / 0.6745
 
     where d are the diagonal wavelet coefficients (Daubechies, 4 taps) of the finest scale,
-    without those that are exactly 0 (saturated or masked regions).  Fine texture is taken
-    for noise, so the estimate is an upper bound on textured images.
+    without those of regions of 16x16 pixels that are constant (saturated or masked), and of
+    outliers, such as hot pixels: those further than six standard deviations from the median of
+    their neighbours.  Fine texture is taken for noise, so the estimate is an upper bound on
+    textured images.
 
     Parameters
     ----------
@@ -38,19 +49,22 @@ def estimate_noise(image: Any, *, channel_axis: int | None = None) -> float:
         Array or tensor, ``(H, W)``, or with one more axis for the channels, over which
         the estimates are averaged (root mean square).
     channel_axis
-        The axis of the channels; None if there is none.
+        The axis of the channels; None recognises up to four of them at the end or in front, and
+        any number in front of the pixels of a tensor.
 
     Returns
     -------
     float
-        In the unit of the image; 0 for an image smaller than 4x4.
+        In the unit of the image.  Images of up to three rows or columns are judged by their
+        other direction alone.
 
     Raises
     ------
     TypeError
         If the image does not hold real numbers.
     ValueError
-        If it is not two-dimensional (apart from the channels) or not finite.
+        If it is not two-dimensional (apart from the channels), not finite, or smaller than 4
+        pixels in both directions (and not the same everywhere).
 
     References
     ----------
@@ -65,50 +79,128 @@ def estimate_noise(image: Any, *, channel_axis: int | None = None) -> float:
     >>> round(dipfast.ops.estimate_noise(0.5 + noise), 2)
     0.1
     """
+    image = as_constant("image", image)
+    check_image("image", image)
+    axis = find_channel_axis("image", image, channel_axis)
     if is_tensor(image):
-        image = image.detach().cpu().double().numpy()
-    x = arguments.as_floats("image", image)
-    planes = x[np.newaxis] if channel_axis is None else np.moveaxis(x, channel_axis, 0)
+        image = image.cpu().double().numpy()
+    planes = image[np.newaxis] if axis is None else np.moveaxis(image, axis, 0)
     if planes.ndim != 3:
-        raise ValueError(
-            "image must be (H, W), or have one more axis named by channel_axis, "
-            f"got shape {x.shape} with channel_axis={channel_axis}"
-        )
-    if not np.isfinite(x).all():
-        raise ValueError("image must be finite, got NaN or infinity")
-    if not planes.size:
+        raise ValueError(f"image must be (H, W) or have one more axis, got shape {image.shape}")
+    levels = [_level(plane.astype(np.float64)) for plane in planes]
+    return float(np.sqrt(np.mean(np.square(levels))))
+
+
+def _level(plane: Floats) -> float:
+    if plane.min() == plane.max():
         return 0.0
-    return float(np.sqrt(np.mean([deviation(wavelet_blocks(p)[1]) ** 2 for p in planes])))
+    outliers = find_outliers(plane)
+    _, details = wavelet_blocks(plane, ~outliers if outliers.any() else None)
+    return deviation(details)
 
 
-Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
+def find_outliers(plane: Floats, known: Any = None) -> Bools:
+    """Return which pixels of an image (H, W) are unlike all around, such as hot pixels.
+
+    They are further from the median of their eight neighbours (those that are known) than six
+    times what pixels of varied regions usually are.
+    """
+    values = plane if known is None else np.where(known, plane, np.nan)
+    padded = np.pad(values, 1, constant_values=np.nan)
+    rows = max(_BAND // plane.shape[1], 1)
+    bands = [
+        _distance_from_neighbours(padded[begin : begin + rows + 2])
+        for begin in range(0, plane.shape[0], rows)
+    ]
+    distance = np.concatenate(bands)
+    usual = distance[distance > _rounding(plane)]
+    if not usual.size:
+        return np.zeros(plane.shape, dtype=bool)
+    return np.asarray(distance > _OUTLIER / _MEDIAN_TO_DEVIATION * np.median(usual))
+
+
+def _distance_from_neighbours(padded: Floats) -> Floats:
+    """Return how far the inner pixels are from the median of those of their eight neighbours that
+    are not NaN; 0 where there is nothing to compare."""
+    rows, columns = padded.shape[0] - 2, padded.shape[1] - 2
+    shifts = [(row, column) for row in range(3) for column in range(3) if (row, column) != (1, 1)]
+    around = np.stack(
+        [padded[row : row + rows, column : column + columns] for row, column in shifts]
+    )
+    around.sort(axis=0)  # NaN comes last
+    count = np.isfinite(around).sum(axis=0)
+    middle = [np.maximum(k, 0)[np.newaxis] for k in ((count - 1) // 2, count // 2)]
+    middle[1] = np.minimum(middle[1], len(shifts) - 1)
+    lower, upper = (np.take_along_axis(around, k, axis=0)[0] for k in middle)
+    distance = np.abs(padded[1:-1, 1:-1] - (lower + upper) / 2)
+    return np.nan_to_num(distance, nan=0.0)
 
 
 def wavelet_blocks(plane: Floats, known: Any = None) -> tuple[Floats, Floats]:
     """Brightness around, and diagonal detail of, small blocks all over an image (H, W).
 
     With white noise the detail varies by its standard deviation, and the brightness, a mean over
-    16x16 pixels, hardly.  Blocks are the 4x4 pixels of the wavelet; with ``known``, a boolean
-    image, those of them that are known whole, or, if these are few, 2x2 pixels (Haar).
+    16x16 pixels, hardly.  Blocks are the 4x4 pixels of the wavelet, or 4 pixels in a row or column
+    of an image of less than four rows or columns; with ``known``, a boolean image, those of them
+    that are known whole, or, if these are few, 2x2 pixels (Haar).  Blocks of constant regions are
+    left out.
+
+    Raises
+    ------
+    ValueError
+        If the image has less than 4 rows and columns.
     """
     plane = plane.astype(np.float64, copy=False)
-    if min(plane.shape) < len(_HIGH_PASS):
-        return np.empty(0), np.empty(0)
-    details = _filter(_filter(plane, _HIGH_PASS).T, _HIGH_PASS).T
-    size, step, some = len(_HIGH_PASS), 2, known is not None
+    taps = len(_HIGH_PASS)
+    if max(plane.shape) < taps:
+        raise ValueError(
+            f"image of {plane.shape[0]} x {plane.shape[1]} pixels is too small to tell its noise, "
+            f"{taps} in one direction are needed; sigma tells it"
+        )
+    if plane.shape[1] < taps:
+        means, details = wavelet_blocks(plane.T, None if known is None else known.T)
+        return means, details
+    size = (taps if plane.shape[0] >= taps else 1, taps)
+    step, some = (2, 2), known is not None
     known = known if some else np.ones(plane.shape, dtype=bool)
+    varied = _varied(plane, known)
     whole = _all_known(known, size, step)
-    if some and np.count_nonzero(whole) < _FEWEST_BLOCKS:
-        size, step = 2, 1
+    details = _filter(plane.T, _HIGH_PASS).T
+    if size[0] > 1:
+        details = _filter(details, _HIGH_PASS)
+    else:
+        step, whole = (1, 2), _all_known(known, size, (1, 2))
+    if some and size[0] > 1 and np.count_nonzero(whole) < _FEWEST_BLOCKS:
+        size, step = (2, 2), (1, 1)
         whole = _all_known(known, size, step)
         corners = np.lib.stride_tricks.sliding_window_view(plane, (2, 2))
         details = (corners[..., 0, 0] - corners[..., 0, 1] - corners[..., 1, 0]) / 2
         details += corners[..., 1, 1] / 2
     # Rounding leaves traces of flat regions that are meant to be 0.
-    details[np.abs(details) <= 1e-12 * np.abs(plane).max(initial=0)] = 0
+    details[np.abs(details) <= _rounding(plane)] = 0
     rows, columns = np.nonzero(whole)
-    centres = (rows * step + size // 2, columns * step + size // 2)
-    return _brightness(plane, known, *centres), details[whole]
+    centres = rows * step[0] + size[0] // 2, columns * step[1] + size[1] // 2
+    counted = varied[centres]
+    centres = centres[0][counted], centres[1][counted]
+    return _brightness(plane, known, *centres), details[whole][counted]
+
+
+def _rounding(plane: Floats) -> float:
+    return 1e-12 * float(np.abs(plane).max(initial=0))
+
+
+def _varied(plane: Floats, known: Bools) -> Bools:
+    """Return which pixels lie in a region, of 16x16 pixels, that is not constant."""
+    rows, columns = (-(-n // _REGION) * _REGION for n in plane.shape)
+    beyond = ((0, rows - plane.shape[0]), (0, columns - plane.shape[1]))
+    extremes = []
+    for fill, extreme in ((np.inf, np.min), (-np.inf, np.max)):
+        padded = np.pad(np.where(known, plane, fill), beyond, constant_values=fill)
+        regions = padded.reshape(rows // _REGION, _REGION, columns // _REGION, _REGION)
+        extremes.append(extreme(regions, axis=(1, 3)))
+    varied = extremes[1] - extremes[0] > _rounding(plane)
+    wide = varied.repeat(_REGION, axis=0).repeat(_REGION, axis=1)
+    return np.asarray(wide[: plane.shape[0], : plane.shape[1]])
 
 
 def _brightness(plane: Floats, known: Any, rows: Any, columns: Any, reach: int = 8) -> Floats:
@@ -123,18 +215,14 @@ def _brightness(plane: Floats, known: Any, rows: Any, columns: Any, reach: int =
 
 
 def deviation(details: Floats) -> float:
-    """Standard deviation of what wavelet coefficients hold of noise, by their median.
-
-    Those that are exactly 0 do not count: saturated or masked regions.
-    """
-    sizes = np.abs(details[details != 0])
-    return float(np.median(sizes)) / _MEDIAN_TO_DEVIATION if sizes.size else 0.0
+    """Standard deviation of what wavelet coefficients hold of noise, by their median."""
+    return float(np.median(np.abs(details))) / _MEDIAN_TO_DEVIATION if details.size else 0.0
 
 
-def _all_known(known: Any, size: int, step: int) -> Any:
-    """Which blocks of size x size pixels hold known pixels only."""
-    windows = np.lib.stride_tricks.sliding_window_view(known, (size, size))
-    return windows[::step, ::step].all(axis=(2, 3))
+def _all_known(known: Any, size: tuple[int, int], step: tuple[int, int]) -> Any:
+    """Which blocks of this size hold known pixels only."""
+    windows = np.lib.stride_tricks.sliding_window_view(known, size)
+    return windows[:: step[0], :: step[1]].all(axis=(2, 3))
 
 
 def _filter(x: Floats, taps: Floats) -> Floats:

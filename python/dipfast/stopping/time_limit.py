@@ -33,7 +33,12 @@ class TimeLimit(StopRule):
             raise ValueError(f"seconds must be positive, got {self.seconds!r}")
         object.__setattr__(self, "_end", time.monotonic() + self.seconds)
 
+    @property
+    def remaining(self) -> float:
+        """Seconds that are left, 0 at least."""
+        return max(self._end - time.monotonic(), 0.0)
+
     def update(self, state: Observable, memory: Values) -> Verdict:
-        if time.monotonic() < self._end:
+        if self.remaining > 0:
             return Verdict()
         return Verdict(reason=f"{self.seconds:g} seconds have passed", pause=True)
