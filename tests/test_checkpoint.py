@@ -192,7 +192,8 @@ def same(a: dipfast.Result, b: dipfast.Result) -> bool:
     assert all(
         (np.asarray(s.image) == np.asarray(t.image)).all() for s, t in zip(a.snapshots, b.snapshots)
     )
-    assert a.report() == b.report()
+    reports = [{**result.report(), "seconds": None} for result in (a, b)]
+    assert reports[0] == reports[1]
     return True
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dipfast.images import Layout, check_data_range, check_image, find_channel_axis
+from dipfast.images import Layout, as_pixels, check_image, find_channel_axis, find_data_range
 
 INTEGERS = ("uint8", "uint16", "int16")
 FLOATS = ("float16", "float32", "float64")
@@ -47,7 +50,7 @@ class TestThereAndBack:
             ((4, 5, 3), -1),
             ((4, 5, 3), -3),
             ((1, 5, 4), 0),
-            ((4, 5, 1), None),
+            ((6, 5, 1), None),
             ((7, 4, 5), 0),
         ],
     )
@@ -80,7 +83,7 @@ class TestThereAndBack:
     def test_tensors(self, dtype: str, shape: tuple[int, ...], axis: int | None) -> None:
         values = random_image(shape, "float32" if dtype == "bfloat16" else dtype)
         image = torch.from_numpy(values).to(getattr(torch, dtype))
-        data_range = (-40000, 70000) if dtype in INTEGERS else 1
+        data_range = 255 if dtype == "uint8" else (-40000, 70000) if dtype in INTEGERS else 1
         back = there_and_back(image, channel_axis=axis, data_range=data_range)
         assert isinstance(back, torch.Tensor)
         assert back.is_contiguous()
@@ -90,6 +93,7 @@ class TestThereAndBack:
         else:
             assert same(back, image)
 
+    @pytest.mark.filterwarnings("ignore:99% of the values")
     @given(data=st.data())
     def test_integers_come_back_exactly(self, data: st.DataObject) -> None:
         dtype = data.draw(st.sampled_from(INTEGERS), label="dtype")
@@ -133,7 +137,7 @@ class TestToTensor:
     @pytest.mark.parametrize("axis", [0, 1, 2])
     def test_channels_of_arrays(self, axis: int) -> None:
         image = random_image((4, 5, 3), "float32")
-        x = Layout.of(image, channel_axis=axis).to_tensor(image)
+        x = Layout.of(image, channel_axis=axis, data_range=1).to_tensor(image)
         assert x.shape == (1, image.shape[axis], *np.delete(image.shape, axis))
         assert x.is_contiguous()
         for channel in range(image.shape[axis]):
@@ -141,7 +145,7 @@ class TestToTensor:
 
     def test_batches_of_tensors(self) -> None:
         image = torch.rand(2, 4, 5, 3)
-        x = Layout.of(image, channel_axis=3).to_tensor(image)
+        x = Layout.of(image, channel_axis=3, data_range=1).to_tensor(image)
         assert torch.equal(x, image.permute(0, 3, 1, 2))
         assert x.is_contiguous()
 
@@ -173,7 +177,7 @@ class TestToImage:
         assert back.shape == (8, 10, 3)
 
     def test_takes_what_has_gradients(self) -> None:
-        layout = Layout.of(np.zeros((4, 5)))
+        layout = Layout.of(np.zeros((4, 5)), data_range=1)
         x = torch.rand(1, 1, 4, 5, requires_grad=True)
         assert np.array_equal(layout.to_image(x).astype("float32"), x.detach()[0, 0].numpy())
 
@@ -191,7 +195,7 @@ class TestUnusualMemory:
         ],
     )
     def test_strides_of_arrays(self, dtype: str, view: Any) -> None:
-        image = view(random_image((6, 9, 3), dtype))
+        image = view(random_image((10, 15, 3), dtype))
         np.testing.assert_allclose(there_and_back(image), image, rtol=1e-7)
 
     @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
@@ -205,9 +209,8 @@ class TestUnusualMemory:
     @pytest.mark.parametrize("dtype", [">u2", ">f2", ">f4", ">f8", "<u2", "<f4"])
     def test_byte_order(self, dtype: str) -> None:
         native = random_image((6, 9), np.dtype(dtype).name)
-        native.flat[0] = 65535 if dtype.endswith("u2") else 1
         image = native.astype(dtype)
-        assert check_data_range("image", image, None) == check_data_range("image", native, None)
+        assert Layout.of(image).data_range == Layout.of(native).data_range
         back = there_and_back(image)
         assert back.dtype == image.dtype
         np.testing.assert_allclose(back, image, rtol=1e-7)
@@ -231,48 +234,96 @@ class TestDataRange:
         [
             ("uint8", 0, 255, (0, 255)),
             ("uint8", 0, 3, (0, 255)),
-            ("uint16", 0, 16384, (0, 65535)),
-            ("uint16", 40000, 65535, (0, 65535)),
+            ("uint16", 7, 1000, (7, 1000)),
+            ("uint16", 0, 65535, (0, 65535)),
+            ("int16", -300, 4095, (-300, 4095)),
+            ("int32", -5, 255, (-5, 255)),
+            ("int64", -(2**53), 2**53, (-(2**53), 2**53)),
             ("float16", 0, 1, (0, 1)),
-            ("float32", 0, 1, (0, 1)),
-            ("float64", 0.3, 0.4, (0, 1)),
+            ("float64", 0.3, 0.4, (0.3, 0.4)),
+            ("float64", -1e300, 2e300, (-1e300, 2e300)),
+            ("float32", -0.25, 2, (-0.25, 2)),
+            ("float64", 1e-12, 3e-12, (1e-12, 3e-12)),
         ],
     )
-    def test_recognised(
+    def test_found(
         self, dtype: str, lowest: float, highest: float, expected: tuple[int, int], tensor: bool
     ) -> None:
         image: Any = np.array([[lowest, highest]], dtype=dtype)
         image = torch.from_numpy(image) if tensor else image
-        assert Layout.of(image).data_range == expected
+        layout = Layout.of(image)
+        assert layout.data_range == expected
+        assert layout.range_source == ("dtype" if dtype == "uint8" else "data")
+        assert layout.ends == (0, 1)
 
     @pytest.mark.parametrize("tensor", [False, True])
+    @pytest.mark.parametrize("dtype", ["uint16", "int32", "float16", "float32", "float64"])
+    @pytest.mark.parametrize("value", [0.0, 1.0, 7.0, 30000.0])
+    def test_one_value_comes_back(self, dtype: str, value: float, tensor: bool) -> None:
+        image: Any = np.full((3, 5), value, dtype=dtype)
+        image = torch.from_numpy(image) if tensor else image
+        layout = Layout.of(image)
+        for output in (0.0, 0.3, 0.5, 0.9999):
+            back = np.asarray(layout.to_image(torch.full((1, 1, 3, 5), output)))
+            np.testing.assert_allclose(back, np.asarray(image), rtol=1e-6, atol=1e-37)
+
+    def test_only_what_is_known_counts(self) -> None:
+        image = np.array([[5.0, 7.0, math.nan], [-9999.0, math.inf, 6.0]])
+        known = np.isfinite(image) & (image > 0)
+        layout = Layout.of(image, known=known[None, None])
+        assert layout.data_range == (5, 7)
+        assert layout.filled(image, ~known[None, None]).tolist() == [[5, 7, 5], [5, 5, 6]]
+        with pytest.raises(ValueError, match="image must be finite, got NaN or infinity at 1"):
+            Layout.of(image, known=(known | (image == math.inf))[None, None])
+
+    @pytest.mark.filterwarnings("ignore:99% of the values")
+    @pytest.mark.parametrize("tensor", [False, True])
+    @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float16", "float32", "float64"])
+    def test_black_of_every_dtype(self, dtype: str, tensor: bool) -> None:
+        image: Any = np.arange(10, 22, dtype=dtype).reshape(3, 4)
+        missing = (image == 15)[None, None]
+        image = torch.from_numpy(image) if tensor else image
+        filled = Layout.of(image, known=~missing).filled(image, missing)
+        assert filled.dtype == image.dtype
+        assert filled[1, 1] == (0 if dtype == "uint8" else 10)
+        assert image[1, 1] == 15
+        below = Layout.of(image, data_range=(-70000, 70000)).filled(image, missing)
+        least = np.iinfo(dtype).min if "int" in dtype else max(-70000, float(np.finfo(dtype).min))
+        assert below[1, 1] == least
+
+    def test_margin(self) -> None:
+        layout = Layout.of(np.array([[10.0, 18.0]]), margin=0.25)
+        assert layout.data_range == (8, 20)
+        assert layout.ends == (2 / 12, 10 / 12)
+        assert Layout.of(np.zeros((1, 2), np.uint8), margin=0.25).data_range == (0, 255)
+        assert Layout.of(np.eye(2), margin=0.25, data_range=3).data_range == (0, 3)
+
     @pytest.mark.parametrize(
-        ("dtype", "lowest", "highest", "hint"),
+        ("image", "message"),
         [
-            ("uint16", 0, 16383, r"from 0 to 16383: 10, 12, 14 or 16 bits are data_range=1023, "),
-            ("uint16", 7, 1000, r"from 7 to 1000: 10, 12, 14 or 16 bits are data_range=1023, "),
-            ("int16", 0, 255, r"from 0 to 255: say which values are black and white"),
-            ("int32", -5, 255, r"from -5 to 255: say which values are black and white"),
-            ("float32", 0, 255, r"from 0 to 255: say which values are black and white"),
-            ("float64", -0.25, 1, r"from -0\.25 to 1: say which values are black and white"),
-            ("float64", 0, 1.0001, r"from 0 to 1\.0001: say which values"),
+            (np.array([[2**53 + 2, 0]]), r"integers up to 2\*\*53, .* subtract an offset first"),
+            (np.array([[-(2**62), 0]]), r"integers up to 2\*\*53"),
+            (np.array([[-1.7e308, 1.7e308]]), "too far apart for float64: divide it"),
         ],
     )
-    def test_ambiguous(
-        self, dtype: str, lowest: float, highest: float, hint: str, tensor: bool
-    ) -> None:
-        image: Any = np.array([[lowest, highest]], dtype=dtype)
-        image = torch.from_numpy(image) if tensor else image
-        with pytest.raises(ValueError, match=f"data_range is needed for photo, {dtype} .*{hint}"):
-            Layout.of(image, name="photo")
+    def test_beyond_float64(self, image: np.ndarray, message: str) -> None:
+        with pytest.raises(ValueError, match=f"photo .*{message}"):
+            find_data_range("photo", image)
 
-    def test_tolerance_is_for_floats(self) -> None:
-        image = np.array([[-0.25, 1.25]])
-        assert Layout.of(image, tolerance=0.25).data_range == (0, 1)
-        with pytest.raises(ValueError, match="data_range is needed"):
-            Layout.of(image, tolerance=0.24)
-        with pytest.raises(ValueError, match="data_range is needed"):
-            Layout.of(image.astype(np.int16), tolerance=5)
+    @pytest.mark.parametrize("tensor", [False, True])
+    @pytest.mark.parametrize("dtype", ["uint16", "float32"])
+    def test_values_that_drown_in_the_range_are_told(self, dtype: str, tensor: bool) -> None:
+        sky: Any = np.random.default_rng(0).integers(95, 105, (64, 64)).astype(dtype)
+        sky[10, 20] = 60_000
+        image = torch.from_numpy(sky) if tensor else sky
+        message = r"99% of the values of image lie between 95 and 104, .* the few others set the"
+        with pytest.warns(UserWarning, match=message):
+            Layout.of(image)
+        with pytest.warns(UserWarning, match="the range is given"):
+            Layout.of(image, data_range=65535)
+        Layout.of(image, data_range=(90, 200))
+        sky[sky < 60_000] = 100  # nothing is lost in what is flat
+        Layout.of(sky)
 
     @pytest.mark.parametrize(
         ("given_range", "expected"),
@@ -314,6 +365,58 @@ class TestDataRange:
         with pytest.raises(ValueError, match=message) as caught:
             Layout.of(np.zeros((2, 2), np.uint8), data_range=malformed)
         assert repr(malformed) in str(caught.value)
+
+
+class TestKinds:
+    @pytest.mark.filterwarnings("ignore:the matrix subclass")
+    def test_subclasses_become_plain(self, tmp_path: Any) -> None:
+        values = random_image((4, 5), "float32")
+        np.save(tmp_path / "a.npy", values)
+        mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+
+        class Tagged(np.ndarray):
+            unit = None
+
+        for image in (mapped, np.matrix(values), values.view(Tagged), np.ma.masked_array(values)):
+            pixels = as_pixels("photo", image)
+            assert type(pixels) is np.ndarray
+            assert np.array_equal(pixels, values)
+
+    @pytest.mark.parametrize(
+        ("image", "message"),
+        [
+            ([[0.0, 1.0]], r"got list: pass np\.asarray\(photo\)"),
+            (PIL.Image.new("P", (3, 4)), r"got Image: pass np\.asarray\(photo\.convert\('RGB'\)\)"),
+            ("photo.png", "got str: read the file first"),
+            (Path("photo.png"), "got .*Path: read the file first"),
+            (memoryview(b"1234"), "got memoryview"),
+            (7, "got int"),
+            (torch.zeros(3, 4).to_sparse(), r"one that is sparse: to_dense\(\) it"),
+            (torch.zeros(3, 4, device="meta"), "hold data, got a tensor on the device 'meta'"),
+        ],
+    )
+    def test_others_are_refused_with_the_next_step(self, image: Any, message: str) -> None:
+        with pytest.raises(TypeError, match=f"photo must .*{message}"):
+            as_pixels("photo", image)
+
+    def test_units_are_refused(self) -> None:
+        class Quantity(np.ndarray):
+            unit = "adu"
+
+        with pytest.raises(TypeError, match=r"got Quantity in adu: pass photo\.value, and all num"):
+            as_pixels("photo", np.zeros((3, 4)).view(Quantity))
+
+    @pytest.mark.parametrize(
+        ("home", "step"), [("pandas.core.frame", r"\.to_numpy\(\)"), ("xarray.core", r"\.values")]
+    )
+    def test_labelled_arrays_are_refused(self, home: str, step: str) -> None:
+        kind = type("Labelled", (), {"__module__": home, "__array__": lambda self: np.zeros(3)})
+        with pytest.raises(TypeError, match=f"got Labelled: pass photo{step}"):
+            as_pixels("photo", kind())
+
+    def test_masked_pixels_are_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"photo has 3 masked pixels, which only inpaint fill"):
+            as_pixels("photo", np.ma.masked_less(np.arange(12.0).reshape(3, 4), 3))
 
 
 class TestRefusals:
@@ -385,9 +488,18 @@ class TestRefusals:
             Layout.of(torch.zeros(2, 3, 4, 5), channel_axis=axis, name="photo")
 
     def test_channel_axis_that_is_not_obvious(self) -> None:
-        message = r"channel_axis is needed for photo of shape \(3, 8, 9\): which of its axes"
+        message = r"channel_axis is needed for photo of shape \(7, 8, 9\): which of its axes"
         with pytest.raises(ValueError, match=message):
-            Layout.of(np.zeros((3, 8, 9)), name="photo")
+            Layout.of(np.zeros((7, 8, 9)), name="photo")
+
+    @pytest.mark.parametrize("kind", [np.zeros, torch.zeros])
+    @pytest.mark.parametrize("shape", [(3, 8, 3), (1, 200, 3), (4, 4, 4), (1, 1, 1)])
+    def test_channel_axis_that_may_be_two(self, kind: Any, shape: tuple[int, ...]) -> None:
+        message = r"channel_axis is needed for photo of shape .*: are the channels its last axis "
+        with pytest.raises(ValueError, match=message):
+            Layout.of(kind(shape), name="photo")
+        assert Layout.of(kind(shape), channel_axis=-1).channel_axis == 2
+        assert Layout.of(kind(shape), channel_axis=-3).channel_axis == 0
 
 
 @pytest.mark.parametrize(
@@ -397,8 +509,13 @@ class TestRefusals:
         (np.zeros((8, 9, 1)), 2),
         (np.zeros((8, 9, 4)), 2),
         (torch.zeros(8, 9), None),
-        (torch.zeros(8, 9, 3), 0),
+        (np.zeros((3, 8, 9)), 0),
+        (torch.zeros(3, 8, 9), 0),
+        (torch.zeros(8, 9, 3), 2),
+        (torch.zeros(7, 8, 9), 0),
+        (torch.zeros(7, 2, 5), 0),
         (torch.zeros(2, 7, 8, 9), 1),
+        (torch.zeros(2, 8, 9, 3), 3),
     ],
 )
 def test_channel_axis_is_found(image: Any, expected: int | None) -> None:

@@ -85,7 +85,13 @@ class TestInpaint:
             dipfast.inpaint(image, holes * np.uint8(255), max_iterations=3).image,
             dipfast.inpaint(image, 0, max_iterations=3).image,
             dipfast.inpaint(alpha, "alpha", max_iterations=3).image,
-            (dipfast.inpaint(nan, max_iterations=3).image * 255).round().astype(np.uint8),
+            (dipfast.inpaint(nan, max_iterations=3, data_range=1).image * 255)
+            .round()
+            .astype(np.uint8),
+            dipfast.inpaint(
+                np.ma.masked_array(image, np.broadcast_to(holes[..., None], image.shape)),
+                max_iterations=3,
+            ).image,
             dipfast.inpaint(tensor, torch.from_numpy(holes), max_iterations=3)
             .image.permute(1, 2, 0)
             .numpy(),

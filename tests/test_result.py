@@ -50,6 +50,8 @@ class TestReport:
             "stop_iteration": 3,
             "spikes": 0,
             "failures": 0,
+            "unfinished": None,
+            "seconds": None,
             "metrics": {"psnr_input": 20.0, "psnr": 25.0},
             "settings": {"task": "denoise", "sigma": [0.1], "versions": {"dipfast": "1.2.3"}},
         }

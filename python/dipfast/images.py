@@ -300,7 +300,7 @@ def find_data_range(name: str, image: Any) -> tuple[float, float]:
         )
     if low == high:
         half = max(abs(low) * 2.0**-23, float(np.finfo(np.float32).tiny))
-        half = 0.5 if "int" in str(image.dtype) else half
+        half = 0.25 if "int" in str(image.dtype) else half
         low, high = low - half, high + half
     return low, high
 
@@ -455,12 +455,12 @@ class Layout:
 
         Black is the lower end of the range, or what the dtype has that is nearest to it.
         """
-        black = self.data_range[0]
-        if not self._is_float():
-            black = int(np.clip(round(black), *_limits(self.dtype)))
-        image = image.clone() if self.is_tensor else image.copy()
-        image[self.of_planes(missing)] = black
-        return image
+        black = float(np.clip(self.data_range[0], *_limits(self.dtype)))
+        black = black if self._is_float() else round(black)
+        where = self.of_planes(missing)
+        if self.is_tensor:
+            return _torch().where(where, image.new_full((), black), image)
+        return np.where(where, image.dtype.type(black), image)
 
     def to_tensor(self, image: Any, device: Any = None) -> Tensor:
         """(N, C, H, W), float32, with data_range mapped to [0, 1]; values may lie outside."""
@@ -514,7 +514,7 @@ class Layout:
         x = x.squeeze(-3) if axis is None else np.moveaxis(x, -3, axis)
         if not self.is_tensor:
             return x
-        return _torch().from_numpy(np.ascontiguousarray(x)).to(self.device)
+        return _torch().from_numpy(np.array(x, order="C")).to(self.device)
 
     def merge(self, chosen: Tensor, first: Any, second: Any) -> Any:
         """``first`` where ``chosen``, boolean (N, C, H, W) or 1 along axes, else ``second``.
@@ -532,8 +532,13 @@ class Layout:
         return bool(self.dtype.kind == "f")
 
 
-def _limits(dtype: Any) -> tuple[int, int]:
-    limits = np.iinfo(str(dtype).removeprefix("torch."))
+def _limits(dtype: Any) -> tuple[float, float]:
+    """Return the least and the largest number of a dtype."""
+    if isinstance(dtype, np.dtype):
+        limits = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
+    else:
+        torch = _torch()
+        limits = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
     return limits.min, limits.max
 
 

@@ -95,7 +95,7 @@ def find_missing(
             f"mask says that {what} missing; mask_marks={marks!r} means that non-zero values "
             f"mark {marks} pixels"
         )
-    if share > _SUSPICIOUS_SHARE or (share > 0.5 and _looks_inverted(missing.any(axis=(0, 1)))):
+    if share > _SUSPICIOUS_SHARE or (share > 0.5 and _looks_inverted(missing)):
         warnings.warn(
             f"{share:.1%} of the pixels are missing: is mask_marks={marks!r} the right way round?",
             stacklevel=3,
@@ -113,7 +113,8 @@ def _missing_by_itself(image: Any, masked: Any, axis: int | None) -> Any:
 
 
 def _looks_inverted(missing: Bools) -> bool:
-    """Whether a mask (H, W) looks as if it marked the known pixels instead of the missing ones."""
+    """Whether a mask (N, C, H, W) looks as if it marked known pixels instead of missing ones."""
+    missing = np.asarray(missing.any(axis=(0, 1)))
     known = ~missing
     border = np.concatenate([missing[0], missing[-1], missing[1:-1, 0], missing[1:-1, -1]])
     if border.mean() > _SUSPICIOUS_BORDER:

@@ -102,9 +102,9 @@ class Result:
         parts = []
         if "data_range" in settings:
             low, high = settings["data_range"]
-            source = {"dtype": settings.get("dtype"), "data": "found in the data"}
-            origin = source.get(settings.get("range_source"), "given")
-            parts.append(f"range {low:g} to {high:g} ({origin})")
+            source = settings.get("range_source", "given")
+            words = {"dtype": settings.get("dtype"), "data": "found in the data"}
+            parts.append(f"range {low:g} to {high:g} ({words.get(source, source)})")
         if settings.get("noise"):
             parts.append(_describe_noise(settings))
         if "missing" in settings:

@@ -133,7 +133,7 @@ def _distance_from_neighbours(padded: Floats) -> Floats:
     middle[1] = np.minimum(middle[1], len(shifts) - 1)
     lower, upper = (np.take_along_axis(around, k, axis=0)[0] for k in middle)
     distance = np.abs(padded[1:-1, 1:-1] - (lower + upper) / 2)
-    return np.nan_to_num(distance, nan=0.0)
+    return np.asarray(np.nan_to_num(distance, nan=0.0))
 
 
 def wavelet_blocks(plane: Floats, known: Any = None) -> tuple[Floats, Floats]:
