@@ -6,7 +6,9 @@ import errno
 import io
 import os
 import stat
+import struct
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,16 @@ import tifffile
 from PIL import Image, ImageCms, ImageOps
 
 from dipfast import files
-from dipfast.files import ImageFile, check_output, read_image, write_atomically, write_image
+from dipfast.files import (
+    ImageFile,
+    check_output,
+    jpeg,
+    png,
+    read_image,
+    tiff,
+    write_atomically,
+    write_image,
+)
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -41,6 +52,12 @@ def exif() -> bytes:
     tags[0x010E] = "a picture of noise"
     tags[0x010F] = "Maker"
     return tags.tobytes()
+
+
+def with_chunk(png: bytes, name: bytes, data: bytes) -> bytes:
+    """A PNG with one more chunk after the header."""
+    check = struct.pack(">I", zlib.crc32(name + data))
+    return png[:33] + struct.pack(">I", len(data)) + name + data + check + png[33:]
 
 
 def open_pixels(path: Path) -> tuple[str, np.ndarray]:
@@ -296,7 +313,7 @@ class TestTiff:
             assert np.array_equal(tiff.asarray(), pixels[..., ::-1, :])
 
     @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-    @pytest.mark.parametrize("kind", ["unassalpha", "assocalpha", "unspecified"])
+    @pytest.mark.parametrize("kind", ["unassalpha", "unspecified"])
     @pytest.mark.parametrize("planar", ["contig", "separate"])
     def test_rgba(self, tmp_path: Path, dtype: str, kind: str, planar: str) -> None:
         pixels = random_pixels((9, 7, 4), dtype)
@@ -409,7 +426,6 @@ class TestTiff:
         [
             ({"photometric": "separated"}, "SEPARATED"),
             ({"photometric": "cielab", "shape": (9, 7, 3)}, "CIELAB"),
-            ({"photometric": "palette", "shape": (9, 7)}, "PALETTE"),
             ({"photometric": "miniswhite", "shape": (9, 7), "dtype": "float32"}, "MINISWHITE"),
         ],
     )
@@ -417,8 +433,6 @@ class TestTiff:
         self, tmp_path: Path, options: dict[str, Any], kind: str
     ) -> None:
         pixels = random_pixels(options.pop("shape", (9, 7, 4)), options.pop("dtype", "uint8"))
-        if kind == "PALETTE":
-            options["colormap"] = np.zeros((3, 256), np.uint16)
         tifffile.imwrite(tmp_path / "in.tif", pixels, **options)
         with pytest.raises(ValueError, match=f"pixels of the kind {kind} are not supported"):
             read_image(tmp_path / "in.tif")
@@ -591,8 +605,8 @@ class TestAtomicWrite:
         path = tmp_path / name
         write_image(path, random_pixels((9, 7)))
         before = path.read_bytes()
-        monkeypatch.setattr(files, "_write_with_pillow", fail)
-        monkeypatch.setattr(files, "_write_tiff", fail)
+        for module in (png, jpeg, tiff):
+            monkeypatch.setattr(module, "write", fail)
         with pytest.raises(OSError, match="No space left on device"):
             write_image(path, random_pixels((4, 5)), overwrite=True)
         assert path.read_bytes() == before
@@ -701,23 +715,24 @@ class TestInTheMeantime:
 
     @pytest.mark.parametrize("hard_links", [True, False])
     def test_stays(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard_links: bool) -> None:
-        path, write = tmp_path / "out.png", files._write_with_pillow
+        path, write = tmp_path / "out.png", png.write
 
-        def write_late(*arguments: Any) -> None:
-            write(*arguments)
+        def write_late(*arguments: Any) -> list[str]:
+            lost = write(*arguments)
             path.write_bytes(b"precious")
+            return lost
 
         def refuse(*_: Any) -> None:
             raise OSError(errno.EPERM, "Operation not permitted")
 
         if not hard_links:
             monkeypatch.setattr(os, "link", refuse)
-        monkeypatch.setattr(files, "_write_with_pillow", write_late)
+        monkeypatch.setattr(png, "write", write_late)
         with pytest.raises(FileExistsError, match=r"out\.png exists already"):
             write_image(path, random_pixels((9, 7)))
         assert path.read_bytes() == b"precious"
         assert list(tmp_path.iterdir()) == [path]
-        monkeypatch.setattr(files, "_write_with_pillow", write)
+        monkeypatch.setattr(png, "write", write)
         write_image(tmp_path / "new.png", random_pixels((9, 7)))
         assert read_image(tmp_path / "new.png").image.shape == (9, 7)
         assert len(list(tmp_path.iterdir())) == 2
@@ -776,9 +791,8 @@ def test_turned_as_it_is_to_be_seen(tmp_path: Path, suffix: str, orientation: in
         assert written.getexif().get(0x0112, 1) == 1
     # The same of formats that Pillow does not read for us.
     wide = stored.astype(np.uint16) * 257
-    write_image(
-        tmp_path / "in16.png", wide, like=ImageFile(wide, metadata={"exif": exif.tobytes()})
-    )
+    content = with_chunk(imagecodecs.png_encode(wide), b"eXIf", exif.tobytes()[6:])
+    (tmp_path / "in16.png").write_bytes(content)
     assert np.array_equal(read_image(tmp_path / "in16.png").image // 257, ideal(stored, exif))
     for axes, pixels in {"YX": wide, "CYX": np.stack([wide, wide // 2])}.items():
         tag = (0x0112, "H", 1, orientation, True)

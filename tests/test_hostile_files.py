@@ -24,7 +24,7 @@ import tifffile
 from PIL import Image
 
 from dipfast import declared, files
-from dipfast.files import open_regular, read_image
+from dipfast.files import open_regular, read_image, reading
 
 posix = pytest.mark.skipif(os.name != "posix", reason="files of POSIX")
 Tag = tuple[int, str, int, Any]
@@ -513,14 +513,14 @@ class TestErrors:
         def fail(_: Any) -> None:
             raise error
 
-        monkeypatch.setattr(files, "_read", fail)
+        monkeypatch.setattr(reading, "_read", fail)
         refused(b"", re.escape(str(error) or type(error).__name__))
 
     def test_of_the_system_stay(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(_: Any) -> None:
             raise OSError(errno.EIO, "Input/output error")
 
-        monkeypatch.setattr(files, "_read", fail)
+        monkeypatch.setattr(reading, "_read", fail)
         (tmp_path / "in.png").touch()
         with pytest.raises(OSError, match="Input/output error") as caught:
             read_image(tmp_path / "in.png")
@@ -532,7 +532,7 @@ class TestErrors:
         def fail(_: Any) -> None:
             raise ValueError("\x1b[31mred\n" + "x" * 10_000)
 
-        monkeypatch.setattr(files, "_read", fail)
+        monkeypatch.setattr(reading, "_read", fail)
         (tmp_path / "in.png").touch()
         with pytest.raises(ValueError, match=r": \S?\[31mred x+$|:  \[31mred x+$") as caught:
             read_image(tmp_path / "in.png")

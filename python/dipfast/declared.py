@@ -6,11 +6,11 @@ A file of a few bytes can declare any number of pixels, in any number of passes,
 from __future__ import annotations
 
 import math
-import os
 import re
 import struct
 import zlib
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO, NamedTuple
 from xml.parsers import expat
 
 import psutil
@@ -18,13 +18,18 @@ import psutil
 __all__ = [
     "JPEG_PIXELS_PER_BYTE",
     "LARGEST_IMAGE",
+    "TIFF_SIZES",
+    "Element",
     "are_channels",
     "check_directories",
     "check_png",
     "check_scans",
     "check_size",
     "check_tiff",
+    "png_chunks",
+    "read_directory",
     "readable_size",
+    "xml_elements",
 ]
 
 LARGEST_IMAGE = 2**31
@@ -41,13 +46,15 @@ JPEG_PIXELS_PER_BYTE = 1024
 # Of a TIFF: pages, and the numbers that one tag holds (text and bytes apart).
 _MOST_DIRECTORIES = 4096
 _MOST_NUMBERS = 2**20
-# Bytes of the types of its tags, and two of the tags: other directories, and planes of MetaMorph.
-_TIFF_SIZES = {
+TIFF_SIZES = {
     **dict.fromkeys((1, 2, 6, 7), 1),
     **dict.fromkeys((3, 8), 2),
     **dict.fromkeys((4, 9, 11, 13), 4),
     **dict.fromkeys((5, 10, 12, 16, 17, 18), 8),
 }
+"""Bytes of the types of the tags of TIFF."""
+
+# Two of the tags: other directories, and planes of MetaMorph.
 _SUB_IFDS, _UIC2 = 330, 33629
 _ADAM7 = (
     *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)),
@@ -58,6 +65,10 @@ _PIECE = 4096
 # TIFF compressions that decode to no more than they are asked for, and those with a header of
 # their own, that may say something else than the file.
 _BOUNDED = (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 34926, 50000)
+# Of a text in XML: bytes, the elements that are looked at, and a tag.
+_LARGEST_XML = 2**26
+_MOST_ELEMENTS = 2**16
+_XML_TAG = re.compile(rb"<[^\"'>]*(?:\"[^\"]*\"[^\"'>]*|'[^']*'[^\"'>]*)*>")
 _JPEG, _JPEG2000 = (6, 7, 33007, 34892), (33003, 33004, 33005, 34712)
 
 
@@ -92,21 +103,31 @@ def check_png(stream: BinaryIO) -> None:
     sizes = [(-(-(height - y) // dy), -(-(width - x) // dx)) for y, x, dy, dx in passes]
     missing = sum(rows * (1 + -(-columns * bits // 8)) for rows, columns in sizes if columns > 0)
     inflate = zlib.decompressobj()
-    stream.seek(8)
-    while missing > 0:
-        length, name = _unpack(stream, ">I4s")
-        if name == b"IEND" or inflate.eof:
-            raise ValueError("some of its pixels are missing")
+    for name, length in png_chunks(stream):
         if name != b"IDAT":
-            stream.seek(length + 4, os.SEEK_CUR)
             continue
-        end = stream.tell() + length
-        while missing > 0 and stream.tell() < end:
-            piece = stream.read(min(_PIECE, end - stream.tell()))
+        while missing > 0 and length > 0:
+            piece = stream.read(min(_PIECE, length))
             if not piece:
                 raise ValueError("the end is missing")
+            length -= len(piece)
             missing -= len(inflate.decompress(piece))
-        stream.seek(end + 4)
+        if missing <= 0:
+            return
+        if inflate.eof:
+            break
+    raise ValueError("some of its pixels are missing")
+
+
+def png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Walk through the chunks of a PNG: their names and lengths, the stream at their content."""
+    at = 8
+    name = b""
+    while name != b"IEND":
+        stream.seek(at)
+        length, name = _unpack(stream, ">I4s")
+        at += 12 + length
+        yield name, length
 
 
 def check_scans(jpeg: bytes) -> None:
@@ -125,7 +146,7 @@ def check_directories(stream: BinaryIO, size: int) -> None:
     head = stream.read(16)
     order = "<" if head.startswith(b"II") else ">"
     big = b"+" in head[2:4]  # BigTIFF
-    counter, entry, pointer = ("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")
+    pointer = "Q" if big else "I"
     (first,) = struct.unpack_from(f"{order}{pointer}", head, 8 if big else 4)
     # Offsets, and whether another directory may follow: that of a SubIFD has no meaning.
     pending = [(first, True)]
@@ -140,15 +161,11 @@ def check_directories(stream: BinaryIO, size: int) -> None:
         if len(seen) == _MOST_DIRECTORIES:
             raise ValueError(f"it holds more than {_MOST_DIRECTORIES} directories")
         seen.add(offset)
-        stream.seek(offset)
-        (count,) = _unpack(stream, f"{order}{counter}")
-        if count > _MOST_DIRECTORIES:
-            raise ValueError(f"a directory of {count} tags, expected {_MOST_DIRECTORIES} at most")
-        tags = [_unpack(stream, f"{order}{entry}") for _ in range(count)]
+        tags = read_directory(stream, order, big, offset)
         if in_chain:
             pending.append((_unpack(stream, f"{order}{pointer}")[0], True))
         for code, kind, number, value in tags:
-            declared += 8 + number * _TIFF_SIZES.get(kind, 0)
+            declared += 8 + number * TIFF_SIZES.get(kind, 0)
             if number > _MOST_NUMBERS and kind not in (1, 2, 7):  # bytes, text, undefined
                 raise ValueError(
                     f"tag {code} declares {number} numbers, expected {_MOST_NUMBERS} at most"
@@ -161,6 +178,22 @@ def check_directories(stream: BinaryIO, size: int) -> None:
         # Each byte of a file has one meaning, but for a few that tags may share.
         if declared > 2 * size + 2**16:
             raise ValueError(f"its tags declare {declared} bytes, but the file has {size}")
+
+
+def read_directory(
+    stream: BinaryIO, order: str, big: bool, offset: int
+) -> list[tuple[int, int, int, bytes]]:
+    """Read the tags of the directory of a TIFF or EXIF at ``offset``.
+
+    A tag is its code, its type, the number of its values, and these or the place where they are.
+    The stream is left where the offset of the next directory follows.
+    """
+    counter, entry = ("Q", "HHQ8s") if big else ("H", "HHI4s")
+    stream.seek(offset)
+    (count,) = _unpack(stream, f"{order}{counter}")
+    if count > _MOST_DIRECTORIES:
+        raise ValueError(f"a directory of {count} tags, expected {_MOST_DIRECTORIES} at most")
+    return [_unpack(stream, f"{order}{entry}") for _ in range(count)]
 
 
 def _unpack(stream: BinaryIO, form: str) -> tuple[Any, ...]:
@@ -256,20 +289,81 @@ def check_tiff(series: Any, sizes: dict[str, int], stream: BinaryIO) -> None:
             _check_segments(part, stream, itemsize)
 
 
-def are_channels(description: str, pages: int) -> bool:
-    """Whether OME-XML says that these pages are channels, and not planes or points in time."""
-    found: list[dict[str, str]] = []
+class Element(NamedTuple):
+    """An element of a text in XML, and where it is.
 
-    def begin(name: str, attributes: dict[str, str]) -> None:
-        if name.rpartition(":")[2] == "Pixels":
-            found.append(attributes)
+    ``start`` and ``end`` enclose it, ``inside`` is where its start tag ends; ``parent`` is the
+    index of the one that it is in, -1 if none of those asked for.
+    """
+
+    name: str
+    tag: str
+    attributes: dict[str, str]
+    parent: int
+    start: int
+    inside: int
+    end: int
+
+
+def xml_elements(text: bytes, names: frozenset[str]) -> list[Element]:
+    """Find the elements with one of these names, without the prefix, in a text in UTF-8.
+
+    Raises
+    ------
+    xml.parsers.expat.ExpatError
+        If it is not well-formed.
+    ValueError
+        If it is too large, or declares entities.
+    """
+    found: list[Element] = []
+    # For all that are open the index, or -1; and those with an index once more.
+    within: list[int] = []
+    parents = [-1]
+
+    def begin(tag: str, attributes: dict[str, str]) -> None:
+        name = tag.rpartition(":")[2]
+        if name not in names:
+            within.append(-1)
+            return
+        if len(found) == _MOST_ELEMENTS:
+            raise ValueError(f"its XML holds more than {_MOST_ELEMENTS} elements")
+        start = parser.CurrentByteIndex
+        element = Element(name, tag, attributes, parents[-1], start, tag_end(start), start)
+        within.append(len(found))
+        parents.append(len(found))
+        found.append(element)
+
+    def end(_: str) -> None:
+        index = within.pop()
+        if index >= 0:
+            parents.pop()
+            element = found[index]
+            # A tag that is empty has no other.
+            empty = text[element.inside - 2 : element.inside] == b"/>"
+            last = element.inside if empty else tag_end(parser.CurrentByteIndex)
+            found[index] = element._replace(end=last)
+
+    def tag_end(start: int) -> int:
+        match = _XML_TAG.match(text, start)
+        if match is None:
+            raise ValueError("its XML has a tag without an end")
+        return match.end()
 
     def refuse(*_: Any) -> None:
         raise ValueError("its OME-XML declares entities, which can expand to any size")
 
-    parser = expat.ParserCreate()
+    if len(text) > _LARGEST_XML:
+        raise ValueError(f"its XML has {len(text)} bytes, expected {_LARGEST_XML} at most")
+    parser = expat.ParserCreate("utf-8")
     parser.StartElementHandler = begin
+    parser.EndElementHandler = end
     parser.EntityDeclHandler = refuse
-    parser.Parse(description, True)
+    parser.Parse(text, True)
+    return found
+
+
+def are_channels(elements: Sequence[Element], pages: int) -> bool:
+    """Whether OME-XML says that these pages are channels, and not planes or points in time."""
+    found = [element.attributes for element in elements if element.name == "Pixels"]
     sizes = [tuple(pixels.get(f"Size{axis}") for axis in "CZT") for pixels in found]
     return sizes == [(str(pages), "1", "1")]

@@ -1,0 +1,121 @@
+"""What ImageJ writes into a TIFF: the description, and a block with texts and tables."""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass, replace
+
+__all__ = ["BLOCK", "COUNTS", "ImageJ"]
+
+COUNTS, BLOCK = 50838, 50839
+"""Tags of the block: how many bytes its parts have, and the block."""
+
+# Parts of the block that are drawn onto pixels, and their keys in the description.
+_DRAWN = {b"roi ": "region of interest", b"over": "overlay"}
+_PLACES = ("xorigin", "yorigin")
+_STACKS = ("images", "channels", "slices", "frames")
+# What SCIFIO, which writes such descriptions too, says about the axes.
+_AXES = ("lengths", "scales")
+
+
+@dataclass(frozen=True)
+class ImageJ:
+    """Metadata of ImageJ.
+
+    ``lines`` are those of the description, ``counts`` and ``block`` the values of the two tags,
+    in the ``order`` of bytes that module struct names.
+    """
+
+    lines: tuple[str, ...]
+    counts: tuple[int, ...] = ()
+    block: bytes = b""
+    order: str = "<"
+    lost: tuple[str, ...] = ()
+    names = ("ImageJ metadata",)
+
+    @property
+    def unit(self) -> str:
+        """The unit of length that the resolution is for."""
+        return self._values().get("unit", "")
+
+    def _values(self) -> dict[str, str]:
+        pairs = (line.partition("=") for line in self.lines)
+        return {key.strip(): _unescaped(value.strip()) for key, _, value in pairs}
+
+    def enlarged(self, factor: int) -> ImageJ:
+        changed = []
+        for line in self.lines:
+            key, _, value = line.partition("=")
+            if key.strip() in _AXES:
+                continue
+            if key.strip() in _PLACES:
+                try:
+                    line = f"{key}={float(value) * factor!r}"
+                except ValueError:
+                    continue
+            changed.append(line)
+        return replace(self._without_drawings(), lines=tuple(changed))
+
+    def _without_drawings(self) -> ImageJ:
+        """Leave out what has its place among the pixels."""
+        parts = _parts(self.counts, self.block, self.order)
+        kept = [(name, values) for name, values in parts if name not in _DRAWN]
+        if len(kept) == len(parts):
+            return self
+        lost = (*self.lost, *(_DRAWN[name] for name, _ in parts if name in _DRAWN))
+        head = self.block[:4]
+        for name, values in kept:
+            head += _turned(name, self.order) + struct.pack(self.order + "I", len(values))
+        counts = [len(head), *(len(value) for _, values in kept for value in values)]
+        block = head + b"".join(value for _, values in kept for value in values)
+        if not kept:
+            counts, block = [], b""
+        return replace(self, counts=tuple(counts), block=block, lost=lost)
+
+    def description(self, planes: int) -> bytes:
+        """Return the description of an image in so many planes, one after the other."""
+        lines = list(self.lines)
+        if planes > 1:
+            lines = [line for line in lines if line.partition("=")[0].strip() not in _STACKS]
+            lines[1:1] = [f"images={planes}", f"channels={planes}"]
+        return b"".join(_escaped(line).encode("ascii") + b"\n" for line in lines)
+
+
+def _parts(counts: tuple[int, ...], block: bytes, order: str) -> list[tuple[bytes, list[bytes]]]:
+    """The parts of a block by their names, none if it is damaged."""
+    if not counts or counts[0] > len(block):
+        return []
+    sizes, at = iter(counts[1:]), counts[0]
+    parts = []
+    for start in range(4, counts[0] - 7, 8):
+        name = _turned(block[start : start + 4], order)
+        (number,) = struct.unpack_from(order + "I", block, start + 4)
+        values = []
+        for _ in range(min(number, len(counts))):
+            size = next(sizes, 0)
+            values.append(block[at : at + size])
+            at += size
+        parts.append((name, values))
+    return parts
+
+
+def _turned(name: bytes, order: str) -> bytes:
+    return name if order == ">" else name[::-1]
+
+
+def _escaped(line: str) -> str:
+    r"""A line as ImageJ writes it: in ASCII, other signs as \uXXXX."""
+    return "".join(
+        sign if ord(sign) < 128 else "".join(f"\\u{unit:04x}" for unit in _units(sign))
+        for sign in line
+    )
+
+
+def _units(sign: str) -> tuple[int, ...]:
+    data = sign.encode("utf-16-be", "surrogatepass")
+    return struct.unpack(f">{len(data) // 2}H", data)
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), text)

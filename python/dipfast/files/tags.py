@@ -1,0 +1,93 @@
+"""Tags of TIFF that are kept as they are, and the place on the globe that some of them say."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["KEPT", "Tags"]
+
+_TEXTS = (269, 285)  # names of document and page
+_COLOURS = (318, 319)  # white point and primaries
+_SCALE, _POINTS, _MATRIX, _KEYS = 33550, 33922, 34264, 34735
+_GEOTIFF = (_SCALE, _POINTS, _MATRIX, _KEYS, 34736, 34737)
+_GDAL = (42112, 42113)  # metadata, and the value that means "no data"
+# What counts in pixels in a way of its own.
+_OF_PIXELS = {
+    33920: "transformation of Intergraph",
+    50844: "rational polynomial of the sensor",
+    34118: "metadata of the microscope (Zeiss)",
+    34680: "metadata of the microscope (FEI)",
+    34682: "metadata of the microscope (FEI)",
+}
+KEPT = (*_TEXTS, *_COLOURS, *_GEOTIFF, *_GDAL, *_OF_PIXELS)
+
+_DOUBLE, _SHORT = 12, 3
+# In the keys of GeoTIFF: what a position means, and that it means the middle of a pixel.
+_RASTER_TYPE, _IS_POINT = 1025, 2
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Tags of TIFF: types and values as bytes, in the ``order`` that module struct names."""
+
+    values: Mapping[int, tuple[int, bytes]]
+    order: str = "<"
+    lost: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What of it another format would lack, in words."""
+        georeferenced = any(code in self.values for code in _GEOTIFF)
+        others = (name for code, name in _OF_PIXELS.items() if code in self.values)
+        return ("georeference",) * georeferenced + tuple(others)
+
+    def turned(self) -> Tags:
+        """Return what is left when the rows and columns have been turned."""
+        return self._without((*_GEOTIFF, *_OF_PIXELS), self.names)
+
+    def enlarged(self, factor: int) -> Tags:
+        values = dict(self.values)
+        lost = [name for code, name in _OF_PIXELS.items() if values.pop(code, None)]
+        # Where the corner of the picture is 0, all positions grow with it.  Where the middle of
+        # the first pixel is, that of the new one lies before it.
+        shift = (factor - 1) / 2 if self._is_point() else 0.0
+        try:
+            if _SCALE in values:
+                x, y, z = self._doubles(_SCALE)
+                values[_SCALE] = self._packed((x / factor, y / factor, z))
+            if _POINTS in values:
+                points = list(self._doubles(_POINTS))
+                for axis in (0, 1):
+                    points[axis::6] = [factor * place + shift for place in points[axis::6]]
+                values[_POINTS] = self._packed(points)
+            if _MATRIX in values:
+                matrix = list(self._doubles(_MATRIX))
+                for row in (0, 4, 8, 12):
+                    matrix[row] /= factor
+                    matrix[row + 1] /= factor
+                    matrix[row + 3] -= shift * (matrix[row] + matrix[row + 1])
+                values[_MATRIX] = self._packed(matrix)
+        except (ValueError, IndexError, struct.error):
+            return self._without((*_GEOTIFF, *_OF_PIXELS), self.names)
+        return Tags(values, self.order, (*self.lost, *lost))
+
+    def _without(self, codes: tuple[int, ...], lost: tuple[str, ...]) -> Tags:
+        values = {code: value for code, value in self.values.items() if code not in codes}
+        return Tags(values, self.order, (*self.lost, *lost))
+
+    def _is_point(self) -> bool:
+        kind, data = self.values.get(_KEYS, (_SHORT, b""))
+        keys = struct.unpack(f"{self.order}{len(data) // 8 * 4}H", data[: len(data) // 8 * 8])
+        found = zip(keys[4::4], keys[5::4], keys[7::4])
+        return kind == _SHORT and any(key == (_RASTER_TYPE, 0, _IS_POINT) for key in found)
+
+    def _doubles(self, code: int) -> tuple[float, ...]:
+        kind, data = self.values[code]
+        if kind != _DOUBLE:
+            raise ValueError
+        return struct.unpack(f"{self.order}{len(data) // 8}d", data)
+
+    def _packed(self, numbers: tuple[float, ...] | list[float]) -> tuple[int, bytes]:
+        return _DOUBLE, struct.pack(f"{self.order}{len(numbers)}d", *numbers)
