@@ -195,12 +195,14 @@ class Downsample(LinearOperator):
                 f"got {height} x {width}"
             )
         if self.kernel != "lanczos2" or self.factor % 2 == 0:
-            return self._result(ops.downsample(image, self.factor, kernel=self.kernel))
+            smaller = ops.downsample(image, self.factor, kernel=self.kernel, channel_axis=-3)
+            return self._result(smaller)
         # Phase 0 keeps pixels 0, f, 2f, ...: so many more in front bring the middle ones there,
         # and one result too many.
         more = self.factor - self.factor // 2
         wider = F.pad(image, (more, 0, more, 0), mode="replicate")
-        return self._result(ops.downsample(wider, self.factor, phase=0))[..., 1:, 1:]
+        smaller = ops.downsample(wider, self.factor, phase=0, channel_axis=-3)
+        return self._result(smaller)[..., 1:, 1:]
 
     def image_shape(self, shape: Shape) -> Shape:
         return (*shape[:-2], shape[-2] * self.factor, shape[-1] * self.factor)

@@ -173,12 +173,17 @@ def objective(image: Tensor, problem: Problem, goal: Goal) -> Terms:
     fused = isinstance(problem.operator, Identity | Mask) and problem.noise.is_white
     if fused and goal.data_weight == 1:
         value, data, tv = ops.tv_objective(
-            image, problem.measurement, goal.tv_weight, mask=problem.known, return_terms=True
+            image,
+            problem.measurement,
+            goal.tv_weight,
+            mask=problem.known,
+            channel_axis=1,
+            return_terms=True,
         )
     else:
         data = 0.5 * problem.residual(image).square().sum()
         # Without weight it is for reporting, and needs no gradient.
-        tv = ops.total_variation(image if goal.tv_weight > 0 else image.detach())
+        tv = ops.total_variation(image if goal.tv_weight > 0 else image.detach(), channel_axis=1)
         value = goal.data_weight * data + goal.tv_weight * tv
         data, tv = data.detach(), tv.detach()
     if goal.guide is not None:

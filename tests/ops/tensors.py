@@ -6,7 +6,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-__all__ = ["FORMS", "MEMORY", "close", "images", "in_memory", "value_and_gradients"]
+__all__ = ["FORMS", "MEMORY", "close", "front", "images", "in_memory", "value_and_gradients"]
 
 # Every total variation: kind, epsilon, spatial_dims.
 FORMS = [
@@ -45,6 +45,11 @@ def images(draw: st.DrawFn, count: int = 1, depth: bool = False) -> list[Tensor]
         x = torch.randint(-4, 5, shape, generator=generator).to(dtype) / 4
         tensors.append(in_memory(x, draw(st.sampled_from(MEMORY))))
     return tensors
+
+
+def front(x: Tensor, spatial_dims: int = 2) -> int | None:
+    """The channel axis that says that the pixels of x, which may be few, are its last axes."""
+    return -spatial_dims - 1 if x.ndim > spatial_dims else None
 
 
 def in_memory(x: Tensor, how: str) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -30,10 +31,12 @@ class TestAutograd:
 
     def test_gradcheck(self) -> None:
         u, y, m = self.tensors()
-        assert gradcheck(ops.total_variation, (u,))
-        assert gradcheck(lambda u, y, m: ops.tv_objective(u, y, 0.3, mask=m), (u, y, m))
+        assert gradcheck(partial(ops.total_variation, channel_axis=1), (u,))
+        objective = partial(ops.tv_objective, tv_weight=0.3, channel_axis=1)
+        assert gradcheck(lambda u, y, m: objective(u, y, mask=m), (u, y, m))
         for kind in ("isotropic", "huber"):
-            assert gradcheck(lambda u, k=kind: ops.total_variation(u, kind=k, epsilon=0.3), (u,))
+            variation = partial(ops.total_variation, kind=kind, epsilon=0.3, channel_axis=1)
+            assert gradcheck(variation, (u,))
         assert gradcheck(ops.mse, (u, y))
         assert gradcheck(lambda a, b: ops.psnr(a, b, data_range=1.0), (u, y))
         for per_image in (True, False):
@@ -48,16 +51,12 @@ class TestAutograd:
 
     def test_second_derivatives(self) -> None:
         u, y, m = self.tensors()
-        assert gradgradcheck(lambda u, y, m: ops.tv_objective(u, y, 0.3, mask=m), (u, y, m))
+        objective = partial(ops.tv_objective, tv_weight=0.3, channel_axis=1)
+        assert gradgradcheck(lambda u, y, m: objective(u, y, mask=m), (u, y, m))
         for kind in ("isotropic", "huber"):
-
-            def smooth(u: Tensor, y: Tensor, kind: str = kind) -> Tensor:
-                return ops.tv_objective(u, y, 0.3, kind=kind, epsilon=0.3)
-
-            assert gradgradcheck(smooth, (u, y))
-            assert gradgradcheck(
-                lambda u, k=kind: ops.total_variation(u, kind=k, epsilon=0.3), (u,)
-            )
+            smooth = {"kind": kind, "epsilon": 0.3, "channel_axis": 1}
+            assert gradgradcheck(partial(ops.tv_objective, tv_weight=0.3, **smooth), (u, y))
+            assert gradgradcheck(partial(ops.total_variation, **smooth), (u,))
         assert gradgradcheck(lambda a, b: ops.psnr(a, b, data_range=1.0), (u, y))
 
     @pytest.mark.parametrize("gradient", [True, False])
@@ -126,7 +125,7 @@ class TestAutograd:
         x = torch.rand(3, 4, 4)
         assert library.total_variation(x, *SIGNS, False)[1].numel() == 0
         with torch.no_grad():
-            assert not ops.total_variation(x.requires_grad_()).requires_grad
+            assert not ops.total_variation(x.requires_grad_(), channel_axis=0).requires_grad
 
 
 class TestThreads:

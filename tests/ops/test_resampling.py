@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -91,10 +92,10 @@ class TestDownsample:
     def test_lanczos2_is_the_original(self, case: tuple[Tensor, int, float]) -> None:
         x, factor, phase = case
         expected = original(x, factor, phase)
-        small = ops.downsample(x, factor, phase=phase)
+        small = ops.downsample(x, factor, phase=phase, channel_axis=1)
         assert small.shape == expected.shape
         torch.testing.assert_close(small, expected, rtol=1e-6, atol=1e-6)
-        in_numpy = ops.downsample(x.numpy(), factor, phase=phase)
+        in_numpy = ops.downsample(x.numpy(), factor, phase=phase, channel_axis=1)
         np.testing.assert_array_equal(in_numpy, small.numpy())
 
     @settings(max_examples=40)
@@ -102,9 +103,9 @@ class TestDownsample:
     def test_adjoint(self, case: tuple[Tensor, int, float], seed: int) -> None:
         x, factor, phase = case
         x = x.double().requires_grad_()
-        small = ops.downsample(x, factor, phase=phase)
+        small = ops.downsample(x, factor, phase=phase, channel_axis=1)
         y = torch.from_numpy(np.random.default_rng(seed).normal(size=small.shape))
-        large = ops.downsample_adjoint(y, factor, x.shape[-2:], phase=phase)
+        large = ops.downsample_adjoint(y, factor, x.shape[-2:], phase=phase, channel_axis=1)
         assert math.isclose(inner(small, y), inner(x, large), rel_tol=1e-12, abs_tol=1e-10)
         (gradient,) = torch.autograd.grad(small, x, y)
         torch.testing.assert_close(gradient, large, rtol=0, atol=1e-15)
@@ -142,16 +143,17 @@ class TestResize:
     @settings(max_examples=60)
     @given(tensors(), SIZES, st.sampled_from(RESIZE))
     def test_back_ends_and_adjoint(self, x: Tensor, size: tuple[int, int], kernel: str) -> None:
-        result = ops.resize(x, size, kernel=kernel)
-        close(result, ops.resize(x, size, kernel=kernel, backend="torch"))
+        there = partial(ops.resize, size=size, kernel=kernel, channel_axis=1)
+        back = partial(ops.resize_adjoint, size=x.shape[-2:], kernel=kernel, channel_axis=1)
+        close(there(x), there(x, backend="torch"))
         wide = x.double().requires_grad_()
-        result = ops.resize(wide, size, kernel=kernel)
+        result = there(wide)
         y = torch.rand(result.shape, dtype=torch.float64) - 0.5
-        back = ops.resize_adjoint(y, x.shape[-2:], kernel=kernel)
-        close(back, ops.resize_adjoint(y, x.shape[-2:], kernel=kernel, backend="torch"))
-        assert math.isclose(inner(result, y), inner(wide, back), rel_tol=1e-12, abs_tol=1e-10)
+        of_result = back(y)
+        close(of_result, back(y, backend="torch"))
+        assert math.isclose(inner(result, y), inner(wide, of_result), rel_tol=1e-12, abs_tol=1e-10)
         (gradient,) = torch.autograd.grad(result, wide, y)
-        torch.testing.assert_close(gradient, back, rtol=0, atol=1e-15)
+        torch.testing.assert_close(gradient, of_result, rtol=0, atol=1e-15)
 
     @pytest.mark.parametrize("backend", ["native", "torch"])
     def test_arrays_of_every_kind(self, backend: str) -> None:

@@ -20,7 +20,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ops.tensors import close, in_memory, value_and_gradients
+from tests.ops.tensors import close, front, in_memory, value_and_gradients
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
@@ -95,7 +95,8 @@ class TestKernels:
     def test_total_variation(self, problem, form) -> None:
         u, _, _, spatial_dims = problem
         form = (*form, spatial_dims)
-        value, gradient = ops.total_variation(u, **self.options(*form))
+        options = {**self.options(*form), "channel_axis": front(u, spatial_dims)}
+        value, gradient = ops.total_variation(u, **options)
         close(value, reference.total_variation(u, *form))
         close(gradient, reference.total_variation_gradient(u, *form))
         assert gradient.stride() == dense(u, spatial_dims).stride()
@@ -106,6 +107,7 @@ class TestKernels:
         u, y, mask, spatial_dims = problem
         form = (*form, spatial_dims)
         options = {**self.options(*form), "mask": mask, "return_terms": True}
+        options["channel_axis"] = front(u, spatial_dims)
         *terms, gradient = ops.tv_objective(u, y, weight, **options)
         for term, expected in zip(terms, reference.tv_objective(u, y, weight, mask, *form)):
             close(term, expected)
@@ -161,7 +163,7 @@ class TestKernels:
         assert ops.mse(x, y, backend="triton").isnan()
 
     def test_empty_is_zero(self) -> None:
-        x = torch.zeros(0, 4, 4, device=DEVICE)
+        x = torch.zeros(0, 4, 5, device=DEVICE)
         value, gradient = ops.total_variation(x, backend="triton", return_gradient=True)
         assert value == 0
         assert gradient.shape == x.shape
@@ -189,13 +191,13 @@ def small_tensors(requires_grad: bool = True) -> list[Tensor]:
 @runs_kernels
 class TestAutograd:
     def objective(self, u: Tensor, y: Tensor, m: Tensor) -> Tensor:
-        options = {"kind": "isotropic", "epsilon": 0.1, "backend": "triton"}
+        options = {"kind": "isotropic", "epsilon": 0.1, "backend": "triton", "channel_axis": 1}
         value: Tensor = ops.tv_objective(u, y, 0.3, mask=m, **options)
         return value
 
     def test_gradcheck(self) -> None:
         u, y, m = small_tensors()
-        assert gradcheck(lambda u: ops.total_variation(u, backend="triton"), (u,))
+        assert gradcheck(lambda u: ops.total_variation(u, channel_axis=1, backend="triton"), (u,))
         assert gradcheck(self.objective, (u, y, m), fast_mode=True)
         assert gradgradcheck(self.objective, (u, y, m), fast_mode=True)
         assert gradcheck(lambda a, b: ops.mse(a, b, backend="triton"), (u, y), fast_mode=True)
@@ -219,7 +221,7 @@ class TestAutograd:
 
     def test_traced_without_a_break(self) -> None:
         def function(u: Tensor, y: Tensor) -> Tensor:
-            value = ops.tv_objective(u, y, 0.3, backend="triton")
+            value = ops.tv_objective(u, y, 0.3, channel_axis=1, backend="triton")
             return value + ops.mse(u, y, backend="triton")
 
         u, y, _ = small_tensors(requires_grad=False)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from dipfast.images import is_tensor
+from dipfast.images import as_pixels, is_channels_last, is_tensor, split_masked
 
 if TYPE_CHECKING:
     import torch
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKENDS",
+    "Axes",
     "Backend",
+    "as_channels_first",
     "as_float_tensor",
     "as_floats",
+    "as_kernel_array",
     "as_pair",
+    "as_pixels",
     "check_backend",
     "check_broadcastable",
     "check_choice",
@@ -65,7 +70,7 @@ def check_backend(backend: str, x: Any = None) -> None:
 
 def as_floats(name: str, x: Any) -> Floats:
     """A contiguous array of float32 or float64; integers become float64."""
-    x = np.asarray(x)
+    x = as_pixels(name, x)
     if x.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
     wide = x.dtype.kind == "f" and x.dtype.itemsize <= 4
@@ -77,6 +82,7 @@ def as_float_tensor(name: str, x: Tensor) -> Tensor:
     """A tensor of float32 or float64; half precision becomes float32, integers float64."""
     import torch
 
+    x = as_pixels(name, x)
     if x.is_complex():
         raise TypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
     if x.dtype in (torch.float32, torch.float64):
@@ -84,44 +90,152 @@ def as_float_tensor(name: str, x: Tensor) -> Tensor:
     return x.to(torch.float32 if x.is_floating_point() else torch.float64)
 
 
-def as_pair(a: Any, b: Any, *, integers: bool = False) -> tuple[Any, Any]:
-    """Two images, both arrays or both tensors, of one shape and brought to one dtype.
+def as_pair(a: Any, b: Any, *, integers: bool = False) -> tuple[Any, Any, Any]:
+    """Two images, both arrays or both tensors, of one shape and brought to one dtype; and what
+    is masked in either, a boolean array, or None for nothing.
 
     With ``integers``, images that are both of 8 or 16 bits without a sign stay integers.
+    Integers that float64 does not hold become NaN.
     """
     if is_tensor(a) != is_tensor(b):
         raise TypeError("a and b must be both arrays or both tensors")
-    if is_tensor(a):
-        a, b = _tensor_pair(a, b, integers)
-    else:
-        a, b = np.asarray(a), np.asarray(b)
-        if integers and {a.dtype, b.dtype} <= {np.dtype(np.uint8), np.dtype(np.uint16)}:
-            dtype = np.result_type(a, b)
-        else:
-            a, b = as_floats("a", a), as_floats("b", b)
-            dtype = np.result_type(a, b)
-        a, b = (np.require(x, dtype, requirements=["C", "A"]) for x in (a, b))
+    a, b = (np.asarray(x) if isinstance(x, np.generic) else x for x in (a, b))
+    (a, masked), (b, more) = split_masked("a", a), split_masked("b", b)
     check_same_shape("b", b.shape, "a", a.shape)
     if 0 in a.shape:
         raise ValueError(f"a must have at least one element, got shape {tuple(a.shape)}")
-    return a, b
+    if is_tensor(a):
+        a, b = _tensor_pair(a, b, integers)
+    else:
+        if integers and {a.dtype, b.dtype} <= {np.dtype(np.uint8), np.dtype(np.uint16)}:
+            dtype = np.result_type(a, b)
+        else:
+            a, b = as_floats("a", _without_rounding(a)), as_floats("b", _without_rounding(b))
+            dtype = np.result_type(a, b)
+        a, b = (np.require(x, dtype, requirements=["C", "A"]) for x in (a, b))
+    if more is not None:
+        masked = more if masked is None else masked | more
+    return a, b, masked
 
 
 def _tensor_pair(a: Tensor, b: Tensor, integers: bool) -> tuple[Tensor, Tensor]:
     import torch
 
+    if a.device != b.device:
+        raise ValueError(f"b must be on the device of a, {a.device}, got {b.device}")
     if integers and {a.dtype, b.dtype} <= {torch.uint8, torch.uint16}:
         dtype = a.dtype if a.dtype == b.dtype else torch.uint16
     else:
-        a, b = as_float_tensor("a", a), as_float_tensor("b", b)
+        a = as_float_tensor("a", _without_rounding(a))
+        b = as_float_tensor("b", _without_rounding(b))
         dtype = torch.promote_types(a.dtype, b.dtype)
     return a.to(dtype), b.to(dtype)
+
+
+def _without_rounding(x: Any) -> Any:
+    """x itself, or integers of 64 bits in float64, NaN where that would round them."""
+    if is_tensor(x):
+        if str(x.dtype) not in ("torch.int64", "torch.uint64"):
+            return x
+        x = x.double()
+        return x.where(x.abs() < 2**53, math.nan)
+    if x.dtype.kind not in "iu" or x.dtype.itemsize < 8:
+        return x
+    x = x.astype(np.float64)
+    return np.where(np.abs(x) < 2**53, x, math.nan)
 
 
 def check_image(name: str, ndim: int, spatial_dims: int = 2) -> None:
     if ndim < spatial_dims:
         axes = "rows and columns" if spatial_dims == 2 else "slices, rows and columns"
-        raise ValueError(f"{name} must have {axes}, got {ndim} dimension(s)")
+        way_out = f": pass {name}[None]" if ndim == spatial_dims - 1 else ""
+        raise ValueError(f"{name} must have {axes}, got {ndim} dimension(s){way_out}")
+
+
+class Axes(NamedTuple):
+    """Where an image has its channels, both counted from the end: now, and in front of the pixels.
+
+    The operations work on pixels in the last axes.  Whatever comes before is many images, so
+    that axes may be moved there from anywhere and back again.
+    """
+
+    channels: int
+    front: int
+
+    @classmethod
+    def of(cls, name: str, x: Any, channel_axis: int | None, spatial_dims: int = 2) -> Axes:
+        """The axes of an array or tensor; channels in the last axis are recognised.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the shape does not tell, or channel_axis does not fit it.
+        """
+        check_image(name, x.ndim, spatial_dims)
+        front = -spatial_dims - 1
+        if channel_axis is None:
+            return cls(-1 if is_channels_last(name, x, spatial_dims) else front, front)
+        try:
+            axis = operator.index(channel_axis)
+        except TypeError:
+            raise TypeError(f"channel_axis must be an integer, got {channel_axis!r}") from None
+        if x.ndim == spatial_dims or not -x.ndim <= axis < x.ndim:
+            pixels = "(H, W)" if spatial_dims == 2 else "(D, H, W)"
+            raise ValueError(
+                f"channel_axis={channel_axis} does not fit {name} of shape {tuple(x.shape)}"
+                + (f"; leave it out for {pixels}" if x.ndim == spatial_dims else "")
+            )
+        return cls(axis % x.ndim - x.ndim, front)
+
+    def to_front(self, x: Any) -> Any:
+        """A view of x with its channels in front of the pixels; more axes may lead."""
+        return _move_axis(x, self.channels, self.front)
+
+    def back(self, x: Any) -> Any:
+        """The way back; what had to be moved comes out contiguous."""
+        if self.channels == self.front:
+            return x
+        x = _move_axis(x, self.front, self.channels)
+        return x.contiguous() if is_tensor(x) else np.ascontiguousarray(x)
+
+    def mask_to_front(self, mask: Any, shape: tuple[int, ...]) -> Any:
+        """A mask that broadcasts to an image of this shape, which has its channels in front.
+
+        Beside channels that were elsewhere, a mask has all the axes of the image, or all or some
+        of those of one channel.
+        """
+        if self.channels == self.front:
+            return mask
+        if mask.ndim == len(shape):
+            return self.to_front(mask)
+        of_channel = (*shape[: self.front], *shape[self.front + 1 :])
+        check_broadcastable("mask", mask.shape, of_channel, "one channel of the image")
+        if mask.ndim < -self.front:
+            return mask
+        return mask.unsqueeze(self.front) if is_tensor(mask) else np.expand_dims(mask, self.front)
+
+
+def _move_axis(x: Any, source: int, target: int) -> Any:
+    if source == target:
+        return x
+    return x.movedim(source, target) if is_tensor(x) else np.moveaxis(x, source, target)
+
+
+def as_kernel_array(x: NDArray[Any], spatial_dims: int = 2) -> tuple[NDArray[Any], bool]:
+    """The memory of an array (..., C, H, W) as the kernels take it, and whether channels last.
+
+    It is copied only if it lies in neither way.
+    """
+    if not x.flags.c_contiguous and x.ndim > spatial_dims:
+        last = np.moveaxis(x, -spatial_dims - 1, -1)
+        if last.flags.c_contiguous:
+            return last, True
+    return np.ascontiguousarray(x), False
+
+
+def as_channels_first(x: Any, channels_last: bool, spatial_dims: int = 2) -> Any:
+    """What a kernel wrote beside the memory of :func:`as_kernel_array`, as (..., C, H, W)."""
+    return x if x is None or not channels_last else np.moveaxis(x, -1, -spatial_dims - 1)
 
 
 def check_spatial_dims(spatial_dims: int) -> None:
@@ -138,13 +252,15 @@ def check_same_shape(
         )
 
 
-def check_broadcastable(name: str, shape: tuple[int, ...], target: tuple[int, ...]) -> None:
+def check_broadcastable(
+    name: str, shape: tuple[int, ...], target: tuple[int, ...], of: str = "the image"
+) -> None:
     # Plain loops, which every torch.compile can trace.
     pairs = zip(reversed(shape), reversed(target))
     fits = len(shape) <= len(target) and all(size in (1, whole) for size, whole in pairs)
     if not fits:
         raise ValueError(
-            f"{name} must broadcast to the shape of the image, {tuple(target)}, got {tuple(shape)}"
+            f"{name} must broadcast to the shape of {of}, {tuple(target)}, got {tuple(shape)}"
         )
 
 
@@ -166,11 +282,18 @@ def shared_planes(shape: tuple[int, ...], target: tuple[int, ...], spatial_dims:
 
 
 def mask_array(
-    mask: Any, shape: tuple[int, ...], dtype: Any, spatial_dims: int
+    mask: Any,
+    shape: tuple[int, ...],
+    dtype: Any,
+    spatial_dims: int,
+    channels_last: bool = False,
 ) -> tuple[NDArray[Any], int]:
     """A mask as the kernels take it beside an image of this shape, weights in this dtype; and
-    how many planes of the image in a row share a plane of it."""
-    mask = np.asarray(mask)
+    how many planes of the image in a row share a plane of it.
+
+    With ``channels_last`` the kernel takes the image, and the mask, with its channels behind.
+    """
+    mask = as_pixels("mask", mask)
     if mask.dtype.kind not in "biuf":
         raise TypeError(f"mask must hold real numbers, got dtype {mask.dtype}")
     check_broadcastable("mask", mask.shape, shape)
@@ -178,9 +301,11 @@ def mask_array(
         mask = mask.astype(dtype, copy=False)
     elif mask.dtype != np.uint8:
         mask = (mask if mask.dtype == np.bool_ else mask != 0).view(np.uint8)
-    repeat = shared_planes(mask.shape, shape, spatial_dims)
+    repeat = None if channels_last else shared_planes(mask.shape, shape, spatial_dims)
     if repeat is None:
         mask, repeat = np.broadcast_to(mask, shape), 1
+    if channels_last:
+        mask = np.moveaxis(mask, -spatial_dims - 1, -1)
     return np.require(mask, requirements=["C", "A"]), repeat
 
 
@@ -188,6 +313,7 @@ def mask_tensor(mask: Tensor, like: Tensor, dtype: torch.dtype) -> Tensor:
     """A mask as the operators take it beside an image: boolean, or weights in this dtype."""
     import torch
 
+    mask = as_pixels("mask", mask)
     if mask.is_complex():
         raise TypeError(f"mask must hold real numbers, got dtype {mask.dtype}")
     if not mask.is_floating_point() and mask.dtype != torch.bool:
@@ -196,11 +322,23 @@ def mask_tensor(mask: Tensor, like: Tensor, dtype: torch.dtype) -> Tensor:
     return mask.to(like.device, mask.dtype if mask.dtype == torch.bool else dtype)
 
 
-def check_weight(name: str, weight: float) -> float:
-    value = float(weight)
+def check_weight(name: str, weight: Any) -> float:
+    """A number as a float, finite and not negative; arrays and tensors of one number too."""
+    value = weight if isinstance(weight, float | int) else _number(name, weight)
+    value = float(value)
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be finite and not negative, got {weight!r}")
     return value
+
+
+def _number(name: str, value: Any) -> float:
+    if is_tensor(value):
+        if value.requires_grad:
+            raise TypeError(f"{name} carries no gradient: pass {name}.detach()")
+        value = value.cpu().numpy() if value.numel() == 1 else value
+    if np.ndim(value) or np.asarray(value).dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    return float(value)
 
 
 def through_torch(function: Any, *arguments: Any, mask: Any = None, **options: Any) -> Any:
@@ -212,7 +350,7 @@ def through_torch(function: Any, *arguments: Any, mask: Any = None, **options: A
         return x if isinstance(x, float) else torch.from_numpy(as_floats("x", x).copy())
 
     if mask is not None:
-        mask = np.asarray(mask)
+        mask = as_pixels("mask", mask)
         options["mask"] = torch.from_numpy(mask != 0) if mask.dtype.kind in "biu" else convert(mask)
     results = function(*map(convert, arguments), backend="torch", **options)
 

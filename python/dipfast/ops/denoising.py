@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from dipfast import _native
 from dipfast.ops import arguments
-from dipfast.ops.arguments import Backend, is_tensor
+from dipfast.ops.arguments import Axes, Backend, is_tensor
 from dipfast.ops.noise_level import estimate_noise
 
 __all__ = ["tv_denoise"]
@@ -170,31 +170,47 @@ def tv_denoise(
     arguments.check_choice("kind", kind, ("isotropic", "anisotropic"))
     arguments.check_spatial_dims(spatial_dims)
     arguments.check_backend(backend)
-    if init is not None and is_tensor(init) != is_tensor(image):
-        raise TypeError("image and init must be both arrays or both tensors")
     f = _finite("image", image)
-    arguments.check_image("image", f.ndim, spatial_dims)
-    channels = _channels(f.shape, channel_axis, joint_channels, kind, spatial_dims)
+    axes = Axes.of("image", f, channel_axis, spatial_dims)
     if init is not None:
+        if is_tensor(init) != is_tensor(f):
+            raise TypeError("image and init must be both arrays or both tensors")
         init = _finite("init", init)
-        arguments.check_same_shape(
-            "init", init.shape, "the dual of the image", (spatial_dims, *f.shape)
-        )
-    to_front = _Move(channel_axis, f.ndim, spatial_dims)
-    f = to_front.there(f)
-    weight = _weight(weight, sigma, kind, channels, f)
+        expected = (spatial_dims, *f.shape)
+        arguments.check_same_shape("init", init.shape, "the dual of the image", expected)
+        init = axes.to_front(init)
+    f = axes.to_front(f)
+    if joint_channels:
+        _check_joint(kind, channel_axis is not None or axes.channels != axes.front)
+    form = _Form(kind, spatial_dims, joint_channels)
+    weight = _weight(weight, sigma, form, f)
     if weight == 0 or 0 in f.shape:
         u, dual, gap = _copy(f), _zeros(spatial_dims, f) if return_dual else None, 0.0
     else:
-        form = (kind, spatial_dims, channels)
-        init = to_front.there(init, 1)
         u, dual, gap = _solve(f, weight, form, init, rule, backend, return_dual)
-    results = [to_front.back(u)]
+    results = [axes.back(u)]
     if return_dual:
-        results.append(to_front.back(dual, 1))
+        results.append(axes.back(dual))
     if return_gap:
         results.append(gap)
     return results[0] if len(results) == 1 else tuple(results)
+
+
+class _Form(NamedTuple):
+    """What is solved, for images that have their channels in front of the pixels."""
+
+    kind: str
+    spatial_dims: int
+    joint: bool
+
+    @property
+    def axes(self) -> int:
+        """How many of the last axes are solved together."""
+        return self.spatial_dims + self.joint
+
+    def channels(self, f: Any) -> int:
+        """How many channels share their norm."""
+        return int(f.shape[-self.axes]) if self.joint else 1
 
 
 class _Rule(NamedTuple):
@@ -204,11 +220,23 @@ class _Rule(NamedTuple):
     max_num_iter: int
     callback: Callable[[int, float], object] | None
 
+    def says_stop(self, done: int, gap: float) -> bool:
+        if done and self.callback is not None:
+            try:
+                if self.callback(done, gap):
+                    return True
+            except StopIteration:
+                return True
+        return gap <= self.tol or done >= self.max_num_iter
+
 
 def _check_rule(tol: float, max_num_iter: int, callback: Any) -> _Rule:
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable, got {type(callback).__name__}")
-    count = operator.index(max_num_iter)
+    try:
+        count = operator.index(max_num_iter)
+    except TypeError:
+        raise TypeError(f"max_num_iter must be an integer, got {max_num_iter!r}") from None
     if count < 0:
         raise ValueError(f"max_num_iter must not be negative, got {max_num_iter!r}")
     return _Rule(arguments.check_weight("tol", tol), count, callback)
@@ -223,68 +251,37 @@ def _finite(name: str, x: Any) -> Any:
         x = arguments.as_floats(name, x)
         finite = bool(np.isfinite(x).all())
     if not finite:
-        raise ValueError(f"{name} must be finite, got NaN or infinity")
+        raise ValueError(
+            f"{name} must be finite, got NaN or infinity"
+            + ("; dipfast.inpaint fills missing pixels" if name == "image" else "")
+        )
     return x
 
 
-def _channels(
-    shape: tuple[int, ...],
-    channel_axis: int | None,
-    joint_channels: bool,
-    kind: str,
-    spatial_dims: int,
-) -> int:
-    """How many channels share their norm."""
-    if channel_axis is not None:
-        if not -len(shape) <= operator.index(channel_axis) < len(shape):
-            raise ValueError(
-                f"channel_axis must be an axis of the image of shape {tuple(shape)}, "
-                f"got {channel_axis!r}"
-            )
-        if len(shape) <= spatial_dims:
-            raise ValueError(
-                f"image must have {spatial_dims} axes beside channel_axis, got shape {tuple(shape)}"
-            )
-    if not joint_channels:
-        return 1
+def _check_joint(kind: str, has_channels: bool) -> None:
     if kind != "isotropic":
         raise ValueError(f"joint_channels is for kind='isotropic', got kind={kind!r}")
-    if channel_axis is None:
+    if not has_channels:
         raise ValueError("joint_channels needs channel_axis, got None")
-    return shape[channel_axis]
 
 
-class _Move:
-    """The axis of the channels in front of the spatial ones, and back."""
-
-    def __init__(self, channel_axis: int | None, ndim: int, spatial_dims: int) -> None:
-        self.axis = None if channel_axis is None else channel_axis % ndim
-        self.front = ndim - spatial_dims - 1
-
-    def there(self, x: Any, before: int = 0) -> Any:
-        """``before``: so many axes come before those of the image."""
-        return self._move(x, before, self.axis, self.front)
-
-    def back(self, x: Any, before: int = 0) -> Any:
-        return self._move(x, before, self.front, self.axis)
-
-    def _move(self, x: Any, before: int, source: int | None, target: int | None) -> Any:
-        if x is None or source is None or target is None or source == target:
-            return x
-        if is_tensor(x):
-            return x.movedim(source + before, target + before).contiguous()
-        return np.ascontiguousarray(np.moveaxis(x, source + before, target + before))
-
-
-def _weight(weight: float | None, sigma: float | str, kind: str, channels: int, f: Any) -> float:
+def _weight(weight: float | None, sigma: float | str, form: _Form, f: Any) -> float:
     if weight is not None:
         return arguments.check_weight("weight", weight)
-    if sigma == "auto":
-        sigma = estimate_noise(f.reshape(-1, *f.shape[-2:]), channel_axis=0)
-    elif isinstance(sigma, str):
+    if not isinstance(sigma, str):
+        deviation = arguments.check_weight("sigma", sigma)
+    elif sigma != "auto":
         raise ValueError(f"sigma must be 'auto' or a number, got {sigma!r}")
-    per_sigma: float = _WEIGHT_PER_SIGMA[kind] * channels**_CHANNELS_POWER
-    return per_sigma * arguments.check_weight("sigma", sigma)
+    elif 0 in f.shape:
+        return 0.0
+    else:
+        try:
+            deviation = estimate_noise(f.reshape(-1, *f.shape[-2:]), channel_axis=0)
+        except ValueError as error:
+            raise ValueError(
+                f"the noise of the image cannot be estimated, give sigma or weight: {error}"
+            ) from None
+    return float(_WEIGHT_PER_SIGMA[form.kind] * form.channels(f) ** _CHANNELS_POWER * deviation)
 
 
 def _copy(f: Any) -> Any:
@@ -296,55 +293,20 @@ def _zeros(spatial_dims: int, f: Any) -> Any:
     return f.new_zeros(shape) if is_tensor(f) else np.zeros(shape, f.dtype)
 
 
-class _Solver(Protocol):
-    """A problem, and how far its solution has come."""
-
-    def advance(self, iterations: int) -> None: ...
-    def gap(self) -> float: ...
-    def image(self) -> Any: ...
-    def dual(self) -> Any: ...
-
-
-class _NativeSolver:
-    """For arrays (..., channels, H, W) or (..., channels, D, H, W)."""
-
-    def __init__(
-        self, f: Any, weight: float, kind: str, spatial_dims: int, channels: int, init: Any
-    ) -> None:
-        self._f, self._axes = f, spatial_dims
-        self._solver = _native.TvSolver(
-            f, weight, kind=kind, spatial_dims=spatial_dims, channels=channels, dual=init
-        )
-        self.advance = self._solver.advance
-        self.gap = self._solver.gap
-
-    def image(self) -> Any:
-        u = np.empty_like(self._f)
-        self._solver.image(u)
-        return u
-
-    def dual(self) -> Any:
-        p = np.empty((self._axes, *self._f.shape), self._f.dtype)
-        self._solver.dual(p)
-        return p
-
-
 def _solve(
     f: Any,
     weight: float,
-    form: tuple[str, int, int],
+    form: _Form,
     init: Any,
     rule: _Rule,
     backend: str,
     return_dual: bool,
 ) -> tuple[Any, Any, float]:
     """Image, dual variable (None unless it is asked for) and gap."""
-    kind, spatial_dims, channels = form
-    if spatial_dims == 3 and f.shape[-3] == 1:
+    if form.spatial_dims == 3 and f.shape[-3] == 1:
         # An image: there are no differences along the first axis.
         flat_init = None if init is None else init[1:, ..., 0, :, :]
-        form = (kind, 2, channels)
-        flat = f[..., 0, :, :]
+        flat, form = f[..., 0, :, :], form._replace(spatial_dims=2)
         u, p, gap = _solve(flat, weight, form, flat_init, rule, backend, return_dual)
         dual = None
         if return_dual:
@@ -354,49 +316,174 @@ def _solve(
     plain = backend == "torch" or (backend == "auto" and is_tensor(f) and f.device.type != "cpu")
     given = f
     if is_tensor(f) and not plain:
-        given, init = (None if x is None else x.cpu().contiguous().numpy() for x in (f, init))
+        given, init = (None if x is None else x.cpu().numpy() for x in (f, init))
     elif plain and not is_tensor(f):
         import torch
 
         given, init = (None if x is None else torch.from_numpy(x.copy()) for x in (f, init))
-    solver: _Solver
-    if plain:
-        from dipfast.ops.library import TvSolver
-
-        solver = TvSolver(given, weight, *form, init)
-    else:
-        init = None if init is None else np.ascontiguousarray(init, given.dtype)
-        solver = _NativeSolver(np.ascontiguousarray(given), weight, *form, init)
-    gap = _iterate(solver, rule, math.prod(f.shape))
-    return _like(solver.image(), f), _like(solver.dual(), f) if return_dual else None, gap
+    solve = _solve_together if plain else _solve_in_turn
+    u, dual, gap = solve(given, weight, form, init, rule, return_dual)
+    return _like(u, f), _like(dual, f), gap
 
 
 def _like(x: Any, f: Any) -> Any:
     """An array or tensor as an array or tensor, on the device of f."""
-    if is_tensor(f) and not is_tensor(x):
+    if x is not None and is_tensor(f) and not is_tensor(x):
         import torch
 
         return torch.from_numpy(x).to(f.device)
-    return x if is_tensor(f) or not is_tensor(x) else x.numpy()
+    return x if x is None or is_tensor(f) or not is_tensor(x) else x.numpy()
 
 
-def _iterate(solver: _Solver, rule: _Rule, size: int) -> float:
-    """Iterate until the rule says stop; returns the gap."""
-    done, gap = 0, solver.gap()
-    if math.isnan(gap):
-        raise ValueError("image must have a finite sum, got values whose sum overflows")
-    while not gap <= rule.tol and done < rule.max_num_iter:
-        count = min(_until_next_look(done, gap, rule.tol, size), rule.max_num_iter - done)
-        solver.advance(count)
-        done += count
-        gap = solver.gap()
-        if rule.callback is not None:
-            try:
-                if rule.callback(done, gap):
-                    break
-            except StopIteration:
-                break
-    return gap
+def _solve_in_turn(
+    f: Any, weight: float, form: _Form, init: Any, rule: _Rule, return_dual: bool
+) -> tuple[Any, Any, float]:
+    """Solve arrays (..., H, W) by the kernel, one image after the other."""
+    u = np.empty_like(f)
+    dual = np.empty((form.spatial_dims, *f.shape), f.dtype) if return_dual else None
+    worst = 0.0
+    for index in np.ndindex(f.shape[: -form.axes]):
+        image = np.ascontiguousarray(f[index])
+        start = None
+        if init is not None:
+            start = np.ascontiguousarray(init[(slice(None), *index)], f.dtype)
+        solver = _NativeSolver(image, weight, form, start)
+        for _, place, gap in _iterate(solver, 1, image.size, rule):
+            u[index] = solver.image(place)
+            if dual is not None:
+                dual[(slice(None), *index)] = solver.dual(place)
+            worst = max(worst, gap)
+    return u, dual, worst
+
+
+def _solve_together(
+    f: Any, weight: float, form: _Form, init: Any, rule: _Rule, return_dual: bool
+) -> tuple[Any, Any, float]:
+    """Solve tensors (..., H, W) by torch, all images side by side until each is done."""
+    import torch
+
+    from dipfast.ops.library import TvSolver
+
+    sizes, channels = f.shape[-form.spatial_dims :], form.channels(f)
+    images = f.reshape(-1, channels, *sizes)
+    starts = None if init is None else init.reshape(len(init), *images.shape).to(f.dtype)
+    ranges = images.flatten(1)
+    ranges = [float(high) - float(low) for low, high in zip(*_ends(ranges))]
+    weights = [_bounded(weight, width, sizes, channels) for width in ranges]
+    u = torch.empty_like(images)
+    dual = images.new_empty((form.spatial_dims, *images.shape)) if return_dual else None
+    worst = 0.0
+    # A callback sees one after the other.
+    step = len(images) if rule.callback is None else 1
+    for begin in range(0, len(images), step):
+        part = slice(begin, begin + step)
+        solver = TvSolver(
+            images[part],
+            weights[part],
+            form.kind,
+            None if starts is None else starts[:, part],
+        )
+        size = images[0].numel()
+        for number, place, gap in _iterate(solver, len(weights[part]), size, rule):
+            u[begin + number] = solver.image(place)
+            if dual is not None:
+                dual[:, begin + number] = solver.dual(place)
+            worst = max(worst, gap)
+    dual = None if dual is None else dual.reshape(len(dual), *f.shape)
+    return u.reshape(f.shape), dual, worst
+
+
+def _ends(rows: Any) -> tuple[list[float], list[float]]:
+    """The least and the largest number of each row."""
+    return rows.amin(1).tolist(), rows.amax(1).tolist()
+
+
+def _bounded(weight: float, width: float, sizes: Any, channels: int) -> float:
+    """The weight, or a smaller one with the same solution, the mean, that no type overflows with.
+
+    f minus its mean is the adjoint of running sums, along the rows and then of their means.  None
+    of these is larger than a quarter of its length times the range of f, so that weights above
+    that leave nothing but the mean.
+    """
+    most = width * math.sqrt(channels * sum(n * n for n in sizes if n > 1))
+    return min(weight, most) if most else weight
+
+
+class _Solver(Protocol):
+    """Problems that are iterated side by side, in places from 0 on."""
+
+    def advance(self, iterations: int) -> None: ...
+    def gaps(self) -> list[float]: ...
+    def keep(self, places: list[int]) -> None: ...
+    def image(self, place: int) -> Any: ...
+    def dual(self, place: int) -> Any: ...
+
+
+class _NativeSolver:
+    """One problem: an array (H, W), (D, H, W), or either with the joint channels in front."""
+
+    def __init__(self, f: Any, weight: float, form: _Form, init: Any) -> None:
+        self._f, channels = f, form.channels(f)
+        width = float(f.max()) - float(f.min())
+        self._axes = form.spatial_dims
+        self._solver = _native.TvSolver(
+            f,
+            _bounded(weight, width, f.shape[-self._axes :], channels),
+            kind=form.kind,
+            spatial_dims=self._axes,
+            channels=channels,
+            dual=init,
+        )
+        self.advance = self._solver.advance
+
+    def gaps(self) -> list[float]:
+        return [self._solver.gap()]
+
+    def keep(self, places: list[int]) -> None:
+        """All there is."""
+
+    def image(self, place: int) -> Any:
+        u = np.empty_like(self._f)
+        self._solver.image(u)
+        return u
+
+    def dual(self, place: int) -> Any:
+        p = np.empty((self._axes, *self._f.shape), self._f.dtype)
+        self._solver.dual(p)
+        return p
+
+
+def _iterate(
+    solver: _Solver, count: int, size: int, rule: _Rule
+) -> Iterator[tuple[int, int, float]]:
+    """Iterate so many problems of this size, each until the rule says stop.
+
+    Yields which one is done, its place in the solver, where it stays until the next one is asked
+    for, and its gap.  Nothing that one problem does depends on the others.
+    """
+    done, problems, due = 0, list(range(count)), [0] * count
+    while problems:
+        solver.advance(min(due) - done)
+        done = min(due)
+        over = set()
+        for place, gap in enumerate(solver.gaps()):
+            if due[place] > done:
+                continue
+            if math.isnan(gap):
+                raise ValueError(
+                    "image must have a finite sum, got values whose sum overflows: "
+                    "divide it by a number first"
+                )
+            if rule.says_stop(done, gap):
+                yield problems[place], place, gap
+                over.add(place)
+            else:
+                wait = _until_next_look(done, gap, rule.tol, size)
+                due[place] = min(done + wait, rule.max_num_iter)
+        if over:
+            left = [place for place in range(len(problems)) if place not in over]
+            problems, due = [problems[k] for k in left], [due[k] for k in left]
+            solver.keep(left)
 
 
 def _until_next_look(done: int, gap: float, tol: float, size: int) -> int:

@@ -6,7 +6,7 @@ import operator
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from dipfast.ops import arguments, buffers
-from dipfast.ops.arguments import Backend, is_tensor, through_torch
+from dipfast.ops.arguments import Axes, Backend, is_tensor, through_torch
 from dipfast.ops.resamplers import resampler
 
 __all__ = ["downsample", "downsample_adjoint", "resize", "resize_adjoint"]
@@ -24,6 +24,7 @@ def downsample(
     *,
     kernel: DownsampleKernel = "lanczos2",
     phase: float = 0.5,
+    channel_axis: int | None = None,
     backend: Backend = "auto",
 ) -> Any:
     r"""Images smaller by a whole number: filtered, then every factor-th pixel kept.
@@ -87,8 +88,9 @@ def downsample(
     array([[3.]])
     """
     arguments.check_backend(backend)
-    x = _images("x", x)
-    return _resample(x, _downsampling(x.shape, factor, kernel, phase), False, backend)
+    x, axes = _images("x", x, channel_axis)
+    form = _downsampling(x.shape, factor, kernel, phase)
+    return axes.back(_resample(x, form, False, backend))
 
 
 def downsample_adjoint(
@@ -98,6 +100,7 @@ def downsample_adjoint(
     *,
     kernel: DownsampleKernel = "lanczos2",
     phase: float = 0.5,
+    channel_axis: int | None = None,
     backend: Backend = "auto",
 ) -> Any:
     r"""The adjoint of :func:`downsample`.
@@ -139,18 +142,23 @@ def downsample_adjoint(
            [1., 1.]])
     """
     arguments.check_backend(backend)
-    y = _images("y", y)
+    y, axes = _images("y", y, channel_axis)
     form = _downsampling((*y.shape[:-2], *_size(size)), factor, kernel, phase)
     if tuple(y.shape[-2:]) != form.result:
         raise ValueError(
             f"y must have shape (..., {form.result[0]}, {form.result[1]}) for size={form.image} "
             f"and factor={factor}, got {tuple(y.shape)}"
         )
-    return _resample(y, form, True, backend)
+    return axes.back(_resample(y, form, True, backend))
 
 
 def resize(
-    x: Any, size: Size, *, kernel: ResizeKernel = "lanczos3", backend: Backend = "auto"
+    x: Any,
+    size: Size,
+    *,
+    kernel: ResizeKernel = "lanczos3",
+    channel_axis: int | None = None,
+    backend: Backend = "auto",
 ) -> Any:
     r"""Images of another size, antialiased, as Pillow's ``Image.resize`` of float images.
 
@@ -203,12 +211,18 @@ def resize(
     array([[0.  , 0.25, 0.75, 1.  ]])
     """
     arguments.check_backend(backend)
-    x = _images("x", x)
-    return _resample(x, _resizing(x.shape[-2:], _size(size), kernel), False, backend)
+    x, axes = _images("x", x, channel_axis)
+    form = _resizing(x.shape[-2:], _size(size), kernel)
+    return axes.back(_resample(x, form, False, backend))
 
 
 def resize_adjoint(
-    y: Any, size: Size, *, kernel: ResizeKernel = "lanczos3", backend: Backend = "auto"
+    y: Any,
+    size: Size,
+    *,
+    kernel: ResizeKernel = "lanczos3",
+    channel_axis: int | None = None,
+    backend: Backend = "auto",
 ) -> Any:
     r"""The adjoint of :func:`resize`.
 
@@ -245,8 +259,9 @@ def resize_adjoint(
     array([[0.5, 0.5, 0.5, 0.5]])
     """
     arguments.check_backend(backend)
-    y = _images("y", y)
-    return _resample(y, _resizing(_size(size), y.shape[-2:], kernel), True, backend)
+    y, axes = _images("y", y, channel_axis)
+    form = _resizing(_size(size), y.shape[-2:], kernel)
+    return axes.back(_resample(y, form, True, backend))
 
 
 class _Form(NamedTuple):
@@ -309,12 +324,14 @@ def _size(size: Any) -> Size:
     return rows, columns
 
 
-def _images(name: str, x: Any) -> Any:
+def _images(name: str, x: Any, channel_axis: int | None) -> tuple[Any, Axes]:
+    """Images (..., H, W) of floats, and where their channels were."""
     x = arguments.as_float_tensor(name, x) if is_tensor(x) else arguments.as_floats(name, x)
-    arguments.check_image(name, x.ndim)
+    axes = Axes.of(name, x, channel_axis)
+    x = axes.to_front(x)
     if 0 in x.shape[-2:]:
         raise ValueError(f"{name} must have at least one row and column, got {tuple(x.shape)}")
-    return x
+    return x, axes
 
 
 def _resample(x: Any, form: _Form, adjoint: bool, backend: str) -> Any:
@@ -322,10 +339,11 @@ def _resample(x: Any, form: _Form, adjoint: bool, backend: str) -> Any:
     if not is_tensor(x):
         if backend == "torch":
             return through_torch(_resample, x, form=form, adjoint=adjoint)
-        shape = (*x.shape[:-2], *size)
+        x, channels_last = arguments.as_kernel_array(x)
+        shape = (*x.shape[:-3], *size, x.shape[-1]) if channels_last else (*x.shape[:-2], *size)
         y = buffers.empty(shape, x.dtype)
-        resampler(*form, adjoint).apply(x, y)
-        return y
+        resampler(*form, adjoint).apply(x, y, channels_last=channels_last)
+        return arguments.as_channels_first(y, channels_last)
     from dipfast.ops import library
 
     options = (form.kernel, form.factor, form.phase, adjoint)

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
-from dipfast import _native
-from dipfast.ops import arguments, buffers
-from dipfast.ops.arguments import Backend, is_tensor, through_torch
+from dipfast.ops import arguments, buffers, variation_kernels
+from dipfast.ops.arguments import Axes, Backend, is_tensor, through_torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +24,7 @@ def total_variation(
     kind: Kind = "anisotropic",
     epsilon: float = 0.0,
     spatial_dims: Literal[2, 3] = 2,
+    channel_axis: int | None = None,
     backend: Backend = "auto",
     return_gradient: bool = False,
 ) -> Any:
@@ -99,16 +99,18 @@ def total_variation(
     """
     form = _check_form(kind, epsilon, spatial_dims)
     arguments.check_backend(backend, x)
-    if is_tensor(x):
-        return _tensor_variation(x, form, backend, return_gradient)
-    if backend == "torch":
-        options = {**form._asdict(), "return_gradient": return_gradient}
-        return through_torch(total_variation, x, **options)
-    u = arguments.as_floats("x", x)
-    arguments.check_image("x", u.ndim, spatial_dims)
-    slope = buffers.empty(u.shape, u.dtype) if return_gradient else None
-    value = _native.total_variation(u, **form._asdict(), gradient=slope)
-    return (value, slope) if return_gradient else value
+    if not is_tensor(x) and backend == "torch":
+        options = {"channel_axis": channel_axis, "return_gradient": return_gradient}
+        return through_torch(total_variation, x, **form._asdict(), **options)
+    u = arguments.as_float_tensor("x", x) if is_tensor(x) else arguments.as_floats("x", x)
+    axes = Axes.of("x", u, channel_axis, spatial_dims)
+    u = axes.to_front(u)
+    value: Any
+    if is_tensor(u):
+        value, gradient = _tensor_variation(u, form, backend, return_gradient)
+    else:
+        value, gradient = _array_variation(u, form, return_gradient)
+    return (value, axes.back(gradient)) if return_gradient else value
 
 
 class _Form(NamedTuple):
@@ -128,21 +130,31 @@ def _check_form(kind: str, epsilon: float, spatial_dims: int) -> _Form:
     return _Form(kind, epsilon, int(spatial_dims))
 
 
-def _tensor_variation(x: Tensor, form: _Form, backend: Backend, return_gradient: bool) -> Any:
+def _array_variation(x: Any, form: _Form, return_gradient: bool) -> tuple[float, Any]:
+    u, channels_last = arguments.as_kernel_array(x, form.spatial_dims)
+    slope = buffers.empty(u.shape, u.dtype) if return_gradient else None
+    value = variation_kernels.total_variation(
+        u, **form._asdict(), channels_last=channels_last, gradient=slope
+    )
+    return value, arguments.as_channels_first(slope, channels_last, form.spatial_dims)
+
+
+def _tensor_variation(
+    u: Tensor, form: _Form, backend: Backend, return_gradient: bool
+) -> tuple[Tensor, Tensor]:
+    """Value and gradient; the gradient may be empty if nobody asks for it."""
     from dipfast.ops import library, reference
 
-    u = arguments.as_float_tensor("x", x)
-    arguments.check_image("x", u.ndim, form.spatial_dims)
     if backend == "torch":
         value = reference.total_variation(u, *form)
         if not return_gradient:
-            return value
+            return value, u.new_empty(0)
         return value, reference.total_variation_gradient(u.detach(), *form)
     home = u.device
     u = u.cpu() if backend == "native" else u
     wanted = return_gradient or _needs_gradient(u)
     value, slope = library.total_variation(u, *form, wanted, backend == "triton")
-    return (value.to(home), slope.detach().to(home)) if return_gradient else value.to(home)
+    return value.to(home), slope.detach().to(home)
 
 
 def tv_objective(
@@ -154,6 +166,7 @@ def tv_objective(
     kind: Kind = "anisotropic",
     epsilon: float = 0.0,
     spatial_dims: Literal[2, 3] = 2,
+    channel_axis: int | None = None,
     backend: Backend = "auto",
     return_terms: bool = False,
     return_gradient: bool = False,
@@ -222,34 +235,52 @@ def tv_objective(
     weight = arguments.check_weight("tv_weight", tv_weight)
     if is_tensor(u) != is_tensor(y) or (mask is not None and is_tensor(mask) != is_tensor(u)):
         raise TypeError("u, y and mask must be all arrays or all tensors")
+    if not is_tensor(u) and backend == "torch":
+        options = {"return_terms": return_terms, "return_gradient": return_gradient}
+        options = {**form._asdict(), "channel_axis": channel_axis, **options}
+        return through_torch(tv_objective, u, y, weight, mask=mask, **options)
+    as_floats = arguments.as_float_tensor if is_tensor(u) else arguments.as_floats
+    u, y = as_floats("u", u), as_floats("y", y)
+    axes = Axes.of("u", u, channel_axis, spatial_dims)
+    arguments.check_same_shape("y", y.shape, "u", u.shape)
+    u, y = axes.to_front(u), axes.to_front(y)
+    if mask is not None:
+        mask = axes.mask_to_front(arguments.as_pixels("mask", mask), u.shape)
     terms: list[Any]
     gradient: Any
     if is_tensor(u):
         *terms, gradient = _tensor_objective(u, y, weight, mask, form, backend, return_gradient)
-    elif backend == "torch":
-        options = {"return_terms": return_terms, "return_gradient": return_gradient}
-        return through_torch(tv_objective, u, y, weight, mask=mask, **form._asdict(), **options)
     else:
         *terms, gradient = _array_objective(u, y, weight, mask, form, return_gradient)
-    result = (*terms[: 3 if return_terms else 1], *((gradient,) if return_gradient else ()))
-    return result if len(result) > 1 else result[0]
+    result = terms if return_terms else terms[:1]
+    if return_gradient:
+        result = [*result, axes.back(gradient)]
+    return result[0] if len(result) == 1 else tuple(result)
 
 
 def _array_objective(
     u: Any, y: Any, weight: float, mask: Any, form: _Form, return_gradient: bool
 ) -> tuple[float, float, float, Any]:
-    u, y = arguments.as_floats("u", u), arguments.as_floats("y", y)
-    arguments.check_image("u", u.ndim, form.spatial_dims)
-    arguments.check_same_shape("y", y.shape, "u", u.shape)
+    dims = form.spatial_dims
     dtype = np.result_type(u, y)
-    u, y = np.asarray(u, dtype), np.asarray(y, dtype)
+    shape = u.shape
+    u, channels_last = arguments.as_kernel_array(u.astype(dtype, copy=False), dims)
+    y, _ = arguments.as_kernel_array(y.astype(dtype, copy=False), dims)
     repeat = 1
     if mask is not None:
-        mask, repeat = arguments.mask_array(mask, u.shape, dtype, form.spatial_dims)
+        mask, repeat = arguments.mask_array(mask, shape, dtype, dims, channels_last)
     gradient = buffers.empty(u.shape, u.dtype) if return_gradient else None
-    data, tv = _native.tv_objective(
-        u, y, mask, weight, mask_repeat=repeat, **form._asdict(), gradient=gradient
+    data, tv = variation_kernels.tv_objective(
+        u,
+        y,
+        mask,
+        weight,
+        mask_repeat=repeat,
+        **form._asdict(),
+        channels_last=channels_last,
+        gradient=gradient,
     )
+    gradient = arguments.as_channels_first(gradient, channels_last, dims)
     return data + weight * tv, data, tv, gradient
 
 
@@ -266,9 +297,6 @@ def _tensor_objective(
 
     from dipfast.ops import library, reference
 
-    u, y = arguments.as_float_tensor("u", u), arguments.as_float_tensor("y", y)
-    arguments.check_image("u", u.ndim, form.spatial_dims)
-    arguments.check_same_shape("y", y.shape, "u", u.shape)
     dtype = torch.promote_types(u.dtype, y.dtype)
     u, y = u.to(dtype), y.to(dtype)
     mask = None if mask is None else arguments.mask_tensor(mask, u, dtype)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
@@ -18,37 +20,37 @@ _CONVEXITY = {"isotropic": 0.5, "anisotropic": 0.25}
 class TvSolver:
     """The accelerated primal-dual method of Chambolle and Pock (2011, algorithm 2).
 
-    For tensors (..., channels, H, W) or (..., channels, D, H, W); so many consecutive
-    channels share their norm.  Nothing waits for the device but :meth:`gap`.
+    For tensors (N, channels, H, W) or (N, channels, D, H, W), of N problems side by side, each
+    with its weight, whose channels share their norm.  All operations are element by element, sums
+    in halves included, so that the bits of a problem do not depend on those beside it.  Nothing
+    waits for the device but the beginning and :meth:`gaps`.
     """
 
     def __init__(
-        self,
-        f: Tensor,
-        weight: float,
-        kind: str,
-        spatial_dims: int,
-        channels: int = 1,
-        init: Tensor | None = None,
+        self, f: Tensor, weights: list[float], kind: str, init: Tensor | None = None
     ) -> None:
-        self._kind, self._axes, self._channels = kind, tuple(range(-spatial_dims, 0)), channels
-        self._mean = f.mean(self._axes, keepdim=True)
-        f = f - self._mean
+        self._kind, self._axes, self._channels = kind, tuple(range(2 - f.ndim, 0)), f.shape[1]
+        self._wide = f.dtype if f.device.type == "mps" else torch.float64  # MPS has no float64
+        count = math.prod(f.shape[2:])
+        self._mean = self._numbers(_sum(f.to(self._wide), 2) / count)
+        centred = f.to(self._wide) - self._mean
         # A power of two, so that squares neither overflow nor vanish.
-        largest = f.abs().max().item() if f.numel() else 0.0
-        self._scale = 2.0 ** -math.frexp(largest)[1] if largest else 1.0
-        self._f = f * self._scale
-        self._weight = weight * self._scale
+        exponents = torch.frexp(centred.abs().flatten(1).amax(1).cpu().double()).exponent
+        scales = torch.ldexp(torch.ones(len(f), dtype=torch.float64), -exponents.clamp(-1000, 1000))
+        weight = torch.tensor(weights, dtype=torch.float64) * scales
+        self._scale = self._numbers(scales.to(f.device, self._wide))
+        self._weight = self._numbers(weight.to(f.device, f.dtype))
+        self._f = (centred * self._scale).to(f.dtype)
         self._tau = 1.0
         self._u = self._v = self._f
         self._p = [torch.zeros_like(f) for _ in self._axes]
         to_mean = 0.5 * self._sums(self._f.square())
-        to_image = self._weight * self._sums(self._norm(self._differences(self._f)))
-        self._start = torch.minimum(to_mean, to_image).sum().item()
+        to_image = self._sums(self._weight * self._norm(self._differences(self._f)))
+        self._start = torch.minimum(to_mean, to_image)
         if init is not None:
-            borders = self._differences(torch.arange(f.numel(), device=f.device).view(f.shape))
-            p = [torch.where(d == 0, 0, x * self._scale) for d, x in zip(borders, init)]
-            self._p = self._project(p)
+            inside = self._differences(torch.arange(f[0].numel(), device=f.device).view(f[0].shape))
+            scaled = [(x.to(self._wide) * self._scale).to(f.dtype) for x in init]
+            self._p = self._project([torch.where(d == 0, 0, p) for d, p in zip(inside, scaled)])
             self._u = self._v = self._f - self._adjoint()
 
     def advance(self, iterations: int) -> None:
@@ -63,24 +65,37 @@ class TvSolver:
             self._u = u
             self._tau = tau * theta
 
-    def gap(self) -> float:
-        """Relative to the objective at the better of f and its mean."""
-        if not self._start:
-            return 0.0
+    def gaps(self) -> list[float]:
+        """Of each problem, relative to the objective at the better of f and its mean."""
         differences = self._differences(self._u)
-        products = sum(
-            (d * p for d, p in zip(differences, self._p)), start=torch.zeros_like(self._u)
-        )
+        products = reduce(add, (d * p for d, p in zip(differences, self._p)))
         squares = 0.5 * (self._u - self._f + self._adjoint()).square()
-        norms = self._weight * self._norm(differences)
-        gap = self._sums(norms) + self._sums(squares - products)
-        return gap.sum().item() / self._start
+        gap = self._sums(self._weight * self._norm(differences)) + self._sums(squares - products)
+        flat = self._start == 0
+        gaps: list[float] = torch.where(flat, 0, gap / torch.where(flat, 1, self._start)).tolist()
+        return gaps
 
-    def image(self) -> Tensor:
-        return self._u / self._scale + self._mean
+    def keep(self, places: list[int]) -> None:
+        """Go on with these problems alone."""
+        kept = torch.tensor(places, dtype=torch.long, device=self._f.device)
+        self._mean, self._scale, self._weight = (
+            x[kept] for x in (self._mean, self._scale, self._weight)
+        )
+        self._f, self._u, self._v = (x[kept] for x in (self._f, self._u, self._v))
+        self._p = [p[kept] for p in self._p]
+        self._start = self._start[kept]
 
-    def dual(self) -> Tensor:
-        return torch.stack(self._p) / self._scale
+    def image(self, place: int) -> Tensor:
+        u = self._u[place].to(self._wide) / self._scale[place] + self._mean[place]
+        return u.to(self._f.dtype)
+
+    def dual(self, place: int) -> Tensor:
+        p = torch.stack([p[place] for p in self._p]).to(self._wide) / self._scale[place]
+        return p.to(self._f.dtype)
+
+    def _numbers(self, x: Tensor) -> Tensor:
+        """Numbers for each problem, or each channel of it, as they broadcast to the images."""
+        return x.reshape(*x.shape, *(1,) * (len(self._axes) + 2 - x.ndim))
 
     def _differences(self, u: Tensor) -> list[Tensor]:
         """u[next] - u along each axis, 0 at the far border."""
@@ -97,19 +112,30 @@ class TvSolver:
     def _norm(self, p: list[Tensor]) -> Tensor:
         """The norm at each pixel; one for all channels if they share it."""
         if self._kind == "anisotropic":
-            return torch.stack(p).abs().sum(0)
-        squares = torch.stack(p).square().sum(0)
+            return reduce(add, (x.abs() for x in p))
+        squares = reduce(add, (x.square() for x in p))
         if self._channels > 1:
-            squares = squares.sum(-len(self._axes) - 1, keepdim=True)
+            squares = reduce(add, squares.unbind(1))[:, None]
         return squares.sqrt()
 
     def _project(self, p: list[Tensor]) -> list[Tensor]:
         if self._kind == "anisotropic":
             return [x.clamp(-self._weight, self._weight) for x in p]
-        scale = self._weight / self._norm(p).clamp(min=self._weight)
+        scale = self._weight / torch.maximum(self._norm(p), self._weight)
         return [x * scale for x in p]
 
     def _sums(self, x: Tensor) -> Tensor:
-        """Over what is denoised together, in double precision where the device has it."""
-        axes = self._axes if self._channels == 1 else (-len(self._axes) - 1, *self._axes)
-        return x.sum(axes, dtype=x.dtype if x.device.type == "mps" else torch.float64)
+        """Of each problem, in double precision where the device has it."""
+        return _sum(x.to(self._wide), 1)
+
+
+def _sum(x: Tensor, first: int) -> Tensor:
+    """The sum over all axes from this one on, one half added to the other again and again.
+
+    torch's own sums differ in their last bits with the number of sums beside them.
+    """
+    x = x.flatten(first)
+    while (count := x.shape[-1]) > 1:
+        half = count // 2
+        x = torch.cat([x[..., :half] + x[..., half : 2 * half], x[..., 2 * half :]], -1)
+    return x[..., 0]

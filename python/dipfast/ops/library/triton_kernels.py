@@ -29,6 +29,13 @@ TILE = 1024
 OPTIONS = {"enable_fp_fusion": False}
 
 
+# Differences below and above these are multiplied by those before they are squared.
+SMALL_32, RAISED_32 = tl.constexpr(2.0**-48), tl.constexpr(2.0**100)
+LARGE_32, LOWERED_32 = tl.constexpr(2.0**60), tl.constexpr(2.0**-68)
+SMALL_64, RAISED_64 = tl.constexpr(2.0**-384), tl.constexpr(2.0**772)
+LARGE_64, LOWERED_64 = tl.constexpr(2.0**508), tl.constexpr(2.0**-516)
+
+
 # --- in the kernels ----------------------------------------------------------------------
 
 
@@ -63,30 +70,47 @@ def _difference(u, at, x, ahead, step):
 
 
 @triton.jit
-def _penalty(square, epsilon, KIND: tl.constexpr):  # noqa: N803
-    """What a pixel adds to the isotropic kinds, |d|^2 being given."""
-    bend = epsilon.to(square.dtype)
+def _norm(a, b, c, epsilon, KIND: tl.constexpr):  # noqa: N803
+    """The norm of the differences at a pixel, and of epsilon too if the kind is isotropic.
+
+    As in the plain definition, numbers whose squares have no room are brought nearer to 1.
+    """
+    bend = tl.zeros_like(a)
     if KIND == "isotropic":
-        value = _sqrt(square + (epsilon * epsilon).to(square.dtype)) - bend
+        bend += epsilon.to(a.dtype)
+    largest = tl.maximum(tl.maximum(tl.abs(a), tl.abs(b)), tl.maximum(tl.abs(c), bend))
+    scale = tl.zeros_like(a) + 1.0
+    if a.dtype == tl.float32:
+        scale = tl.where(largest < SMALL_32, RAISED_32, scale)
+        scale = tl.where(largest > LARGE_32, LOWERED_32, scale)
     else:
-        norm = _sqrt(square)
+        scale = tl.where(largest < SMALL_64, RAISED_64, scale)
+        scale = tl.where(largest > LARGE_64, LOWERED_64, scale)
+    a, b, c, bend = a * scale, b * scale, c * scale, bend * scale
+    return _divide(_sqrt(a * a + b * b + c * c + bend * bend), scale)
+
+
+@triton.jit
+def _penalty(norm, epsilon, KIND: tl.constexpr):  # noqa: N803
+    """What a pixel adds to the isotropic kinds."""
+    bend = epsilon.to(norm.dtype)
+    if KIND == "isotropic":
+        value = norm - bend
+    else:
         twice = tl.where(bend == 0, 1.0, 2 * bend)
-        below = _divide(norm * norm, tl.zeros_like(norm) + twice)
+        below = norm * _divide(norm, tl.zeros_like(norm) + twice)
         value = tl.where(norm <= bend, below, norm - bend / 2)
     return value
 
 
 @triton.jit
-def _slope(d, square, epsilon, KIND: tl.constexpr):  # noqa: N803
+def _slope(d, norm, epsilon, KIND: tl.constexpr):  # noqa: N803
     """The derivative of the penalty by the difference d; 0 where the penalty has a kink."""
     if KIND == "anisotropic":
         slope = (d > 0).to(d.dtype) - (d < 0).to(d.dtype)
     else:
-        if KIND == "isotropic":
-            norm = _sqrt(square + (epsilon * epsilon).to(square.dtype))
-        else:
-            norm = _sqrt(square)
-            bend = epsilon.to(square.dtype)
+        if KIND == "huber":
+            bend = epsilon.to(norm.dtype)
             norm = tl.where(norm < bend, bend, norm)
         slope = tl.where(norm == 0, 0.0, _divide(d, tl.where(norm == 0, 1.0, norm)))
     return slope
@@ -114,14 +138,14 @@ def _slope_before(
     """
     before = tl.load(u + at - back, mask=exists, other=0.0)
     d = tl.where(exists, x - before, 0.0)
-    square = d * d
+    norm = d
     if KIND != "anisotropic":
         other = _difference(u, at - back, before, ahead1 & exists, step1)
-        square += other * other
+        third = tl.zeros_like(d)
         if DIMS == 3:
-            other = _difference(u, at - back, before, ahead2 & exists, step2)
-            square += other * other
-    return _slope(d, square, epsilon, KIND)
+            third = _difference(u, at - back, before, ahead2 & exists, step2)
+        norm = _norm(d, other, third, epsilon, KIND)
+    return _slope(d, norm, epsilon, KIND)
 
 
 # --- total variation, with or without a data term ----------------------------------------
@@ -201,21 +225,18 @@ def _variation_kernel(
         right = inside & (column + step < row_length)
         down = _difference(u, at, x, below, row_length)
         across = _difference(u, at, x, right, step)
-        square = down * down + across * across
-        # Without a third axis these are not looked at.
-        through = x
+        through = tl.zeros_like(x)
         behind = inside
         if DIMS == 3:
             behind = inside & ((row // height) % depth + 1 < depth)
             through = _difference(u, at, x, behind, plane)
-            square += through * through
 
+        norm = x
         if KIND == "anisotropic":
-            value = tl.abs(down) + tl.abs(across)
-            if DIMS == 3:
-                value += tl.abs(through)
+            value = tl.abs(down) + tl.abs(across) + tl.abs(through)
         else:
-            value = _penalty(square, epsilon, KIND)
+            norm = _norm(down, across, through, epsilon, KIND)
+            value = _penalty(norm, epsilon, KIND)
         # A number that is not finite may have no neighbour to show it.
         value = tl.where(tl.abs(x) < float("inf"), value, float("nan"))
         tv_sum += tl.sum(tl.sum(tl.where(inside, value, 0.0), axis=1), axis=0).to(tl.float64)
@@ -225,15 +246,15 @@ def _variation_kernel(
             left = inside & (column >= step)
             slope = _slope_before(
                 u, at, x, above, row_length, right, step, behind, plane, epsilon, KIND, DIMS
-            ) - _slope(down, square, epsilon, KIND)
+            ) - _slope(down, norm, epsilon, KIND)
             slope += _slope_before(
                 u, at, x, left, step, below, row_length, behind, plane, epsilon, KIND, DIMS
-            ) - _slope(across, square, epsilon, KIND)
+            ) - _slope(across, norm, epsilon, KIND)
             if DIMS == 3:
                 front = inside & ((row // height) % depth > 0)
                 slope += _slope_before(
                     u, at, x, front, plane, below, row_length, right, step, epsilon, KIND, DIMS
-                ) - _slope(through, square, epsilon, KIND)
+                ) - _slope(through, norm, epsilon, KIND)
 
         if DATA:
             residual = x - tl.load(y + at, mask=inside, other=0.0)
@@ -254,8 +275,8 @@ def _variation_kernel(
                     mask_at = mask_at + column.to(tl.int64) * mask_w
                 m = tl.load(mask + mask_at, mask=inside, other=0).to(x.dtype)
             residual = m * residual
-            energy = tl.where(inside, 0.5 * residual * residual, 0.0)
-            data_sum += tl.sum(tl.sum(energy, axis=1), axis=0).to(tl.float64)
+            wide = tl.where(inside, residual, 0.0).to(tl.float64)
+            data_sum += tl.sum(tl.sum(0.5 * wide * wide, axis=1), axis=0)
             if GRADIENT:
                 slope = m * residual + weight.to(x.dtype) * slope
 

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dipfast import _native
-from dipfast.ops import reference
+from dipfast.ops import reference, variation_kernels
 from dipfast.ops.library import triton_backend
 from dipfast.ops.library.memory import (
     add,
@@ -52,7 +51,7 @@ def _total_variation_cpu(
     u = dense(u, spatial_dims)
     channels_last = not u.is_contiguous()
     slope = empty_like(u) if gradient else u.new_empty(0)
-    value = _native.total_variation(
+    value = variation_kernels.total_variation(
         array(u, channels_last),
         kind=kind,
         epsilon=epsilon,
@@ -60,7 +59,12 @@ def _total_variation_cpu(
         channels_last=channels_last,
         gradient=array(slope, channels_last) if gradient else None,
     )
-    return u.new_tensor(value), slope
+    return _number(value, u), slope
+
+
+def _number(value: float, like: Tensor) -> Tensor:
+    """A scalar; NaN where the dtype has no such number."""
+    return like.new_tensor(value if abs(value) <= torch.finfo(like.dtype).max else torch.nan)
 
 
 torch.library.impl("dipfast::total_variation", "CPU", _total_variation_cpu)
@@ -174,7 +178,7 @@ def _tv_objective_cpu(
     repeat = 1
     if mask is not None:
         mask, repeat = mask_planes(mask, u, spatial_dims)
-    data, tv = _native.tv_objective(
+    data, tv = variation_kernels.tv_objective(
         array(u, channels_last),
         array(match(y, u), channels_last),
         None if mask is None else array(mask, channels_last),
@@ -186,7 +190,7 @@ def _tv_objective_cpu(
         channels_last=channels_last,
         gradient=array(slope, channels_last) if gradient else None,
     )
-    return u.new_tensor(data + weight * tv), u.new_tensor(data), u.new_tensor(tv), slope
+    return *(_number(x, u) for x in (data + weight * tv, data, tv)), slope
 
 
 torch.library.impl("dipfast::tv_objective", "CPU", _tv_objective_cpu)
