@@ -252,7 +252,8 @@ class TestResume:
         self, noisy_pair: Pair, path: Path
     ) -> None:
         whole = dipfast.denoise(noisy_pair[0])
-        paused = dipfast.denoise(noisy_pair[0], checkpoint=path, time_limit=1e-6)
+        with pytest.warns(UserWarning, match="after 1 of 24 iterations .* resume goes on"):
+            paused = dipfast.denoise(noisy_pair[0], checkpoint=path, time_limit=1e-6)
         assert (paused.stop_reason, paused.stop_iteration) == ("1e-06 seconds have passed", 1)
         stopped = dipfast.denoise(noisy_pair[0], checkpoint=path, callback=_stop_at(5), resume=True)
         assert (stopped.stop_reason, stopped.stop_iteration) == ("stopped by the callback", 5)

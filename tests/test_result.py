@@ -32,6 +32,11 @@ def random_pixels(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
+def noise(sigma: float, **changes: float) -> dict[str, Any]:
+    """A noise model as it stands in settings."""
+    return {"sigma": sigma, "gain": 0.0, "low": None, "high": None, **changes}
+
+
 def strictly(text: str | bytes) -> Any:
     """Parsed by a reader that takes no more than the standard of JSON."""
 
@@ -81,6 +86,55 @@ class TestReport:
         assert report["metrics"]["psnr_input"] is None
         assert report["metrics"]["psnr"] == result.psnr
         assert report["settings"]["versions"]["dipfast"] == dipfast.__version__
+
+
+class TestWords:
+    def test_a_paragraph_and_not_the_pixels(self) -> None:
+        image = random_pixels(64, 80)
+        result = dipfast.denoise(image, reference=image, max_iterations=1, quality="fast")
+        text = repr(result)
+        assert len(text) < 600
+        assert "ndarray (64, 80), uint8" in text
+        assert "all iterations done" in text
+        assert "psnr: " in text
+        assert "range 0 to 255 (uint8); noise " in text
+        assert "(estimated); iteration 1 of 1, of 1 at most; " in text
+
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ({}, ""),
+            (
+                {"data_range": [2, 5.5], "range_source": "data"},
+                "range 2 to 5.5 (found in the data)",
+            ),
+            ({"data_range": [0, 1], "range_source": "given"}, "range 0 to 1 (given)"),
+            ({"missing": 0.0632}, "6.3% missing"),
+            (
+                {"data_range": [0, 200], "noise": [noise(0.1)], "noise_source": "given"},
+                "range 0 to 200 (given); noise 20 (given)",
+            ),
+            ({"noise": [noise(0.1, high=1.0)]}, "noise 0.1, clipped (estimated)"),
+            (
+                {"noise": [noise(0.3, gain=0.14)] * 2},
+                "noise 0.4 at medium brightness, growing with the signal (estimated for the first "
+                "image)",
+            ),
+            ({"noise": [noise(0.0)], "noise_source": "given"}, "no noise (given)"),
+        ],
+    )
+    def test_what_was_taken(self, settings: dict[str, Any], words: str) -> None:
+        assert make(random_pixels(4, 5), settings=settings).summary() == words
+
+    def test_what_is_unfinished_is_said(self) -> None:
+        result = make(random_pixels(4, 5), settings={}, unfinished="too soon", seconds=2.0)
+        assert result.summary() == "2 s; unfinished: too soon"
+
+    def test_equal_to_itself_alone(self) -> None:
+        one, other = make(random_pixels(4, 5)), make(random_pixels(4, 5))
+        assert one == one
+        assert one != other
+        assert len({one, other}) == 2
 
 
 class TestSave:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
 import signal
 import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +20,7 @@ import torch
 
 import dipfast
 from dipfast import interrupt, memory, ops, plan
+from dipfast.operators import Blur, gaussian_kernel
 from dipfast.presets import PRESETS
 from dipfast.stopping import StopRule, Verdict
 
@@ -366,6 +370,91 @@ class TestEnding:
         with ThreadPoolExecutor(4) as pool:
             results = list(pool.map(lambda _: few(noisy_pair[0]), range(12)))
         assert all((result.image == expected).all() for result in results)
+
+
+class TestTimeLimit:
+    """A schedule that fits into the time, and a word where the time was too short."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Slow(StopRule):
+        """Takes its time, and never stops."""
+
+        seconds: float = 0.01
+
+        def update(self, state, memory):
+            time.sleep(self.seconds)
+            return Verdict(best=True)
+
+    def test_both_stages_fit_into_it(
+        self, noisy_pair: Pair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(plan, "check_memory", lambda **_: None)
+        noisy, clean = noisy_pair
+        few(noisy)  # the first fit of a process is slow
+        result = dipfast.denoise(
+            noisy, time_limit=3.0, max_iterations=5000, stop=self.Slow(0.02), reference=clean
+        )
+        assert 10 <= result.settings["max_iterations"] <= 135
+        assert result.stop_reason in ("all iterations done", "3 seconds have passed")
+        stages = result.history["stage"]
+        assert set(stages) == {"tv", "details"}
+        assert stages.count("tv") == result.settings["max_iterations"] // 3
+
+    def test_images_of_a_batch_share_it(self, noisy_pair: Pair) -> None:
+        one = torch.from_numpy(noisy_pair[0]).permute(2, 0, 1)[None]
+        options = {"time_limit": 2.0, "max_iterations": 5000, "stop": self.Slow()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            result = dipfast.denoise(torch.cat([one, one]), **options)
+        assert set(result.history["item"]) == {0, 1}
+
+    def test_enough_time_changes_nothing(self, noisy_pair: Pair) -> None:
+        image = noisy_pair[0]
+        limited = few(image, time_limit=3600.0)
+        assert (limited.image == few(image).image).all()
+        assert limited.unfinished is None
+
+    def test_too_short_a_time_is_told(self, noisy_pair: Pair) -> None:
+        message = r"after 1 of 5000 iterations the result is .* away from the image, whose noise is"
+        with pytest.warns(UserWarning, match=message) as caught:
+            result = dipfast.denoise(noisy_pair[0], time_limit=1e-3, max_iterations=5000)
+        assert result.unfinished is not None
+        assert f"{result.unfinished}; time_limit was too short" in str(caught[0].message)
+        assert result.unfinished in result.summary()
+        assert result.report()["unfinished"] == result.unfinished
+
+    @pytest.mark.parametrize("task", ["inpaint", "super_resolve", "restore"])
+    def test_other_tasks(self, noisy_pair: Pair, task: str) -> None:
+        noisy = noisy_pair[0]
+        calls = {
+            "inpaint": lambda **o: dipfast.inpaint(noisy, noisy[..., 0] < 90, **o),
+            "super_resolve": lambda **o: dipfast.super_resolve(noisy, 2, **o),
+            "restore": lambda **o: dipfast.restore(noisy, Blur(gaussian_kernel(1.0)), **o),
+        }
+        with pytest.warns(UserWarning, match="likely worse than the image itself; time_limit was"):
+            result = calls[task](time_limit=1e-3, max_iterations=5000)
+        assert result.unfinished is not None
+
+    def test_an_end_from_outside(self, noisy_pair: Pair) -> None:
+        def stop_at(iteration: int):
+            def callback(state):
+                if state.iteration == iteration:
+                    raise StopIteration
+
+            return callback
+
+        image, more = noisy_pair[0], {"max_iterations": 400, "stop": "none"}
+        early = dipfast.denoise(image, callback=stop_at(2), **more)
+        assert "after 2 of 400 iterations" in early.unfinished
+        late = dipfast.denoise(image, callback=stop_at(399), **more)
+        assert late.unfinished is None
+
+    def test_the_rest_of_a_batch(self, noisy_pair: Pair) -> None:
+        one = torch.from_numpy(noisy_pair[0]).permute(2, 0, 1)[None]
+        interrupt = dipfast.Interrupt()
+        interrupt.stop()
+        result = few(torch.cat([one, one, one]), interrupt=interrupt)
+        assert result.unfinished == "1 of 3 images were worked on"
 
 
 def test_wrong_arguments_are_named_before_any_work(

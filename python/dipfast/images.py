@@ -460,7 +460,7 @@ class Layout:
         where = self.of_planes(missing)
         if self.is_tensor:
             return _torch().where(where, image.new_full((), black), image)
-        return np.where(where, image.dtype.type(black), image)
+        return np.where(where, image.dtype.type(black), image).astype(image.dtype, copy=False)
 
     def to_tensor(self, image: Any, device: Any = None) -> Tensor:
         """(N, C, H, W), float32, with data_range mapped to [0, 1]; values may lie outside."""
@@ -524,7 +524,7 @@ class Layout:
         where = self.of_planes(chosen.cpu().numpy())
         if self.is_tensor:
             return _torch().where(where.to(first.device), first, second)
-        return np.where(where, first, second)
+        return np.where(where, first, second).astype(first.dtype, copy=False)  # its byte order
 
     def _is_float(self) -> bool:
         if self.is_tensor:

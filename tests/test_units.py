@@ -1,0 +1,327 @@
+"""The unit, the layout and the kind of an image do not matter: every task gives the same picture
+of the same numbers, scaled and shifted as they are, or says why it cannot."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dipfast
+from dipfast import plan
+from dipfast.networks import HourglassConfig
+from dipfast.noise import NoiseModel
+from dipfast.operators import Blur, Mask, gaussian_kernel
+from dipfast.presets import PRESETS, TASKS, Preset
+from dipfast.result import Result
+
+Task = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_network() -> Any:
+    network = HourglassConfig((4, 8), (4, 8), (2, 2))
+    small = Preset(3, (1 / 30, 0.005), network)
+    with pytest.MonkeyPatch.context() as patch:
+        # What a fit takes of the memory is found out in ten times the time of such a fit.
+        patch.setattr(plan, "check_memory", lambda **_: None)
+        for task in TASKS:
+            patch.setitem(PRESETS, f"{task}-balanced", small)
+        yield
+
+
+HOLES = np.random.default_rng(5).random((9, 11)) < 0.3
+
+
+def deblur(image: Any, **options: Any) -> Result:
+    return dipfast.restore(image, Blur(gaussian_kernel(0.7)), **options)
+
+
+def enlarge(image: Any, **options: Any) -> Result:
+    return dipfast.super_resolve(image, 2, **options)
+
+
+def fill(image: Any, **options: Any) -> Result:
+    mask = HOLES if isinstance(image, np.ndarray) else torch.from_numpy(HOLES)
+    return dipfast.inpaint(image, mask, **options)
+
+
+TASK_CALLS: dict[str, Task] = {
+    "denoise": dipfast.denoise,
+    "inpaint": fill,
+    "super_resolve": enlarge,
+    "restore": deblur,
+}
+tasks = pytest.mark.parametrize("name", TASK_CALLS)
+
+
+def picture(seed: int, channels: int | None = 3) -> np.ndarray:
+    """Levels of 8 bits, so that they and sums of them are exact in every dtype but float16."""
+    shape = (9, 11) if channels is None else (9, 11, channels)
+    return np.random.default_rng(seed).integers(0, 256, shape).astype(float)
+
+
+def close(result: Any, expected: np.ndarray, dtype: str, width: float) -> None:
+    """But for the rounding of the dtype, and of float32 inside."""
+    if dtype.startswith("float"):
+        tolerance = 4 * float(np.finfo(dtype).eps) * np.abs(expected).max() + 1e-6 * width
+    else:
+        tolerance = 0.5 + 1e-6 * width
+    np.testing.assert_allclose(np.asarray(result, dtype=float), expected, rtol=0, atol=tolerance)
+
+
+@tasks
+@settings(max_examples=8)
+@given(
+    dtype=st.sampled_from(["float32", "float64"]),
+    power=st.integers(-40, 40),  # from 1e-12 to 1e12
+    offset=st.sampled_from([0, 1, -77, 4096]),
+    tensor=st.booleans(),
+    sigma=st.sampled_from(["auto", 0.0, 20.0]),
+)
+def test_scaled_and_shifted(
+    name: str, dtype: str, power: int, offset: int, tensor: bool, sigma: Any
+) -> None:
+    scale = 2.0**power
+    plain = picture(0)
+    moved = (scale * (plain + offset)).astype(dtype)
+    given_sigma = sigma if sigma == "auto" else sigma * scale
+    call = TASK_CALLS[name]
+    expected = call(plain, sigma=sigma)
+    image: Any = torch.from_numpy(moved).permute(2, 0, 1) if tensor else moved
+    result = call(image, sigma=given_sigma)
+    found = result.image.permute(1, 2, 0).numpy() if tensor else result.image
+    assert found.dtype == dtype
+    close(found, scale * (expected.image + offset), dtype, 256 * scale)
+    low, high = result.settings["data_range"]
+    assert (high - low) == pytest.approx(scale * np.ptp(expected.settings["data_range"]), rel=1e-6)
+    assert result.settings["sigma"][0] == pytest.approx(scale * expected.settings["sigma"][0])
+
+
+@tasks
+@settings(max_examples=5)
+@given(scale=st.floats(1e-12, 1e12), offset=st.floats(-3, 3), seed=st.integers(0, 9))
+def test_scaled_by_any_number(name: str, scale: float, offset: float, seed: int) -> None:
+    plain = picture(seed, None)
+    expected = TASK_CALLS[name](plain).image
+    found = TASK_CALLS[name](scale * (plain + offset)).image
+    # A last digit that differs may turn a step of Adam, but not far.
+    np.testing.assert_allclose(found / scale - offset, expected, rtol=0, atol=0.05 * 256)
+    margin = 0.3 if name in ("super_resolve", "restore") else 1e-6
+    assert found.min() >= scale * (plain.min() + offset - margin * 256)
+    assert found.max() <= scale * (plain.max() + offset + margin * 256)
+
+
+@tasks
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "int64", "float16", ">u2"])
+@pytest.mark.parametrize("data_range", [None, (-10, 300)])
+def test_every_dtype(name: str, dtype: str, data_range: Any) -> None:
+    plain = picture(1)
+    # What 8 bits have by themselves.
+    same = (0, 255) if data_range is None and dtype == "uint8" else data_range
+    expected = TASK_CALLS[name](plain, data_range=same).image
+    expected = expected.clip(0) if dtype in ("uint8", "uint16", ">u2") else expected
+    expected = expected.clip(None, 255) if dtype == "uint8" else expected
+    result = TASK_CALLS[name](plain.astype(dtype), data_range=data_range)
+    assert result.image.dtype == dtype
+    close(result.image, expected, dtype, 256)
+    if dtype != ">u2":
+        tensor = torch.from_numpy(plain.astype(dtype)).permute(2, 0, 1)
+        other = TASK_CALLS[name](tensor, data_range=data_range).image
+        # torch rounds to float16 by way of float32.
+        tolerance = 1e-3 if dtype == "float16" else 0
+        np.testing.assert_allclose(other.permute(1, 2, 0).numpy(), result.image, rtol=tolerance)
+
+
+@tasks
+def test_every_layout(name: str) -> None:
+    plain = picture(2)
+    expected = TASK_CALLS[name](plain).image
+    first = np.moveaxis(plain, -1, 0)
+    layouts: list[tuple[Any, int | None, int]] = [
+        (first, None, 0),
+        (first, 0, 0),
+        (np.moveaxis(plain, -1, 1), 1, 1),
+        (torch.from_numpy(plain), None, 2),  # channels last, as in arrays
+        (torch.from_numpy(first.copy()), None, 0),
+        (torch.from_numpy(first.copy())[None], None, 1),
+        (torch.from_numpy(plain)[None], None, 3),
+    ]
+    for image, given_axis, axis in layouts:
+        result = TASK_CALLS[name](image, channel_axis=given_axis)
+        assert result.channel_axis == axis
+        found = np.moveaxis(np.asarray(result.image), axis, -1)
+        assert (found.reshape(expected.shape) == expected).all()
+
+
+@tasks
+def test_every_kind_of_array(name: str, tmp_path: Any) -> None:
+    plain = picture(3, None)
+    expected = TASK_CALLS[name](plain).image
+    np.save(tmp_path / "a.npy", plain)
+    read_only = plain.copy()
+    read_only.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        matrix = np.matrix(plain)
+    kinds: list[Any] = [
+        np.load(tmp_path / "a.npy", mmap_mode="r"),
+        np.asfortranarray(plain),
+        plain[::-1, ::-1].copy()[::-1, ::-1],
+        plain.astype(">f8"),
+        plain.astype(np.longdouble),
+        read_only,
+        matrix,
+        np.ma.masked_array(plain),
+    ]
+    for image in kinds:
+        found = TASK_CALLS[name](image).image
+        assert type(found) is np.ndarray
+        assert (found == expected).all()
+    for other in (plain.tolist(), "a.png", None, memoryview(plain)):
+        with pytest.raises(TypeError, match=r"(image|measurement) must be a NumPy array or a tor"):
+            TASK_CALLS[name](other)
+    if name != "inpaint":
+        with pytest.raises(ValueError, match=r"masked pixels?, which only inpaint fill"):
+            TASK_CALLS[name](np.ma.masked_less(plain, 9))
+
+
+@settings(max_examples=20)
+@given(
+    dtype=st.sampled_from(["uint8", "uint16", "int16", "float32", "float64"]),
+    garbage=st.sampled_from([math.nan, math.inf, -math.inf, -9999.0, 65535.0, 1e30, 0.0]),
+    sigma=st.sampled_from(["auto", 0.0]),
+    kind=st.sampled_from(["mask", "masked", "nan", "tensor"]),
+    data_range=st.sampled_from([None, (0, 300)]),
+    keep_known=st.booleans(),
+)
+def test_what_stands_in_holes_has_no_influence(
+    dtype: str, garbage: float, sigma: Any, kind: str, data_range: Any, keep_known: bool
+) -> None:
+    plain = picture(4, None).astype(dtype)
+    options = {"sigma": sigma, "data_range": data_range, "keep_known": keep_known}
+    expected = dipfast.inpaint(plain, HOLES, **options)
+    assert dipfast.inpaint(np.where(HOLES, plain[~HOLES][0], plain), HOLES, **options)
+    if np.dtype(dtype).kind != "f":
+        limits = np.iinfo(dtype)
+        finite = garbage if math.isfinite(garbage) else 0.0
+        garbage = float(np.clip(finite, limits.min, limits.max))
+    image: Any = plain.copy()
+    with np.errstate(over="ignore"):
+        image[HOLES] = np.asarray(garbage).astype(dtype)
+    if kind == "masked":
+        result = dipfast.inpaint(np.ma.masked_array(image, HOLES), **options)
+    elif kind == "nan" and dtype.startswith("float"):
+        image[HOLES] = math.nan
+        result = dipfast.inpaint(image, **options)
+    elif kind == "tensor":
+        tensor = torch.from_numpy(image)
+        result = dipfast.inpaint(tensor, torch.from_numpy(HOLES), **options)
+    else:
+        result = dipfast.inpaint(image, HOLES, **options)
+    for one, other in ((result.image, expected.image), (result.raw_image, expected.raw_image)):
+        assert (np.asarray(one) == other).all()
+    for key in ("noise", "data_range", "sigma", "tv_weight", "missing"):
+        assert result.settings[key] == expected.settings[key]
+
+
+@tasks
+@pytest.mark.parametrize("value", [0.0, 1e-12, 100.0, -3.5, 1e12])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_value_stays_that(name: str, value: float, dtype: str) -> None:
+    image = np.full((9, 11), value, dtype)
+    result = TASK_CALLS[name](image, sigma="auto").image
+    np.testing.assert_allclose(
+        result, np.broadcast_to(image[0, 0], result.shape), rtol=1e-6, atol=1e-37
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_signed_data_keep_their_sign(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scored = np.where(np.arange(40) > 20, 1.0, -1.0) + rng.normal(0, 1, (40, 40))
+    result = dipfast.denoise(scored.astype(np.float32), max_iterations=60)
+    assert result.settings["range_source"] == "data"
+    assert result.image[:, :15].mean() < -0.3
+    assert result.image[:, 25:].mean() > 0.3
+
+
+class TestPSNR:
+    @pytest.mark.parametrize(
+        ("dtype", "scale", "data_range", "peak"),
+        [
+            ("uint8", 1, None, 255),
+            ("float32", 1 / 255, None, 1),
+            ("float64", 1 / 255, None, 1),
+            ("float64", 0.01, None, None),
+            ("float64", 1e-6, None, None),
+            ("float32", 1, None, None),
+            ("uint16", 257, None, 65535),
+            ("uint16", 16, None, None),
+            ("uint16", 16, (0, 4095), 4095),
+            ("float64", 1 / 255, (0, 2), 2),
+        ],
+    )
+    def test_peak(self, dtype: str, scale: float, data_range: Any, peak: float | None) -> None:
+        clean = (picture(6, None) * scale).astype(dtype)
+        noise = np.random.default_rng(0).normal(0, 20 * scale, clean.shape)
+        low, high = (0, 255) if dtype == "uint8" else (clean.min(), clean.max())
+        noisy = (clean + noise).clip(low, high).astype(dtype)
+        result = dipfast.denoise(noisy, reference=clean, data_range=data_range)
+        width = float(np.ptp(clean)) if peak is None else peak
+        for name, image in (("psnr_input", noisy), ("psnr", result.image)):
+            expected = dipfast.ops.psnr(image.astype(float), clean.astype(float), data_range=width)
+            assert result.metrics[name] == pytest.approx(expected, abs=1e-3)
+        assert max(result.history["psnr_average"]) == pytest.approx(
+            result.metrics["psnr_oracle"], abs=1e-3
+        )
+
+
+class TestRefused:
+    def test_a_noise_model_without_its_unit(self) -> None:
+        image = picture(0, None) / 255
+        with pytest.raises(ValueError, match="data_range is needed where noise is a NoiseModel"):
+            dipfast.denoise(image, noise=NoiseModel(0.1))
+        dipfast.denoise(image, noise=NoiseModel(0.1), data_range=1)
+
+    def test_operators_that_do_not_keep_constants(self) -> None:
+        image = picture(0, None)
+        brighter = Blur(2 * gaussian_kernel(0.7))
+        message = r"data_range is needed: operator makes values from 2 to 2 of an image of ones"
+        with pytest.raises(ValueError, match=message):
+            dipfast.restore(image, brighter)
+        result = dipfast.restore(image, brighter, data_range=200)
+        assert result.image.max() <= 200
+        with pytest.raises(ValueError, match=r"data_range must begin at 0, got \(10.0, 200.0\)"):
+            dipfast.restore(image, brighter, data_range=(10, 200))
+
+    def test_operators_that_are_not_linear(self) -> None:
+        with pytest.raises(ValueError, match="data_range is needed: operator is not linear"):
+            dipfast.restore(picture(0, None), lambda x: x**2.2)
+        dipfast.restore(picture(0, None), lambda x: x**2.2, data_range=255)
+
+    def test_what_darkens_begins_at_black(self) -> None:
+        zero = Blur(gaussian_kernel(0.7), "zero")
+        result = dipfast.restore(picture(0, None) + 10, zero)
+        low, high = result.settings["data_range"]
+        assert low == 0
+        assert high > 255
+        with pytest.raises(ValueError, match="data_range must begin at 0"):
+            dipfast.restore(picture(0, None) - 10, zero)
+        known = torch.from_numpy(~HOLES)[None, None]
+        assert dipfast.restore(picture(0, None), Mask(known)).settings["data_range"][0] == 0
+
+    def test_values_beyond_a_range_that_was_given(self) -> None:
+        for dtype in ("float32", "int16"):
+            image = (picture(0, None) * 10).astype(dtype)
+            with pytest.warns(UserWarning, match="beyond data_range=.* will be cut off"):
+                dipfast.denoise(image, data_range=255)
+        noisy = np.random.default_rng(0).normal(0, 0.3, (20, 20)) + (np.arange(20) > 10)
+        dipfast.denoise(noisy, data_range=1)  # noise goes beyond
