@@ -48,7 +48,8 @@ def straight(pixels: _Array, alpha: _Array) -> _Array:
         alpha = alpha[..., None]
     seen = alpha > 0
     if pixels.dtype.kind == "f":
-        return np.where(seen, pixels / np.where(seen, alpha, 1), 0).astype(pixels.dtype)
+        with np.errstate(over="ignore"):  # colours that are brighter than opacity allows
+            return np.where(seen, pixels / np.where(seen, alpha, 1), 0).astype(pixels.dtype)
     full = np.iinfo(pixels.dtype).max
     values = pixels * (full / np.where(seen, alpha, 1).astype(np.float64))
     return np.where(seen, values.round().clip(0, full), 0).astype(pixels.dtype)

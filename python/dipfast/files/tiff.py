@@ -49,6 +49,11 @@ def read(stream: BinaryIO) -> ImageFile:
             raise ValueError("it holds no image, or the end is missing")
         series = tiff.series[0]
         page = tiff.pages.first
+        if page.is_reduced and page.tags.get(_SUB_IFDS) is not None:
+            raise ValueError(
+                "its first image is a preview; if it is a raw photograph, "
+                "develop it to an image first"
+            )
         kept = [k for k, size in enumerate(series.shape) if size > 1 or series.axes[k] in "YX"]
         axes = "".join(series.axes[k] for k in kept)
         shape = tuple(series.shape[k] for k in kept)
@@ -132,10 +137,6 @@ def _check_storage(page: Any, kind: str, dtype: Any) -> None:
         raise ValueError("pixels of the kind YCBCR are not supported; convert the picture to RGB")
     if page.fillorder == 2 and page.is_contiguous:
         raise ValueError("bytes that begin with the least bit (FillOrder 2) are not supported")
-    if page.is_reduced and page.tags.get(_SUB_IFDS) is not None:
-        raise ValueError(
-            "its first image is a preview; if it is a raw photograph, develop it to an image first"
-        )
 
 
 def _opacity(page: Any, samples: int) -> bool:
