@@ -77,11 +77,17 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     try:
         if len(content) > _LARGEST_FILE:
             raise ValueError(f"it has more than {_LARGEST_FILE} bytes")
-        report = json.loads(content.decode(), object_pairs_hook=_unique, parse_int=_short)
+        # Bytes, because json recognises their encoding: editors and shells of Windows write UTF-8
+        # with a mark in front, and UTF-16.
+        report = json.loads(content, object_pairs_hook=_unique, parse_int=_short)
     except RecursionError:
-        raise ValueError(f"cannot read settings from {path}: it is nested too deeply") from None
+        raise ValueError(
+            f"cannot read settings from {path}, which is no report: it is nested too deeply"
+        ) from None
     except ValueError as error:
-        raise ValueError(f"cannot read settings from {path}: {error}") from error
+        raise ValueError(
+            f"cannot read settings from {path}, which is no report (NAME.json): {error}"
+        ) from error
     try:
         settings = _REPORT(report)["settings"]
     except _UnfitError as unfit:
