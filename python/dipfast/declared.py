@@ -29,6 +29,7 @@ __all__ = [
     "png_chunks",
     "read_directory",
     "readable_size",
+    "tag_places",
     "xml_elements",
 ]
 
@@ -142,12 +143,8 @@ def check_directories(stream: BinaryIO, size: int) -> None:
 
     tifffile follows them wherever they lead, and reads what they say that there is.
     """
-    stream.seek(0)
-    head = stream.read(16)
-    order = "<" if head.startswith(b"II") else ">"
-    big = b"+" in head[2:4]  # BigTIFF
+    order, big, first = _header(stream)
     pointer = "Q" if big else "I"
-    (first,) = struct.unpack_from(f"{order}{pointer}", head, 8 if big else 4)
     # Offsets, and whether another directory may follow: that of a SubIFD has no meaning.
     pending = [(first, True)]
     seen: set[int] = set()
@@ -178,6 +175,24 @@ def check_directories(stream: BinaryIO, size: int) -> None:
         # Each byte of a file has one meaning, but for a few that tags may share.
         if declared > 2 * size + 2**16:
             raise ValueError(f"its tags declare {declared} bytes, but the file has {size}")
+
+
+def _header(stream: BinaryIO) -> tuple[str, bool, int]:
+    """The order of bytes of a TIFF, whether it is a BigTIFF, and where its first directory is."""
+    stream.seek(0)
+    head = stream.read(16)
+    order = "<" if head.startswith(b"II") else ">"
+    big = b"+" in head[2:4]
+    (first,) = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)
+    return order, big, first
+
+
+def tag_places(stream: BinaryIO) -> dict[int, int]:
+    """Return where the values are, or where they are said to be, of the tags of the first page."""
+    order, big, first = _header(stream)
+    start, step, within = (8, 20, 12) if big else (2, 12, 8)
+    tags = read_directory(stream, order, big, first)
+    return {code: first + start + step * index + within for index, (code, *_) in enumerate(tags)}
 
 
 def read_directory(

@@ -30,7 +30,7 @@ _NOT_INTERPRETED = (
 )
 
 _PHOTOMETRIC, _DESCRIPTION, _SOFTWARE, _SUB_IFDS = 262, 270, 305, 330
-_X, _Y, _UNIT = 282, 283, 296
+_X, _Y, _UNIT, _ICC = 282, 283, 296, 34675
 _UNITS = {"": 1, "inch": 2, "cm": 3}
 _UNASSOCIATED, _ASSOCIATED = 2, 1
 # Compressions: JPEG, where decoding makes RGB of YCbCr, and JPEG 2000 of YCbCr, where it does not.
@@ -218,86 +218,71 @@ def _coloured(indices: _Array, page: Any) -> _Array:
 
 def _beside(page: Any, stream: BinaryIO, ome: Ome | None, channels: int) -> dict[str, Any]:
     order = page.parent.byteorder
+    raw = _raw(page, stream)
     metadata: dict[str, Any] = {"compressed": page.compression != 1}
     lost: list[str] = []
-    icc = page.tags.get("InterColorProfile")
-    if icc is not None:
-        metadata["icc_profile"] = bytes(icc.value)
+    if _ICC in raw:
+        metadata["icc_profile"] = raw[_ICC][1]
     x, y = (page.tags.valueof(code) for code in (_X, _Y))
     resolution = exif.resolution_of(x, y, page.tags.valueof(_UNIT, 2))
-    description = _raw(page, stream, _DESCRIPTION)[1]
+    description = raw.get(_DESCRIPTION, (2, b""))[1]
     if page.is_ome:
+        del raw[_DESCRIPTION]
         if ome is not None:
             resolution = ome.resolution or resolution
         if ome is not None and ome.is_about(channels):
             metadata["ome"] = ome
         else:
             lost.append("OME metadata, which are not about one image")
-        description = b""
     elif description.startswith((b"ImageJ=", b"SCIFIO=")):
-        metadata["imagej"] = found = _imagej(page, stream, description)
+        del raw[_DESCRIPTION]
+        lines = description.strip(b"\0").decode("utf-8", "replace").splitlines()
+        counts, block = (raw.get(code, (1, b""))[1] for code in (imagej.COUNTS, imagej.BLOCK))
+        numbers = struct.unpack(f"{order}{len(counts) // 4}I", counts[: len(counts) // 4 * 4])
+        metadata["imagej"] = found = imagej.ImageJ(tuple(lines), numbers, block, order)
         unit = found.unit or ("" if resolution is None else resolution.unit)
         resolution = Resolution.of(x, y, unit)
-        description = b""
     if resolution is not None:
         metadata["resolution"] = resolution
-    raw = {code: _raw(page, stream, code) for code in KEPT}
-    raw = {code: (kind, value) for code, (kind, value) in raw.items() if value}
-    if raw:
-        metadata["tags"] = Tags(raw, order)
-    texts = _exif(page, stream, description, lost)
-    if texts is not None:
-        metadata["exif"] = texts
+    kept = {code: raw[code] for code in KEPT if code in raw}
+    if kept:
+        metadata["tags"] = Tags(kept, order)
+    texts: dict[int, tuple[int, Any]] = {code: raw[code] for code in exif.TEXTS if code in raw}
+    for code, name in exif.DIRECTORIES.items():
+        if code in raw:
+            offset = int.from_bytes(raw[code][1], "little" if order == "<" else "big")
+            try:
+                inner = exif.directory(stream, order, page.parent.is_bigtiff, offset)
+            except (ValueError, OverflowError):
+                lost.append(name)
+            else:
+                texts[code] = 4, inner
+    if texts:
+        head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8)
+        metadata["exif"] = exif.Exif.read(head + exif.pack(order, texts, 8))
     if lost:
         metadata["lost"] = tuple(lost)
     return metadata
 
 
-def _raw(page: Any, stream: BinaryIO, code: int) -> tuple[int, bytes]:
-    """Type and bytes of a tag, no bytes if it is not there.
+def _raw(page: Any, stream: BinaryIO) -> dict[int, tuple[int, bytes]]:
+    """Types and bytes of the tags that are kept.
 
     tifffile has a description of its own beside that of others, which is not meant.
     """
-    for index in range(2):
-        tag = page.tags.get(code, index=index)
-        if tag is None:
-            break
-        stream.seek(tag.valueoffset)
-        value = stream.read(tag.count * declared.TIFF_SIZES.get(int(tag.dtype), 0))
-        if not value.startswith((b'{"shape":', b"shape=(")):
-            return int(tag.dtype), value
-    return 2, b""
-
-
-def _imagej(page: Any, stream: BinaryIO, description: bytes) -> imagej.ImageJ:
-    text = description.strip(b"\0").decode("utf-8", "replace")
-    counts = page.tags.valueof(imagej.COUNTS, ())
-    counts = (counts,) if isinstance(counts, int) else tuple(int(count) for count in counts)
-    block = _raw(page, stream, imagej.BLOCK)[1]
-    return imagej.ImageJ(tuple(text.splitlines()), counts, block, page.parent.byteorder)
-
-
-def _exif(page: Any, stream: BinaryIO, description: bytes, lost: list[str]) -> exif.Exif | None:
-    """Texts of the first directory and what EXIF has beside them."""
-    order = page.parent.byteorder
-    values: dict[int, tuple[int, Any]] = {code: _raw(page, stream, code) for code in exif.TEXTS}
-    values[_DESCRIPTION] = 2, description
-    values = {code: (kind, value) for code, (kind, value) in values.items() if value}
-    big = page.parent.is_bigtiff
-    tag_order: Any = "little" if order == "<" else "big"
-    for code, name in exif.DIRECTORIES.items():
-        tag = page.tags.get(code)
-        if tag is None:
+    wanted = (*KEPT, *exif.TEXTS, *exif.DIRECTORIES, imagej.COUNTS, imagej.BLOCK, _ICC)
+    order, big = page.parent.byteorder, page.parent.is_bigtiff
+    raw: dict[int, tuple[int, bytes]] = {}
+    for code, kind, count, value in declared.read_directory(stream, order, big, page.offset):
+        size = count * declared.TIFF_SIZES.get(kind, 0)
+        if code not in wanted or code in raw or not size:
             continue
-        try:
-            offset = int.from_bytes(_raw(page, stream, code)[1], tag_order)
-            values[code] = 4, exif.directory(stream, order, big, offset)
-        except (ValueError, OverflowError):
-            lost.append(name)
-    if not values:
-        return None
-    head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8)
-    return exif.Exif.read(head + exif.pack(order, values, 8))
+        if size > len(value):
+            stream.seek(struct.unpack(order + ("Q" if big else "I"), value)[0])
+            value = stream.read(size)
+        if not value.startswith((b'{"shape":', b"shape=(")):
+            raw[code] = kind, value[:size]
+    return raw
 
 
 # --- writing -----------------------------------------------------------------------------
@@ -410,11 +395,7 @@ def _add_texts(
 
 def _append(stream: BinaryIO, order: str, inner: exif.Values, lost: list[str]) -> None:
     """Write directories to the end, and where they are into their tags."""
-    places = {}
-    stream.seek(0)
-    with tifffile.TiffFile(stream) as tiff:
-        for code in inner:
-            places[code] = tiff.pages.first.tags[code].valueoffset
+    places = declared.tag_places(stream)
     for code, (_, values) in inner.items():
         end = stream.seek(0, os.SEEK_END)
         end += end % 2
