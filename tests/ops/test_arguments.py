@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dipfast import ops
 
@@ -27,7 +31,11 @@ class TestArguments:
                 "epsilon must be finite and not neg",
             ),
             (lambda: ops.total_variation(x, spatial_dims=4), ValueError, "spatial_dims must be.*4"),
-            (lambda: ops.total_variation(x, spatial_dims=3), ValueError, "slices, rows and col"),
+            (
+                lambda: ops.total_variation(x, spatial_dims=3),
+                ValueError,
+                r"slices, rows and columns, got 2 dimension\(s\): pass x\[None\]$",
+            ),
             (lambda: ops.total_variation(x, backend="gpu"), ValueError, "backend must be.*'gpu'"),
             (lambda: ops.tv_objective(x, x[1:], 1), ValueError, r"y must have the shape of u"),
             (
@@ -60,7 +68,7 @@ class TestArguments:
             (
                 lambda: ops.ssim(big, big, data_range=1, channel_axis=2),
                 ValueError,
-                "channel_axis must be.*2",
+                "channel_axis=2 does not fit a of shape.*leave it out",
             ),
             (
                 lambda: ops.ssim(big, big, data_range=1, per_image=True),
@@ -118,3 +126,99 @@ class TestArguments:
             "sys.exit('torch' in sys.modules)"
         )
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class Metres(np.ndarray):
+    """An array with a unit, as of astropy."""
+
+    unit = "m"
+    value = np.ones((8, 9))
+
+
+OPERATIONS: dict[str, Callable[[Any], Any]] = {
+    "tv_denoise": lambda x: ops.tv_denoise(x, 0.3),
+    "tv_denoise, init": lambda x: ops.tv_denoise(np.ones((8, 9)), 0.3, init=x),
+    "total_variation": ops.total_variation,
+    "total_variation by torch": partial(ops.total_variation, backend="torch"),
+    "tv_objective": lambda x: ops.tv_objective(x, x, 0.3),
+    "tv_objective by torch": lambda x: ops.tv_objective(x, x, 0.3, backend="torch"),
+    "tv_objective, mask": lambda x: ops.tv_objective(np.ones((8, 9)), np.ones((8, 9)), 1, mask=x),
+    "downsample": lambda x: ops.downsample(x, 2),
+    "downsample_adjoint": lambda x: ops.downsample_adjoint(x, 2, (16, 18)),
+    "resize": lambda x: ops.resize(x, (5, 6)),
+    "resize by torch": lambda x: ops.resize(x, (5, 6), backend="torch"),
+    "resize_adjoint": lambda x: ops.resize_adjoint(x, (5, 6)),
+}
+
+
+# Those of which the first argument alone matters, and that take tensors as well.
+PLAIN = [name for name in OPERATIONS if "," not in name and "torch" not in name]
+
+
+class TestKinds:
+    """Objects that mean more than their numbers are refused with the next step."""
+
+    @pytest.mark.parametrize("name", OPERATIONS)
+    @pytest.mark.parametrize(
+        ("x", "error", "message"),
+        [
+            ([[1.0] * 9] * 8, TypeError, r"got list: pass np\.asarray\("),
+            (np.ma.masked_less(np.eye(8, 9), 1), ValueError, "has 64 masked pixels, .* inpaint"),
+            (np.ones((8, 9)).view(Metres), TypeError, r"got Metres in m: pass \w+\.value"),
+            (Image.new("L", (9, 8)), TypeError, r"got Image: pass np\.asarray\(\w+\.convert"),
+            (b"a picture", TypeError, "read the file first"),
+            (np.full((8, 9), "a"), TypeError, "must hold real numbers, got dtype <U1"),
+            (np.ones((8, 9), object), TypeError, "must hold real numbers, got dtype object"),
+        ],
+    )
+    def test_refused(self, name: str, x: Any, error: type, message: str) -> None:
+        with pytest.raises(error, match=message):
+            OPERATIONS[name](x)
+
+    @pytest.mark.parametrize("name", PLAIN)
+    def test_sparse_tensors_are_refused(self, name: str) -> None:
+        with pytest.raises(TypeError, match=r"got one that is sparse: to_dense\(\) it"):
+            OPERATIONS[name](torch.eye(8, 9).to_sparse())
+
+    @pytest.mark.parametrize("name", OPERATIONS)
+    def test_arrays_of_subclasses_are_arrays(self, name: str) -> None:
+        x = np.random.default_rng(0).random((8, 9) if "init" not in name else (2, 8, 9))
+        expected = OPERATIONS[name](x)
+        kinds = [np.ma.masked_array(x, False), np.ma.masked_array(x), x.view(np.memmap)]
+        for kind in [*kinds, x.view(np.matrix)] if x.ndim == 2 else kinds:
+            result = OPERATIONS[name](kind)
+            assert type(result) is type(expected)
+            np.testing.assert_array_equal(result, expected)
+
+    @pytest.mark.parametrize("name", PLAIN)
+    def test_signals_have_a_way_out(self, name: str) -> None:
+        for x in (np.ones(9), torch.ones(9)):
+            with pytest.raises(ValueError, match=r"(\w+) must have rows.*: pass \1\[None\]$"):
+                OPERATIONS[name](x)
+
+
+class TestNumbers:
+    """Weights are numbers of any kind, and nothing else."""
+
+    @pytest.mark.parametrize(
+        "number", [np.float32(0.25), np.array(0.25), torch.tensor(0.25), np.float64(0.25)]
+    )
+    def test_of_every_kind(self, number: Any) -> None:
+        u = np.random.default_rng(0).random((8, 9))
+        expected = ops.tv_objective(u, 0 * u, 0.25)
+        assert ops.tv_objective(u, 0 * u, number) == expected
+        tensors = torch.from_numpy(u), torch.from_numpy(0 * u)
+        assert ops.tv_objective(*tensors, number).item() == pytest.approx(expected)
+        rounded = ops.total_variation(u, kind="huber", epsilon=0.25)
+        assert ops.total_variation(u, kind="huber", epsilon=number) == rounded
+
+    @pytest.mark.parametrize("bad", ["1", None, [1.0], np.ones(1), torch.ones(2), 1j])
+    def test_others_are_refused(self, bad: Any) -> None:
+        u = np.ones((8, 9))
+        with pytest.raises(TypeError, match="tv_weight must be a number, got"):
+            ops.tv_objective(u, u, bad)
+
+    def test_gradients_that_would_not_flow_are_refused(self) -> None:
+        u, weight = torch.ones(8, 9), torch.tensor(1.0, requires_grad=True)
+        with pytest.raises(TypeError, match=r"carries no gradient: pass tv_weight\.detach\(\)"):
+            ops.tv_objective(u, u, weight)

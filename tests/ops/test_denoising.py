@@ -211,13 +211,6 @@ class TestOptimal:
         joint = ops.tv_denoise(one, 0.15, channel_axis=-1, joint_channels=True)
         assert (joint == ops.tv_denoise(one, 0.15, channel_axis=-1)).all()
 
-    def test_leading_axes_are_independent(self) -> None:
-        f = np.random.default_rng(5).normal(size=(2, 3, 10, 11)).astype(np.float32)
-        u = ops.tv_denoise(f, 0.4, tol=0, max_num_iter=40)
-        for i, j in product(range(2), range(3)):
-            alone = ops.tv_denoise(f[i, j], 0.4, tol=0, max_num_iter=40)
-            np.testing.assert_allclose(u[i, j], alone, atol=1e-5)
-
     def test_channel_axis(self) -> None:
         f = np.random.default_rng(6).normal(size=(3, 10, 11))
         expected, dual = ops.tv_denoise(f, 0.4, return_dual=True)
@@ -227,6 +220,11 @@ class TestOptimal:
             )
             np.testing.assert_array_equal(np.moveaxis(moved, axis, 0), expected)
             np.testing.assert_array_equal(np.moveaxis(p, axis if axis < 0 else axis + 1, 1), dual)
+            warm = ops.tv_denoise(
+                np.moveaxis(f, 0, axis), 0.4, channel_axis=axis, init=p, max_num_iter=0
+            )
+            start = ops.tv_denoise(f, 0.4, init=dual, max_num_iter=0)
+            np.testing.assert_array_equal(np.moveaxis(warm, axis, 0), start)
 
     def test_tall_images_are_cut_without_a_trace(self) -> None:
         # Several bands and several iterations in each pass; a constant along the rows makes
@@ -237,6 +235,105 @@ class TestOptimal:
         np.testing.assert_allclose(wide, narrow + 0 * wide, atol=1e-12)
         turned = ops.tv_denoise(np.ascontiguousarray(f.T), 0.5, tol=0, max_num_iter=37)
         np.testing.assert_allclose(turned.T, wide, atol=1e-12)
+
+
+@st.composite
+def stacks(draw: st.DrawFn) -> tuple[np.ndarray, dict[str, object]]:
+    """Images (N, C, ...) that need different numbers of iterations, and how to denoise them."""
+    dims = draw(st.sampled_from([2, 3]))
+    kind = draw(st.sampled_from(KINDS))
+    joint = kind == "isotropic" and draw(st.booleans())
+    shape = (draw(st.integers(1, 3)), draw(st.integers(1, 4)))
+    shape += tuple(draw(st.integers(1, 9)) for _ in range(dims))
+    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    f = rng.normal(size=shape) * 10.0 ** rng.integers(-2, 3, shape[:2] + (1,) * dims)
+    f = (f + draw(st.sampled_from([0.0, 30.0]))).astype(dtype)
+    how = draw(st.sampled_from(["as it is", "reversed", "channels last", "transposed", "Fortran"]))
+    if how == "reversed":
+        f = f[..., ::-1]
+    if how == "channels last":
+        f = np.moveaxis(np.ascontiguousarray(np.moveaxis(f, 1, -1)), -1, 1)
+    if how == "transposed":
+        f = np.swapaxes(np.ascontiguousarray(np.swapaxes(f, -1, -2)), -1, -2)
+    if how == "Fortran":
+        f = np.asfortranarray(f)
+    options = {"kind": kind, "spatial_dims": dims, "joint_channels": joint}
+    return f, {**options, "weight": draw(st.sampled_from([0.05, 0.5, 5.0])), "tol": 1e-3}
+
+
+class TestMany:
+    """Many images in one call are denoised as if they came alone."""
+
+    @settings(max_examples=60)
+    @given(stacks(), st.sampled_from(["array", "tensor", "array by torch", "tensor by torch"]))
+    def test_same_bits_as_alone(
+        self, stack: tuple[np.ndarray, dict[str, object]], form: str
+    ) -> None:
+        f, options = stack
+        joint = options["joint_channels"]
+        options = {**options, "return_dual": True, "return_gap": True, "channel_axis": 1}
+        options["backend"] = "torch" if form.endswith("torch") else "native"
+        given_as = torch.from_numpy if form.startswith("tensor") else np.asarray
+        # Tensors have no negative strides.
+        f = f.copy(order="K") if given_as is torch.from_numpy else f
+        whole, duals, gap = ops.tv_denoise(given_as(f), **options)
+        _, wrong_start = ops.tv_denoise(f, **{**options, "max_num_iter": 3, "return_gap": False})
+        warm = ops.tv_denoise(given_as(f), init=given_as(wrong_start), **options)
+        gaps, warm_gaps = [], []
+        for index in product(range(len(f)), [slice(None)] if joint else range(f.shape[1])):
+            inner = {**options, "channel_axis": 0 if joint else None}
+            one = np.ascontiguousarray(f[index])
+            u, p, reached = ops.tv_denoise(given_as(one), **inner)
+            assert (np.asarray(whole[index]) == np.asarray(u)).all()
+            assert (np.asarray(duals[(slice(None), *index)]) == np.asarray(p)).all()
+            gaps.append(reached)
+            init = np.ascontiguousarray(wrong_start[(slice(None), *index)])
+            u, p, reached = ops.tv_denoise(given_as(one), init=given_as(init), **inner)
+            assert (np.asarray(warm[0][index]) == np.asarray(u)).all()
+            assert (np.asarray(warm[1][(slice(None), *index)]) == np.asarray(p)).all()
+            warm_gaps.append(reached)
+        assert gap == max(gaps)
+        assert warm[2] == max(warm_gaps)
+
+    def test_the_example(self) -> None:
+        # Channels that stop at different iterations.
+        rng = np.random.default_rng(0)
+        f = np.zeros((48, 48, 3))
+        f[8:40, 8:40] = (1.0, 0.3, 0.05)
+        f += rng.normal(0, 0.1, f.shape)
+        u = ops.tv_denoise(f, 0.1)
+        for channel in range(3):
+            np.testing.assert_array_equal(u[..., channel], ops.tv_denoise(f[..., channel], 0.1))
+
+    @pytest.mark.parametrize("backend", ["native", "torch"])
+    def test_callback_sees_one_after_the_other(self, backend: str) -> None:
+        f = np.random.default_rng(0).normal(size=(3, 20, 21)) * [[[1]], [[2]], [[30]]]
+        options = {"weight": 0.5, "tol": 1e-5, "backend": backend}
+
+        def looks(image: np.ndarray) -> list[tuple[int, float]]:
+            seen: list[tuple[int, float]] = []
+            ops.tv_denoise(image, callback=lambda *look: seen.append(look), **options)
+            return seen
+
+        assert looks(f) == [look for image in f for look in looks(image)]
+
+        # What ends by it is the image that it was called for.
+        def stop(iteration: int, gap: float) -> bool:
+            count.append(iteration)
+            return len(count) == 1
+
+        count: list[int] = []
+        u = ops.tv_denoise(f, callback=stop, **options)
+        early = ops.tv_denoise(f[0], callback=lambda *_: True, **options)
+        np.testing.assert_array_equal(u[0], early)
+        assert (u[0] != ops.tv_denoise(f[0], **options)).any()
+        np.testing.assert_array_equal(u[1:], ops.tv_denoise(f[1:], **options))
+
+    def test_one_weight_by_the_noise_of_all(self) -> None:
+        f = np.random.default_rng(0).normal(size=(3, 30, 31)) * [[[0.1]], [[0.1]], [[0.2]]]
+        sigma = ops.estimate_noise(f, channel_axis=0)
+        np.testing.assert_array_equal(ops.tv_denoise(f), ops.tv_denoise(f, sigma=sigma))
 
 
 class TestWeight:
@@ -259,6 +356,52 @@ class TestWeight:
         assert np.abs(ops.tv_denoise(noisy, kind=kind) - given).max() < 0.05
         assert ((given - clean) ** 2).mean() < 0.1 * ((noisy - clean) ** 2).mean()
         assert (ops.tv_denoise(noisy, kind=kind, sigma=0.0) == noisy).all()
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("shape", [(2, 200), (1, 200), (200, 3)])
+    def test_few_rows(self, kind: str, shape: tuple[int, int]) -> None:
+        rng = np.random.default_rng(0)
+        clean = np.zeros(shape)
+        clean[shape[0] // 2 :, shape[1] // 2 :] = 10.0
+        noisy = clean + rng.normal(size=shape)
+        for image in (noisy, torch.from_numpy(noisy)):
+            u = np.asarray(ops.tv_denoise(image, kind=kind))
+            assert ((u - clean) ** 2).mean() < 0.6 * ((noisy - clean) ** 2).mean()
+
+    def test_too_small_to_tell_the_noise(self) -> None:
+        small = np.random.default_rng(0).normal(size=(3, 3))
+        for image in (small, torch.from_numpy(small)):
+            with pytest.raises(ValueError, match="give sigma or weight"):
+                ops.tv_denoise(image)
+            assert ops.tv_denoise(image, sigma=0.5).shape == (3, 3)
+
+    @pytest.mark.parametrize(
+        "number", [np.array(0.3), np.float32(0.3), torch.tensor(0.3, dtype=torch.float64)]
+    )
+    def test_numbers_of_every_kind(self, number: object) -> None:
+        f = np.random.default_rng(0).normal(size=(9, 10))
+        expected = ops.tv_denoise(f, float(number))
+        np.testing.assert_array_equal(ops.tv_denoise(f, number), expected)
+        np.testing.assert_array_equal(
+            ops.tv_denoise(f, sigma=number), ops.tv_denoise(f, sigma=float(number))
+        )
+
+    def test_any_weight_there_is(self) -> None:
+        # Above a weight of about the range the mean is the solution, whatever is asked for.
+        f = np.random.default_rng(0).normal(size=(6, 7)).astype(np.float32)
+        for scale in (1.0, 1e-38, 1e-42):
+            for backend in ("native", "torch"):
+                u, dual, gap = ops.tv_denoise(
+                    f * np.float32(scale),
+                    1e30,
+                    return_gap=True,
+                    return_dual=True,
+                    backend=backend,
+                )
+                mean = (f * np.float32(scale)).astype(np.float64).mean()
+                np.testing.assert_allclose(u / scale, mean / scale + 0 * f, atol=1e-2)
+                assert np.isfinite(dual).all()
+                assert gap < 1e-2
 
     def test_flat_images(self) -> None:
         for backend in ("native", "torch"):
@@ -373,12 +516,26 @@ class TestTensors:
         assert ops.tv_denoise(f.detach().half(), 0.1).dtype == torch.float32
         assert ops.tv_denoise((f * 255).to(torch.uint8), 9.0).dtype == torch.float64
 
-    def test_arrays_of_every_kind(self) -> None:
+    @pytest.mark.parametrize("backend", ["native", "torch"])
+    def test_arrays_of_every_kind(self, backend: str) -> None:
         f = (np.random.default_rng(0).random((9, 10)) * 255).astype(np.uint8)
-        expected = ops.tv_denoise(f.astype(np.float64), 20.0)
+        wide = f.astype(np.float64)
+        expected = ops.tv_denoise(wide, 20.0, backend=backend)
         f.flags.writeable = False
-        np.testing.assert_array_equal(ops.tv_denoise(f, 20.0), expected)
-        assert ops.tv_denoise(f.astype(np.float16), 20.0).dtype == np.float32
+        same = [f, wide.astype(">f8"), f.astype(">u4"), wide.view(np.matrix)]
+        same += [wide[::-1].copy()[::-1], np.asfortranarray(wide), np.ma.masked_equal(wide, 300)]
+        for x in same:
+            u = ops.tv_denoise(x, 20.0, backend=backend)
+            assert type(u) is np.ndarray
+            assert u.dtype == np.float64
+            np.testing.assert_array_equal(u, expected)
+        for narrow in (">f4", np.float32, np.float16):
+            u = ops.tv_denoise(f.astype(narrow), 20.0, backend=backend)
+            assert u.dtype == np.float32
+            np.testing.assert_allclose(u, expected, rtol=1e-4)
+        flags = ops.tv_denoise(f > 128, 0.1, backend=backend)
+        numbers = ops.tv_denoise((f > 128).astype(np.float64), 0.1, backend=backend)
+        np.testing.assert_array_equal(flags, numbers)
 
     def test_bits_do_not_depend_on_the_threads(self) -> None:
         f = torch.randn(2, 300, 517)
@@ -427,6 +584,7 @@ class TestErrors:
         [
             ({"weight": -1.0}, "weight must be finite and not negative"),
             ({"weight": np.nan}, "weight must be"),
+            ({"weight": np.inf}, "weight must be"),
             ({"tol": -1}, "tol must be"),
             ({"max_num_iter": -1}, "max_num_iter must not be negative"),
             ({"kind": "huber"}, "kind must be one of isotropic, anisotropic"),
@@ -451,6 +609,11 @@ class TestErrors:
         ("image", "options", "message"),
         [
             (np.zeros((4, 5), complex), {}, "image must hold real numbers"),
+            (np.zeros((4, 5), object), {}, "image must hold real numbers"),
+            (np.zeros((4, 5)), {"weight": "1"}, "weight must be a number, got '1'"),
+            (np.zeros((4, 5)), {"weight": np.ones(3)}, "weight must be a number, got array"),
+            (np.zeros((4, 5)), {"weight": [1.0]}, "weight must be a number"),
+            (np.zeros((4, 5)), {"tol": None}, "tol must be a number, got None"),
             (np.zeros((4, 5)), {"init": torch.zeros(2, 4, 5)}, "image and init"),
             (np.zeros((4, 5)), {"callback": 3}, "callback must be callable"),
             (np.zeros((4, 5)), {"max_num_iter": 1.5}, "integer"),
@@ -458,4 +621,4 @@ class TestErrors:
     )
     def test_types(self, image: np.ndarray, options: dict[str, object], message: str) -> None:
         with pytest.raises(TypeError, match=message):
-            ops.tv_denoise(image, 1.0, **options)
+            ops.tv_denoise(image, **{"weight": 1.0, **options})

@@ -3,6 +3,12 @@
 NumPy arrays go in and NumPy comes out, without torch being imported; tensors go in and
 tensors come out, and gradients flow.
 
+``channel_axis``
+    Operations on pixels work on the last two axes (the last three of volumes, with
+    ``spatial_dims=3``); all axes in front of them are many images.  ``None``, the default, also
+    recognises up to four channels in the last axis, as in (H, W, 3), and asks where the shape
+    does not tell, as in (3, 64, 4).  A number names the axis of the channels, wherever it is:
+    ``-1`` behind the pixels, ``-3`` (``-4`` of volumes) in front of them.
 ``backend``
     ``"auto"``: the compiled kernel for arrays and CPU tensors; for CUDA tensors the Triton
     kernel where there is one and Triton works, else torch, as for other devices.

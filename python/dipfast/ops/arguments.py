@@ -164,7 +164,7 @@ class Axes(NamedTuple):
 
     @classmethod
     def of(cls, name: str, x: Any, channel_axis: int | None, spatial_dims: int = 2) -> Axes:
-        """The axes of an array or tensor; channels in the last axis are recognised.
+        """Return the axes of an array or tensor, recognising channels in the last axis.
 
         Raises
         ------
@@ -188,18 +188,18 @@ class Axes(NamedTuple):
         return cls(axis % x.ndim - x.ndim, front)
 
     def to_front(self, x: Any) -> Any:
-        """A view of x with its channels in front of the pixels; more axes may lead."""
+        """Return a view of x with its channels in front of the pixels; more axes may lead."""
         return _move_axis(x, self.channels, self.front)
 
     def back(self, x: Any) -> Any:
-        """The way back; what had to be moved comes out contiguous."""
+        """Return x with its channels where they were, contiguous if they had to be moved."""
         if self.channels == self.front:
             return x
         x = _move_axis(x, self.front, self.channels)
         return x.contiguous() if is_tensor(x) else np.ascontiguousarray(x)
 
     def mask_to_front(self, mask: Any, shape: tuple[int, ...]) -> Any:
-        """A mask that broadcasts to an image of this shape, which has its channels in front.
+        """Return a mask that broadcasts to an image of this shape, which has its channels in front.
 
         Beside channels that were elsewhere, a mask has all the axes of the image, or all or some
         of those of one channel.
@@ -222,7 +222,7 @@ def _move_axis(x: Any, source: int, target: int) -> Any:
 
 
 def as_kernel_array(x: NDArray[Any], spatial_dims: int = 2) -> tuple[NDArray[Any], bool]:
-    """The memory of an array (..., C, H, W) as the kernels take it, and whether channels last.
+    """Return an array (..., C, H, W) as the kernels take it, and whether with channels last.
 
     It is copied only if it lies in neither way.
     """
@@ -234,7 +234,7 @@ def as_kernel_array(x: NDArray[Any], spatial_dims: int = 2) -> tuple[NDArray[Any
 
 
 def as_channels_first(x: Any, channels_last: bool, spatial_dims: int = 2) -> Any:
-    """What a kernel wrote beside the memory of :func:`as_kernel_array`, as (..., C, H, W)."""
+    """Return what a kernel wrote beside an array of :func:`as_kernel_array` as (..., C, H, W)."""
     return x if x is None or not channels_last else np.moveaxis(x, -1, -spatial_dims - 1)
 
 
@@ -323,7 +323,7 @@ def mask_tensor(mask: Tensor, like: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def check_weight(name: str, weight: Any) -> float:
-    """A number as a float, finite and not negative; arrays and tensors of one number too."""
+    """Return a number, or an array or tensor of one, as a float; it must not be negative."""
     value = weight if isinstance(weight, float | int) else _number(name, weight)
     value = float(value)
     if not (math.isfinite(value) and value >= 0):

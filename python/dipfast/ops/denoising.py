@@ -53,12 +53,13 @@ def tv_denoise(
     Parameters
     ----------
     image
-        f, array or tensor of shape ``(..., H, W)``, or ``(..., D, H, W)`` for volumes; all
-        of its leading axes (channels, batch) are denoised independently, as if one by one.
+        f, array or tensor of shape ``(..., H, W)``, or ``(..., D, H, W)`` for volumes, or with
+        its channels elsewhere (see ``channel_axis``).  All axes but those of the pixels
+        (channels, batch) are many images, each denoised as if it were alone, to the same bits.
         float32 and float64 as they are, half precision in float32, integers in float64.
     weight
         lambda, in the unit of the image; larger is smoother.  0 returns a copy.  None, the
-        default, chooses it by the noise, see ``sigma``.
+        default, chooses it by the noise, see ``sigma``; there is one weight for all.
     tol
         Stop when the relative gap, which bounds the error (see the notes), is not above
         this.  1e-4, the default, is far below what can be seen.
@@ -66,11 +67,12 @@ def tv_denoise(
         Stop after so many iterations even if the tolerance is not reached; 50 to 200 are
         usual.
     channel_axis
-        The axis of the channels where it is not in front of rows and columns.
+        The axis of the channels; None recognises up to four in the last axis.  See
+        :mod:`dipfast.ops`.
     joint_channels
-        One norm over the differences of all channels of a pixel (isotropic only, needs
-        channel_axis): their edges then come to lie at the same place [3]_.  False, the
-        default, denoises each channel for itself.
+        One norm over the differences of all channels of a pixel (isotropic only; the channels
+        must be recognised or named): their edges then come to lie at the same place [3]_.
+        False, the default, denoises each channel for itself.
     kind
         ``"isotropic"`` (the default, as in [1]_) or ``"anisotropic"``.
     spatial_dims
@@ -78,8 +80,8 @@ def tv_denoise(
         channels).
     sigma
         Standard deviation of the noise, in the unit of the image, of which the weight is
-        made if none is given (see the notes).  ``"auto"``:
-        :func:`dipfast.ops.estimate_noise`.
+        made if none is given (see the notes).  ``"auto"``: :func:`dipfast.ops.estimate_noise`,
+        of all channels and images together, whose noise is taken to be the same.
     init
         The dual variable of a former solution (``return_dual``), of this or a similar image
         or with another weight, to start from: fewer iterations, the same solution.  None
@@ -87,10 +89,11 @@ def tv_denoise(
     return_dual
         Also return the dual variable.
     return_gap
-        Also return the relative gap that was reached.
+        Also return the relative gap that was reached, the largest if there are many images.
     callback
-        Called as ``callback(iteration, gap)`` at every look at the gap.  If it returns True
-        or raises StopIteration, the iteration ends there; other exceptions pass through.
+        Called as ``callback(iteration, gap)`` at every look at the gap, of one image after the
+        other (each of which begins with a small iteration again).  If it returns True or raises
+        StopIteration, the iteration of that image ends there; other exceptions pass through.
     backend
         See :mod:`dipfast.ops`; there is no Triton kernel.
 
@@ -108,9 +111,10 @@ def tv_denoise(
     Raises
     ------
     TypeError
-        If the image does not hold real numbers, or array and tensor are mixed.
+        If the image is not an array or tensor of real numbers, or both are mixed.
     ValueError
-        If image or init hold NaN or infinity, shapes do not fit, or weight, sigma, tol,
+        If image or init hold NaN or infinity, shapes do not fit or do not tell where the
+        channels are, the noise of so small an image cannot be estimated, or weight, sigma, tol,
         max_num_iter, channel_axis, joint_channels, kind, spatial_dims or backend cannot be.
 
     Notes
@@ -122,11 +126,12 @@ def tv_denoise(
     .. math::
         \frac{P(u) - D(p)}{\min(\lambda \, TV(f), \tfrac12 \| f - \bar f \|^2)}
 
-    where the denominator (summed over what is denoised independently; the mean is that of
-    each channel) is the objective of the better of two trivial images, f itself and its
-    mean.  It does not change when image and weight are multiplied, or a constant is added.
+    where the denominator is the objective of the better of two trivial images, f itself and
+    its mean (of each channel, if they are joint).  It does not change when image and weight are
+    multiplied, or a constant is added.
     As P is strongly convex, 1/2 \|u - û\|^2 is not larger than the numerator.  In single
-    precision gaps below about 1e-7 may be out of reach.
+    precision gaps below about 1e-7 may be out of reach.  Weights of more than the range of f
+    times the root of H^2 + W^2, whose solution is the mean, act as that one.
 
     The weight that is chosen by the noise is 0.8 sigma (isotropic; times the number of joint
     channels to the power of 0.37, so 1.2 sigma for three) or 0.6 sigma (anisotropic).  Mean
@@ -243,7 +248,7 @@ def _check_rule(tol: float, max_num_iter: int, callback: Any) -> _Rule:
 
 
 def _finite(name: str, x: Any) -> Any:
-    """An array or tensor of floats."""
+    """Return an array or tensor of floats; refuse what is not finite."""
     if is_tensor(x):
         x = arguments.as_float_tensor(name, x).detach()
         finite = bool(x.isfinite().all())
@@ -278,9 +283,7 @@ def _weight(weight: float | None, sigma: float | str, form: _Form, f: Any) -> fl
         try:
             deviation = estimate_noise(f.reshape(-1, *f.shape[-2:]), channel_axis=0)
         except ValueError as error:
-            raise ValueError(
-                f"the noise of the image cannot be estimated, give sigma or weight: {error}"
-            ) from None
+            raise ValueError(f"give sigma or weight: {error}") from None
     return float(_WEIGHT_PER_SIGMA[form.kind] * form.channels(f) ** _CHANNELS_POWER * deviation)
 
 
@@ -302,7 +305,7 @@ def _solve(
     backend: str,
     return_dual: bool,
 ) -> tuple[Any, Any, float]:
-    """Image, dual variable (None unless it is asked for) and gap."""
+    """Return image, dual variable (None unless it is asked for) and gap."""
     if form.spatial_dims == 3 and f.shape[-3] == 1:
         # An image: there are no differences along the first axis.
         flat_init = None if init is None else init[1:, ..., 0, :, :]
@@ -327,7 +330,7 @@ def _solve(
 
 
 def _like(x: Any, f: Any) -> Any:
-    """An array or tensor as an array or tensor, on the device of f."""
+    """Return an array or tensor as an array or tensor, on the device of f."""
     if x is not None and is_tensor(f) and not is_tensor(x):
         import torch
 
@@ -349,9 +352,7 @@ def _solve_in_turn(
             start = np.ascontiguousarray(init[(slice(None), *index)], f.dtype)
         solver = _NativeSolver(image, weight, form, start)
         for _, place, gap in _iterate(solver, 1, image.size, rule):
-            u[index] = solver.image(place)
-            if dual is not None:
-                dual[(slice(None), *index)] = solver.dual(place)
+            solver.write(place, u[index], None if dual is None else dual[(slice(None), *index)])
             worst = max(worst, gap)
     return u, dual, worst
 
@@ -366,10 +367,9 @@ def _solve_together(
 
     sizes, channels = f.shape[-form.spatial_dims :], form.channels(f)
     images = f.reshape(-1, channels, *sizes)
-    starts = None if init is None else init.reshape(len(init), *images.shape).to(f.dtype)
-    ranges = images.flatten(1)
-    ranges = [float(high) - float(low) for low, high in zip(*_ends(ranges))]
-    weights = [_bounded(weight, width, sizes, channels) for width in ranges]
+    starts = None if init is None else init.reshape(len(init), *images.shape).to(f)
+    ends = zip(images.flatten(1).amin(1).tolist(), images.flatten(1).amax(1).tolist())
+    weights = [_bounded(weight, high - low, sizes, channels) for low, high in ends]
     u = torch.empty_like(images)
     dual = images.new_empty((form.spatial_dims, *images.shape)) if return_dual else None
     worst = 0.0
@@ -385,25 +385,19 @@ def _solve_together(
         )
         size = images[0].numel()
         for number, place, gap in _iterate(solver, len(weights[part]), size, rule):
-            u[begin + number] = solver.image(place)
-            if dual is not None:
-                dual[:, begin + number] = solver.dual(place)
+            number += begin
+            solver.write(place, u[number], None if dual is None else dual[:, number])
             worst = max(worst, gap)
     dual = None if dual is None else dual.reshape(len(dual), *f.shape)
     return u.reshape(f.shape), dual, worst
 
 
-def _ends(rows: Any) -> tuple[list[float], list[float]]:
-    """The least and the largest number of each row."""
-    return rows.amin(1).tolist(), rows.amax(1).tolist()
-
-
 def _bounded(weight: float, width: float, sizes: Any, channels: int) -> float:
-    """The weight, or a smaller one with the same solution, the mean, that no type overflows with.
+    """Return the weight, or a smaller one with the same solution, with which nothing overflows.
 
-    f minus its mean is the adjoint of running sums, along the rows and then of their means.  None
-    of these is larger than a quarter of its length times the range of f, so that weights above
-    that leave nothing but the mean.
+    That solution is the mean.  f minus its mean is the adjoint of running sums, along the rows
+    and then of their means, none of which is larger than a quarter of its length times the range
+    of f: weights above that leave nothing else.
     """
     most = width * math.sqrt(channels * sum(n * n for n in sizes if n > 1))
     return min(weight, most) if most else weight
@@ -415,22 +409,19 @@ class _Solver(Protocol):
     def advance(self, iterations: int) -> None: ...
     def gaps(self) -> list[float]: ...
     def keep(self, places: list[int]) -> None: ...
-    def image(self, place: int) -> Any: ...
-    def dual(self, place: int) -> Any: ...
+    def write(self, place: int, u: Any, dual: Any) -> None: ...
 
 
 class _NativeSolver:
     """One problem: an array (H, W), (D, H, W), or either with the joint channels in front."""
 
     def __init__(self, f: Any, weight: float, form: _Form, init: Any) -> None:
-        self._f, channels = f, form.channels(f)
-        width = float(f.max()) - float(f.min())
-        self._axes = form.spatial_dims
+        channels, width = form.channels(f), float(f.max()) - float(f.min())
         self._solver = _native.TvSolver(
             f,
-            _bounded(weight, width, f.shape[-self._axes :], channels),
+            _bounded(weight, width, f.shape[-form.spatial_dims :], channels),
             kind=form.kind,
-            spatial_dims=self._axes,
+            spatial_dims=form.spatial_dims,
             channels=channels,
             dual=init,
         )
@@ -442,15 +433,13 @@ class _NativeSolver:
     def keep(self, places: list[int]) -> None:
         """All there is."""
 
-    def image(self, place: int) -> Any:
-        u = np.empty_like(self._f)
-        self._solver.image(u)
-        return u
-
-    def dual(self, place: int) -> Any:
-        p = np.empty((self._axes, *self._f.shape), self._f.dtype)
-        self._solver.dual(p)
-        return p
+    def write(self, place: int, u: Any, dual: Any) -> None:
+        for out, fill in ((u, self._solver.image), (dual, self._solver.dual)):
+            if out is not None:
+                whole = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
+                fill(whole)
+                if whole is not out:
+                    out[...] = whole
 
 
 def _iterate(

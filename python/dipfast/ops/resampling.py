@@ -45,8 +45,9 @@ def downsample(
     Parameters
     ----------
     x
-        Array or tensor of shape ``(..., H, W)``.  float32 and float64 as they are, half
-        precision in float32, integers in float64.
+        Array or tensor of shape ``(..., H, W)``, or with its channels elsewhere (see
+        ``channel_axis``).  float32 and float64 as they are, half precision in float32, integers
+        in float64.
     factor
         f, from 1 to min(H, W).
     kernel
@@ -56,23 +57,27 @@ def downsample(
         0.5 (the default): the pixels that are kept lie in the middle of f x f pixels; 0: on
         the first of them.  Where f is odd, "lanczos2" with phase 1/2 lies half a pixel before
         the middle, as the original does.
+    channel_axis
+        The axis of the channels; None recognises up to four in the last axis.  See
+        :mod:`dipfast.ops`.
     backend
         See :mod:`dipfast.ops`.
 
     Returns
     -------
     array or tensor
-        Shape ``(..., h, w)``, dtype and memory format of x.  h = floor(H / f) with phase
-        1/2, but floor((H - 1) / f) for ``"lanczos2"`` if f is odd; ceil(H / f) with phase 0.
+        Axes, dtype and memory format of x, with h and w for H and W.  h = floor(H / f) with
+        phase 1/2, but floor((H - 1) / f) for ``"lanczos2"`` if f is odd; ceil(H / f) with phase
+        0.  Not finite where a weighted sum is beyond the numbers of the dtype.
         For tensors, gradients flow; the derivative is :func:`downsample_adjoint`.
 
     Raises
     ------
     TypeError
-        If x does not hold real numbers, or factor is not an integer.
+        If x is not an array or tensor of real numbers, or factor is not an integer.
     ValueError
-        If x has no rows and columns, nothing would be left, or factor, kernel, phase or
-        backend cannot be.
+        If x has no rows and columns, or does not tell where its channels are, nothing would be
+        left, or factor, kernel, phase, channel_axis or backend cannot be.
 
     References
     ----------
@@ -111,27 +116,31 @@ def downsample_adjoint(
     Parameters
     ----------
     y
-        Array or tensor of shape ``(..., h, w)``, as :func:`downsample` returns it.
+        Array or tensor of shape ``(..., h, w)``, or with its channels elsewhere, as
+        :func:`downsample` returns it.
     factor, kernel, phase
         As for :func:`downsample`.
     size
         (H, W) of the images that are down-sampled.
+    channel_axis
+        The axis of the channels; None recognises up to four in the last axis.  See
+        :mod:`dipfast.ops`.
     backend
         See :mod:`dipfast.ops`.
 
     Returns
     -------
     array or tensor
-        Shape ``(..., H, W)``, dtype and memory format of y.  For tensors, gradients flow;
-        the derivative is :func:`downsample`.
+        Axes, dtype and memory format of y, with H and W for h and w.  For tensors, gradients
+        flow; the derivative is :func:`downsample`.
 
     Raises
     ------
     TypeError
-        If y does not hold real numbers, or factor or size are not integers.
+        If y is not an array or tensor of real numbers, or factor or size are not integers.
     ValueError
-        If down-sampling images of this size does not give the shape of y, or factor, size,
-        kernel, phase or backend cannot be.
+        If down-sampling images of this size does not give the shape of y, y does not tell where
+        its channels are, or factor, size, kernel, phase, channel_axis or backend cannot be.
 
     Examples
     --------
@@ -175,28 +184,34 @@ def resize(
     Parameters
     ----------
     x
-        Array or tensor of shape ``(..., H, W)``.  float32 and float64 as they are, half
-        precision in float32, integers in float64.
+        Array or tensor of shape ``(..., H, W)``, or with its channels elsewhere (see
+        ``channel_axis``).  float32 and float64 as they are, half precision in float32, integers
+        in float64.
     size
         (h, w), the rows and columns of the result; larger or smaller than those of x.
     kernel
         K.  The default keeps the most detail.
+    channel_axis
+        The axis of the channels; None recognises up to four in the last axis.  See
+        :mod:`dipfast.ops`.
     backend
         See :mod:`dipfast.ops`.
 
     Returns
     -------
     array or tensor
-        Shape ``(..., h, w)``, dtype and memory format of x; values may go beyond the range of
-        x with "lanczos3" and "bicubic".  For tensors, gradients flow; the derivative is
+        Axes, dtype and memory format of x, with h and w for H and W.  Values may go beyond the
+        range of x with "lanczos3" and "bicubic", and are not finite where a weighted sum is
+        beyond the numbers of the dtype.  For tensors, gradients flow; the derivative is
         :func:`resize_adjoint`.
 
     Raises
     ------
     TypeError
-        If x does not hold real numbers, or size is not two integers.
+        If x is not an array or tensor of real numbers, or size is not two integers.
     ValueError
-        If x has no rows and columns, or size, kernel or backend cannot be.
+        If x has no rows and columns, or does not tell where its channels are, or size, kernel,
+        channel_axis or backend cannot be.
 
     References
     ----------
@@ -232,24 +247,26 @@ def resize_adjoint(
     Parameters
     ----------
     y
-        Array or tensor of shape ``(..., h, w)``, as :func:`resize` returns it.
+        Array or tensor of shape ``(..., h, w)``, or with its channels elsewhere, as
+        :func:`resize` returns it.
     size
         (H, W) of the images that are resized.
-    kernel, backend
+    kernel, channel_axis, backend
         As for :func:`resize`.
 
     Returns
     -------
     array or tensor
-        Shape ``(..., H, W)``, dtype and memory format of y.  For tensors, gradients flow;
-        the derivative is :func:`resize`.
+        Axes, dtype and memory format of y, with H and W for h and w.  For tensors, gradients
+        flow; the derivative is :func:`resize`.
 
     Raises
     ------
     TypeError
-        If y does not hold real numbers, or size is not two integers.
+        If y is not an array or tensor of real numbers, or size is not two integers.
     ValueError
-        If y has no rows and columns, or size, kernel or backend cannot be.
+        If y has no rows and columns, or does not tell where its channels are, or size, kernel,
+        channel_axis or backend cannot be.
 
     Examples
     --------

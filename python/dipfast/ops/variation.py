@@ -44,9 +44,10 @@ def total_variation(
     ----------
     x
         Array or tensor of shape ``(..., H, W)``, or ``(..., D, H, W)`` for volumes, any size
-        from 1x1 up; leading axes (channels, batch) are summed over.  float32 and float64 as
-        they are, half precision in float32, integers in float64.  Tensors in
-        ``channels_last`` (``channels_last_3d``) format are read without a copy.
+        from 1x1 up, or with its channels elsewhere (see ``channel_axis``); all other axes
+        (channels, batch) are summed over.  float32 and float64 as they are, half precision in
+        float32, integers in float64.  Arrays with their channels behind, and tensors in
+        ``channels_last`` (``channels_last_3d``) format, are read without a copy.
     kind
         ``"anisotropic"`` (the default, as in DIP-TV [1]_), ``"isotropic"`` [2]_, which favours
         no direction, or ``"huber"`` [3]_, which leaves shallow slopes smooth.
@@ -55,6 +56,9 @@ def total_variation(
         both are exactly the sum of |d|.
     spatial_dims
         2: differences along the last two axes; 3: along the last three.
+    channel_axis
+        The axis of the channels; None recognises up to four in the last axis.  See
+        :mod:`dipfast.ops`.
     backend
         See :mod:`dipfast.ops`.
     return_gradient
@@ -65,18 +69,24 @@ def total_variation(
     Returns
     -------
     value : float or scalar tensor
-        In the unit of x; NaN if anything in x is not finite.  For tensors, gradients
-        flow.
+        In the unit of x; NaN if anything in x is not finite, or the value is beyond the
+        largest number of its dtype.  For tensors, gradients flow.
     gradient : array or tensor
         Only with ``return_gradient``; shape and memory format of x.
 
     Raises
     ------
     TypeError
-        If x does not hold real numbers.
+        If x is not an array or tensor of real numbers.
     ValueError
-        If x has fewer dimensions than spatial_dims, or kind, epsilon, spatial_dims or backend
-        cannot be.
+        If x has fewer dimensions than spatial_dims, its shape does not tell where the channels
+        are, or kind, epsilon, spatial_dims, channel_axis or backend cannot be.
+
+    Notes
+    -----
+    The isotropic kinds take squares, for which float32 has no room below 1e-19 and above 1e19
+    (float64: 1e-154 and 1e154).  Images of such numbers are computed with others that have;
+    only beside much larger differences do such small ones count as none, in the compiled kernel.
 
     References
     ----------
@@ -180,17 +190,23 @@ def tv_objective(
     Parameters
     ----------
     u
-        The image, array or tensor of shape ``(..., H, W)``, or ``(..., D, H, W)``.
+        The image, array or tensor of shape ``(..., H, W)``, or ``(..., D, H, W)``, or with its
+        channels elsewhere.
     y
         The measurement; shape of u.
     tv_weight
         lambda, in the unit of u; larger is smoother.  For an image in [0, 1] with noise
         of standard deviation sigma, values around sigma are useful.
     mask
-        m; must broadcast to the shape of u.  Boolean and integer masks mark what is
-        known by non-zero, floating-point masks are weights.  None is 1 everywhere.
+        m; must broadcast to the shape of u.  Where the channels of u are not in front of the
+        pixels, a mask has all axes of u, or none for the channels: (H, W) beside (H, W, 3).
+        Boolean and integer masks mark what is known by non-zero, floating-point masks are
+        weights.  None is 1 everywhere.
     kind, epsilon, spatial_dims
         Which total variation; see :func:`total_variation`.
+    channel_axis
+        The axis of the channels of u and y; None recognises up to four in the last axis.  See
+        :mod:`dipfast.ops`.
     backend
         See :mod:`dipfast.ops`.
     return_terms
@@ -201,7 +217,7 @@ def tv_objective(
     Returns
     -------
     value : float or scalar tensor
-        F(u); gradients flow to tensors u, y and mask.
+        F(u), NaN as for :func:`total_variation`; gradients flow to tensors u, y and mask.
     data, tv : float or scalar tensor
         1/2 || m (u - y) ||^2 and TV(u), only with ``return_terms``.
     gradient : array or tensor
@@ -210,10 +226,11 @@ def tv_objective(
     Raises
     ------
     TypeError
-        If an argument does not hold real numbers, or arrays and tensors are mixed.
+        If an argument is not an array or tensor of real numbers, or these are mixed; if
+        tv_weight is not a number, or is one that gradients should flow to.
     ValueError
-        If shapes do not fit, tv_weight is negative or not finite, or kind, epsilon,
-        spatial_dims or backend cannot be.
+        If shapes do not fit or do not tell where the channels are, tv_weight is negative or not
+        finite, or kind, epsilon, spatial_dims, channel_axis or backend cannot be.
 
     References
     ----------
@@ -236,8 +253,8 @@ def tv_objective(
     if is_tensor(u) != is_tensor(y) or (mask is not None and is_tensor(mask) != is_tensor(u)):
         raise TypeError("u, y and mask must be all arrays or all tensors")
     if not is_tensor(u) and backend == "torch":
-        options = {"return_terms": return_terms, "return_gradient": return_gradient}
-        options = {**form._asdict(), "channel_axis": channel_axis, **options}
+        options = {**form._asdict(), "channel_axis": channel_axis, "return_terms": return_terms}
+        options["return_gradient"] = return_gradient
         return through_torch(tv_objective, u, y, weight, mask=mask, **options)
     as_floats = arguments.as_float_tensor if is_tensor(u) else arguments.as_floats
     u, y = as_floats("u", u), as_floats("y", y)

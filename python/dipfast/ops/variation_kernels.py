@@ -26,15 +26,15 @@ __all__ = ["total_variation", "tv_objective"]
 def total_variation(
     u: Array, *, kind: str, epsilon: float, gradient: Array | None = None, **layout: Any
 ) -> float:
-    """As ``_native.total_variation``; NaN only if u is not finite, or float64 has no such number."""
+    """Do as ``_native.total_variation``; NaN if u is not finite, or float64 has no such number."""
     value = _native.total_variation(u, kind=kind, epsilon=epsilon, gradient=gradient, **layout)
     if _is_sound(value, u, kind) or not (scale := _scale(u)):
         return value
-    wide, slope = _scaled(u, scale), None if gradient is None else np.empty(u.shape)
+    slope = None if gradient is None else np.empty(u.shape)
     value = _native.total_variation(
-        wide, kind=kind, epsilon=epsilon * scale, gradient=slope, **layout
+        _scaled(u, scale), kind=kind, epsilon=epsilon * scale, gradient=slope, **layout
     )
-    if gradient is not None:
+    if gradient is not None and slope is not None:
         gradient[...] = slope
     return _finite_or_nan(value / scale)
 
@@ -50,7 +50,7 @@ def tv_objective(
     gradient: Array | None = None,
     **layout: Any,
 ) -> tuple[float, float]:
-    """As ``_native.tv_objective``; NaN as in :func:`total_variation`."""
+    """Do as ``_native.tv_objective``; NaN as in :func:`total_variation`."""
     data, tv = _native.tv_objective(
         u, y, mask, weight, kind=kind, epsilon=epsilon, gradient=gradient, **layout
     )
@@ -70,14 +70,14 @@ def tv_objective(
         gradient=slope,
         **layout,
     )
-    if gradient is not None:
+    if gradient is not None and slope is not None:
         with np.errstate(over="ignore"):
             gradient[...] = slope / scale
     return _finite_or_nan(data / scale / scale), _finite_or_nan(tv / scale)
 
 
 def _is_sound(tv: float, u: Array, kind: str) -> bool:
-    """Whether no square can have lost digits on the way to a sum over u."""
+    """Return whether no square can have lost digits on the way to a sum over u."""
     if kind == "anisotropic":
         return math.isfinite(tv)
     return tv > u.size * math.sqrt(_least_square(u.dtype))
@@ -85,13 +85,13 @@ def _is_sound(tv: float, u: Array, kind: str) -> bool:
 
 @cache
 def _least_square(dtype: np.dtype[Any]) -> float:
-    """The least number that has all its digits when it is added to a few of its size."""
+    """Return the least number that has all its digits when it is added to a few of its size."""
     info = np.finfo(dtype)
     return float(info.tiny / info.eps)
 
 
 def _scale(*images: Array) -> float:
-    """A power of two that brings the largest number to about 1; 0 where that is not possible."""
+    """Return a power of two that brings the largest number to about 1; 0 where there is none."""
     ends = [abs(float(end)) for x in images if x.size for end in (x.min(), x.max())]
     largest = max(ends, default=0.0)
     if not largest or not all(map(math.isfinite, ends)):

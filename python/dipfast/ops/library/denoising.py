@@ -85,13 +85,12 @@ class TvSolver:
         self._p = [p[kept] for p in self._p]
         self._start = self._start[kept]
 
-    def image(self, place: int) -> Tensor:
-        u = self._u[place].to(self._wide) / self._scale[place] + self._mean[place]
-        return u.to(self._f.dtype)
-
-    def dual(self, place: int) -> Tensor:
-        p = torch.stack([p[place] for p in self._p]).to(self._wide) / self._scale[place]
-        return p.to(self._f.dtype)
+    def write(self, place: int, u: Tensor, dual: Tensor | None) -> None:
+        """Copy out the image and the dual variable of a problem."""
+        scale = self._scale[place]
+        u.copy_(self._u[place].to(self._wide) / scale + self._mean[place])
+        if dual is not None:
+            dual.copy_(torch.stack([p[place] for p in self._p]).to(self._wide) / scale)
 
     def _numbers(self, x: Tensor) -> Tensor:
         """Numbers for each problem, or each channel of it, as they broadcast to the images."""

@@ -73,7 +73,7 @@ def _difference(u, at, x, ahead, step):
 def _norm(a, b, c, epsilon, KIND: tl.constexpr):  # noqa: N803
     """The norm of the differences at a pixel, and of epsilon too if the kind is isotropic.
 
-    As in the plain definition, numbers whose squares have no room are brought nearer to 1.
+    Numbers for whose squares the type has no room are brought nearer to 1 before.
     """
     bend = tl.zeros_like(a)
     if KIND == "isotropic":

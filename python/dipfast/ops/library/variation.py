@@ -190,7 +190,7 @@ def _tv_objective_cpu(
         channels_last=channels_last,
         gradient=array(slope, channels_last) if gradient else None,
     )
-    return *(_number(x, u) for x in (data + weight * tv, data, tv)), slope
+    return _number(data + weight * tv, u), _number(data, u), _number(tv, u), slope
 
 
 torch.library.impl("dipfast::tv_objective", "CPU", _tv_objective_cpu)
