@@ -255,3 +255,165 @@ class TestSimilarity:
         assert windows.numel() == to_b.numel() == 0
         assert to_a.shape == a.shape
         assert not ops.ssim(a, b, data_range=1.0).requires_grad
+
+
+BACKENDS = ("native", "torch")
+
+
+class TestUnits:
+    @pytest.mark.parametrize("backend", BACKENDS)
+    @pytest.mark.parametrize("exponent", [-149, -130, -100, -63, 63, 100, 125])
+    def test_range_of_single_precision(self, exponent: int, backend: str) -> None:
+        # Whole numbers of units, so that the smallest one has them too.
+        a, b, _ = pair((18, 41), np.uint8, 0)
+        a, b = a // 128, b // 128  # 0 and 1
+        unit = np.float32(np.ldexp(1.0, exponent))
+        expected = ops.ssim(a, b, data_range=1.0)
+        x, y = (torch.from_numpy(image * unit).requires_grad_() for image in (a, b))
+        value = ops.ssim(x, y, data_range=float(unit), backend=backend)
+        assert value.item() == pytest.approx(expected, rel=1e-6)
+        array = ops.ssim(x.detach().numpy(), y.detach().numpy(), data_range=unit, backend=backend)
+        assert array == pytest.approx(expected, rel=1e-6)
+        plain = torch.from_numpy(a.astype(np.float64)), torch.from_numpy(b.astype(np.float64))
+        _, slopes = value_and_gradients(lambda a, b: ops.ssim(a, b, data_range=1.0), *plain)
+        for gradient, slope in zip(torch.autograd.grad(value, (x, y)), slopes):
+            inside, atol = (slope / float(unit)).float(), 1e-9 * slope.abs().max().item() / unit
+            torch.testing.assert_close(gradient, inside, rtol=1e-5, atol=atol)
+
+    @settings(max_examples=60)
+    @given(
+        st.sampled_from([np.float32, np.float64]),
+        st.integers(-1000, 990),
+        st.sampled_from([0.0, 1.0, -300.0]),
+        st.sampled_from(["array", "tensor", "masked"]),
+        st.sampled_from([None, -1, 0]),
+        st.sampled_from(BACKENDS),
+        st.integers(0, 99),
+    )
+    def test_in_any_unit(
+        self,
+        dtype: type,
+        exponent: int,
+        offset: float,
+        kind: str,
+        channel_axis: int | None,
+        backend: str,
+        seed: int,
+    ) -> None:
+        shape = (12, 41) if channel_axis is None else (3, 12, 41)
+        a, b, _ = pair(shape, dtype, seed)
+        if channel_axis == -1:
+            a, b = np.moveaxis(a, 0, -1), np.moveaxis(b, 0, -1)
+        a, b = (image + dtype(offset) for image in (a, b))
+        unit = 2.0 ** (exponent if dtype == np.float64 else exponent // 9)
+        options = {"channel_axis": channel_axis, "backend": backend, "return_map": True}
+
+        def measure(unit: float) -> tuple[float, np.ndarray]:
+            images = [image * dtype(unit) for image in (a, b)]
+            if kind == "tensor":
+                images = [torch.from_numpy(image) for image in images]
+            if kind == "masked":
+                images[0] = np.ma.masked_array(images[0], np.zeros(a.shape, bool))
+            value, windows = ops.ssim(*images, data_range=2.0 * unit, **options)
+            return float(value), np.asarray(windows)
+
+        value, windows = measure(1.0)
+        there, windows_there = measure(unit)
+        assert windows.dtype == dtype
+        if offset != -300:  # where the mean decides, and its digits with it
+            assert 0.1 < value < 0.999999
+        assert there == value
+        np.testing.assert_array_equal(windows_there, windows)
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    @pytest.mark.parametrize("data_range", [1e-60, 1e60, 1e200])
+    def test_a_range_beyond_the_dtype(self, data_range: float, backend: str) -> None:
+        a, b, _ = pair((12, 41), np.uint8, 0)
+        expected, dtypes = [], []
+        for dtype in (np.uint8, np.float32, np.float64):
+            x, y = (
+                torch.from_numpy(image.astype(dtype)).requires_grad_()
+                if dtype != np.uint8
+                else torch.from_numpy(image)
+                for image in (a, b)
+            )
+            value, windows = ops.ssim(x, y, data_range=data_range, backend=backend, return_map=True)
+            assert value.dtype == windows.dtype
+            expected.append(value.item())
+            dtypes.append(value.dtype)
+        assert dtypes == [torch.float64, torch.float32, torch.float64]
+        np.testing.assert_allclose(expected, expected[0], rtol=1e-6)
+        assert expected[0] > 0.01
+        assert data_range < 1 or expected[0] == pytest.approx(1)
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    @pytest.mark.parametrize("level", [1e4, 1e8])
+    def test_on_an_offset(self, level: float, backend: str) -> None:
+        # Multiples of what float32 has there.
+        a, b, _ = pair((40, 41), np.uint8, 0)
+        a, b = ((8.0 * image).astype(np.float32) for image in (a, b))
+        mean = level + a.astype(float).mean()
+        high = [torch.from_numpy(image + np.float32(level)).requires_grad_() for image in (a, b)]
+        value, windows = ops.ssim(*high, data_range=2040.0, return_map=True, backend=backend)
+        # The brightness is the same, so that only the contrast counts, which has no offset.
+        x, y = (torch.from_numpy(image.astype(float)) for image in (a, b))
+        plain = reference._Windows(x, y, 2040.0)
+        ratio = ((plain.level[0] - plain.level[1]) / mean).square()
+        expected = plain.contrast * (1 - ratio / 2)
+        torch.testing.assert_close(windows.double(), expected, rtol=1e-6, atol=1e-6)
+        slopes = torch.autograd.grad(value, high)
+        assert all(slope.isfinite().all() and slope.abs().max() > 1e-9 for slope in slopes)
+
+
+class TestKinds:
+    @pytest.mark.parametrize("form", [np.array, torch.tensor])
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_channels_are_recognised(self, form, backend: str) -> None:
+        a, b, _ = pair((3, 20, 30), np.float32, 0)
+        options = {"data_range": 1.0, "backend": backend}
+        expected = ops.ssim(a, b, **options)
+        last = [form(np.moveaxis(image, 0, -1)) for image in (a, b)]
+        value, windows = ops.ssim(*last, return_map=True, **options)
+        assert float(value) == pytest.approx(float(expected), rel=1e-6)
+        assert windows.shape == (10, 20, 3)
+        batch = [form(np.stack(2 * [np.moveaxis(image, 0, -1)])) for image in (a, b)]
+        assert ops.ssim(*batch, per_image=True, **options).shape == (2,)
+        with pytest.raises(ValueError, match="a must have an axis of images"):
+            ops.ssim(*last, per_image=True, **options)
+        with pytest.raises(ValueError, match=r"channel_axis is needed for a of shape \(3, 20, 4\)"):
+            ops.ssim(last[0][:3, :20, [0] * 4], last[1][:3, :20, [0] * 4], **options)
+        with pytest.raises(TypeError, match=r"channel_axis must be an integer, got 1\.5"):
+            ops.ssim(*last, channel_axis=1.5, **options)
+
+    def test_masked_pixels_are_refused(self) -> None:
+        a, b, _ = pair((20, 30), np.float32, 0)
+        holes = np.zeros(a.shape, bool)
+        holes[3, 4:6] = True
+        for images in ((np.ma.masked_array(a, holes), b), (a, np.ma.masked_array(b, holes))):
+            with pytest.raises(ValueError, match="2 masked pixels, and SSIM needs whole windows"):
+                ops.ssim(*images, data_range=1.0)
+            parts = [image[4:] for image in images]
+            assert ops.ssim(*parts, data_range=1.0) == ops.ssim(a[4:], b[4:], data_range=1.0)
+
+    def test_what_is_no_image(self) -> None:
+        a, b, _ = pair((20, 30), np.float32, 0)
+        with pytest.raises(TypeError, match=r"b must be a NumPy array.*list: pass np.asarray\(b\)"):
+            ops.ssim(a, b.tolist(), data_range=1.0)
+        large = np.full((11, 11), 2**60 + 1)
+        assert math.isnan(ops.ssim(large, large, data_range=2.0**60))
+
+    def test_a_target_made_in_inference_mode(self) -> None:
+        with torch.inference_mode():
+            target = torch.rand(12, 13)
+        x = torch.rand(12, 13, requires_grad=True)
+        (slope,) = torch.autograd.grad(ops.ssim(x, target, data_range=1.0), x)
+        expected = ops.ssim(x, target.clone(), data_range=1.0, backend="torch")
+        torch.testing.assert_close(slope, torch.autograd.grad(expected, x)[0])
+
+    def test_ranges(self) -> None:
+        a, b, _ = pair((20, 30), np.float32, 0)
+        expected = ops.ssim(a, b, data_range=2)
+        for data_range in ((-1, 1), np.float32(2), torch.tensor(2.0)):
+            assert ops.ssim(a, b, data_range=data_range) == expected
+        with pytest.raises(ValueError, match=r"must be positive, or a pair.*True"):
+            ops.ssim(a, b, data_range=True)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dipfast import _native
+from dipfast import images
+from dipfast.images import DataRange
 from dipfast.ops import arguments, buffers
 from dipfast.ops.arguments import Backend, is_tensor, through_torch
+from dipfast.ops.mean_squares import mean_squares
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-__all__ = ["mse", "psnr"]
+__all__ = ["check_data_range", "in_units", "mse", "psnr"]
+
+# So far from 1, numbers have fourth powers in float64, which SSIM is made of: all of float32.
+_MOST_EXPONENT = 160
 
 
 def mse(
@@ -32,11 +39,13 @@ def mse(
     ----------
     a, b
         Arrays or tensors of the same shape.  uint8, uint16, float32 and float64 as they are,
-        the integers exactly; half precision in float32, other integers in float64.
+        the integers exactly; half precision in float32, other integers in float64.  What is
+        masked in one of two masked arrays does not count.
     mask
         m; must broadcast to the shape of a.  Boolean and integer masks mark what counts by
         non-zero, and the rest is not looked at; floating-point masks are weights.  None, the
-        default, is 1 everywhere.
+        default, is 1 everywhere.  A mask (H, W) beside pictures (H, W, C), with up to four
+        channels, is for all channels.
     per_image
         One value for each entry of the first axis, that of a batch.
     backend
@@ -48,17 +57,23 @@ def mse(
     Returns
     -------
     value : float or scalar tensor; array or tensor of shape (N,) with ``per_image``
-        NaN if anything that counts, or its square, is not finite, and where the mask is zero
-        everywhere.  For tensors, gradients flow to a, b and floating-point masks.
+        In float64, which has the squares of all numbers of float32.  NaN if anything that
+        counts is not finite or an integer of 2**53 or more, where the mask is zero everywhere,
+        and where float64 does not have the mean: from 1.8e308 on, and below 2.2e-308 unless it
+        is 0.  For tensors, gradients flow to a, b and floating-point masks.  On devices without
+        float64 (MPS), in float32, and NaN where that does not have it.
     gradient : array or tensor
-        Only with ``return_gradient``.
+        Only with ``return_gradient``.  In the dtype that a is taken in; what is too small for
+        it is 0, and what is too large infinite.
 
     Raises
     ------
     TypeError
-        If an argument does not hold real numbers, or arrays and tensors are mixed.
+        If an argument is neither array nor tensor or does not hold real numbers, or if arrays
+        and tensors are mixed.
     ValueError
-        If the shapes do not fit, there is no element, or no axis of images.
+        If the shapes do not fit, there is no element or no axis of images, or if it is not
+        clear which axes a mask belongs to.
 
     Examples
     --------
@@ -69,20 +84,23 @@ def mse(
     0.3125
     >>> dipfast.ops.mse(a, b, mask=np.array([True, False]))
     0.5
+    >>> dipfast.ops.mse(np.ma.masked_greater(a, 0.5), b)
+    0.08333333333333333
     >>> dipfast.ops.mse(a, b, per_image=True)
     array([0.125, 0.5  ])
     """
-    a, b = _check(a, b, mask, per_image, backend)
+    a, b, mask = _check(a, b, mask, per_image, backend)
     value: Any
-    gradient: Any
     if is_tensor(a):
-        value, gradient = _of_tensors(a, b, mask, per_image, backend, return_gradient)
+        wanted = return_gradient or (backend != "torch" and _needs_gradient(a, b))
+        value, gradient = _of_tensors(a, b, mask, per_image, backend, wanted)
+        value = _to_device(value, a.device)
     elif backend == "torch":
         options = {"per_image": per_image, "return_gradient": return_gradient}
         return through_torch(mse, a, b, mask=mask, **options)
     else:
-        value, gradient = _of_arrays(a, b, mask, per_image, return_gradient)
-        value = np.array(value) if per_image else value[0]
+        values, gradient = _of_arrays(a, b, mask, per_image, return_gradient)
+        value = np.array(values) if per_image else values[0]
     return (value, gradient) if return_gradient else value
 
 
@@ -90,7 +108,7 @@ def psnr(
     a: Any,
     b: Any,
     *,
-    data_range: float | None = None,
+    data_range: DataRange = None,
     mask: Any = None,
     per_image: bool = False,
     backend: Backend = "auto",
@@ -100,10 +118,11 @@ def psnr(
     Parameters
     ----------
     a, b
-        Arrays or tensors of the same shape; dtypes as for :func:`mse`.
+        Arrays or tensors of the same shape; kinds and dtypes as for :func:`mse`.
     data_range
         R, the distance from the darkest to the brightest possible value, in the unit of
-        a.  It may be left out where both are uint8, for which it is 255.
+        a; or the pair (darkest, brightest).  It may be left out where both are uint8, for which
+        it is 255.
     mask, per_image
         What counts, and whether there is one value for each entry of the first axis; see
         :func:`mse`.
@@ -113,15 +132,17 @@ def psnr(
     Returns
     -------
     float or scalar tensor; array or tensor of shape (N,) with ``per_image``
-        Infinite for equal images, NaN where :func:`mse` is.  For tensors, gradients flow.
+        In float64 (float32 on MPS).  Infinite for equal images, NaN where the :func:`mse` of
+        a / R and b / R is.  For tensors, gradients flow.
 
     Raises
     ------
     TypeError
-        If an argument does not hold real numbers, or arrays and tensors are mixed.
+        If an argument is neither array nor tensor or does not hold real numbers, or if arrays
+        and tensors are mixed.
     ValueError
-        If the shapes do not fit, there is no element, or no axis of images; if data_range
-        is missing or not positive.
+        If the shapes do not fit, there is no element or no axis of images, or if it is not
+        clear which axes a mask belongs to; if data_range is missing or not positive.
 
     Examples
     --------
@@ -131,21 +152,23 @@ def psnr(
     20.0
     """
     data_range = check_data_range(data_range, a, b)
-    a, b = _check(a, b, mask, per_image, backend)
+    a, b, mask = _check(a, b, mask, per_image, backend)
+    data_range, a, b = in_units(data_range, a, b)
     if is_tensor(a):
-        import torch
+        from dipfast.ops import reference
 
         value, _ = _of_tensors(a, b, mask, per_image, backend)
-        return 10 * torch.log10(data_range**2 / value)
+        return _to_device(reference.decibels(value, data_range), a.device)
     if backend == "torch":
         return through_torch(psnr, a, b, mask=mask, data_range=data_range, per_image=per_image)
-    means, _ = _of_arrays(a, b, mask, per_image)
-    values = [_native.psnr(mean, data_range) for mean in means]
-    return np.array(values) if per_image else values[0]
+    values, _ = _of_arrays(a, b, mask, per_image)
+    with np.errstate(all="ignore"):
+        decibels = 20 * np.log10(data_range / np.sqrt(values))
+    return decibels if per_image else float(decibels[0])
 
 
-def check_data_range(data_range: float | None, a: Any, b: Any) -> float:
-    """The range of values; that of uint8 where none is named and both images are uint8."""
+def check_data_range(data_range: Any, a: Any, b: Any) -> float:
+    """The width of the range of values; that of uint8 where none is named and both are uint8."""
     if data_range is None:
         kinds = [str(getattr(x, "dtype", type(x).__name__)) for x in (a, b)]
         if not all(kind in ("uint8", "torch.uint8") for kind in kinds):
@@ -153,25 +176,118 @@ def check_data_range(data_range: float | None, a: Any, b: Any) -> float:
                 "data_range is needed for images that are not both uint8, "
                 f"got {kinds[0]} and {kinds[1]}"
             )
-        data_range = 255.0
-    if not (math.isfinite(data_range) and data_range > 0):
-        raise ValueError(f"data_range must be positive, got {data_range!r}")
-    return float(data_range)
+        return 255.0
+    if getattr(data_range, "requires_grad", False):
+        raise TypeError("data_range carries no gradient: pass data_range.detach()")
+    width = math.nan
+    if "bool" in str(getattr(data_range, "dtype", type(data_range))):
+        pass
+    elif isinstance(data_range, float | int) and abs(data_range) < 1e308:
+        width = float(data_range)  # by itself, because every torch.compile can trace that
+    else:
+        with contextlib.suppress(ValueError, OverflowError):
+            low, high = images.check_data_range(data_range)
+            width = high - low
+    if not (math.isfinite(width) and width > 0):
+        raise ValueError(
+            f"data_range must be positive, or a pair (darkest, brightest), got {data_range!r}"
+        )
+    return width
 
 
-def _check(a: Any, b: Any, mask: Any, per_image: bool, backend: str) -> tuple[Any, Any]:
+def in_units(data_range: float, a: Any, b: Any) -> tuple[float, Any, Any]:
+    """The width of the range and two images, in another unit if float64 had not their squares.
+
+    The unit is a power of two, so that no digits are lost.
+    """
+    exponent = math.frexp(data_range)[1]
+    if abs(exponent) <= _MOST_EXPONENT:
+        return data_range, a, b
+    unit = math.ldexp(1.0, -max(-1000, min(exponent, 1000)))
+    with np.errstate(all="ignore"):
+        return data_range * unit, _double(a) * unit, _double(b) * unit
+
+
+def _double(x: Any) -> Any:
+    return x.double() if is_tensor(x) else x.astype(np.float64)
+
+
+def _check(a: Any, b: Any, mask: Any, per_image: bool, backend: str) -> tuple[Any, Any, Any]:
+    """Both images and the mask, in which what is masked in the images does not count."""
     arguments.check_backend(backend, a)
     if backend == "triton" and (mask is not None or per_image):
         raise ValueError(
             "backend='triton' has no kernel with mask or per_image; expected auto, native or torch"
         )
     on_host = not is_tensor(a) or a.device.type == "cpu" or backend == "native"
-    a, b = arguments.as_pair(a, b, integers=on_host and backend != "torch")
-    if mask is not None and is_tensor(mask) != is_tensor(a):
-        raise TypeError("a, b and mask must be all arrays or all tensors")
-    if per_image and not a.ndim:
+    a, b, masked = arguments.as_pair(a, b, integers=on_host and backend != "torch")
+    if per_image:
+        _check_axis_of_images(a)
+    if mask is not None:
+        mask = _check_mask(mask, a)
+    if masked is None:
+        return a, b, mask
+    if mask is None:
+        return a, b, ~masked
+    if mask.dtype.kind == "f":  # of weights everything is looked at
+        a, b, mask = (np.where(masked, x.dtype.type(0), x) for x in (a, b, mask))
+        return a, b, mask
+    return a, b, (mask if mask.dtype == np.bool_ else mask != 0) & ~masked
+
+
+def _check_axis_of_images(a: Any) -> None:
+    if not a.ndim:
         raise ValueError("a must have an axis of images for per_image, got 0 dimensions")
-    return a, b
+    if a.ndim == 3 and _has_channels_last(a) is not False:
+        first, *pixels = a.shape
+        raise ValueError(
+            f"a must have an axis of images for per_image, got shape {tuple(a.shape)}, which may "
+            f"be one picture: pass a[None] and b[None], or a[:, None] and b[:, None] for "
+            f"{first} images of {pixels[0]} x {pixels[1]} pixels"
+        )
+
+
+def _check_mask(mask: Any, a: Any) -> Any:
+    """A mask of real numbers that broadcasts to the image."""
+    if is_tensor(mask) != is_tensor(a):
+        raise TypeError("a, b and mask must be all arrays or all tensors")
+    mask = np.asarray(mask) if isinstance(mask, np.generic) else mask
+    mask, masked = images.split_masked("mask", mask)
+    if masked is not None:
+        raise ValueError(
+            f"mask has {np.count_nonzero(masked)} masked elements of its own: mask.filled(0) "
+            "leaves them out"
+        )
+    real = not mask.is_complex() if is_tensor(mask) else mask.dtype.kind in "biuf"
+    if not real:
+        raise TypeError(f"mask must hold real numbers, got dtype {mask.dtype}")
+    # The rows of pictures with channels last are not their last axis but one.
+    if 2 <= mask.ndim < a.ndim and _fits(mask[..., None], a) and math.prod(mask.shape) > 1:
+        last, plain = _has_channels_last(a), _fits(mask, a)
+        if last and not plain:
+            return mask[..., None]
+        if last is not False or not plain:
+            raise ValueError(
+                f"it is not clear which axes of a, {tuple(a.shape)}, a mask {tuple(mask.shape)} is "
+                "for: give it as many axes as a has, mask[..., None] where the last axis is that "
+                "of the channels"
+            )
+    arguments.check_broadcastable("mask", mask.shape, a.shape)
+    return mask
+
+
+def _fits(mask: Any, a: Any) -> bool:
+    """Whether a mask broadcasts to the shape of an image."""
+    pairs = zip(reversed(mask.shape), reversed(a.shape))
+    return all(size in (1, whole) for size, whole in pairs)
+
+
+def _has_channels_last(a: Any) -> bool | None:
+    """Whether a is a picture with channels last; None if the shape does not tell."""
+    try:
+        return images.is_channels_last("a", a)
+    except ValueError:
+        return None
 
 
 def _of_arrays(
@@ -182,8 +298,9 @@ def _of_arrays(
     spatial_dims = min(2, a.ndim - per_image)
     repeat = 1
     if mask is not None:
-        mask, repeat = arguments.mask_array(mask, a.shape, dtype, spatial_dims)
-    values = _native.mse(
+        weights = np.result_type(dtype, mask)
+        mask, repeat = arguments.mask_array(mask, a.shape, weights, spatial_dims)
+    values = mean_squares(
         a,
         b,
         mask=mask,
@@ -201,30 +318,51 @@ def _of_tensors(
     mask: Tensor | None,
     per_image: bool,
     backend: str,
-    return_gradient: bool = False,
+    gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Value and gradient; the gradient may be empty if nobody asks for it."""
+    """Value, in float64 and where it was computed; and gradient, empty if it is not asked for.
+
+    What is asked for comes with the value and serves the backward pass, which else computes it.
+    """
     import torch
 
     from dipfast.ops import library, reference
 
+    home = a.device
+    if backend == "native" or home.type == "mps":  # which has no float64
+        a, b = a.cpu(), b.cpu()
     if mask is not None:
         dtype = a.dtype if a.is_floating_point() else torch.float64
-        mask = arguments.mask_tensor(mask, a, dtype)
-    plain = mask is None and not per_image and a.is_floating_point()
+        mask = arguments.mask_tensor(mask, a, torch.promote_types(dtype, mask.dtype))
     if backend == "torch":
-        gradient = a.new_empty(0)
-        if return_gradient:
+        slope = a.new_empty(0)
+        if gradient:
             weights = None if mask is None else mask.detach()
-            gradient = reference.weighted_mse_gradient(a.detach(), b.detach(), weights, per_image)
-        return reference.weighted_mse(a, b, mask, per_image), gradient
-    home = a.device
-    if backend == "native":
-        a, b, mask = a.cpu(), b.cpu(), None if mask is None else mask.cpu()
-    needs_gradient = torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)
-    wanted = return_gradient or needs_gradient
-    if plain:
-        value, gradient = library.mse(a, b, wanted, backend == "triton")
+            slope = reference.weighted_mse_gradient(a.detach(), b.detach(), weights, per_image)
+        value = reference.weighted_mse(a, b, mask, per_image)
+    elif mask is None and not per_image and a.is_floating_point():
+        value, slope = library.mse(a, b, gradient, backend == "triton")
     else:
-        value, gradient = library.weighted_mse(a, b, mask, per_image, wanted)
-    return value.to(home), gradient.detach().to(home)
+        value, slope = library.weighted_mse(a, b, mask, per_image, gradient)
+    return value, slope.detach().to(home)
+
+
+def _needs_gradient(a: Tensor, b: Tensor) -> bool:
+    import torch
+
+    return torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)
+
+
+def _to_device(value: Tensor, device: torch.device) -> Tensor:
+    """A value in float64 on a device, in float32 where that is all there is."""
+    return value.to(device) if device.type != "mps" else narrow(value).to(device)
+
+
+def narrow(value: Tensor) -> Tensor:
+    """A value in float32, NaN where that has neither it nor its digits."""
+    import torch
+
+    limits = torch.finfo(torch.float32)
+    size = value.abs()
+    fits = (size == 0) | size.isinf() | ((size >= limits.tiny) & (size <= limits.max))
+    return value.where(fits, math.nan).float()

@@ -6,11 +6,17 @@ Images are (..., H, W).  Sums run over all elements.
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dipfast.ops.mean_squares import SMALLEST
+
 __all__ = [
+    "decibels",
+    "difference",
     "mse",
     "mse_gradient",
     "over_images",
@@ -44,12 +50,14 @@ def total_variation(
     differences = _differences(u, spatial_dims)
     if kind == "anisotropic":
         value = sum((d.abs().sum() for d in differences), start=u.new_zeros(()))
-    elif kind == "isotropic":
-        value = (_norm(differences, epsilon) - epsilon).sum()
     else:
-        norm = _norm(differences)
-        below = norm.square() / (2 * epsilon) if epsilon else norm
-        value = torch.where(norm <= epsilon, below, norm - epsilon / 2).sum()
+        norm = _norm([_wide(d) for d in differences], epsilon if kind == "isotropic" else 0.0)
+        if kind == "isotropic":
+            value = (norm - epsilon).sum()
+        else:
+            below = norm * (norm / (2 * epsilon)) if epsilon else norm
+            value = torch.where(norm <= epsilon, below, norm - epsilon / 2).sum()
+        value = value.to(u.dtype)
     return _nan_unless(torch.isfinite(u).all() & value.isfinite(), value)
 
 
@@ -77,6 +85,11 @@ def total_variation_gradient(
     return gradient
 
 
+def _wide(x: Tensor) -> Tensor:
+    """In double precision where the device has it: float32 lacks the squares of its numbers."""
+    return x if x.device.type == "mps" else x.double()
+
+
 def _differences(u: Tensor, spatial_dims: int) -> list[Tensor]:
     """u[next] - u along each of the last axes, 0 at the far border."""
     return [F.pad(u.diff(dim=axis), _behind(axis)) for axis in range(-spatial_dims, 0)]
@@ -93,10 +106,14 @@ def _behind(axis: int) -> tuple[int, ...]:
 
 def _norm(differences: list[Tensor], epsilon: float = 0.0) -> Tensor:
     """sqrt(|d|^2 + epsilon^2), with the derivative 0 where it is 0."""
-    square = sum((d.square() for d in differences), start=torch.zeros_like(differences[0]))
-    square = square + epsilon**2
-    flat = square == 0
-    return torch.where(flat, 0, torch.where(flat, 1, square).sqrt())
+    norm = reduce(_hypot, differences)
+    return _hypot(norm, torch.full_like(norm, epsilon)) if epsilon else norm
+
+
+def _hypot(a: Tensor, b: Tensor) -> Tensor:
+    # Not a root of squares, for which the dtype has no room if numbers are very large or small.
+    flat = (a == 0) & (b == 0)
+    return torch.where(flat, 0, torch.hypot(torch.where(flat, 1, a), b))
 
 
 def tv_objective(
@@ -110,7 +127,7 @@ def tv_objective(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """1/2 || m (u - y) ||^2 + tv_weight TV(u), and its two terms: (value, data, tv)."""
     residual = u - y if mask is None else mask * (u - y)
-    data = 0.5 * residual.square().sum()
+    data = (0.5 * _wide(residual).square().sum()).to(residual.dtype)
     data = _nan_unless(data.isfinite(), data)
     tv = total_variation(u, kind, epsilon, spatial_dims)
     return data + tv_weight * tv, data, tv
@@ -142,14 +159,13 @@ def resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def mse(a: Tensor, b: Tensor) -> Tensor:
-    """Mean of (a - b)^2; NaN where it is not finite."""
-    value = (a - b).square().mean()
-    return _nan_unless(value.isfinite(), value)
+    """Mean of (a - b)^2, as :func:`weighted_mse`."""
+    return weighted_mse(a, b)
 
 
 def mse_gradient(a: Tensor, b: Tensor) -> Tensor:
     """The gradient of :func:`mse` with respect to a: 2 (a - b) / n."""
-    return (a - b) * (2 / max(a.numel(), 1))
+    return weighted_mse_gradient(a, b)
 
 
 def weighted_mse(
@@ -157,33 +173,50 @@ def weighted_mse(
 ) -> Tensor:
     """sum m (a - b)^2 / sum m over all elements, or those of each entry of the first axis.
 
-    What a boolean mask leaves out is not looked at.  NaN where the mean is not finite.
+    In float64, because float32 does not have the squares of all its numbers.  What a boolean mask
+    leaves out is not looked at.  NaN where the mean is not finite, and where it is below the
+    normal numbers of float64 and not 0.
     """
-    terms = _difference(a, b, mask).square()
+    distance = difference(a, b, mask)
+    terms, counts = distance.square(), distance != 0
     if mask is not None and mask.is_floating_point():
-        terms = mask * terms
+        terms, counts = mask.double() * terms, counts & (mask != 0)
     axes = tuple(range(1 if per_image else 0, a.ndim))
-    total = terms.sum(axes) if axes else terms
+    total, differs = (terms.sum(axes), counts.any(axes)) if axes else (terms, counts)
     value = total / total_weight(mask, a, per_image)
-    return _nan_unless(value.isfinite(), value)
+    lost = differs & (value.abs() < SMALLEST)
+    return _nan_unless(~lost, value)
 
 
 def weighted_mse_gradient(
-    a: Tensor, b: Tensor, mask: Tensor | None = None, per_image: bool = False
+    a: Tensor,
+    b: Tensor,
+    mask: Tensor | None = None,
+    per_image: bool = False,
+    of_value: Tensor | None = None,
 ) -> Tensor:
-    """The gradient of :func:`weighted_mse` with respect to a: 2 m (a - b) / sum m."""
-    gradient = _difference(a, b, mask)
+    """The gradient of :func:`weighted_mse` with respect to a: 2 m (a - b) / sum m.
+
+    Times ``of_value``, if given: a factor for each value.
+    """
+    factor = 2 / total_weight(mask, a, per_image)
+    if of_value is not None:
+        factor = factor * of_value
+    gradient = difference(a, b, mask) * over_images(factor, a)
     if mask is not None and mask.is_floating_point():
-        gradient = mask * gradient
-    return gradient * (2 / over_images(total_weight(mask, a, per_image), a))
+        gradient = mask.double() * gradient
+    return gradient.to(a.dtype if a.is_floating_point() else torch.float64)
 
 
 def total_weight(mask: Tensor | None, like: Tensor, per_image: bool = False) -> Tensor:
     """The sum of a mask that broadcasts to an image, or for each entry of its first axis."""
-    weights = like.new_ones(()) if mask is None else mask.to(like.dtype)
+    shape = like.shape[:1] if per_image else ()
+    if mask is None:
+        count = like.shape[1:].numel() if per_image else like.numel()
+        return torch.full(shape, count, dtype=torch.float64, device=like.device)
     axes = tuple(range(1 if per_image else 0, like.ndim))
-    weights = weights.expand_as(like)
-    return weights.sum(axes) if axes else weights
+    weights = mask.expand_as(like)
+    return weights.sum(axes, dtype=torch.float64) if axes else weights.double()
 
 
 def over_images(values: Tensor, like: Tensor) -> Tensor:
@@ -191,15 +224,22 @@ def over_images(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(-1, *(1,) * (like.ndim - 1)) if values.ndim else values
 
 
-def _difference(a: Tensor, b: Tensor, mask: Tensor | None) -> Tensor:
+def difference(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
+    """a - b in float64, 0 where a boolean mask leaves it out."""
+    distance = a.double() - b.double()
     if mask is None or mask.is_floating_point():
-        return a - b
-    return torch.where(mask, a - b, 0)
+        return distance
+    return torch.where(mask, distance, 0)
 
 
 def psnr(a: Tensor, b: Tensor, data_range: float) -> Tensor:
-    """10 log10(data_range^2 / mse)."""
-    return 10 * torch.log10(data_range**2 / mse(a, b))
+    """20 log10(data_range / sqrt(mse))."""
+    return decibels(mse(a, b), data_range)
+
+
+def decibels(value: Tensor, data_range: float) -> Tensor:
+    """PSNR, given the mean squared error."""
+    return 20 * torch.log10(data_range / value.sqrt())
 
 
 # --- structural similarity ---------------------------------------------------------------
@@ -210,12 +250,12 @@ _SIGMA, _K1, _K2 = 1.5, 0.01, 0.03
 
 def ssim_map(a: Tensor, b: Tensor, data_range: float) -> Tensor:
     """Wang's SSIM of every window of 11x11 pixels within the images (..., H, W)."""
-    return _similarity(a, b, data_range)[0].to(a.dtype)
+    return _Windows(a, b, data_range).similarity.to(a.dtype)
 
 
 def ssim(a: Tensor, b: Tensor, data_range: float, per_image: bool = False) -> Tensor:
     """The mean of :func:`ssim_map`, or that of each entry of the first axis."""
-    values = _similarity(a, b, data_range)[0]
+    values = _Windows(a, b, data_range).similarity
     value = values.flatten(1).mean(1) if per_image else values.mean()
     return _nan_unless(value.isfinite(), value).to(a.dtype)
 
@@ -224,37 +264,41 @@ def ssim_gradients(
     a: Tensor, b: Tensor, data_range: float, per_image: bool = False
 ) -> tuple[Tensor, Tensor]:
     """The gradients of :func:`ssim` with respect to a and b."""
-    values, (mean_a, mean_b), (light, bottom1), (contrast, bottom2) = _similarity(a, b, data_range)
-    count = values[0].numel() if per_image else values.numel()
-    by_square = -light * contrast / bottom2
-    by_product = 2 * light / bottom2
+    w = _Windows(a, b, data_range)
+    count = w.similarity[0].numel() if per_image else w.similarity.numel()
+    by_square = -w.light * w.contrast / w.bottom2
+    by_product = 2 * w.light / w.bottom2
     gradients = []
-    for x, y, mean_x, mean_y in ((a, b, mean_a, mean_b), (b, a, mean_b, mean_a)):
-        by_mean = 2 * contrast * (mean_y - light * mean_x) / bottom1
-        by_mean = by_mean - 2 * mean_x * by_square - mean_y * by_product
+    for k, other in ((0, 1), (1, 0)):
+        by_mean = 2 * w.contrast * (w.level[other] - w.light * w.level[k]) / w.bottom1
+        by_mean = by_mean - 2 * w.mean[k] * by_square - w.mean[other] * by_product
         parts = (_blur_adjoint(p) for p in (by_mean, by_square, by_product))
         of_mean, of_square, of_product = parts
-        x, y = x.to(values.dtype), y.to(values.dtype)
-        gradients.append(((of_mean + 2 * x * of_square + y * of_product) / count).to(a.dtype))
+        slope = of_mean + 2 * w.image[k] * of_square + w.image[other] * of_product
+        gradients.append((slope / count).to(a.dtype))
     return gradients[0], gradients[1]
 
 
-def _similarity(
-    a: Tensor, b: Tensor, data_range: float
-) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """SSIM, the means, and its two factors with what each is divided by."""
-    # A variance is a small difference of large numbers where the image is bright and flat.
-    dtype = a.dtype if a.device.type == "mps" else torch.float64
-    a, b = a.to(dtype), b.to(dtype)
-    mean_a, mean_b = _blur(a), _blur(b)
-    variances = _blur(a.square()) - mean_a.square() + (_blur(b.square()) - mean_b.square())
-    covariance = _blur(a * b) - mean_a * mean_b
-    c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
-    bottom1 = mean_a.square() + mean_b.square() + c1
-    bottom2 = variances + c2
-    light = (2 * mean_a * mean_b + c1) / bottom1
-    contrast = (2 * covariance + c2) / bottom2
-    return light * contrast, (mean_a, mean_b), (light, bottom1), (contrast, bottom2)
+class _Windows:
+    """The statistics of a and b in all windows, and SSIM made of them, in float64.
+
+    Images and means are distances to the mean of the plane, because a variance is a small
+    difference of large numbers where the image is bright and flat; ``level`` is the mean itself.
+    """
+
+    def __init__(self, a: Tensor, b: Tensor, data_range: float) -> None:
+        offset = a.detach().double().mean((-2, -1), keepdim=True)
+        self.image = a, b = a.double() - offset, b.double() - offset
+        self.mean = mean_a, mean_b = _blur(a), _blur(b)
+        self.level = level_a, level_b = mean_a + offset, mean_b + offset
+        variances = _blur(a.square()) - mean_a.square() + (_blur(b.square()) - mean_b.square())
+        covariance = _blur(a * b) - mean_a * mean_b
+        c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
+        self.bottom1 = level_a.square() + level_b.square() + c1
+        self.bottom2 = variances + c2
+        self.light = (2 * level_a * level_b + c1) / self.bottom1
+        self.contrast = (2 * covariance + c2) / self.bottom2
+        self.similarity = self.light * self.contrast
 
 
 def _blur(x: Tensor) -> Tensor:

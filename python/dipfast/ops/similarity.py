@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from dipfast import _native
 from dipfast.ops import arguments, buffers
 from dipfast.ops.arguments import Backend, is_tensor, through_torch
-from dipfast.ops.metrics import check_data_range
+from dipfast.ops.metrics import check_data_range, in_units
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,14 +47,16 @@ def ssim(
     Parameters
     ----------
     a, b
-        Arrays or tensors of the same shape ``(..., H, W)``, 11x11 pixels or more.  uint8,
-        uint16, float32 and float64 as they are, half precision in float32, other integers in
-        float64; sums are in float64 for all of them.
+        Arrays or tensors of the same shape ``(..., H, W)`` or ``(..., H, W, C)``, 11x11 pixels
+        or more.  uint8, uint16, float32 and float64 as they are, half precision in float32,
+        other integers in float64; sums are in float64 for all of them.
     data_range
         R, the distance from the darkest to the brightest possible value, in the unit of
-        a.  It may be left out where both are uint8, for which it is 255.
+        a; or the pair (darkest, brightest).  It may be left out where both are uint8, for which
+        it is 255.
     channel_axis
-        The axis of the channels, where it is not in front of the rows: -1 for ``(H, W, C)``.
+        The axis of the channels, where it is not in front of the rows: -1 for ``(H, W, C)``,
+        which is recognised for up to four channels.
     per_image
         One value for each entry of the first axis, that of a batch.
     backend
@@ -66,8 +67,10 @@ def ssim(
     Returns
     -------
     value : float or scalar tensor; array or tensor of shape (N,) with ``per_image``
-        1 for equal images, less for others; NaN if anything is not finite.  For tensors,
-        gradients flow to a and b, computed in the same sweep over the images.
+        1 for equal images, less for others; NaN if anything is not finite, an integer of 2**53
+        or more, or so many times the data range that float64 does not have its fourth power.
+        For tensors, in the dtype that a is taken in; gradients flow to a and b, computed in the
+        same sweep over the images.
     map : array or tensor
         Only with ``return_map``: SSIM of the window around each pixel, for all but the 5
         outermost rows and columns, so ``(..., H - 10, W - 10)``.  It is for looking at and
@@ -76,10 +79,11 @@ def ssim(
     Raises
     ------
     TypeError
-        If an argument does not hold real numbers, or array and tensor are mixed.
+        If an argument is neither array nor tensor or does not hold real numbers, or if array
+        and tensor are mixed.
     ValueError
-        If the shapes differ, the images are smaller than the window, an axis cannot be, or
-        data_range is missing or not positive.
+        If the shapes differ, the images are smaller than the window, an axis cannot be or is
+        needed, pixels are masked, or data_range is missing or not positive.
 
     References
     ----------
@@ -99,43 +103,43 @@ def ssim(
     arguments.check_backend(backend)
     data_range = check_data_range(data_range, a, b)
     on_host = not is_tensor(a) or a.device.type == "cpu" or backend == "native"
-    a, b = arguments.as_pair(a, b, integers=on_host and backend != "torch")
-    axis = _channel_axis(channel_axis, a.ndim)
+    a, b, masked = arguments.as_pair(a, b, integers=on_host and backend != "torch")
+    if masked is not None:
+        raise ValueError(
+            f"a and b have {np.count_nonzero(masked)} masked pixels, and SSIM needs whole windows: "
+            "pass a part without them, or use psnr, which leaves them out"
+        )
+    axes = arguments.Axes.of("a", a, channel_axis)
+    axis = axes.channels if channel_axis is not None or axes.channels != axes.front else None
     _check_shape(tuple(a.shape), axis, per_image)
+    dtype = a.dtype
+    data_range, a, b = in_units(data_range, a, b)
     value: Any
     windows: Any
     if is_tensor(a):
         if axis is not None:
             a, b = a.movedim(axis, -3), b.movedim(axis, -3)
         value, windows = _of_tensors(a, b, data_range, per_image, backend, return_map)
-        if axis is not None and return_map:
-            windows = windows.movedim(-3, axis)
+        if dtype.is_floating_point:
+            value = value.to(dtype)
+        if return_map:
+            windows = windows if axis is None else windows.movedim(-3, axis)
+            windows = windows.to(value.dtype)
     elif backend == "torch":
         return through_torch(
             ssim,
             a,
             b,
             data_range=data_range,
-            channel_axis=channel_axis,
+            channel_axis=axis,
             per_image=per_image,
             return_map=return_map,
         )
     else:
         value, windows = _of_arrays(a, b, data_range, axis, per_image, return_map)
+        if return_map and dtype == np.float32:
+            windows = windows.astype(dtype, copy=False)
     return (value, windows) if return_map else value
-
-
-def _channel_axis(channel_axis: int | None, ndim: int) -> int | None:
-    """The axis counted from the end."""
-    if channel_axis is None:
-        return None
-    axis = operator.index(channel_axis)
-    if ndim < 3 or not -ndim <= axis < ndim:
-        raise ValueError(
-            f"channel_axis must be an axis beside rows and columns, got {channel_axis} "
-            f"for {ndim} dimension(s)"
-        )
-    return axis - ndim if axis >= 0 else axis
 
 
 def _check_shape(shape: tuple[int, ...], axis: int | None, per_image: bool) -> None:
@@ -186,14 +190,14 @@ def _of_tensors(
 
     from dipfast.ops import library, reference
 
-    if backend == "torch":
-        windows = None
-        if return_map:
-            windows = reference.ssim_map(a.detach(), b.detach(), data_range)
-        return reference.ssim(a, b, data_range, per_image), windows
     home = a.device
-    if backend == "native":
+    if backend == "native" or home.type == "mps":  # which has no float64
         a, b = a.cpu(), b.cpu()
-    wanted = (torch.is_grad_enabled() and x.requires_grad for x in (a, b))
-    value, windows, *_ = library.ssim(a, b, data_range, per_image, return_map, *wanted)
-    return value.to(home), windows.detach().to(home) if return_map else None
+    windows: Tensor | None
+    if backend == "torch":
+        value = reference.ssim(a, b, data_range, per_image)
+        windows = reference.ssim_map(a.detach(), b.detach(), data_range) if return_map else None
+    else:
+        wanted = (torch.is_grad_enabled() and x.requires_grad for x in (a, b))
+        value, windows, *_ = library.ssim(a, b, data_range, per_image, return_map, *wanted)
+    return value.to(home), windows.detach().to(home) if windows is not None else None

@@ -11,6 +11,7 @@ from dipfast import _native
 from dipfast.ops import reference
 from dipfast.ops.library import triton_backend
 from dipfast.ops.library.memory import add, array, dense, empty_like, mask_planes, match, scaled
+from dipfast.ops.mean_squares import SMALLEST, mean_squares
 
 __all__ = ["mse", "ssim", "weighted_mse"]
 
@@ -20,30 +21,29 @@ torch.library.define(
 
 
 def mse(a: Tensor, b: Tensor, gradient: bool, triton: bool = False) -> tuple[Tensor, Tensor]:
-    """Mean of (a - b)^2 and, if asked for, its gradient in a; ``triton`` demands Triton."""
+    """Mean of (a - b)^2, in float64; and, if asked for, its gradient in a, in the dtype of a.
+
+    ``triton`` demands Triton.
+    """
+    if not triton and not a.is_cuda:
+        return torch.ops.dipfast.mse(a, b, gradient)
     op = torch.ops.dipfast.mse_triton if triton else torch.ops.dipfast.mse
-    return op(a, b, gradient)
+    # The Triton kernel squares in the dtype of the images.
+    value, slope = op(a.double(), b.double(), gradient)
+    if a.dtype == torch.float64:
+        value = value.where((value >= SMALLEST) | (a == b).all(), torch.nan)
+    return value, slope.to(a.dtype)
 
 
 def _mse_cpu(a: Tensor, b: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
-    a = dense(a)
-    channels_last = not a.is_contiguous()
-    slope = empty_like(a) if gradient else a.new_empty(0)
-    (value,) = _native.mse(
-        array(a, channels_last),
-        array(match(b, a), channels_last),
-        gradient=array(slope, channels_last) if gradient else None,
-    )
-    return a.new_tensor(value), slope
+    return _weighted_mse_cpu(a, b, None, False, gradient)
 
 
 torch.library.impl("dipfast::mse", "CPU", _mse_cpu)
 
 
 def _mse_torch(a: Tensor, b: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
-    a = dense(a)
-    slope = match(reference.mse_gradient(a, b), a) if gradient else a.new_empty(0)
-    return reference.mse(a, b), slope
+    return _weighted_mse_torch(a, b, None, False, gradient)
 
 
 torch.library.impl("dipfast::mse", "CompositeExplicitAutograd", _mse_torch)
@@ -51,25 +51,18 @@ torch.library.impl("dipfast::mse", "CompositeExplicitAutograd", _mse_torch)
 
 @torch.library.register_fake("dipfast::mse")
 def _mse_fake(a: Tensor, b: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
-    a = dense(a)
-    return a.new_empty(()), torch.empty_like(a) if gradient else a.new_empty(0)
+    return _weighted_mse_fake(a, b, None, False, gradient)
 
 
 def _mse_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
     a, b, gradient = inputs
-    ctx.set_materialize_grads(False)
-    ctx.gradient = gradient
-    ctx.save_for_backward(output[1] if gradient else mse(a.detach(), b, True)[1])
+    _weighted_mse_setup(ctx, (a, b, None, False, gradient), output)
 
 
 def _mse_backward(
     ctx: Any, of_value: Tensor | None, of_gradient: Tensor | None
 ) -> tuple[Tensor | None, Tensor | None, None]:
-    (slope,) = ctx.saved_tensors
-    to_a = None if of_value is None else scaled(slope, of_value)
-    if of_gradient is not None and ctx.gradient:
-        to_a = add(to_a, of_gradient * (2 / slope.numel()))
-    to_b = None if to_a is None or not ctx.needs_input_grad[1] else -to_a
+    to_a, to_b = _pull(ctx, of_value, of_gradient)
     return to_a, to_b, None
 
 
@@ -92,10 +85,11 @@ torch.library.define(
 def weighted_mse(
     a: Tensor, b: Tensor, mask: Tensor | None, per_image: bool, gradient: bool
 ) -> tuple[Tensor, Tensor]:
-    """sum m (a - b)^2 / sum m, and its gradient in a; for each entry of the first axis if asked.
+    """sum m (a - b)^2 / sum m, in float64, and its gradient in a; for each entry of the first
+    axis if asked.
 
-    The mask is boolean, or of the dtype that is computed in; it broadcasts to the shape of a.
-    On the CPU, images may be uint8 or uint16, computed in float64.
+    The mask is boolean, or weights, and broadcasts to the shape of a.  On the CPU, images may be
+    uint8 or uint16, whose gradient is in float64.
     """
     return torch.ops.dipfast.weighted_mse(a, b, mask, per_image, gradient)
 
@@ -105,13 +99,13 @@ def _weighted_mse_cpu(
 ) -> tuple[Tensor, Tensor]:
     a = dense(a)
     channels_last = not a.is_contiguous()
-    dtype = a.dtype if a.is_floating_point() else torch.float64
+    dtype = _computed_in(a)
     slope = empty_like(a, dtype) if gradient else a.new_empty(0, dtype=dtype)
     spatial_dims = min(2, a.ndim - per_image)
     repeat = 1
     if mask is not None:
         mask, repeat = mask_planes(mask, a, spatial_dims)
-    value = _native.mse(
+    values = mean_squares(
         array(a, channels_last),
         array(match(b, a), channels_last),
         mask=None if mask is None else array(mask, channels_last),
@@ -120,7 +114,7 @@ def _weighted_mse_cpu(
         images=a.shape[0] if per_image else 1,
         gradient=array(slope, channels_last) if gradient else None,
     )
-    return a.new_tensor(value if per_image else value[0], dtype=dtype), slope
+    return a.new_tensor(values if per_image else values[0], dtype=torch.float64), slope
 
 
 torch.library.impl("dipfast::weighted_mse", "CPU", _weighted_mse_cpu)
@@ -132,7 +126,7 @@ def _weighted_mse_torch(
     a = dense(a)
     value = reference.weighted_mse(a, b, mask, per_image)
     if not gradient:
-        return value, a.new_empty(0)
+        return value, a.new_empty(0, dtype=_computed_in(a))
     return value, match(reference.weighted_mse_gradient(a, b, mask, per_image), a)
 
 
@@ -144,50 +138,89 @@ def _weighted_mse_fake(
     a: Tensor, b: Tensor, mask: Tensor | None, per_image: bool, gradient: bool
 ) -> tuple[Tensor, Tensor]:
     a = dense(a)
-    dtype = a.dtype if a.is_floating_point() else torch.float64
-    value = a.new_empty(a.shape[:1] if per_image else (), dtype=dtype)
+    dtype = _computed_in(a)
+    value = a.new_empty(a.shape[:1] if per_image else (), dtype=torch.float64)
     return value, torch.empty_like(a, dtype=dtype) if gradient else a.new_empty(0, dtype=dtype)
 
 
 def _weighted_mse_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    a, b, mask, per_image, gradient = inputs
+    a, b, mask, ctx.per_image, ctx.gradient = inputs
     ctx.set_materialize_grads(False)
-    ctx.per_image, ctx.gradient = per_image, gradient
-    value, slope = output
-    if not gradient:
-        _, slope = weighted_mse(a.detach(), b.detach(), mask, per_image, True)
-    ctx.save_for_backward(a, b, mask, value, slope)
+    ctx.save_for_backward(*map(_kept, (a, b, mask)), *output)
+
+
+def _kept(x: Tensor | None) -> Tensor | None:
+    # What was made in inference mode cannot be saved, though nobody asks for its gradient.
+    return x.clone() if x is not None and x.is_inference() else x
 
 
 def _weighted_mse_backward(
     ctx: Any, of_value: Tensor | None, of_gradient: Tensor | None
 ) -> tuple[Tensor | None, ...]:
+    to_a, to_b = _pull(ctx, of_value, of_gradient)
+    return to_a, to_b, _pull_to_mask(ctx, of_value, of_gradient), None, None
+
+
+def _pull(
+    ctx: Any, of_value: Tensor | None, of_gradient: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """What flows to a and b."""
     a, b, mask, value, slope = ctx.saved_tensors
-    if not ctx.gradient:
-        of_gradient = None  # that of the empty tensor
-    to_a = to_b = to_mask = None
-    needs_a, needs_b, needs_mask = ctx.needs_input_grad[:3]
-    if of_value is not None:
-        of_value = reference.over_images(of_value, a)
-        to_a = slope * of_value if ctx.per_image else scaled(slope, of_value)
-    if of_gradient is not None or needs_mask:
+    to_a = None
+    # Only tensors of the CPU have a value that costs nothing to look at, and traced ones,
+    # which are of a class of their own, have none.
+    if of_value is None:
+        pass
+    elif type(of_value) is not Tensor or of_value.device.type != "cpu":
+        to_a = reference.weighted_mse_gradient(a, b, mask, ctx.per_image, of_value)
+    elif ctx.gradient and not ctx.per_image and not of_value.requires_grad and of_value == 1:
+        to_a = slope
+    else:
+        to_a = _scaled_gradient(a, b, mask, ctx.per_image, value, of_value)
+    if of_gradient is not None and ctx.gradient:
         total = reference.over_images(reference.total_weight(mask, a, ctx.per_image), a)
-    if of_gradient is not None:
         marked = of_gradient if mask is None else mask * of_gradient
-        to_a = add(to_a, marked * (2 / total))
-    if needs_mask:
-        if of_value is not None:
-            mean = reference.over_images(value, a)
-            to_mask = of_value * ((a - b).square() - mean) / total
-        if of_gradient is not None:
-            axes = tuple(range(1 if ctx.per_image else 0, a.ndim))
-            turned = (of_gradient * slope).sum(axes, keepdim=True) if axes else of_gradient * slope
-            to_mask = add(to_mask, (2 * (a - b) * of_gradient - turned) / total)
-        if to_mask is not None:
-            to_mask = to_mask.sum_to_size(mask.shape)
-    if needs_b and to_a is not None:
-        to_b = -to_a
-    return to_a if needs_a else None, to_b, to_mask, None, None
+        to_a = add(to_a, (marked * (2 / total)).to(a.dtype))
+    needs_a, needs_b = ctx.needs_input_grad[:2]
+    to_b = -to_a if needs_b and to_a is not None else None
+    return to_a if needs_a else None, to_b
+
+
+def _scaled_gradient(
+    a: Tensor, b: Tensor, mask: Tensor | None, per_image: bool, value: Tensor, of_value: Tensor
+) -> Tensor:
+    """The gradient times ``of_value``, in float32 if that does as well as float64.
+
+    It does where it has the factor and the differences: these have room below the root of the
+    largest mean with less than 2**60 elements.
+    """
+    limits = torch.finfo(torch.float32)
+    factor = of_value * (2 / reference.total_weight(mask, a, per_image))
+    size = factor.detach().abs()
+    flags = mask is None or mask.dtype == torch.bool
+    fits = (size >= limits.tiny) & (size <= limits.max) & (value.detach() < 2.0**190)
+    if a.dtype != torch.float32 or not flags or not fits.all():
+        return reference.weighted_mse_gradient(a, b, mask, per_image, of_value)
+    distance = a - b if mask is None else torch.where(mask, a - b, 0)
+    return distance.mul_(reference.over_images(factor.to(a.dtype), a))
+
+
+def _pull_to_mask(ctx: Any, of_value: Tensor | None, of_gradient: Tensor | None) -> Tensor | None:
+    a, b, mask, value, slope = ctx.saved_tensors
+    if not ctx.needs_input_grad[2]:
+        return None
+    to_mask = None
+    total = reference.over_images(reference.total_weight(mask, a, ctx.per_image), a)
+    distance = reference.difference(a, b)
+    if of_value is not None:
+        of_value, mean = (reference.over_images(x, a) for x in (of_value, value))
+        to_mask = of_value * (distance.square() - mean) / total
+    if of_gradient is not None and ctx.gradient:
+        axes = tuple(range(1 if ctx.per_image else 0, a.ndim))
+        turned = of_gradient * slope.double()
+        turned = turned.sum(axes, keepdim=True) if axes else turned
+        to_mask = add(to_mask, (2 * distance * of_gradient - turned) / total)
+    return None if to_mask is None else to_mask.sum_to_size(mask.shape).to(mask.dtype)
 
 
 torch.library.register_autograd(
@@ -309,7 +342,7 @@ def _ssim_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> N
     if any(needs and not has for needs, has in zip(needed, given)):
         form = (ctx.data_range, ctx.per_image)
         slopes = ssim(a.detach(), b.detach(), *form, False, *needed)[2:]
-    ctx.save_for_backward(a, b, *slopes)
+    ctx.save_for_backward(_kept(a), _kept(b), *slopes)
 
 
 def _ssim_backward(
