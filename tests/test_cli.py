@@ -354,6 +354,16 @@ class TestRefusalsOfTheTask:
         assert " cpu" in message
         assert len(message) < 150
 
+    def test_devices_that_there_are(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        accelerator = torch.accelerator
+        monkeypatch.setattr(accelerator, "is_available", lambda: True)
+        monkeypatch.setattr(accelerator, "current_accelerator", lambda: torch.device("cuda"))
+        monkeypatch.setattr(accelerator, "device_count", lambda: 2)
+        message = refused(capsys, "in.png", "out.png", "--device", "abacus")
+        assert message.endswith("cannot be used; there are cpu, cuda:0, cuda:1\n")
+
     def test_missing_pixels(self, capsys: pytest.CaptureFixture[str]) -> None:
         nan = np.full((24, 24), 0.5, np.float32)
         nan[3, 4] = np.nan
@@ -459,10 +469,6 @@ class TestSuperres:
         assert (out.alpha == 200).all()
         expected = dipfast.super_resolve(noisy, 2, max_iterations=4, quality="fast")
         assert np.array_equal(out.image, expected.image)
-
-    def test_refusals(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run("superres", "in.png", "out.png", "--factor", "7") == 2
-        assert "--factor must be one of 2, 3, 4, 8, got 7" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("folder")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import re
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dipfast.cli import main
@@ -23,6 +25,7 @@ from dipfast.operators import BOUNDARIES
 from dipfast.ops.resampling import DOWNSAMPLE_KERNELS
 from dipfast.presets import PRESETS, QUALITIES, TASKS
 from dipfast.stopping import RULES
+from dipfast.tasks import FACTORS
 
 NAMES = {"denoise": "denoise", "inpaint": "inpaint", "super_resolve": "superres"}
 
@@ -198,6 +201,36 @@ class TestValues:
         options = typed("denoise", "--quiet", "--", "-a.png", "--b.png")
         assert (options.image, options.output) == ("-a.png", "--b.png")
 
+    @settings(max_examples=200)
+    @given(
+        st.lists(
+            st.one_of(
+                st.sampled_from(
+                    ("denoise", "inpaint", "superres", "restore", "--help", "--", "-h")
+                ),
+                st.sampled_from(("--sigma", "--noise", "--blur", "--mask", "--force", "--factor")),
+                st.sampled_from(("a.png", "-1", "-1,2", "auto", "box:3", "value:-1", "", "-")),
+                st.text(max_size=5),
+            ),
+            max_size=8,
+        )
+    )
+    def test_anything(self, arguments: list[str]) -> None:
+        """Whatever is typed, the help is printed, or one line about what is wrong."""
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                status = main(arguments)
+            except SystemExit as end:
+                status = int(end.code or 0)
+        if status == 0:
+            assert out.getvalue().startswith("usage: ")
+            assert err.getvalue() == ""
+        else:
+            assert status == 2
+            assert out.getvalue() == ""
+            assert re.fullmatch(r"dipfast: error: .+\n", err.getvalue())
+
     def test_file_names(self, capsys: pytest.CaptureFixture[str]) -> None:
         message = refused(capsys, "denoise", "my", "photo.png", "out.png", "--quiet")
         assert "IN and OUT expected, got 3 names: my, photo.png, out.png" in message
@@ -219,6 +252,7 @@ class TestChoices:
             ("denoise", "--preset", [k for k, v in PRESETS.items() if v.input != "given"]),
             ("inpaint", "--mask-marks", MARKS),
             ("super_resolve", "--kernel", DOWNSAMPLE_KERNELS),
+            ("super_resolve", "--factor", map(str, FACTORS)),
             ("restore", "--boundary", BOUNDARIES),
         ],
     )

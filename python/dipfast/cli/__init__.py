@@ -34,7 +34,7 @@ _OUTRANKED = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status.
+    """Run the command line, and return the exit status.
 
     0: done, whatever became of what was printed; 1: something failed on the way, or after the
     picture was written; 2: wrong arguments or files, and nothing was done; 3: a picture was
@@ -79,7 +79,7 @@ def _main(arguments: Sequence[str]) -> int:
 
 
 def _with_settings(options: argparse.Namespace, arguments: Sequence[str]) -> argparse.Namespace:
-    """The arguments once more, with the settings of an earlier result in place of defaults."""
+    """Return the arguments with the settings of an earlier result in place of defaults."""
     from dipfast.files import report_path
     from dipfast.settings import read_settings
 

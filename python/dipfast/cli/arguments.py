@@ -226,8 +226,8 @@ def _add_mask(command: Parser) -> None:
 
 
 def _add_factor(command: Parser) -> None:
-    command.add_argument(
-        "--factor", type=_integer, default=4, help="2, 3, 4 or 8 (default: %(default)s)"
+    _add_choice(
+        command, "--factor", ("2", "3", "4", "8"), read=int, default=4, help="how much larger"
     )
     _add_choice(
         command,
@@ -363,14 +363,15 @@ def _add_choice(
     names: Sequence[str],
     *,
     help: str,
-    default: str | None = None,
+    read: Callable[[str], Any] = str,
+    default: Any = None,
     metavar: str | None = None,
 ) -> None:
     """Add an option for one of some words, of which a near miss is told."""
 
-    def choose(text: str) -> str:
+    def choose(text: str) -> Any:
         if text in names:
-            return text
+            return read(text)
         hint = did_you_mean(text, names)
         raise argparse.ArgumentTypeError(
             f"there is no {text!r}{hint}"

@@ -236,10 +236,10 @@ def _check_device(name: str) -> None:
         torch.zeros(1, device=find_device(name)).item()
     except (ValueError, RuntimeError, NotImplementedError) as error:
         devices = ["cpu"]
-        if torch.accelerator.is_available():
-            kind = torch.accelerator.current_accelerator()
+        accelerator = torch.accelerator.current_accelerator()
+        if accelerator is not None and torch.accelerator.is_available():
             count = torch.accelerator.device_count()
-            devices += [f"{kind}:{number}" for number in range(count)]
+            devices += [f"{accelerator.type}:{number}" for number in range(count)]
         raise ValueError(
             f"--device {name} cannot be used; "
             + (f"there are {', '.join(devices)}" if len(devices) > 1 else "there is only cpu")
@@ -247,7 +247,7 @@ def _check_device(name: str) -> None:
 
 
 def _save(result: Result, options: argparse.Namespace, like: ImageFile) -> str | None:
-    """Write the picture, somewhere else if need be; returns what went wrong, if anything did.
+    """Write the picture, somewhere else if need be, and return what went wrong, if anything did.
 
     ``options.output`` is where it was written to.
     """
@@ -277,7 +277,7 @@ def _reason(error: Exception) -> str:
 
 
 def _free_name(path: str) -> str:
-    """A name like ``path`` that is not taken: NAME-2.png, NAME-3.png, ..."""
+    """Return a name like ``path`` that is not taken: NAME-2.png, NAME-3.png, ..."""
     from dipfast.files import report_path
 
     for number in itertools.count(2):
@@ -288,7 +288,7 @@ def _free_name(path: str) -> str:
 
 
 def _draw(result: Result, options: argparse.Namespace) -> bool:
-    """Draw what was asked for; tells what cannot be drawn, and returns whether all could be."""
+    """Draw what was asked for, tell what cannot be drawn, and return whether all could be."""
     from dipfast.report import draw_curves, draw_strip
 
     draw: dict[str, Callable[[Any, str], None]] = {
