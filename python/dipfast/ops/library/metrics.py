@@ -28,11 +28,10 @@ def mse(a: Tensor, b: Tensor, gradient: bool, triton: bool = False) -> tuple[Ten
     if not triton and not a.is_cuda:
         return torch.ops.dipfast.mse(a, b, gradient)
     op = torch.ops.dipfast.mse_triton if triton else torch.ops.dipfast.mse
-    # The Triton kernel squares in the dtype of the images.
-    value, slope = op(a.double(), b.double(), gradient)
+    value, slope = op(a, b, gradient)
     if a.dtype == torch.float64:
         value = value.where((value >= SMALLEST) | (a == b).all(), torch.nan)
-    return value, slope.to(a.dtype)
+    return value, slope
 
 
 def _mse_cpu(a: Tensor, b: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:

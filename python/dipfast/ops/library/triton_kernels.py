@@ -424,11 +424,12 @@ def _mse_kernel(
     for tile in range(program.to(tl.int64), tiles, tl.num_programs(0)):
         at = tile * TILE + tl.arange(0, TILE)
         inside = at < count
-        difference = tl.load(a + at, mask=inside, other=0.0)
-        difference -= tl.load(b + at, mask=inside, other=0.0)
-        total += tl.sum(difference * difference, axis=0).to(tl.float64)
+        # float32 does not have the squares of all its numbers.
+        difference = tl.load(a + at, mask=inside, other=0.0).to(tl.float64)
+        difference -= tl.load(b + at, mask=inside, other=0.0).to(tl.float64)
+        total += tl.sum(difference * difference, axis=0)
         if GRADIENT:
-            slope = _double(scale).to(difference.dtype) * difference
+            slope = (_double(scale) * difference).to(gradient.dtype.element_ty)
             tl.store(gradient + at, slope, mask=inside)
     tl.store(sums + program, total)
 
@@ -454,7 +455,7 @@ def mse(a: Tensor, b: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
     of_one = 1 / count if count else math.nan
     slope = torch.empty_like(a) if gradient else a.new_empty(0)
     sums = a.new_empty(programs, dtype=torch.float64)
-    value = a.new_empty(())
+    value = a.new_empty((), dtype=torch.float64)
     with torch.cuda.device_of(a):
         if tiles:
             _mse_kernel[(programs,)](
