@@ -130,11 +130,6 @@ class TestTotalVariation:
         assert ops.total_variation(np.zeros((0, 4, 5))) == 0.0
         assert ops.total_variation(torch.zeros(3, 0, 5)).item() == 0.0
 
-    @pytest.mark.xfail(
-        reason="rust/core/src/tv/rows.rs, sweep: the row above a block is differentiated without "
-        "its difference along z (`differentiate::<P, true, false>` must be DEEP)",
-        strict=True,
-    )
     @pytest.mark.parametrize("kind", ["isotropic", "huber"])
     def test_gradient_of_volumes_in_several_blocks(self, kind: str) -> None:
         x = np.random.default_rng(0).random((40, 50, 70))

@@ -215,6 +215,39 @@ proptest! {
     }
 }
 
+#[test]
+fn gradient_of_a_volume_in_several_blocks() {
+    // Large enough that a block begins within a slice, below a row of another block.
+    let (slices, rows, columns) = (40, 50, 70);
+    let u: Vec<f64> = noise(slices * rows * columns)
+        .into_iter()
+        .map(f64::from)
+        .collect();
+    let case = Case {
+        planes: 1,
+        slices,
+        rows,
+        columns,
+        channels: 1,
+        y: u.clone(),
+        mask: Vec::new(),
+        u,
+    };
+    for kind in [
+        Kind::Isotropic { epsilon: 0.0 },
+        Kind::Huber { epsilon: 0.25 },
+    ] {
+        let (value, gradient) = reference_tv(&case, kind);
+        let mut got = vec![f64::NAN; case.u.len()];
+        let sum =
+            tv::total_variation(&case.u, case.layout(), kind, Some(&mut got), &Serial).unwrap();
+        assert!((sum - value).abs() <= 1e-9 * value);
+        for (got, expected) in got.into_iter().zip(gradient) {
+            assert!(close(got, expected), "{got} is not {expected}");
+        }
+    }
+}
+
 /// Noise without a crate for it: the low bits of a multiplicative generator.
 fn noise(n: usize) -> Vec<f32> {
     let mut state = 1_u64;

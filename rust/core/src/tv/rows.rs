@@ -78,7 +78,7 @@ impl<T: Float, P: Penalty<T>, const DATA: bool, const GRADIENT: bool, const DEEP
             let above = Row::new(image, first - 1, NoMask);
             let mut unused = Lanes::new();
             for segment in segments(chunks) {
-                above.differentiate::<P, true, false>(
+                above.differentiate::<P, true, DEEP>(
                     self.penalty,
                     None,
                     segment,
