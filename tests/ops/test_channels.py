@@ -15,6 +15,10 @@ from tests.ops.tensors import close
 from torch import Tensor
 
 from dipfast import ops
+from dipfast.noise import NoiseModel
+from dipfast.operators import Downsample, Identity
+from dipfast.stages import Goal, Problem
+from dipfast.stages import objective as objective_of
 
 
 def variation(x: Any, **options: Any) -> Any:
@@ -251,3 +255,26 @@ def test_colours_are_denoised() -> None:
         joint = ops.tv_denoise(image, joint_channels=True)
         named = ops.tv_denoise(image, channel_axis=-1, joint_channels=True)
         np.testing.assert_array_equal(np.asarray(joint), np.asarray(named))
+
+
+class TestCallers:
+    """Images (1, C, H, W) of few columns keep working wherever the library calls these."""
+
+    def test_forward_model(self) -> None:
+        for size, factor in ((4, 2), (3, 3)):
+            image = torch.rand(1, 3, 2 * size, size, dtype=torch.float64)
+            operator = Downsample(factor)
+            small = operator(image)
+            wide = operator(image.repeat(1, 1, 1, 4).transpose(-1, -2).contiguous())
+            assert small.shape == (1, 3, 2 * size // factor, size // factor)
+            assert wide.shape == (1, 3, 4 * size // factor, 2 * size // factor)
+            assert operator.adjoint(small).shape == image.shape
+
+    @pytest.mark.parametrize("data_weight", [1.0, 0.5])
+    def test_objective(self, data_weight: float) -> None:
+        image, y = (torch.rand(1, 3, 9, 4, dtype=torch.float64) for _ in range(2))
+        problem = Problem(y, Identity(), NoiseModel(0.1))
+        terms = objective_of(image, problem, Goal(tv_weight=0.3, data_weight=data_weight))
+        turned = image.transpose(-1, -2).contiguous()
+        close(terms.tv, ops.total_variation(turned))
+        close(terms.data, 0.5 * (image - y).square().sum())
