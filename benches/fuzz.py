@@ -34,6 +34,7 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,8 +54,9 @@ _NUMBERS = (
 
 # Codes of TIFF: tags, compressions, photometric interpretations.
 _TAGS = (
-    *(254, 256, 257, 258, 259, 262, 270, 273, 277, 278, 279, 282, 284, 317, 320, 322, 323, 324),
-    *(325, 330, 338, 339, 347, 513, 514, 32997, 33628, 33629, 34412, 34675, 42113, 50838, 50839),
+    *(254, 256, 257, 258, 259, 262, 266, 270, 273, 277, 278, 279, 282, 284, 296, 317, 320, 322),
+    *(323, 324, 325, 330, 338, 339, 347, 513, 514, 32997, 33550, 33628, 33629, 33922, 34264),
+    *(34412, 34665, 34675, 34735, 34853, 42113, 50838, 50839),
     *(5, 6, 7, 32773, 32946, 33003, 34712, 34887, 34925, 34933, 50000, 50001, 50002),
 )
 
@@ -251,6 +253,15 @@ def images() -> list[bytes]:
         return stream.getvalue()
 
     palette = Image.fromarray(colour).quantize(16)
+    tags.get_ifd(0x8769).update({0x9003: "2024:02:29 12:00:00", 0xA002: 20, 0xA003: 24})
+    tags.get_ifd(0x8825)[0x1D] = "2024:02:29"
+    imagej = {"unit": "um", "Info": "some text", "Ranges": (0.0, 9.0), "ROI": bytes(64)}
+    ome = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "Channel": {"Name": ["a", "b", "c"]}}
+    globe: Any = [
+        (33550, "d", 3, (30.0, 20.0, 1.0), True),
+        (33922, "d", 6, (2.0, 3.0, 0.0, 500_000.0, 4_000_000.0, 0.0), True),
+        (34735, "H", 8, (1, 1, 0, 1, 1025, 0, 1, 2), True),
+    ]
     return [
         pillow(grey, "PNG", **beside),
         pillow(colour, "PNG"),
@@ -283,6 +294,12 @@ def images() -> list[bytes]:
         tiff(planes, imagej=True, metadata={"axes": "CYX"}),
         tiff(planes, ome=True, compression="zlib", metadata={"axes": "CYX"}),
         pyramid(grey),
+        tiff(grey, imagej=True, resolution=(5.0, 4.0), metadata=imagej),
+        tiff(planes, ome=True, metadata={"axes": "CYX", **ome}),
+        tiff(grey, extratags=globe, description="a satellite", resolution=(72, 72)),
+        tiff(grey.astype(np.uint16), bitspersample=12, photometric="miniswhite"),
+        tiff(alpha, photometric="rgb", extrasamples=["assocalpha"]),
+        pillow(grey, "TIFF", exif=tags),
         pillow(grey, "TIFF", compression="tiff_lzw"),
         pillow(palette, "TIFF"),
         pillow(Image.fromarray(grey > 127), "TIFF", compression="group4"),
@@ -350,10 +367,22 @@ def checkpoints() -> list[bytes]:
 
 
 def _read_image(path: Path) -> object:
+    """Read it; what was read must be writable, with more pixels too."""
     from dipfast import declared, files
 
     declared.LARGEST_IMAGE = _LARGEST_IMAGE
-    return files.read_image(path)
+    read = files.read_image(path)
+    # A corner has all that is beside the pixels.
+    corner = [slice(1)] * read.image.ndim
+    if read.channel_axis is not None:
+        corner[read.channel_axis] = slice(None)
+    alpha = None if read.alpha is None else read.alpha[:1, :1]
+    small = replace(read, image=read.image[tuple(corner)], alpha=alpha)
+    small = small.enlarged(2, lambda values, size: np.broadcast_to(values, size))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what cannot be kept
+        files.write_image(path.with_name("written.tif"), small.image, like=small, overwrite=True)
+    return read
 
 
 def _read_settings(path: Path) -> object:

@@ -197,11 +197,12 @@ class TestBits:
         out = path.with_name("out.tif")
         write_image(out, source.image, like=source)
         with tifffile.TiffFile(out) as file:
-            assert file.pages.first.bitspersample == bits
+            assert file.pages.first.tags["MaxSampleValue"].value == 2**bits - 1
             assert np.array_equal(file.asarray(), expected)
-        # Numbers that these bits do not hold are not cut.
         write_image(out, source.image * 2 + 1, like=source, overwrite=True)
-        assert np.array_equal(tifffile.imread(out), source.image * 2 + 1)
+        with tifffile.TiffFile(out) as file:
+            assert file.pages.first.tags.get("MaxSampleValue") is None
+            assert np.array_equal(file.asarray(), source.image * 2 + 1)
         # The white of 12 bits is that of 16.
         png = path.with_name("out.png")
         write_image(png, source.image, like=source)
@@ -404,6 +405,15 @@ class TestOpacity:
         got = tifffile.imread(path)[..., 1]
         assert got.dtype == wanted
         assert np.allclose(got, np.linspace(0, full, 9 * 7).reshape(9, 7), atol=full / 250)
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_unknown(self, path: Path) -> None:
+        pixels = random_pixels(9, 7, 4)
+        source = read(path, tiff(pixels, {338: 5}, photometric="rgb"))
+        assert np.array_equal(source.alpha, pixels[..., 3])
+        out = path.with_name("out.tif")
+        write_image(out, source.image, like=source)
+        assert np.array_equal(tifffile.imread(out), pixels)
 
 
 class TestPng:

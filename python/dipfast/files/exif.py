@@ -249,6 +249,8 @@ def directory(
         if size > len(value):
             stream.seek(struct.unpack(order + ("Q" if big else "I"), value)[0])
             value = stream.read(size)
+        if len(value) < size:
+            raise ValueError("the end of its EXIF is missing")
         if code in leads_to:
             inside = int.from_bytes(value, "little" if order == "<" else "big")
             values[code] = 4, directory(stream, order, big, inside, ())

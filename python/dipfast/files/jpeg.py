@@ -13,8 +13,8 @@ from PIL.JpegImagePlugin import jpeg_factory
 
 from dipfast import declared
 from dipfast.files.image import ImageFile, Resolution
-from dipfast.files.pillow import beside, load
-from dipfast.files.pixels import orientation_of, split, upright
+from dipfast.files.pillow import beside, load, orientation, without_warnings
+from dipfast.files.pixels import split, upright
 
 __all__ = ["read", "write"]
 
@@ -29,7 +29,9 @@ _LONGEST = 65533
 def read(stream: BinaryIO) -> ImageFile:
     jpeg = stream.read()
     declared.check_scans(jpeg)
-    with jpeg_factory(BytesIO(jpeg)) as opened:
+    with without_warnings():
+        image = jpeg_factory(BytesIO(jpeg))
+    with image as opened:
         if math.prod(opened.size) > declared.JPEG_PIXELS_PER_BYTE * len(jpeg):
             raise ValueError(
                 f"it declares {opened.width} x {opened.height} pixels, "
@@ -41,14 +43,14 @@ def read(stream: BinaryIO) -> ImageFile:
                 f"pixels of the kind {opened.mode} are not supported; "
                 "convert the picture to RGB or grey first"
             )
-        orientation = orientation_of(opened.getexif().get(0x0112))
+        turned = orientation(opened)
         unit = ("", *_UNITS)[opened.info.get("jfif_unit", 0) % 3]
         x, y = opened.info.get("jfif_density", (1, 1))
         resolution = Resolution.of(x, y, unit)
-        metadata = beside(opened, resolution, orientation)
+        metadata = beside(opened, resolution, turned)
         if opened.info.get("comment"):
             metadata["comment"] = opened.info["comment"]
-        pixels = upright(np.array(opened), orientation)
+        pixels = upright(np.array(opened), turned)
     return split(pixels, False, metadata, "JPEG")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from PIL.Image import Image
@@ -9,8 +12,9 @@ from PIL.Image import Image
 from dipfast import declared
 from dipfast.files.exif import Exif
 from dipfast.files.image import Resolution
+from dipfast.files.pixels import ORIENTATION
 
-__all__ = ["beside", "load"]
+__all__ = ["beside", "load", "orientation", "without_warnings"]
 
 
 def load(image: Image, itemsize: int) -> None:
@@ -23,16 +27,34 @@ def load(image: Image, itemsize: int) -> None:
     image.load()  # the chunks of a PNG may come after the pixels
 
 
-def beside(image: Image, resolution: Resolution | None, orientation: int) -> dict[str, Any]:
-    """Return what is beside the pixels of an image that has been turned as it asks."""
+def orientation(image: Image) -> int:
+    """Return how the image is to be turned, 1 (not at all) if EXIF is damaged."""
+    with without_warnings():
+        try:
+            value: Any = image.getexif().get(ORIENTATION)
+        except Exception:  # Pillow raises what comes
+            return 1
+    return int(value) if value in range(1, 9) else 1
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Leave out what Pillow says about damaged EXIF, which is said when it cannot be kept."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def beside(image: Image, resolution: Resolution | None, turned: int) -> dict[str, Any]:
+    """Return what is beside the pixels of an image that has been turned by its orientation."""
     metadata: dict[str, Any] = {}
-    if resolution is not None and orientation > 4:
+    if resolution is not None and turned > 4:
         resolution = resolution.turned()
     if image.info.get("icc_profile"):
         metadata["icc_profile"] = image.info["icc_profile"]
-    if image.info.get("exif"):
+    if image.info.get("exif", b"").removeprefix(b"Exif\0\0"):
         try:
-            exif = Exif.read(image.info["exif"], orientation)
+            exif = Exif.read(image.info["exif"], turned)
             metadata["exif"] = exif
             resolution = resolution or exif.resolution
         except ValueError:

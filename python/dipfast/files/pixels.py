@@ -8,17 +8,12 @@ import numpy as np
 
 from dipfast.files.image import ImageFile
 
-__all__ = ["ORIENTATION", "orientation_of", "split", "straight", "upright"]
+__all__ = ["ORIENTATION", "split", "straight", "upright"]
 
 _Array = np.ndarray[Any, Any]
 
 ORIENTATION = 0x0112
 """The tag of EXIF and TIFF."""
-
-
-def orientation_of(value: Any) -> int:
-    """Return an orientation, 1 (upright) for what is none."""
-    return int(value) if value in range(1, 9) else 1
 
 
 def upright(pixels: _Array, orientation: int) -> _Array:

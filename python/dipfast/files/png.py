@@ -14,8 +14,8 @@ from PIL.PngImagePlugin import PngImageFile
 
 from dipfast import declared
 from dipfast.files.image import ImageFile, Resolution
-from dipfast.files.pillow import beside, load
-from dipfast.files.pixels import orientation_of, split, upright
+from dipfast.files.pillow import beside, load, orientation
+from dipfast.files.pixels import split, upright
 
 __all__ = ["Chunks", "read", "write"]
 
@@ -73,7 +73,7 @@ def read(stream: BinaryIO) -> ImageFile:
             raise ValueError("it does not begin with its size")
         depth = head[24]
         load(opened, itemsize=2 if depth == 16 else 1)
-        orientation = orientation_of(opened.getexif().get(0x0112))
+        turned = orientation(opened)
         if depth == 16:
             # Pillow cuts pixels to 8 bits, but it knows what is beside them.
             stream.seek(0)
@@ -82,11 +82,11 @@ def read(stream: BinaryIO) -> ImageFile:
             pixels = _decoded(opened, depth)
             declared.check_png(stream)
         resolution, chunks = _kept(stream)
-        metadata = beside(opened, resolution, orientation)
+        metadata = beside(opened, resolution, turned)
     if chunks.values:
         metadata["png"] = chunks
     opacity = pixels.ndim == 3 and pixels.shape[-1] in (2, 4)
-    return split(upright(pixels, orientation), opacity, metadata, "PNG")
+    return split(upright(pixels, turned), opacity, metadata, "PNG")
 
 
 def _decoded(opened: PngImageFile, depth: int) -> _Array:
@@ -95,8 +95,9 @@ def _decoded(opened: PngImageFile, depth: int) -> _Array:
         image = image.convert("L")
     if image.mode in ("P", "L", "RGB") and "transparency" in image.info:
         if image.mode == "L":
-            # Pillow stretches pixels of 2 and 4 bits to 8, and forgets it of this one.
-            image.info["transparency"] *= 255 // (2**depth - 1) if depth in (2, 4) else 1
+            # Pillow stretches pixels of less than 8 bits, but not always this one.
+            stretched = image.info["transparency"] * (255 // (2**depth - 1))
+            image.info["transparency"] = min(stretched, 255)
         image = image.convert("LA" if image.mode == "L" else "RGBA")
     elif image.mode == "P":
         image = image.convert("RGB")

@@ -15,7 +15,7 @@ from dipfast import declared
 from dipfast.files import exif, imagej
 from dipfast.files.image import DTYPES, ImageFile, Resolution
 from dipfast.files.ome import Ome
-from dipfast.files.pixels import ORIENTATION, orientation_of, split, straight, upright
+from dipfast.files.pixels import ORIENTATION, split, straight, upright
 from dipfast.files.tags import KEPT, Tags
 
 __all__ = ["read", "write"]
@@ -30,9 +30,9 @@ _NOT_INTERPRETED = (
 )
 
 _PHOTOMETRIC, _DESCRIPTION, _SOFTWARE, _SUB_IFDS = 262, 270, 305, 330
-_X, _Y, _UNIT, _ICC = 282, 283, 296, 34675
+_X, _Y, _UNIT, _ICC, _BRIGHTEST = 282, 283, 296, 34675, 281
 _UNITS = {"": 1, "inch": 2, "cm": 3}
-_UNASSOCIATED, _ASSOCIATED = 2, 1
+_UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
 # Compressions: JPEG, where decoding makes RGB of YCbCr, and JPEG 2000 of YCbCr, where it does not.
 _JPEG, _JPEG2000_YCBCR = (6, 7, 33007, 34892), 33003
 # Bits per sample: those that are stretched to 8 by a factor, and those that stay counts.
@@ -70,7 +70,8 @@ def read(stream: BinaryIO) -> ImageFile:
             declared.check_size(sizes["X"], sizes["Y"], 3, 2)
         pixels = series.asarray().reshape(shape)
         axis = next((k for k, name in enumerate(axes) if name in "SC"), None)
-        orientation = orientation_of(page.tags.valueof(ORIENTATION))
+        orientation = page.tags.valueof(ORIENTATION, 1)
+        orientation = orientation if orientation in range(1, 9) else 1
         if orientation != 1:
             first = axes.index("Y")
             pixels = np.moveaxis(pixels, (first, first + 1), (0, 1))
@@ -173,13 +174,12 @@ def _seen(
         read = ImageFile(pixels, axis, None, metadata, "TIFF")
     else:
         assert axis is not None
-        extra = int(page.extrasamples[-1]) if page.extrasamples else 0
         read = split(np.moveaxis(pixels, axis, -1), True, metadata, "TIFF")
         assert read.alpha is not None
-        if extra == _ASSOCIATED:
-            extra = _UNASSOCIATED
+        if _ASSOCIATED in page.extrasamples:
             read = replace(read, image=straight(read.image, read.alpha))
-        metadata["extrasample"] = extra
+        said = {_ASSOCIATED, _UNASSOCIATED} & set(page.extrasamples)
+        metadata["extrasample"] = _UNASSOCIATED if said else _UNSPECIFIED
     if kind == "MINISWHITE":
         full = 255 if bits in _STRETCHED else (1 << bits) - 1
         read = replace(read, image=full - read.image)
@@ -280,7 +280,7 @@ def _raw(page: Any, stream: BinaryIO) -> dict[int, tuple[int, bytes]]:
         if size > len(value):
             stream.seek(struct.unpack(order + ("Q" if big else "I"), value)[0])
             value = stream.read(size)
-        if not value.startswith((b'{"shape":', b"shape=(")):
+        if len(value) >= size and not value.startswith((b'{"shape":', b"shape=(")):
             raw[code] = kind, value[:size]
     return raw
 
@@ -308,7 +308,7 @@ def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
     if alpha or (colour and channels > 3):
         options["planarconfig"] = "contig"
         extra = [metadata.get("extrasample", _UNASSOCIATED)] * alpha
-        options["extrasamples"] = [0] * (channels - (3 if colour else 1)) + extra
+        options["extrasamples"] = [_UNSPECIFIED] * (channels - (3 if colour else 1)) + extra
     elif channels > 1 and not colour:
         # One plane after the other, as microscopes write them.
         pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
@@ -316,7 +316,7 @@ def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
         options["metadata"] = {"axes": "CYX"}
     bits = metadata.get("bits")
     if bits is not None and pixels.dtype == np.uint16 and pixels.max() < 1 << bits:
-        options.update(bitspersample=bits, compression=None)
+        options["extratags"].append((_BRIGHTEST, 3, 1, (1 << bits) - 1, True))
     _add_resolution(options, metadata, lost)
     inner = _add_texts(options, like, pixels.shape, planes, lost)
     tifffile.imwrite(stream, pixels, **options)
