@@ -312,6 +312,15 @@ class TestPalette:
             else:
                 refused(path, content, "a lookup table of ImageJ; convert it to grey or to RGB")
 
+    def test_several(self, path: Path) -> None:
+        planes, table = random_pixels(3, 9, 7), self.table()
+        options: Any = {"photometric": "palette", "metadata": {"axes": "CYX"}}
+        refused(path, tiff(planes, colormap=table, **options), "several pictures with a palette")
+        table = table[:1].repeat(3, axis=0)
+        source = read(path, tiff(planes, colormap=table, **options))
+        assert source.channel_axis == 0
+        assert np.array_equal(source.image, table[0][planes] // 257)
+
     def test_without_a_table(self, path: Path) -> None:
         content = tiff(random_pixels(8, 8), {262: 3}, photometric="minisblack")
         refused(path, content, "its palette is missing")
@@ -395,6 +404,12 @@ class TestOpacity:
         for extra in ([0], [1]):
             content = tiff(pixels, extrasamples=extra, **options)
             refused(path, content, "pixels of the kind MINISWHITE in 2 samples are not supported")
+
+    def test_of_12_bits(self, path: Path) -> None:
+        # Full opacity of 12 bits is little of 16.
+        options: Any = {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": [2]}
+        content = tiff(random_pixels(8, 8, 2, bits=12), bitspersample=12, **options)
+        refused(path, content, "opacity of 12 bits is not supported; convert the picture to 16")
 
     @pytest.mark.parametrize(("given", "wanted"), [("uint16", "uint8"), ("uint8", "float32")])
     def test_of_an_image_of_another_type(self, path: Path, given: str, wanted: str) -> None:

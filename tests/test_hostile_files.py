@@ -24,7 +24,7 @@ import tifffile
 from PIL import Image
 
 from dipfast import declared, files
-from dipfast.files import open_regular, read_image, reading
+from dipfast.files import open_regular, read_image, reading, write_image
 
 posix = pytest.mark.skipif(os.name != "posix", reason="files of POSIX")
 Tag = tuple[int, str, int, Any]
@@ -436,6 +436,80 @@ class TestMetadata:
         self.ome(path, f'{entities}<OME><Pixels SizeC="&b;"/></OME>')
         with pytest.raises(ValueError, match=r"in\.tif: its OME-XML declares entities"):
             read_image(path)
+
+    @pytest.mark.parametrize(
+        ("inside", "reason"),
+        [
+            (
+                '<!DOCTYPE a [<!ENTITY a "3"><!ENTITY b "&a;&a;">]><OME><Pixels SizeC="&b;"/></OME>',
+                "its OME-XML declares entities",
+            ),
+            ("<OME>" + "<Channel/>" * 2**16 + "</OME>", "its XML holds more than 65536 elements"),
+            ("<OME>" + "<a>" * 100_000 + "</a>" * 100_000 + "</OME>", None),
+            ("<OME>" + "<Channel>" * 50_000 + "</Channel>" * 50_000 + "</OME>", None),
+            ("<OME>" + "<a/>" * 500_000 + "</OME>", None),
+            ("<OME a='>' b=\"'>\"><Pixels SizeC='1' SizeZ='1' SizeT='1' x='&quot;'/></OME>", None),
+        ],
+    )
+    def test_texts_of_ome(
+        self, tmp_path: Path, inside: str, reason: str | None, refused: Any
+    ) -> None:
+        path = tmp_path / "in.tif"
+        tifffile.imwrite(path, random_pixels(5, 6), description=inside, metadata=None)
+        if reason is not None:
+            refused(path.read_bytes(), reason)
+            return
+        source = read_image(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            write_image(tmp_path / "out.tif", source.image, like=source)
+        assert np.array_equal(read_image(tmp_path / "out.tif").image, source.image)
+
+    def test_size_of_ome(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(declared, "_LARGEST_XML", 100)
+        path = tmp_path / "in.tif"
+        text = "<OME>" + "x" * 100 + "</OME>"
+        tifffile.imwrite(path, random_pixels(5, 6), description=text, metadata=None)
+        with pytest.raises(ValueError, match="its XML has 111 bytes, expected 100 at most"):
+            read_image(path)
+
+    @pytest.mark.parametrize("number", [1, 1000, 2**32 - 1])
+    def test_parts_of_imagej(self, tmp_path: Path, number: int) -> None:
+        parts = 50_000
+        head = b"JIJI" + struct.pack("<4sI", b" ior", number) * parts
+        counts = (len(head), *(2**31,) * 50_000)
+        tags = [(50838, "I", len(counts), counts, True), (50839, "B", len(head), head, True)]
+        path = tmp_path / "in.tif"
+        tifffile.imwrite(
+            path, random_pixels(5, 6), description="ImageJ=1\n", metadata=None, extratags=tags
+        )
+        source = read_image(path)
+        with pytest.warns(UserWarning, match=r"is without: region of interest$"):
+            write_image(tmp_path / "out.tif", np.zeros((10, 12), np.uint8), like=source)
+        with tifffile.TiffFile(tmp_path / "out.tif") as file:
+            assert file.pages.first.tags.get(50839) is None
+
+    @pytest.mark.parametrize("place", [8, 16, 10_000, 2**32 - 1])
+    @pytest.mark.parametrize("code", [34665, 34853])
+    def test_exif_of_a_tiff_that_leads_anywhere(
+        self, tmp_path: Path, code: int, place: int, read: Any
+    ) -> None:
+        # Also to itself, and to the first directory.
+        data = struct.pack("<HHHIII", 1, 0xA005, 4, 1, place, 0)
+        source = read(tiff([*page(_273=64), (code, "I", 1, place)], data=data + bytes(100)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            write_image(tmp_path / "out.tif", source.image, like=source)
+        assert np.array_equal(read_image(tmp_path / "out.tif").image, source.image)
+
+    def test_exif_of_many_tags(self, tmp_path: Path) -> None:
+        tags = b"".join(struct.pack("<HHII", 60_000 + k % 5000, 7, 4, k) for k in range(4096))
+        data = b"II*\0" + struct.pack("<IH", 8, 4096) + tags + bytes(4)
+        path = tmp_path / "in.png"
+        Image.fromarray(random_pixels(5, 6)).save(path, exif=b"Exif\0\0" + data)
+        source = read_image(path)
+        write_image(tmp_path / "out.png", np.zeros((10, 12), np.uint8), like=source)
+        assert len(read_image(tmp_path / "out.png").metadata["exif"].data) == len(data)
 
     def test_other_files_are_not_read(self, tmp_path: Path) -> None:
         pixels = random_pixels(3, 5, 6)

@@ -264,7 +264,9 @@ class TestImageJ:
         options: Any = {"imagej": True, "metadata": metadata}
         tifffile.imwrite(tmp_path / "in.tif", pixels(), resolution=(0.25, 0.5), **options)
         path = out.with_suffix(suffix)
-        with pytest.warns(UserWarning, match=rf"out\{suffix} is without: ImageJ metadata$"):
+        with pytest.warns(
+            UserWarning, match=rf"out\{suffix} is without: ImageJ metadata \(which TIFF has\)$"
+        ):
             again(read_image(tmp_path / "in.tif"), path, factor)
         with Image.open(path) as image:
             expected = (0.25 * factor * 25400, 0.5 * factor * 25400)
@@ -286,6 +288,19 @@ class TestImageJ:
                 assert "ROI" not in file.imagej_metadata
                 assert "Overlays" not in file.imagej_metadata
                 assert file.imagej_metadata["Info"] == "more"
+
+    def test_turned(self, tmp_path: Path, out: Path) -> None:
+        options: Any = {"resolution": (5.0, 4.0), "resolutionunit": "NONE", "metadata": None}
+        description = "ImageJ=1.53t\nunit=\xb5m\nxorigin=3.5\nspacing=0.5\n".encode("latin-1")
+        tags = [(0x0112, "H", 1, 6, True)]
+        tifffile.imwrite(
+            tmp_path / "in.tif", pixels(), description=description, extratags=tags, **options
+        )
+        again(read_image(tmp_path / "in.tif"), out, 1)
+        with tifffile.TiffFile(out) as file:
+            assert file.pages.first.get_resolution() == (4.0, 5.0)
+            lines = file.pages.first.description.splitlines()
+        assert lines == ["ImageJ=1.53t", "unit=\\u00b5m", "spacing=0.5"]
 
     def test_nothing_but_drawings(self, tmp_path: Path, out: Path) -> None:
         options: Any = {"imagej": True, "metadata": {"ROI": b"Iout" + bytes(60)}}
@@ -450,6 +465,24 @@ class TestOme:
         with pytest.warns(UserWarning, match="without: OME metadata"):
             again(source, out, 2)
 
+    def test_turned(self, tmp_path: Path, out: Path) -> None:
+        tags = [(0x0112, "H", 1, 6, True)]
+        text = self.text().encode()
+        tifffile.imwrite(
+            tmp_path / "in.tif", pixels(), description=text, metadata=None, extratags=tags
+        )
+        with pytest.warns(UserWarning, match="without: OME metadata, as it has been turned"):
+            again(read_image(tmp_path / "in.tif"), out, 1)
+        with tifffile.TiffFile(out) as file:
+            assert file.pages.first.get_resolution() == (1e7 / 250, 1e7 / 500)
+
+    def test_empty_element(self, tmp_path: Path, out: Path) -> None:
+        text = self.text().replace("></o:Pixels>", "/>")
+        again(self.write(tmp_path / "in.tif", text), out, 2)
+        found = ome_of(out).find(f".//{OME}Pixels")
+        assert found is not None
+        assert [each.tag.removeprefix(OME) for each in found] == ["Channel", "TiffData"]
+
     def test_other_images_are_left_out(self, tmp_path: Path, out: Path) -> None:
         text = self.text().replace(
             "</o:Image>", '</o:Image><o:Image ID="Image:1"><o:Pixels ID="2"/></o:Image>'
@@ -482,7 +515,9 @@ class TestOme:
 
     def test_in_another_format(self, tmp_path: Path, out: Path) -> None:
         source = self.write(tmp_path / "in.tif", self.text())
-        with pytest.warns(UserWarning, match=r"out\.png is without: OME metadata$"):
+        with pytest.warns(
+            UserWarning, match=r"out\.png is without: OME metadata \(which TIFF has\)$"
+        ):
             again(source, out.with_suffix(".png"), 2)
         with Image.open(out.with_suffix(".png")) as image:
             assert image.info["dpi"] == pytest.approx((4e6 * 0.0254, 8e6 * 0.0254), rel=1e-6)
@@ -535,7 +570,7 @@ class TestGeoTiff:
         tags: Any = [(33550, "d", 3, (30.0, 20.0, 1.0), True), (50844, "d", 2, (1.0, 2.0), True)]
         path = tmp_path / "in.tif"
         tifffile.imwrite(path, pixels(), extratags=tags)
-        with pytest.warns(UserWarning, match="without: georeference, rational polynomial"):
+        with pytest.warns(UserWarning, match=r"without: georeference \(which TIFF has\), rational"):
             again(read_image(path), out.with_suffix(".png"), 1)
         with pytest.warns(UserWarning, match="without: rational polynomial of the sensor$"):
             again(read_image(path), out, 2)

@@ -57,6 +57,11 @@ class ImageJ:
             changed.append(line)
         return replace(self._without_drawings(), lines=tuple(changed))
 
+    def turned(self) -> ImageJ:
+        """Return what is left when the rows and columns have been turned."""
+        lines = [line for line in self.lines if line.partition("=")[0].strip() not in _PLACES]
+        return replace(self._without_drawings(), lines=tuple(lines))
+
     def _without_drawings(self) -> ImageJ:
         """Leave out what has its place among the pixels."""
         parts = _parts(self.counts, self.block, self.order)
@@ -86,14 +91,14 @@ def _parts(counts: tuple[int, ...], block: bytes, order: str) -> list[tuple[byte
     """The parts of a block by their names, none if it is damaged."""
     if not counts or counts[0] > len(block):
         return []
-    sizes, at = iter(counts[1:]), counts[0]
+    sizes, at = list(counts[:0:-1]), counts[0]
     parts = []
     for start in range(4, counts[0] - 7, 8):
         name = _turned(block[start : start + 4], order)
         (number,) = struct.unpack_from(order + "I", block, start + 4)
         values = []
-        for _ in range(min(number, len(counts))):
-            size = next(sizes, 0)
+        for _ in range(min(number, len(sizes))):
+            size = sizes.pop()
             values.append(block[at : at + size])
             at += size
         parts.append((name, values))

@@ -12,6 +12,9 @@ from dipfast.files.image import Resolution
 
 __all__ = ["Ome"]
 
+# From where to where, and what stands there instead.
+_Edit = tuple[int, int, bytes]
+
 _DATA = ("TiffData", "BinData", "MetadataOnly")
 _NAMES = frozenset(("OME", "Image", "Pixels", "Channel", "ROI", "ROIRef", *_DATA))
 _TYPES = {
@@ -111,42 +114,33 @@ class Ome:
             if size and self.factor > 1:
                 changes[name] = repr(size / self.factor)
         edits = [(0, 0, b'<?xml version="1.0" encoding="UTF-8"?>')]
-        edits += [
-            (element.start, element.end, b"")
-            for element in self.elements
-            if self._is_left_out(element, index)
-        ]
-        channels = []
-        for element in self.elements:
+        for number, element in enumerate(self.elements):
             if element.name == "OME":
                 # The text is about another file from now on.
                 edits.append(self._start(element, {"UUID": None}))
-            elif element.name == "Channel" and element.parent == index:
-                channels.append(element)
-        prefix = pixels.tag.rpartition(":")[0]
-        prefix += ":" if prefix else ""
-        data = f"<{prefix}TiffData/>"
-        empty = pixels.inside == pixels.end
+            elif number == index:
+                edits.append(self._start(element, changes, self._planes(planes, samples, edits)))
+            elif self._is_left_out(element, index):
+                edits.append((element.start, element.end, b""))
+        return self._edited(edits)
+
+    def _planes(self, planes: int, samples: int, edits: list[_Edit]) -> str:
+        """Say what is in which plane: in the text that follows the start tag, and in edits."""
+        index = self._pixels()
+        prefix, colon, _ = self.elements[index].tag.rpartition(":")
+        data = f"<{prefix}{colon}TiffData/>"
+        channels = [
+            element
+            for element in self.elements
+            if element.name == "Channel" and element.parent == index
+        ]
         if len(channels) == planes:
             edits += [self._start(each, {"SamplesPerPixel": str(samples)}) for each in channels]
             edits.append((channels[-1].end, channels[-1].end, data.encode()))
-            data = ""
-        else:
-            edits += [(channel.start, channel.end, b"") for channel in channels]
-            data = (
-                "".join(
-                    f'<{prefix}Channel ID="Channel:0:{number}" SamplesPerPixel="{samples}"/>'
-                    for number in range(planes)
-                )
-                + data
-            )
-        start, end, tag = self._start(pixels, changes)
-        if empty:
-            tag = tag[:-2] + f">{data}</{pixels.tag}>".encode()
-        else:
-            tag += data.encode()
-        edits.append((start, end, tag))
-        return self._edited(edits)
+            return ""
+        edits += [(channel.start, channel.end, b"") for channel in channels]
+        channel = f'<{prefix}{colon}Channel ID="Channel:0:%d" SamplesPerPixel="{samples}"/>'
+        return "".join(channel % number for number in range(planes)) + data
 
     def _is_left_out(self, element: declared.Element, index: int) -> bool:
         """Whether it is about another image, other pixels, or where these were in the file."""
@@ -157,17 +151,20 @@ class Ome:
         return element.name in _DATA and element.parent == index
 
     def _start(
-        self, element: declared.Element, changes: Mapping[str, str | None]
-    ) -> tuple[int, int, bytes]:
-        """The start tag with attributes set, or taken out."""
+        self, element: declared.Element, changes: Mapping[str, str | None], inside: str = ""
+    ) -> _Edit:
+        """The start tag with attributes set or taken out, and with a text after it."""
         attributes = {**element.attributes, **changes}
-        text = "".join(
+        tag = f"<{element.tag}" + "".join(
             f" {name}={quoteattr(value)}" for name, value in attributes.items() if value is not None
         )
-        end = "/>" if self.xml[element.inside - 2 : element.inside] == b"/>" else ">"
-        return element.start, element.inside, f"<{element.tag}{text}{end}".encode()
+        if self.xml[element.inside - 2 : element.inside] != b"/>":
+            tag += f">{inside}"
+        else:
+            tag += f">{inside}</{element.tag}>" if inside else "/>"
+        return element.start, element.inside, tag.encode()
 
-    def _edited(self, edits: list[tuple[int, int, bytes]]) -> bytes:
+    def _edited(self, edits: list[_Edit]) -> bytes:
         pieces, at = [], 0
         for start, end, text in sorted(edits, key=lambda edit: edit[:2]):
             if start < at:  # within something that is left out

@@ -70,17 +70,13 @@ def read(stream: BinaryIO) -> ImageFile:
             declared.check_size(sizes["X"], sizes["Y"], 3, 2)
         pixels = series.asarray().reshape(shape)
         axis = next((k for k, name in enumerate(axes) if name in "SC"), None)
+        metadata = _beside(page, stream, ome, 1 if axis is None else pixels.shape[axis])
         orientation = page.tags.valueof(ORIENTATION, 1)
-        orientation = orientation if orientation in range(1, 9) else 1
-        if orientation != 1:
+        if orientation in range(2, 9):
             first = axes.index("Y")
             pixels = np.moveaxis(pixels, (first, first + 1), (0, 1))
             pixels = np.moveaxis(upright(pixels, orientation), (0, 1), (first, first + 1))
-        metadata = _beside(page, stream, ome, 1 if axis is None else pixels.shape[axis])
-        if orientation > 1 and "tags" in metadata:
-            metadata["tags"] = metadata["tags"].turned()
-        if orientation > 4 and "resolution" in metadata:
-            metadata["resolution"] = metadata["resolution"].turned()
+            metadata = _turned(metadata, orientation)
         metadata["colour"] = kind in ("RGB", "YCBCR", "PALETTE")
         return _seen(pixels, axis, kind, page, metadata)
 
@@ -163,13 +159,20 @@ def _seen(
     """Pixels as brightness or RGB."""
     bits = page.bitspersample
     if kind == "PALETTE":
-        pixels = _coloured(pixels, page)
-        return ImageFile(pixels, None if pixels.ndim == 2 else 2, None, metadata, "TIFF")
+        table = _colours(page)
+        indices = pixels.astype(np.intp)
+        if table.ndim == 2:
+            if axis is not None:
+                raise ValueError("several pictures with a palette are not supported")
+            axis = 2
+        return ImageFile(table[indices], axis, None, metadata, "TIFF")
     if bits in _STRETCHED:
         pixels = pixels * np.uint8(_STRETCHED[bits])
     elif bits in _COUNTS:
         metadata["bits"] = bits
     opacity = axis is not None and _opacity(page, pixels.shape[axis])
+    if opacity and bits not in (*_STRETCHED, 8, 16, 32, 64):
+        raise ValueError(f"opacity of {bits} bits is not supported; convert the picture to 16 bits")
     if not opacity:
         read = ImageFile(pixels, axis, None, metadata, "TIFF")
     else:
@@ -196,8 +199,8 @@ def _is_grey(page: Any) -> bool:
     return bool((abs(table - steps) <= 255).all())
 
 
-def _coloured(indices: _Array, page: Any) -> _Array:
-    """What numbers mean that are the place of a colour in a table."""
+def _colours(page: Any) -> _Array:
+    """The colours of a palette, (number, 3), or (number,) if they are all grey."""
     table = page.colormap
     if table is None or table.ndim != 2:
         raise ValueError("its palette is missing")
@@ -207,10 +210,7 @@ def _coloured(indices: _Array, page: Any) -> _Array:
         table = table.astype(np.uint8)
     elif (table % 256 == 0).all():
         table = (table // 256).astype(np.uint8)
-    indices = indices.astype(np.intp)
-    if (table == table[0]).all():
-        return np.asarray(table[0][indices])
-    return np.stack([plane[indices] for plane in table], axis=-1)
+    return np.asarray(table[0] if (table == table[0]).all() else table.T)
 
 
 # --- what is beside them -----------------------------------------------------------------
@@ -227,7 +227,7 @@ def _beside(page: Any, stream: BinaryIO, ome: Ome | None, channels: int) -> dict
     resolution = exif.resolution_of(x, y, page.tags.valueof(_UNIT, 2))
     description = raw.get(_DESCRIPTION, (2, b""))[1]
     if page.is_ome:
-        del raw[_DESCRIPTION]
+        raw.pop(_DESCRIPTION, None)
         if ome is not None:
             resolution = ome.resolution or resolution
         if ome is not None and ome.is_about(channels):
@@ -236,7 +236,7 @@ def _beside(page: Any, stream: BinaryIO, ome: Ome | None, channels: int) -> dict
             lost.append("OME metadata, which are not about one image")
     elif description.startswith((b"ImageJ=", b"SCIFIO=")):
         del raw[_DESCRIPTION]
-        lines = description.strip(b"\0").decode("utf-8", "replace").splitlines()
+        lines = _text(description).splitlines()
         counts, block = (raw.get(code, (1, b""))[1] for code in (imagej.COUNTS, imagej.BLOCK))
         numbers = struct.unpack(f"{order}{len(counts) // 4}I", counts[: len(counts) // 4 * 4])
         metadata["imagej"] = found = imagej.ImageJ(tuple(lines), numbers, block, order)
@@ -263,6 +263,29 @@ def _beside(page: Any, stream: BinaryIO, ome: Ome | None, channels: int) -> dict
     if lost:
         metadata["lost"] = tuple(lost)
     return metadata
+
+
+def _turned(metadata: dict[str, Any], orientation: int) -> dict[str, Any]:
+    """What is beside an image that has been turned as its orientation asks."""
+    metadata = dict(metadata)
+    if metadata.pop("ome", None) is not None:
+        metadata["lost"] = (*metadata.get("lost", ()), "OME metadata, as it has been turned")
+    for key in ("tags", "imagej"):
+        if key in metadata:
+            metadata[key] = metadata[key].turned()
+    if "exif" in metadata:
+        metadata["exif"] = exif.Exif.read(metadata["exif"].data, orientation)
+    if orientation > 4 and "resolution" in metadata:
+        metadata["resolution"] = metadata["resolution"].turned()
+    return metadata
+
+
+def _text(value: bytes) -> str:
+    """A text of ImageJ, which had the sign of micro in Latin-1 once."""
+    try:
+        return value.strip(b"\0").decode()
+    except UnicodeDecodeError:
+        return value.strip(b"\0").decode("latin-1")
 
 
 def _raw(page: Any, stream: BinaryIO) -> dict[int, tuple[int, bytes]]:

@@ -127,7 +127,7 @@ def _left_out(kind: str, like: ImageFile) -> list[str]:
     for key, value in like.metadata.items():
         lost += getattr(value, "lost", ())
         if _BOUND.get(key, kind) != kind:
-            lost += value.names
+            lost += [f"{name} (which {_BOUND[key]} has)" for name in value.names]
     return lost
 
 
