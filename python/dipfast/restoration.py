@@ -67,7 +67,8 @@ def restore_images(task: Task, **options: Unpack[Options]) -> Result:
             save()
             if not go_on:
                 break
-    return _result(plan, fits, chosen, time.monotonic() - begun)
+        # Here, so that nothing that ends the fit early makes its result be lost.
+        return _result(plan, fits, chosen, time.monotonic() - begun)
 
 
 def _ran_out(error: RuntimeError) -> bool:

@@ -102,7 +102,10 @@ def denoise(
         (docs/stopping.md); ``"discrepancy"``, ``"held_out"``, ``"es_wmv"`` or ``"es_emv"``
         (:mod:`dipfast.stopping`); ``"none"`` runs all iterations; or a rule of your own.
     time_limit
-        Seconds after which it ends in any case; None for no limit.
+        Seconds after which it ends in any case; None for no limit.  Without a checkpoint, some
+        iterations are timed first, and no more are planned than there is time for, so that both
+        stages fit.  A result that is likely worse than the image is warned of
+        (``result.unfinished``).
     quality
         How much work: ``"fast"``, ``"balanced"`` or ``"best"`` is 500, 800 or 2000 iterations,
         for :func:`restore` 800, 2000 or 4000 (:data:`dipfast.presets.PRESETS`).
@@ -401,6 +404,7 @@ def super_resolve(
             y,
             (y.shape[-2] * operator.factor, y.shape[-1] * operator.factor),
             kernel="bicubic",
+            channel_axis=1,
         ).clamp(0, 1),
         settings={"factor": operator.factor, "kernel": kernel},
     )

@@ -75,12 +75,7 @@ def _super_resolve(options: argparse.Namespace) -> int:
         return dipfast.super_resolve(source.image, options.factor, kernel=options.kernel, **more)
 
     def form(source: ImageFile) -> ImageFile:
-        alpha = source.alpha
-        if alpha is None:
-            return source
-        size = (alpha.shape[0] * options.factor, alpha.shape[1] * options.factor)
-        larger = dipfast.ops.resize(alpha.astype("float64"), size, kernel="bicubic")
-        return replace(source, alpha=larger.round().clip(0, alpha.max()).astype(alpha.dtype))
+        return source.enlarged(options.factor, partial(dipfast.ops.resize, kernel="bicubic"))
 
     return _run(options, enlarge, form=form, factor=options.factor)
 
