@@ -144,6 +144,29 @@ class TestTotalVariation:
 
 
 class TestObjective:
+    @pytest.mark.parametrize("backend", ["native", "torch"])
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("mask_dtype", ["bool", "uint8", "int64", "float"])
+    @pytest.mark.parametrize("garbage", [math.nan, math.inf, -math.inf, 3e38])
+    def test_what_stands_in_holes_has_no_influence(
+        self, backend: str, dtype: str, mask_dtype: str, garbage: float
+    ) -> None:
+        rng = np.random.default_rng(0)
+        u, y = rng.random((2, 2, 13, 37)).astype(dtype)
+        known = rng.random((13, 37)) < 0.7
+        mask = known.astype(dtype if mask_dtype == "float" else mask_dtype)
+        options = {"mask": mask, "backend": backend, "return_gradient": True}
+        value, gradient = ops.tv_objective(u, np.where(known, y, 0), 0.1, **options)
+        got, got_gradient = ops.tv_objective(u, np.where(known, y, garbage), 0.1, **options)
+        assert got == value
+        np.testing.assert_array_equal(got_gradient, gradient)
+        tensors = [torch.from_numpy(x) for x in (u, np.where(known, y, garbage).astype(dtype))]
+        leaf = tensors[0].requires_grad_()
+        loss = ops.tv_objective(leaf, tensors[1], 0.1, mask=torch.from_numpy(mask), backend=backend)
+        assert loss.item() == pytest.approx(value, rel=1e-6)
+        (slope,) = torch.autograd.grad(loss, leaf)
+        np.testing.assert_allclose(slope.numpy(), gradient, rtol=1e-6, atol=1e-6)
+
     @given(images(count=3, depth=True), st.sampled_from([0.0, 0.25, 1.5]), st.booleans(), forms)
     def test_is_the_definition(
         self, tensors: list[Tensor], weight: float, masked: bool, form: tuple[str, float, int]

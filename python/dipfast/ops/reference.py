@@ -126,7 +126,7 @@ def tv_objective(
     spatial_dims: int = 2,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """1/2 || m (u - y) ||^2 + tv_weight TV(u), and its two terms: (value, data, tv)."""
-    residual = u - y if mask is None else mask * (u - y)
+    residual = u - y if mask is None else masked(mask, u - y)
     data = (0.5 * _wide(residual).square().sum()).to(residual.dtype)
     data = _nan_unless(data.isfinite(), data)
     tv = total_variation(u, kind, epsilon, spatial_dims)
@@ -143,8 +143,13 @@ def tv_objective_gradient(
     spatial_dims: int = 2,
 ) -> Tensor:
     """The gradient of :func:`tv_objective` with respect to u: m^2 (u - y) + tv_weight TV'(u)."""
-    residual = u - y if mask is None else mask * (mask * (u - y))
+    residual = u - y if mask is None else mask * masked(mask, u - y)
     return residual + tv_weight * total_variation_gradient(u, kind, epsilon, spatial_dims)
+
+
+def masked(mask: Tensor, x: Tensor) -> Tensor:
+    """mask * x, but 0 where the mask is, so that NaN and infinity there have no influence."""
+    return (mask * x).where(mask != 0, 0)
 
 
 # --- resampling --------------------------------------------------------------------------

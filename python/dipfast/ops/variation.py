@@ -201,7 +201,7 @@ def tv_objective(
         m; must broadcast to the shape of u.  Where the channels of u are not in front of the
         pixels, a mask has all axes of u, or none for the channels: (H, W) beside (H, W, 3).
         Boolean and integer masks mark what is known by non-zero, floating-point masks are
-        weights.  None is 1 everywhere.
+        weights.  What y is where the mask is 0 has no influence.  None is 1 everywhere.
     kind, epsilon, spatial_dims
         Which total variation; see :func:`total_variation`.
     channel_axis

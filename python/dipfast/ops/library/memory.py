@@ -61,7 +61,8 @@ def scaled(gradient: Tensor, by: Tensor) -> Tensor:
     # Only tensors of the CPU have a value that costs nothing to look at, and traced ones,
     # which are of a class of their own, have none.
     if type(by) is Tensor and by.device.type == "cpu" and not by.requires_grad and by == 1:
-        return gradient
+        # Its own graph is of interest only where that of the gradient is made.
+        return gradient if torch.is_grad_enabled() else gradient.detach()
     return gradient * by
 
 

@@ -234,7 +234,7 @@ def _tv_objective_fake(
 
 
 def _masked_twice(x: Tensor, mask: Tensor | None) -> Tensor:
-    return x if mask is None else mask * (mask * x)
+    return x if mask is None else mask * reference.masked(mask, x)
 
 
 def _tv_objective_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
@@ -278,9 +278,9 @@ def _tv_objective_backward(
             to_y = add(to_y, -_masked_twice(of_gradient, mask))
     if mask is not None and ctx.needs_input_grad[2]:
         if of_residual is not None:
-            to_mask = of_residual * mask * (u - y).square()
+            to_mask = of_residual * reference.masked(mask, (u - y).square())
         if of_gradient is not None:
-            to_mask = add(to_mask, 2 * mask * (u - y) * of_gradient)
+            to_mask = add(to_mask, 2 * reference.masked(mask, u - y) * of_gradient)
         if to_mask is not None:
             to_mask = to_mask.sum_to_size(mask.shape)
     return to_u, to_y, to_mask, None, None, None, None, None

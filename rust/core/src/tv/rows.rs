@@ -599,7 +599,9 @@ fn pull<T: Float, M: Weights<T>>(u: T, y: T, mask: T, weight: T, slope: T) -> (T
     let mut residual = u - y;
     let mut pull = residual;
     if M::ANY {
-        residual = mask * residual;
+        // Selected and not multiplied by 0, which would let NaN and infinity through.
+        let counts = mask != T::ZERO;
+        residual = if counts { mask * residual } else { T::ZERO };
         pull = mask * residual;
     }
     (residual * residual, pull + weight * slope)
