@@ -199,6 +199,16 @@ class TestPng:
         with Image.open(tmp_path / "out.png") as image:
             assert image.getexif()[0x010E] == "a picture of noise"
 
+    @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (1, 5, 3)])
+    def test_one_row_or_column_of_a_view(self, tmp_path: Path, shape: tuple[int, ...]) -> None:
+        for turned in (
+            lambda array: array[::-1, ::-1],
+            lambda array: array[::-1, ::-1].swapaxes(0, 1),
+        ):
+            pixels = turned(random_pixels(shape))
+            write_image(tmp_path / "out.png", pixels, overwrite=True)
+            assert np.array_equal(open_pixels(tmp_path / "out.png")[1], pixels)
+
     def test_big_endian(self, tmp_path: Path) -> None:
         pixels = random_pixels((9, 7), "uint16")
         write_image(tmp_path / "out.png", pixels.astype(">u2"))

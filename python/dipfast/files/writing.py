@@ -85,7 +85,8 @@ def write_image(
         pixels = np.dstack([pixels, _opacity(like.alpha, pixels.dtype)])
     if pixels.ndim == 3 and pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
-    pixels = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
+    # A copy in any case: the strides of one row or column can be anything, and encoders look.
+    pixels = np.array(pixels, pixels.dtype.newbyteorder("="), order="C")
     with write_atomically(path, overwrite=overwrite) as stream:
         lost = import_module(f"dipfast.files.{kind.lower()}").write(stream, pixels, like)
     lost += _left_out(kind, like)
