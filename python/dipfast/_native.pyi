@@ -17,14 +17,19 @@ __all__ = [
     "Resampler",
     "TvSolver",
     "__version__",
+    "end_in_time",
     "mse",
     "psnr",
     "ssim",
+    "threads_are_lost",
     "total_variation",
     "tv_objective",
 ]
 
 __version__: Final[str]
+
+def end_in_time(pipe: int, next: int, seconds: float, last_words: bytes) -> None: ...
+def threads_are_lost() -> bool: ...
 
 def total_variation(
     u: _Floats,

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from dipfast.ambient import is_of_inference, plain_modes, plain_operator, plain_tensor
 from dipfast.networks import Hourglass, HourglassConfig
 from dipfast.noise import NoiseModel
 from dipfast.operators import Identity, Operator
@@ -108,7 +109,7 @@ class DeepImagePrior:
     network
         The widths of an :class:`~dipfast.networks.Hourglass`, which is then made and
         initialised from the seed, or a network of your own from z to an image, which is
-        taken as it is.
+        taken as it is.  What that draws itself (dropout) comes from torch's global generator.
     operator
         A; the default is the identity (denoising).  Images have the shape of its adjoint.
     noise
@@ -137,9 +138,19 @@ class DeepImagePrior:
     Raises
     ------
     TypeError
-        If the measurement is neither float32 nor float64.
+        If the measurement is neither float32 nor float64, or holds no data.
     ValueError
-        If an argument is out of its range.
+        If an argument is out of its range, or the network has no weights that can be fitted.
+    RuntimeError
+        If torch cannot differentiate: in a process that was forked from one that uses a GPU,
+        or inside a transform of ``torch.func``.
+
+    Notes
+    -----
+    Modes of torch that are on around it (``no_grad``, ``inference_mode``, ``autocast``, a
+    default device or dtype, ...) change nothing (:mod:`dipfast.ambient`).  They are as before
+    between two iterations, but off within: also for an operator, a network or a control of
+    your own.
 
     Examples
     --------
@@ -151,6 +162,7 @@ class DeepImagePrior:
     [1, 2, 3]
     """
 
+    @plain_modes()
     def __init__(
         self,
         measurement: Tensor,
@@ -176,6 +188,8 @@ class DeepImagePrior:
             raise ValueError(f"stages must have at least one iteration each, got {stages!r}")
         if measurement.dtype not in (torch.float32, torch.float64):
             raise TypeError(f"measurement must be float32 or float64, got {measurement.dtype}")
+        if measurement.is_meta:
+            raise TypeError("measurement must hold data, got a tensor on the device 'meta'")
         first, last = input_noise
         if not (first >= 0 and last >= 0 and (last > 0 or first == 0)):
             raise ValueError(
@@ -184,39 +198,50 @@ class DeepImagePrior:
             )
         if not 0 <= average_decay < 1:
             raise ValueError(f"average_decay must be in [0, 1), got {average_decay!r}")
+        if is_of_inference(network):
+            raise ValueError(
+                "network must not be made within torch.inference_mode(): its weights cannot be "
+                "fitted; make it outside, or under torch.no_grad()"
+            )
+        measurement = plain_tensor(measurement)
         device = measurement.device
-        self.problem = Problem(measurement, operator or Identity(), noise or NoiseModel(0.0))
+        operator = Identity() if operator is None else plain_operator(operator)
+        self.problem = Problem(measurement, operator, noise or NoiseModel(0.0))
         self.stages = tuple(stages)
         self.iterations = sum(stage.iterations for stage in stages)
         self.iteration = 0
 
-        image = self.problem.operator.adjoint(measurement)
+        image = plain_tensor(operator.adjoint(measurement))
         # Weights and z are drawn on the CPU and moved, to be the same on every device.
         generator = torch.Generator().manual_seed(seed)
         if not isinstance(input, Tensor):
             input_channels = 2 if input == "meshgrid" else input_channels
         else:
-            input_channels = _check_input(input, image).shape[1]
+            input = _check_input(plain_tensor(input), image)
+            input_channels = input.shape[1]
         if not isinstance(network, nn.Module):
             with torch.device("meta"):  # no weights yet, and no random numbers spent on them
                 hourglass = Hourglass(input_channels, image.shape[1], network)
-            hourglass.to_empty(device="cpu").initialise(generator)
+            # Single precision, whatever the default is: others would be other numbers.
+            hourglass.float().to_empty(device="cpu").initialise(generator)
             network = hourglass
         self.network = network.to(measurement)
         if isinstance(input, Tensor):
             z = input
         elif input == "noise":
             shape = (image.shape[0], input_channels, *image.shape[2:])
-            z = input_scale * torch.rand(shape, generator=generator)
+            z = input_scale * torch.rand(shape, generator=generator, dtype=torch.float32)
         else:
             z = _meshgrid(image)
         self.z = z.to(measurement)
         self._fed = False
         self.output = torch.zeros_like(image)
 
-        parameters = list(self.network.parameters())
+        self._weights = list(self.network.parameters())
+        if not any(weight.requires_grad for weight in self._weights):
+            raise ValueError("network must have weights that require gradients, got none")
         self._optimizer = torch.optim.Adam(
-            parameters,
+            self._weights,
             lr=learning_rate,
             fused=device.type in ("cpu", "cuda"),
             capturable=device.type == "cuda",  # its step count stays on the device
@@ -241,7 +266,8 @@ class DeepImagePrior:
             if self.iteration < begin + stage.iterations:
                 if self.iteration == begin:
                     self._memory = {}
-                terms = self._step(stage.goal(self, self._memory))
+                with plain_modes():
+                    terms = self._step(stage.goal(self, self._memory))
                 self.iteration += 1
                 self._averaged += 1
                 return State(self.iteration, stage, terms, self)
@@ -254,6 +280,7 @@ class DeepImagePrior:
         return self._problem
 
     @problem.setter
+    @plain_modes()
     def problem(self, problem: Problem) -> None:
         self._problem = problem
         self._scale = 1 / problem.count  # here, because it waits for the device
@@ -263,6 +290,7 @@ class DeepImagePrior:
         weight = 1 - self._average_decay**self._averaged
         return self._average / weight if weight > 0 else self._average.clone()
 
+    @plain_modes()
     def feed(self, image: Tensor) -> None:
         """Put an image in the place of the first channels of z, scaled as they are."""
         channels = min(image.shape[1], self.z.shape[1])
@@ -315,6 +343,7 @@ class DeepImagePrior:
             values["z"] = self.z.clone()
         return values
 
+    @plain_modes()
     def load(self, values: Values) -> None:
         """Go back to :meth:`fitted`, or on from :meth:`state_dict`.
 
@@ -361,7 +390,9 @@ class DeepImagePrior:
         terms = objective(output, self.problem, goal)
         scale = self._scale
         self._optimizer.zero_grad(set_to_none=True)
-        (scale * terms.value).backward()  # type: ignore[no-untyped-call]
+        # Nothing else that requires a gradient, such as a kernel of the operator, gets one.
+        fitted = [weight for weight in self._weights if weight.requires_grad]
+        (scale * terms.value).backward(inputs=fitted)  # type: ignore[no-untyped-call]
         self._optimizer.step()
 
         self.output = output.detach()
@@ -389,6 +420,6 @@ def _check_input(z: Tensor, image: Tensor) -> Tensor:
 def _meshgrid(image: Tensor) -> Tensor:
     """The coordinates of the pixels, from 0 to 1: columns, then rows."""
     batch, _, height, width = image.shape
-    rows, columns = (torch.linspace(0, 1, size) for size in (height, width))
+    rows, columns = (torch.linspace(0, 1, size, dtype=torch.float32) for size in (height, width))
     grid = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)])
     return grid.expand(batch, 2, height, width).clone()

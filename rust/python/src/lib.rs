@@ -1,6 +1,7 @@
 //! Python bindings: arrays in, arrays filled, nothing computed here.
 
 mod arrays;
+mod ending;
 mod metrics;
 mod pool;
 mod resample;
@@ -13,7 +14,11 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _native {
     #[pymodule_export]
+    use super::ending::end_in_time;
+    #[pymodule_export]
     use super::metrics::{mse, psnr, structural_similarity};
+    #[pymodule_export]
+    use super::pool::threads_are_lost;
     #[pymodule_export]
     use super::resample::Resampler;
     #[pymodule_export]

@@ -6,18 +6,31 @@
 //! threads as it would use are started for the call, and for NumPy callers without torch as
 //! many as the process may use.  It is never more than that: affinity and cgroup quota count.
 //!
-//! A process that was forked has none of the workers of its parent, and a pool that waits for
-//! them would wait for ever: there, too, threads are started for the call.
+//! A process that was forked has none of the threads of its parent, and OpenMP, which torch's
+//! pool is made of, would wait for them for ever.  So the pool of the thread that forks is let
+//! go before, in the parent, and both processes make a new one when they need it.  Where that
+//! cannot be, the process is left without a pool ([`threads_are_lost`]): kernels start threads
+//! for the call, and Python tells torch to use one.
 
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 
 use dipfast_core::{Executor, Threads};
+use pyo3::pyfunction;
 
 /// To be called once, when the module is imported.
 pub(crate) fn prepare() {
     #[cfg(target_os = "linux")]
-    torch::watch_for_forks();
+    forks::prepare();
+}
+
+/// Whether this process was forked from one whose threads torch would wait for: it may use one.
+#[pyfunction]
+pub(crate) fn threads_are_lost() -> bool {
+    #[cfg(target_os = "linux")]
+    return forks::threads_are_lost();
+    #[cfg(not(target_os = "linux"))]
+    return false;
 }
 
 /// What to run the next kernel on.
@@ -43,34 +56,37 @@ fn available() -> NonZeroUsize {
 #[cfg(target_os = "linux")]
 mod torch {
     use std::any::Any;
-    use std::ffi::{CStr, c_int, c_void};
+    use std::ffi::{CStr, c_int, c_uint, c_void};
     use std::num::NonZeroUsize;
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Mutex, OnceLock};
 
     use dipfast_core::Executor;
 
+    use super::forks::threads_are_lost;
+
     type NumThreads = unsafe extern "C" fn() -> c_int;
     type Body = unsafe extern "C" fn(i64, i64, *mut c_void);
     type ParallelFor = unsafe extern "C" fn(i64, i64, i64, Body, *mut c_void) -> i32;
-
-    static FORKED: AtomicBool = AtomicBool::new(false);
-
-    /// Remembers in every process forked from this one that it is one.
-    pub(super) fn watch_for_forks() {
-        unsafe extern "C" fn forked() {
-            FORKED.store(true, Ordering::Relaxed);
-        }
-        // SAFETY: all that the handler does is to set an atomic.
-        unsafe { libc::pthread_atfork(None, None, Some(forked)) };
-    }
+    type Pause = unsafe extern "C" fn(c_int) -> c_int;
+    type Region = unsafe extern "C" fn(Work, *mut c_void, c_uint, c_uint);
+    type Work = unsafe extern "C" fn(*mut c_void);
 
     /// What this process has loaded of torch.
     #[derive(Clone, Copy)]
     pub(super) struct Torch {
         num_threads: NumThreads,
         parallel_for: Option<ParallelFor>,
+        gomp: Option<Gomp>,
+        /// Another runtime of OpenMP, that of LLVM or Intel, which sees to forks itself.
+        other_openmp: bool,
+    }
+
+    /// The OpenMP of GCC.
+    #[derive(Clone, Copy)]
+    struct Gomp {
+        pause: Pause,
+        region: Region,
     }
 
     impl Torch {
@@ -106,9 +122,21 @@ mod torch {
             // stable interface.
             let parallel_for = symbol(c"torch_parallel_for")
                 .map(|symbol| unsafe { std::mem::transmute::<*mut c_void, ParallelFor>(symbol) });
+            // SAFETY: `omp_pause_resource_all` of OpenMP 5.0, and what GCC makes of a parallel
+            // region, part of its binary interface; found through what libtorch depends on.
+            let gomp = symbol(c"omp_pause_resource_all")
+                .zip(symbol(c"GOMP_parallel"))
+                .map(|(pause, region)| unsafe {
+                    Gomp {
+                        pause: std::mem::transmute::<*mut c_void, Pause>(pause),
+                        region: std::mem::transmute::<*mut c_void, Region>(region),
+                    }
+                });
             Some(Self {
                 num_threads,
                 parallel_for,
+                gomp,
+                other_openmp: symbol(c"kmp_set_blocktime").is_some(),
             })
         }
 
@@ -123,10 +151,32 @@ mod torch {
         /// torch's pool, of which so many threads are used; None where it cannot be had.
         pub(super) fn pool(self, threads: NonZeroUsize) -> Option<Pool> {
             let parallel_for = self.parallel_for?;
-            (!FORKED.load(Ordering::Relaxed)).then_some(Pool {
+            (!threads_are_lost()).then_some(Pool {
                 parallel_for,
                 threads,
             })
+        }
+
+        /// Ends the threads of the pool that this thread uses, which a new one will take the
+        /// place of; whether that could be done, where it is needed.
+        pub(super) fn let_go(self) -> bool {
+            const HARD: c_int = 2;
+            self.other_openmp
+                || self.gomp.is_some_and(|gomp| {
+                    // SAFETY: see `look_up`.  Within a parallel region it refuses.
+                    unsafe { (gomp.pause)(HARD) == 0 }
+                })
+        }
+
+        /// Lets all threads of the pool do nothing, which takes for ever if they are lost.
+        pub(super) fn meet(self) {
+            unsafe extern "C" fn nothing(_: *mut c_void) {}
+            if let Some(gomp) = self.gomp
+                && !self.other_openmp
+            {
+                // SAFETY: see `look_up`; `nothing` matches `Work`, and looks at no data.
+                unsafe { (gomp.region)(nothing, std::ptr::null_mut(), 0, 0) };
+            }
         }
     }
 
@@ -172,6 +222,79 @@ mod torch {
             && let Ok(mut slot) = context.panic.lock()
         {
             slot.get_or_insert(panic);
+        }
+    }
+}
+
+/// What becomes of torch's threads when a process is forked.
+#[cfg(target_os = "linux")]
+mod forks {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::torch::Torch;
+
+    static LET_GO: AtomicBool = AtomicBool::new(false);
+    static LOST: AtomicBool = AtomicBool::new(false);
+
+    pub(super) fn threads_are_lost() -> bool {
+        LOST.load(Ordering::Relaxed)
+    }
+
+    /// Watches for forks from now on, and finds out about the one before, if there was one.
+    pub(super) fn prepare() {
+        unsafe extern "C" fn before() {
+            // A pool that is lost would be waited for here, too.
+            let sound = !threads_are_lost() && Torch::loaded().is_none_or(Torch::let_go);
+            LET_GO.store(sound, Ordering::Relaxed);
+        }
+        unsafe extern "C" fn in_child() {
+            LOST.store(!LET_GO.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        if let Some(torch) = Torch::loaded()
+            && is_forked()
+        {
+            // Nobody let the pool go, if there was one.
+            LOST.store(!meets_in_a_child(torch), Ordering::Relaxed);
+        }
+        // SAFETY: the handlers touch nothing but atomics, the loader and OpenMP, which are in
+        // order before a fork.
+        unsafe { libc::pthread_atfork(Some(before), None, Some(in_child)) };
+    }
+
+    /// Whether this process was forked and is still the same program.
+    fn is_forked() -> bool {
+        const PF_FORKNOEXEC: u32 = 0x40;
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // The name, in brackets, may hold anything; the flags are the seventh field after it.
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        let flags = after_name.split_whitespace().nth(6);
+        flags.is_some_and(|f| f.parse().is_ok_and(|f: u32| f & PF_FORKNOEXEC != 0))
+    }
+
+    /// Whether the pool works, tried in a child, which a timer ends if it waits for ever.
+    fn meets_in_a_child(torch: Torch) -> bool {
+        const SECONDS: u32 = 2;
+        // SAFETY: the child calls nothing but the system and OpenMP, whose state is that of this
+        // thread, and ends.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::signal(libc::SIGALRM, libc::SIG_DFL);
+                let mut alarm: libc::sigset_t = std::mem::zeroed();
+                libc::sigemptyset(&raw mut alarm);
+                libc::sigaddset(&raw mut alarm, libc::SIGALRM);
+                libc::sigprocmask(libc::SIG_UNBLOCK, &raw const alarm, std::ptr::null_mut());
+                libc::alarm(SECONDS);
+                torch.meet();
+                libc::_exit(0);
+            }
+            let mut status = 0;
+            while libc::waitpid(child, &raw mut status, 0) == -1 {
+                if std::io::Error::last_os_error().kind() != std::io::ErrorKind::Interrupted {
+                    return false;
+                }
+            }
+            status == 0
         }
     }
 }

@@ -1,0 +1,97 @@
+"""Functions run in a process that is forked from the one of the tests."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+# Seconds that a function may take; what is stuck is killed.
+LIMIT = 60.0
+
+
+class Ended(NamedTuple):
+    """How a process ended.
+
+    Attributes
+    ----------
+    status
+        Its exit status, negative for the signal that ended it.
+    value
+        What the function returned; None if it did not.
+    errors
+        What went to standard error.
+    seconds
+        From the signal to the end.
+    """
+
+    status: int
+    value: Any
+    errors: str
+    seconds: float
+
+
+def run(function: Callable[[], Any], *, number: int | None = None) -> Ended:
+    """Run a function in a forked process; with a number, send it that signal as soon as it says so
+    (:func:`say_ready`)."""
+    values, errors, ready = os.pipe(), os.pipe(), os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that forking with threads is a risk
+        child = os.fork()
+    if child == 0:
+        _be_the_child(function, values[1], errors[1], ready[1])
+    for pipe in (values, errors, ready):
+        os.close(pipe[1])
+    sent = time.monotonic()
+    if number is not None and os.read(ready[0], 1):
+        time.sleep(0.1)  # a little further than that
+        sent = time.monotonic()
+        os.kill(child, number)
+    status = None
+    while status is None and time.monotonic() < sent + LIMIT:
+        done, found = os.waitpid(child, os.WNOHANG)
+        status = os.waitstatus_to_exitcode(found) if done else None
+        time.sleep(0.01)
+    seconds = time.monotonic() - sent
+    if status is None:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise AssertionError("the process is stuck")
+    value, said = _whole(values[0]), _whole(errors[0])
+    os.close(ready[0])
+    return Ended(status, pickle.loads(value) if value else None, said.decode(), seconds)
+
+
+def say_ready() -> None:
+    """Tell the parent that now is the time for the signal."""
+    os.write(_ready, b"!")
+
+
+def _be_the_child(function: Callable[[], Any], values: int, errors: int, ready: int) -> None:
+    global _ready
+    _ready = ready
+    status = 1
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.dup2(errors, 2)
+        sys.stderr = os.fdopen(2, "w", buffering=1)
+        os.write(values, pickle.dumps(function()))
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _whole(pipe: int) -> bytes:
+    with os.fdopen(pipe, "rb") as stream:
+        return stream.read()
+
+
+_ready = -1
