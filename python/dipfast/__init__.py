@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from dipfast import ops
 from dipfast._native import __version__
+from dipfast.forks import mind_forks
 
 if TYPE_CHECKING:
     from dipfast import networks, operators, stopping
@@ -50,6 +51,9 @@ _HOMES = {
     "Result": "result",
     **dict.fromkeys(("denoise", "inpaint", "restore", "super_resolve"), "tasks"),
 }
+
+
+mind_forks()
 
 
 def __getattr__(name: str) -> Any:

@@ -559,5 +559,5 @@ def _warn_of_contrast(name: str, image: Any, data_range: tuple[float, float], so
             f"99% of the values of {name} lie between {low:g} and {high:g}, {share:.1e} of the "
             f"range from {data_range[0]:g} to {data_range[1]:g}: {found}, and what is between "
             "them will be lost; data_range=(darkest, brightest) sets another one",
-            stacklevel=5,
+            stacklevel=6,
         )

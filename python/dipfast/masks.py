@@ -97,7 +97,7 @@ def find_missing(
     if share > _SUSPICIOUS_SHARE or (share > 0.5 and _looks_inverted(missing)):
         warnings.warn(
             f"{share:.1%} of the pixels are missing: is mask_marks={marks!r} the right way round?",
-            stacklevel=3,
+            stacklevel=4,
         )
     return image, missing
 

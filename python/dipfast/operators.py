@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dipfast import ops
+from dipfast.ambient import plain_modes
 from dipfast.ops.arguments import check_choice
 from dipfast.ops.resampling import DOWNSAMPLE_KERNELS, DownsampleKernel
 
@@ -245,6 +246,7 @@ class Blur(LinearOperator):
     rows: Tensor
     columns: Tensor
 
+    @plain_modes()
     def __init__(self, kernel: Tensor, boundary: Boundary = "reflect") -> None:
         super().__init__()
         if not isinstance(kernel, Tensor) or not kernel.is_floating_point():
@@ -288,6 +290,7 @@ class Blur(LinearOperator):
         return x
 
 
+@plain_modes()
 def gaussian_kernel(sigma: float, size: int | None = None) -> Tensor:
     """A Gaussian point-spread function for :class:`Blur`, summing to 1.
 

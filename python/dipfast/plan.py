@@ -417,7 +417,7 @@ def _warn_of_values_beyond(measurement: Tensor, layout: Layout) -> None:
     if "int" in str(layout.dtype) or far > _NOISE_BEYOND:
         warnings.warn(
             f"values of image beyond data_range={layout.data_range} will be cut off",
-            stacklevel=5,
+            stacklevel=6,
         )
 
 

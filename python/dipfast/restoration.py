@@ -128,7 +128,7 @@ def _result(
     unfinished = _unfinished(plan, fits)
     if unfinished is not None and plan.time_limit is not None:
         more = "time_limit was too short" if plan.file is None else "resume goes on"
-        warnings.warn(f"{unfinished}; {more}", stacklevel=4)
+        warnings.warn(f"{unfinished}; {more}", stacklevel=5)
     return Result(
         image=image_out,
         history=history,

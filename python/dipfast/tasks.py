@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dipfast import ops
+from dipfast.ambient import plain_modes
 from dipfast.fitting import Callback
 from dipfast.images import DataRange, Layout, as_constant
 from dipfast.interrupt import Interrupt
@@ -40,6 +41,7 @@ _MARGIN = 0.25
 _SAME_BRIGHTNESS = 1e-3
 
 
+@plain_modes()
 def denoise(
     image: Any,
     *,
@@ -219,6 +221,7 @@ def denoise(
     )
 
 
+@plain_modes()
 def inpaint(
     image: Any,
     mask: Any = None,
@@ -334,6 +337,7 @@ def inpaint(
     return restore_images(task, **options)
 
 
+@plain_modes()
 def super_resolve(
     image: Any,
     factor: int,
@@ -411,6 +415,7 @@ def super_resolve(
     return restore_images(task, **options)
 
 
+@plain_modes()
 def restore(
     measurement: Any,
     operator: Any,

@@ -20,6 +20,7 @@ from dipfast.cli.arguments import make_parser, tidied, words_of
 from dipfast.cli.streams import say, steady_streams
 from dipfast.cli.words import Words, did_you_mean
 from dipfast.cli.work import COMMANDS, INTERRUPTED, WorkError
+from dipfast.interrupt import ending_in_time
 
 __all__ = ["main"]
 
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     written, but the work was cut so short that it is likely worse than what came in; 130:
     interrupted (Ctrl-C); 143: terminated.
     """
-    with steady_streams():
+    with ending_in_time(), steady_streams():
         try:
             return _main(sys.argv[1:] if arguments is None else arguments)
         except KeyboardInterrupt:

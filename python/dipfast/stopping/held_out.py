@@ -51,7 +51,7 @@ class HeldOut(StopRule):
     def prepare(self, problem: Problem) -> Problem:
         shape = (1, 1, *problem.measurement.shape[2:])
         generator = torch.Generator().manual_seed(self.seed)
-        places = torch.rand(shape, generator=generator) < self.fraction
+        places = torch.rand(shape, generator=generator, dtype=torch.float32) < self.fraction
         held_out = places.to(problem.measurement.device)
         if problem.held_out is not None:
             held_out = held_out | problem.held_out
