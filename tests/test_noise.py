@@ -247,6 +247,16 @@ class TestEstimates:
         with pytest.raises(ValueError, match=r"too few known pixels .* side by side .*; sigma"):
             estimate_noise_model(torch.rand(1, 32, 32), known=known)
 
+    @pytest.mark.parametrize("gains", [(1.0, 1.0, 1.0), (1.0, 0.9, 0.7)])
+    def test_noise_that_the_channels_have_in_common(self, gains: tuple[float, ...]) -> None:
+        grey = NoiseModel(0.05).sample(
+            self.picture()[:1] / 2 + 0.2, torch.Generator().manual_seed(0)
+        )
+        alone = estimate_noise_model(grey).sigma
+        colour = torch.cat([gain * grey for gain in gains])
+        expected = alone * math.sqrt(sum(gain**2 for gain in gains) / 3)
+        assert estimate_noise_model(colour).sigma == pytest.approx(expected, rel=0.1)
+
     def test_of_a_batch_is_refused(self) -> None:
         with pytest.raises(ValueError, match=r"must have shape \(C, H, W\), got \(2, 1, 8, 8\)"):
             estimate_noise_model(torch.rand(2, 1, 8, 8))

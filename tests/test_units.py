@@ -307,6 +307,42 @@ class TestRefused:
             dipfast.restore(picture(0, None), lambda x: x**2.2)
         dipfast.restore(picture(0, None), lambda x: x**2.2, data_range=255)
 
+    def test_a_shape_that_the_operator_does_not_have(self) -> None:
+        with pytest.raises(ValueError, match=r"image_shape=\(20, 20\) is not that of the operator"):
+            dipfast.restore(picture(0), Blur(gaussian_kernel(0.7)), image_shape=(20, 20))
+
+    def test_a_sigma_in_another_unit(self) -> None:
+        image = picture(0, None) / 255
+        message = r"sigma=25 is in the unit of the image, whose range from 0 to 1 is narrower than"
+        for name in TASK_CALLS:
+            with pytest.raises(ValueError, match=message):
+                TASK_CALLS[name](image, sigma=25, data_range=1)
+
+    @pytest.mark.parametrize("garbage", [9999.0, -9999.0, math.nan, math.inf])
+    def test_what_a_mask_hides_has_no_influence(self, garbage: float) -> None:
+        mask = Mask(torch.from_numpy(~HOLES)[None, None])
+        images = [np.where(HOLES, value, picture(0, None)) for value in (0.0, garbage)]
+        results = [dipfast.restore(image, mask) for image in images]
+        assert results[0].settings["data_range"] == results[1].settings["data_range"]
+        assert (results[0].image == results[1].image).all()
+
+    def test_channels_and_images_that_drown_in_the_range_of_others(self) -> None:
+        plain = picture(0, None)
+        with pytest.warns(UserWarning, match="of channel 0 of image lie between .* will be lost"):
+            dipfast.denoise(np.stack([plain, 1e4 * plain], axis=-1))
+        batch = torch.from_numpy(np.stack([plain[None], 1e4 * plain[None]]))
+        with pytest.warns(UserWarning, match="of image 0 of image lie between .* will be lost"):
+            dipfast.denoise(batch)
+
+    def test_a_flat_reference(self) -> None:
+        plain = picture(0, None)
+        flat = np.full_like(plain, plain.mean())
+        assert dipfast.denoise(plain, reference=flat).metrics["psnr_input"] > 0
+
+    def test_an_operator_that_is_not_finite(self) -> None:
+        result = dipfast.restore(picture(0, None), lambda x: x * math.nan, data_range=255)
+        assert result.unfinished is not None
+
     def test_what_darkens_begins_at_black(self) -> None:
         zero = Blur(gaussian_kernel(0.7), "zero")
         result = dipfast.restore(picture(0, None) + 10, zero)
@@ -315,8 +351,6 @@ class TestRefused:
         assert high > 255
         with pytest.raises(ValueError, match="data_range must begin at 0"):
             dipfast.restore(picture(0, None) - 10, zero)
-        known = torch.from_numpy(~HOLES)[None, None]
-        assert dipfast.restore(picture(0, None), Mask(known)).settings["data_range"][0] == 0
 
     def test_values_beyond_a_range_that_was_given(self) -> None:
         for dtype in ("float32", "int16"):

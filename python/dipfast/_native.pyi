@@ -30,7 +30,6 @@ __version__: Final[str]
 
 def end_in_time(pipe: int, next: int, seconds: float, last_words: bytes) -> None: ...
 def threads_are_lost() -> bool: ...
-
 def total_variation(
     u: _Floats,
     *,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -448,7 +449,19 @@ class Layout:
             width = found[1] - found[0]
             ends = (low - found[0]) / width, (high - found[0]) / width
         _warn_of_contrast(name, counted, found, source)
+        if known is None and source != "dtype":
+            for part, plane in self._planes(image):
+                _warn_of_contrast(f"{part} of {name}", plane, found, source)
         return replace(self, data_range=found, ends=ends, range_source=source)
+
+    def _planes(self, image: Any) -> Iterator[tuple[str, Any]]:
+        """The images of a batch and the channels, one by one, with their names."""
+        axes = {"image": 0 if len(self.shape) == 4 else None, "channel": self.channel_axis}
+        for part, axis in axes.items():
+            if axis is not None and self.shape[axis] > 1:
+                for number in range(self.shape[axis]):
+                    index = (slice(None),) * axis + (number,)
+                    yield f"{part} {number}", image[index]
 
     def filled(self, image: Any, missing: Any) -> Any:
         """Return a copy of an image that is black where pixels are missing.

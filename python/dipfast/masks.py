@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from dipfast.images import as_pixels, check_image, find_channel_axis, is_tensor, split_masked
+from dipfast.images import check_image, find_channel_axis, is_tensor, split_masked
 from dipfast.ops.arguments import check_choice
 
 __all__ = ["MARKS", "Marks", "find_missing"]
@@ -152,7 +152,13 @@ def _of_array(mask: Any, marks: Marks, image: Any, axis: int | None) -> Bools:
             "mask must be an array, a tensor, 'alpha', a value that marks missing pixels, or "
             f"None (NaN pixels), got {type(mask).__name__}"
         )
-    values = _numpy(as_pixels("mask", mask))
+    plain, masked = split_masked("mask", mask)
+    if masked is not None:
+        raise ValueError(
+            f"mask is masked itself at {np.count_nonzero(masked)} of its pixels: pass "
+            "mask.filled(True), or False, for what these mean"
+        )
+    values = _numpy(plain)
     shape = tuple(image.shape)
     rows, columns = (n for k, n in enumerate(shape[-3:], max(len(shape) - 3, 0)) if k != axis)
     wanted = f"({rows}, {columns})" + ("" if len(shape) == 2 else f" or {shape}")

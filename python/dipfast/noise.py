@@ -365,6 +365,8 @@ def _white_level(channels: Blocks, low: float | None, high: float | None) -> flo
 _PATCH_NUMBERS, _PATCH_CHANNELS = 75, 3
 # More patches than that change nothing; less than so many times their numbers tell nothing.
 _MOST_PATCHES, _FEWEST_PATCHES = 100_000, 3
+# Below this share of what single channels say, the channels have noise in common.
+_COMMON = 0.4
 # Where less of the noise's variance is left by clipping, nothing can be told.
 _LEAST_LEFT = 0.15
 
@@ -372,13 +374,24 @@ _LEAST_LEFT = 0.15
 def _patch_level(pixels: Floats, first: NoiseModel, known: Any) -> float:
     """The standard deviation of white noise by the eigenvalues of patches, from a first guess.
 
-    All channels of a group in one patch: what is texture in one is so in the others.
+    All channels of a group in one patch: what is texture in one is so in the others.  Where the
+    channels have their noise in common, as in grey pictures that are stored in colour and in JPEG,
+    such patches hardly vary in some directions; it is then what patches of one channel say.
     """
     if first.sigma == 0:
         return 0.0
+    joint = _level_of_groups(pixels, first, known, _PATCH_CHANNELS)
+    if len(pixels) > 1:
+        single = _level_of_groups(pixels, first, known, 1)
+        if joint < _COMMON * single:
+            return single
+    return joint
+
+
+def _level_of_groups(pixels: Floats, first: NoiseModel, known: Any, channels: int) -> float:
     variances = []
-    for begin in range(0, len(pixels), _PATCH_CHANNELS):
-        group = slice(begin, begin + _PATCH_CHANNELS)
+    for begin in range(0, len(pixels), channels):
+        group = slice(begin, begin + channels)
         patches = _patches(pixels[group], None if known is None else known[group])
         scaled = _with_even_noise(patches, first)
         if len(scaled) >= _FEWEST_PATCHES * max(scaled.shape[1], 1):

@@ -198,6 +198,13 @@ class Plan:
         self.unit = layout.data_range[1] - layout.data_range[0]
         self.measurement = layout.to_tensor(task.image, self.place)
         _warn_of_values_beyond(self.measurement, layout)
+        varied = bool((self.measurement != self.measurement.flatten()[0]).any())
+        if sigma != "auto" and float(sigma) > self.unit and varied:
+            low, high = layout.data_range
+            raise ValueError(
+                f"sigma={sigma:g} is in the unit of the image, whose range from {low:.6g} to "
+                f"{high:.6g} is narrower than such noise"
+            )
         self.operators = [operator.to(self.place) for operator in task.operators]
         self.before = task.before(self.measurement)
         shape = layout.shape_of(tuple(self.before.shape))
@@ -398,6 +405,8 @@ def _peak(reference: Any, layout: Layout) -> float:
     """Return the peak of PSNR, in the unit of the reference; :func:`dipfast.denoise` has it."""
     low, high = layout.data_range
     if layout.range_source != "data":
+        return high - low
+    if reference.min() == reference.max():
         return high - low
     low, high = find_data_range("reference", reference)
     if str(layout.dtype).endswith("uint16") and high > 16383:

@@ -83,7 +83,7 @@ def _unfinished(plan: Plan, fits: list[Fit]) -> str | None:
         return f"{len(fits)} of {len(plan.measurement)} images were worked on"
     for fit in fits:
         planned_short = isinstance(plan.method, str) and fit.prior.iterations < plan.iterations
-        cut_short = not fit.finished or planned_short or fit.recovery.gave_up
+        cut_short = not fit.finished or planned_short or fit.recovery.gave_up or fit.best is None
         excess = fit.excess() if cut_short else None
         if excess is not None:
             done = 0 if fit.last is None else fit.last.iteration

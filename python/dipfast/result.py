@@ -104,7 +104,7 @@ class Result:
             low, high = settings["data_range"]
             source = settings.get("range_source", "given")
             words = {"dtype": settings.get("dtype"), "data": "found in the data"}
-            parts.append(f"range {low:g} to {high:g} ({words.get(source, source)})")
+            parts.append(f"range {low:.6g} to {high:.6g} ({words.get(source, source)})")
         if settings.get("noise"):
             parts.append(_describe_noise(settings))
         if "missing" in settings:

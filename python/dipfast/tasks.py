@@ -18,7 +18,14 @@ from dipfast.interrupt import Interrupt
 from dipfast.masks import Marks, find_missing
 from dipfast.methods import Method
 from dipfast.noise import NoiseKind, NoiseModel
-from dipfast.operators import Downsample, Identity, LinearOperator, Mask, as_operator
+from dipfast.operators import (
+    Downsample,
+    Identity,
+    LinearOperator,
+    Mask,
+    as_operator,
+    known_of,
+)
 from dipfast.ops.resampling import DownsampleKernel
 from dipfast.plan import Options, Task
 from dipfast.presets import Preset, Quality
@@ -477,7 +484,10 @@ def restore(
     model = as_operator(operator, shape)
     before, of_white, of_grey = _probe(model, y, shape, layout)
     scales = bool(((of_grey - of_white / 2).abs() < _SAME_BRIGHTNESS).all())
-    layout = _range_for(of_white, scales, measurement, layout, data_range)
+    known = _known(model)
+    layout = _range_for(of_white, scales, measurement, layout, data_range, known)
+    if known is not None:
+        measurement = as_constant("measurement", layout.filled(measurement, ~known))
     task = Task(
         "restore",
         measurement,
@@ -500,8 +510,22 @@ def _image_shape(image_shape: Any, y: Tensor) -> tuple[int, ...] | None:
     return (y.shape[1], *shape) if len(shape) == 2 else shape
 
 
+def _known(operator: LinearOperator) -> Any:
+    """Return which pixels an operator lets through, boolean (N, C, H, W); None for all."""
+    known = known_of(operator)
+    if known is None:
+        return None
+    array = known.detach().cpu().numpy()
+    return array.reshape((1,) * (4 - array.ndim) + array.shape)
+
+
 def _range_for(
-    of_white: Tensor, scales: bool, measurement: Any, layout: Layout, data_range: DataRange
+    of_white: Tensor,
+    scales: bool,
+    measurement: Any,
+    layout: Layout,
+    data_range: DataRange,
+    known: Any,
 ) -> Layout:
     """Return the layout with a value range in which the operator means the same as in the unit
     of the measurement.
@@ -514,9 +538,16 @@ def _range_for(
     of half of them.
     """
     name = "measurement"
+    if known is not None:
+        of_white = of_white[torch.from_numpy(np.broadcast_to(known, of_white.shape).copy())]
     keeps_constants = scales and bool(((of_white - 1).abs() < _SAME_BRIGHTNESS).all())
     found = layout.with_range(
-        measurement, data_range, margin=_MARGIN, from_zero=not keeps_constants, name=name
+        measurement,
+        data_range,
+        known=known,
+        margin=_MARGIN,
+        from_zero=not keeps_constants,
+        name=name,
     )
     if keeps_constants:
         return found
@@ -563,6 +594,11 @@ def _probe(
         raise ValueError(
             f"operator must make measurements of shape {tuple(y[:1].shape)} of images of shape "
             f"{tuple(image.shape)}, got {got}; image_shape tells the shape of the image"
+        )
+    if shape is not None and tuple(image.shape[1:]) != shape:
+        raise ValueError(
+            f"image_shape={shape[1:]} is not that of the operator, which takes images of "
+            f"{tuple(image.shape[1:])}; leave it out"
         )
     if image.ndim != 4 or (layout.channel_axis is None and image.shape[1] != 1):
         raise ValueError(
