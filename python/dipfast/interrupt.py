@@ -18,7 +18,7 @@ __all__ = ["Interrupt", "ending_in_time"]
 # Seconds after the first signal in which others are taken for the same.
 _PATIENCE = 1.0
 # Seconds from SIGTERM to the end of the process.
-_GRACE = 2.0
+_GRACE = 1.75
 _LAST_WORDS = (
     "\ndipfast: ended in the middle of an iteration, or of writing; "
     "a checkpoint, if there is one, is whole, and --resume (resume=True) goes on from it\n"

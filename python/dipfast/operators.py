@@ -428,7 +428,10 @@ def as_operator(operator: Any, shape: Shape | None = None) -> LinearOperator:
             "operator must be a torch module, a physics of deepinv or a function, "
             f"got {type(operator).__name__}"
         )
-    operator = copy.deepcopy(operator)
+    try:
+        operator = copy.deepcopy(operator)
+    except RuntimeError as error:  # of a tensor that was computed, and would be differentiated
+        raise ValueError(f"operator cannot be copied; detach() its tensors: {error}") from error
     if isinstance(operator, nn.Module):
         operator.requires_grad_(False)
     if isinstance(operator, LinearOperator):

@@ -168,7 +168,8 @@ def denoise(
     -------
     Result
         Ctrl-C and SIGTERM end the fit as well, and return the best so far (a second one, more
-        than a second later, raises KeyboardInterrupt).
+        than a second later, raises KeyboardInterrupt).  SIGTERM ends the process within two
+        seconds, wherever it is stuck.
 
     Raises
     ------

@@ -157,7 +157,10 @@ def masked(mask: Tensor, x: Tensor) -> Tensor:
 
 def resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """R X C' for matrices R and C, the weights along either axis."""
-    return rows @ x @ columns.mT
+    if not torch.amp.is_autocast_available(x.device.type):
+        return rows @ x @ columns.mT
+    with torch.autocast(x.device.type, enabled=False):  # mixed precision would round the result
+        return rows @ x @ columns.mT
 
 
 # --- metrics -----------------------------------------------------------------------------

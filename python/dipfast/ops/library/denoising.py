@@ -36,8 +36,9 @@ class TvSolver:
         centred = f.to(self._wide) - self._mean
         # A power of two, so that squares neither overflow nor vanish.
         exponents = torch.frexp(centred.abs().flatten(1).amax(1).cpu().double()).exponent
-        scales = torch.ldexp(torch.ones(len(f), dtype=torch.float64), -exponents.clamp(-1000, 1000))
-        weight = torch.tensor(weights, dtype=torch.float64) * scales
+        ones = torch.ones_like(exponents, dtype=torch.float64)
+        scales = torch.ldexp(ones, -exponents.clamp(-1000, 1000))
+        weight = scales.new_tensor(weights) * scales
         self._scale = self._numbers(scales.to(f.device, self._wide))
         self._weight = self._numbers(weight.to(f.device, f.dtype))
         self._f = (centred * self._scale).to(f.dtype)
