@@ -69,6 +69,8 @@ class TestEstimateNoise:
             page[row : row + 9, 10:240:6] = 0
             page[row + 4, 10:240] = 0
         assert ops.estimate_noise(page) == 0
+        rows, columns = np.mgrid[:64, :64]
+        assert ops.estimate_noise((rows + columns) % 2) == 0
 
     def test_saturated_regions_do_not_count(self) -> None:
         noisy = np.random.default_rng(0).normal(100, 10, (256, 256))

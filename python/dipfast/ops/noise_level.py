@@ -55,8 +55,8 @@ def estimate_noise(image: Any, *, channel_axis: int | None = None) -> float:
     Returns
     -------
     float
-        In the unit of the image.  Images of up to three rows or columns are judged by their
-        other direction alone.
+        In the unit of the image; 0 for images of one or two values.  Images of up to three rows
+        or columns are judged by their other direction alone.
 
     Raises
     ------
@@ -92,8 +92,8 @@ def estimate_noise(image: Any, *, channel_axis: int | None = None) -> float:
 
 
 def _level(plane: Floats) -> float:
-    if plane.min() == plane.max():
-        return 0.0
+    if not ((plane > plane.min()) & (plane < plane.max())).any():
+        return 0.0  # one value, or black and white, which noise is not
     outliers = find_outliers(plane)
     _, details = wavelet_blocks(plane, ~outliers if outliers.any() else None)
     return deviation(details)
