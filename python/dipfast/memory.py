@@ -39,6 +39,9 @@ _GAPS = 1.8
 # Beyond this torch cannot count the bytes, and memory is taken to grow with the pixels.
 _MOST_ELEMENTS = 1 << 40
 
+# Estimates that are kept.
+_MOST_ESTIMATES = 256
+
 # What is suggested may take this share of what is there, which changes all the time.
 _SHARE = 0.9
 _FEWEST_CHANNELS = 8
@@ -90,20 +93,19 @@ def estimate_fit(
     >>> f"{need / 1e9:.1f} GB"
     '2.7 GB'
     """
-    shape, parts = list(z_shape), 1
-    while math.prod(shape) > _MOST_ELEMENTS and max(shape[2:]) > 1:
-        side = shape.index(max(shape[2:]), 2)
-        shape[side], parts = -(-shape[side] // 2), 2 * parts
-    try:
-        twin = _without_data(network, dtype)
-        iteration = _one_iteration(twin, tuple(shape), dtype, device)
-    except Exception:
-        # A network of someone else's may fail without data in any way; with data it may not.
-        return None
-    weights = sum(parameter.nbytes for parameter in twin.parameters())
-    image = math.prod(image_shape) * dtype.itemsize
-    images = _IMAGES * _taken(image, device)
-    return math.ceil(parts * iteration + _WEIGHTS * weights + images + _KERNELS)
+    if type(network) is not Hourglass:
+        return _estimate(network, z_shape, image_shape, dtype, device)
+    # These are known by their form, and many fits have the same one.
+    weights = tuple(tuple(parameter.shape) for parameter in network.parameters())
+    form = network.config, weights, z_shape, image_shape, dtype, device
+    if form not in _estimates:
+        if len(_estimates) >= _MOST_ESTIMATES:
+            _estimates.clear()
+        _estimates[form] = _estimate(network, z_shape, image_shape, dtype, device)
+    return _estimates[form]
+
+
+_estimates: dict[Any, int | None] = {}
 
 
 def available(device: torch.device, root: Path = Path("/")) -> int | None:
@@ -188,6 +190,29 @@ def explain(
 
 
 # --- what a fit takes --------------------------------------------------------------------
+
+
+def _estimate(
+    network: nn.Module,
+    z_shape: tuple[int, ...],
+    image_shape: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> int | None:
+    shape, parts = list(z_shape), 1
+    while math.prod(shape) > _MOST_ELEMENTS and max(shape[2:]) > 1:
+        side = shape.index(max(shape[2:]), 2)
+        shape[side], parts = -(-shape[side] // 2), 2 * parts
+    try:
+        twin = _without_data(network, dtype)
+        iteration = _one_iteration(twin, tuple(shape), dtype, device)
+    except Exception:
+        # A network of someone else's may fail without data in any way; with data it may not.
+        return None
+    weights = sum(parameter.nbytes for parameter in twin.parameters())
+    image = math.prod(image_shape) * dtype.itemsize
+    images = _IMAGES * _taken(image, device)
+    return math.ceil(parts * iteration + _WEIGHTS * weights + images + _KERNELS)
 
 
 def _without_data(network: nn.Module, dtype: torch.dtype) -> nn.Module:
