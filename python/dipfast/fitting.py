@@ -206,11 +206,7 @@ class Fit:
         else:
             parts["rule"] = self._memory
             parts["prior"] = self.prior.state_dict()
-        return {
-            "finished": int(self.finished),
-            "stop_reason": self.stop_reason,
-            **join(parts),
-        }
+        return {"finished": int(self.finished), "stop_reason": self.stop_reason, **join(parts)}
 
     def load(self, values: Values) -> None:
         """Go on from :meth:`state_dict`.

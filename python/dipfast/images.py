@@ -24,6 +24,7 @@ __all__ = [
     "Layout",
     "as_constant",
     "as_pixels",
+    "check_channel_axis",
     "check_data_range",
     "check_image",
     "find_channel_axis",
@@ -233,18 +234,25 @@ def find_channel_axis(name: str, image: Any, channel_axis: int | None) -> int | 
             f"channel_axis is needed for {name} of shape {shape}: "
             "which of its axes are the channels?"
         )
-    try:
-        channel_axis = operator.index(channel_axis)
-    except TypeError:
-        raise TypeError(f"channel_axis must be an integer, got {channel_axis!r}") from None
-    if len(shape) == 2 or not -len(shape) <= channel_axis < len(shape):
-        raise ValueError(
-            f"channel_axis={channel_axis} does not fit {name} of shape {shape}"
-            + ("; leave it out for (H, W)" if len(shape) == 2 else "")
-        )
-    axis = channel_axis % len(shape)
+    axis = check_channel_axis(name, image, channel_axis) % len(shape)
     if len(shape) == 4 and axis == 0:
         raise ValueError(f"channel_axis={channel_axis} is the batch axis of {name} {shape}")
+    return axis
+
+
+def check_channel_axis(name: str, x: Any, channel_axis: Any, spatial_dims: int = 2) -> int:
+    """Return a channel axis that was given as an integer, which may count from the end."""
+    shape = tuple(x.shape)
+    try:
+        axis = operator.index(channel_axis)
+    except TypeError:
+        raise TypeError(f"channel_axis must be an integer, got {channel_axis!r}") from None
+    if len(shape) == spatial_dims or not -len(shape) <= axis < len(shape):
+        pixels = "(H, W)" if spatial_dims == 2 else "(D, H, W)"
+        raise ValueError(
+            f"channel_axis={channel_axis} does not fit {name} of shape {shape}"
+            + (f"; leave it out for {pixels}" if len(shape) == spatial_dims else "")
+        )
     return axis
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from dipfast.images import check_image, find_channel_axis, is_tensor, split_masked
 from dipfast.ops.arguments import check_choice
 
-__all__ = ["MARKS", "Marks", "find_missing"]
+__all__ = ["MARKS", "Marks", "find_missing", "grown"]
 
 Marks: TypeAlias = Literal["missing", "known"]
 MARKS: tuple[Marks, ...] = get_args(Marks)
@@ -122,12 +122,16 @@ def _looks_inverted(missing: Bools) -> bool:
 
 def _inner_share(chosen: Bools) -> float:
     """Return how many of the chosen pixels have no other one among their eight neighbours."""
-    inner = np.ones_like(chosen)
-    padded = np.pad(chosen, 1, constant_values=True)
-    for row in range(3):
-        for column in range(3):
-            inner &= padded[row : row + chosen.shape[0], column : column + chosen.shape[1]]
-    return float(inner.sum() / max(chosen.sum(), 1))
+    return float((~grown(~chosen)).sum() / max(chosen.sum(), 1))
+
+
+def grown(chosen: Bools) -> Bools:
+    """Return pixels (H, W) and their eight neighbours."""
+    rows, columns = chosen.shape
+    padded = np.pad(chosen, 1)
+    return np.asarray(
+        np.any([padded[r : r + rows, c : c + columns] for r in range(3) for c in range(3)], axis=0)
+    )
 
 
 def _by_opacity(image: Any, axis: int | None) -> tuple[Any, Bools]:

@@ -120,6 +120,8 @@ def read_mask(path: str, marks: str, source: ImageFile, source_path: str) -> tup
 
 def _check_black_and_white(path: str, values: Any, white: float, marks: str) -> None:
     """Refuse a photograph, and warn of marks that look like traces of compression."""
+    from dipfast.masks import grown
+
     if not np.isfinite(values).all():
         raise ValueError(f"--mask {path} has pixels that are NaN or infinite; paint them white")
     in_between = (values > values.min()) & (values < values.max())
@@ -130,7 +132,7 @@ def _check_black_and_white(path: str, values: Any, white: float, marks: str) -> 
         )
     distance = values if marks == "missing" else values.max() - values.astype(float)
     strong = distance > _FAINT * white
-    faint = (distance > 0) & ~strong & ~_grown(_grown(strong))
+    faint = (distance > 0) & ~strong & ~grown(grown(strong))
     if faint.any() and strong.any():
         shade = "black" if marks == "missing" else "white"
         warnings.warn(
@@ -138,15 +140,6 @@ def _check_black_and_white(path: str, values: Any, white: float, marks: str) -> 
             f"count as missing; if they are noise, paint them {shade}",
             stacklevel=4,
         )
-
-
-def _grown(chosen: Any) -> Any:
-    """Return pixels and their eight neighbours."""
-    rows, columns = chosen.shape
-    padded = np.pad(chosen, 1)
-    return np.any(
-        [padded[r : r + rows, c : c + columns] for r in range(3) for c in range(3)], axis=0
-    )
 
 
 def _white(pixels: Any) -> float:

@@ -138,7 +138,8 @@ def _run(
     reference = None
     if options.reference is not None:
         reference = read_reference(options.reference, source, options.image, factor)
-    _check_files(options, form(source), other_input)
+    like = form(source)
+    _check_files(options, like, other_input)
     _check_device(options.device)
     with _Progress(hidden=options.quiet) as progress:
         try:
@@ -170,7 +171,7 @@ def _run(
             raise
     # Another Ctrl-C must not come between the work and its result.
     with dipfast.Interrupt().on_signals() as interrupt:
-        failure = _save(result, options, form(source))
+        failure = _save(result, options, like)
         _tell(result, options, told or [])
     if failure is not None:
         raise WorkError(failure)

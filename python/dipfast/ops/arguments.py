@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from dipfast.images import as_pixels, is_channels_last, is_tensor, split_masked
+from dipfast.images import (
+    as_pixels,
+    check_channel_axis,
+    is_channels_last,
+    is_tensor,
+    split_masked,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -175,16 +180,7 @@ class Axes(NamedTuple):
         front = -spatial_dims - 1
         if channel_axis is None:
             return cls(-1 if is_channels_last(name, x, spatial_dims) else front, front)
-        try:
-            axis = operator.index(channel_axis)
-        except TypeError:
-            raise TypeError(f"channel_axis must be an integer, got {channel_axis!r}") from None
-        if x.ndim == spatial_dims or not -x.ndim <= axis < x.ndim:
-            pixels = "(H, W)" if spatial_dims == 2 else "(D, H, W)"
-            raise ValueError(
-                f"channel_axis={channel_axis} does not fit {name} of shape {tuple(x.shape)}"
-                + (f"; leave it out for {pixels}" if x.ndim == spatial_dims else "")
-            )
+        axis = check_channel_axis(name, x, channel_axis, spatial_dims)
         return cls(axis % x.ndim - x.ndim, front)
 
     def to_front(self, x: Any) -> Any:

@@ -158,19 +158,16 @@ def wavelet_blocks(plane: Floats, known: Any = None) -> tuple[Floats, Floats]:
             f"{taps} in one direction are needed; sigma tells it"
         )
     if plane.shape[1] < taps:
-        means, details = wavelet_blocks(plane.T, None if known is None else known.T)
-        return means, details
-    size = (taps if plane.shape[0] >= taps else 1, taps)
-    step, some = (2, 2), known is not None
+        return wavelet_blocks(plane.T, None if known is None else known.T)
+    tall, some = plane.shape[0] >= taps, known is not None
+    size, step = ((taps, taps), (2, 2)) if tall else ((1, taps), (1, 2))
     known = known if some else np.ones(plane.shape, dtype=bool)
     varied = _varied(plane, known)
     whole = _all_known(known, size, step)
     details = _filter(plane.T, _HIGH_PASS).T
-    if size[0] > 1:
+    if tall:
         details = _filter(details, _HIGH_PASS)
-    else:
-        step, whole = (1, 2), _all_known(known, size, (1, 2))
-    if some and size[0] > 1 and np.count_nonzero(whole) < _FEWEST_BLOCKS:
+    if tall and some and np.count_nonzero(whole) < _FEWEST_BLOCKS:
         size, step = (2, 2), (1, 1)
         whole = _all_known(known, size, step)
         corners = np.lib.stride_tricks.sliding_window_view(plane, (2, 2))
