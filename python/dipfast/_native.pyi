@@ -19,7 +19,6 @@ __all__ = [
     "__version__",
     "end_in_time",
     "mse",
-    "psnr",
     "ssim",
     "threads_are_lost",
     "total_variation",
@@ -62,7 +61,6 @@ def mse(
     images: int = 1,
     gradient: _Floats | None = None,
 ) -> list[float]: ...
-def psnr(mse: float, data_range: float) -> float: ...
 def ssim(
     a: _Pixels,
     b: _Pixels,

@@ -16,7 +16,7 @@ mod _native {
     #[pymodule_export]
     use super::ending::end_in_time;
     #[pymodule_export]
-    use super::metrics::{mse, psnr, structural_similarity};
+    use super::metrics::{mse, structural_similarity};
     #[pymodule_export]
     use super::pool::threads_are_lost;
     #[pymodule_export]

@@ -59,12 +59,6 @@ fn typed_mse<T: Pixel>(
     })
 }
 
-/// Peak signal-to-noise ratio in dB.
-#[pyfunction]
-pub(crate) fn psnr(mse: f64, data_range: f64) -> f64 {
-    metrics::psnr(mse, data_range)
-}
-
 /// Mean structural similarity of each of `images` groups of planes; fills `map`, which has 10
 /// rows and columns less, and the gradients of the values with respect to `a` and `b`, where they
 /// are given.
