@@ -18,9 +18,9 @@ import torch
 from tqdm import tqdm
 
 import dipfast
-from dipfast.files import write_image
+from dipfast.apps.report import draw_side_by_side
+from dipfast.images.files import write_image
 from dipfast.operators import Blur, gaussian_kernel
-from dipfast.report import draw_side_by_side
 
 SIGMA = 2**0.5
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import dipfast
-from dipfast.files import write_image
-from dipfast.report import draw_curves, draw_side_by_side
+from dipfast.apps.report import draw_curves, draw_side_by_side
+from dipfast.images.files import write_image
 
 SIGMA = 25
 

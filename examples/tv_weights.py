@@ -15,7 +15,7 @@ import numpy as np
 import skimage.data
 
 from dipfast import ops
-from dipfast.files import write_image
+from dipfast.images.files import write_image
 
 SIGMA = 25
 

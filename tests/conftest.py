@@ -10,7 +10,7 @@ import torch
 from hypothesis import settings
 
 from dipfast.networks import HourglassConfig
-from dipfast.presets import PRESETS, TASKS, Preset
+from dipfast.settings.presets import PRESETS, TASKS, Preset
 
 # Small networks gain nothing from threads, and on busy cores they stall.
 torch.set_num_threads(1)

@@ -26,7 +26,7 @@ def test_every_public_name_is_there() -> None:
     for name in dipfast.__all__:
         assert getattr(dipfast, name) is not None
         assert name in dir(dipfast)
-    with pytest.raises(AttributeError, match="module 'dipfast' has no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="nothing"):
         dipfast.nothing  # noqa: B018
 
 

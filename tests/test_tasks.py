@@ -19,10 +19,12 @@ import pytest
 import torch
 
 import dipfast
-from dipfast import interrupt, memory, ops, plan
+from dipfast import ops
 from dipfast.operators import Blur, gaussian_kernel
-from dipfast.presets import PRESETS
-from dipfast.stopping import StopRule, Verdict
+from dipfast.run import interrupt, memory
+from dipfast.run import prepare as plan
+from dipfast.settings.presets import PRESETS
+from dipfast.stopping import Decision, StopRule
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -251,7 +253,7 @@ class TestEnding:
         class AtTwo(StopRule):
             def update(self, state, memory):
                 assert not state.metrics
-                return Verdict(reason="enough" if state.iteration == 2 else None)
+                return Decision(reason="enough" if state.iteration == 2 else None)
 
         result = few(noisy_pair[0], stop=AtTwo(), reference=noisy_pair[1])
         assert (result.stop_reason, result.best_iteration) == ("enough", 2)
@@ -359,7 +361,7 @@ class TestEnding:
         class AtSecondLook(StopRule):
             def update(self, state, memory):
                 memory["looks"] = memory.get("looks", 0) + 1
-                return Verdict(reason="enough" if memory["looks"] == 2 else None)
+                return Decision(reason="enough" if memory["looks"] == 2 else None)
 
         one = torch.from_numpy(noisy_pair[0]).permute(2, 0, 1)[None]
         result = few(torch.cat([one, one]), stop=AtSecondLook())
@@ -383,7 +385,7 @@ class TestTimeLimit:
 
         def update(self, state, memory):
             time.sleep(self.seconds)
-            return Verdict(best=True)
+            return Decision(best=True)
 
     def test_both_stages_fit_into_it(
         self, noisy_pair: Pair, monkeypatch: pytest.MonkeyPatch

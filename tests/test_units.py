@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dipfast
-from dipfast import plan
+from dipfast.model.noise import NoiseModel
 from dipfast.networks import HourglassConfig
-from dipfast.noise import NoiseModel
 from dipfast.operators import Blur, Mask, gaussian_kernel
-from dipfast.presets import PRESETS, TASKS, Preset
-from dipfast.result import Result
+from dipfast.run import prepare as plan
+from dipfast.run.result import Result
+from dipfast.settings.presets import PRESETS, TASKS, Preset
 
 Task = Callable[..., Result]
 

@@ -10,61 +10,15 @@ in two stages: total variation first, details second.
 >>> dipfast.super_resolve(image, 4)              # doctest: +SKIP
 >>> dipfast.restore(image, operator)             # doctest: +SKIP
 
-Importing dipfast does not import torch; the first use of what needs it does.
+Importing dipfast imports neither torch nor NumPy; the first use of what needs them does.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-from dipfast import ops
 from dipfast._native import __version__
 from dipfast.forks import mind_forks
 
-if TYPE_CHECKING:
-    from dipfast import networks, operators, stopping
-    from dipfast.interrupt import Interrupt
-    from dipfast.noise import NoiseModel
-    from dipfast.prior import DeepImagePrior
-    from dipfast.result import Result
-    from dipfast.tasks import denoise, inpaint, restore, super_resolve
-
-__all__ = [
-    "DeepImagePrior",
-    "Interrupt",
-    "NoiseModel",
-    "Result",
-    "__version__",
-    "denoise",
-    "inpaint",
-    "networks",
-    "operators",
-    "ops",
-    "restore",
-    "stopping",
-    "super_resolve",
-]
-
-_HOMES = {
-    "DeepImagePrior": "prior",
-    "Interrupt": "interrupt",
-    "NoiseModel": "noise",
-    "Result": "result",
-    **dict.fromkeys(("denoise", "inpaint", "restore", "super_resolve"), "tasks"),
-}
-
+# The public names, and where they are, are in the stub beside this file.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 mind_forks()
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("networks", "operators", "stopping"):
-        return import_module(f"dipfast.{name}")
-    if name in _HOMES:
-        value = getattr(import_module(f"dipfast.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'dipfast' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -2,6 +2,6 @@
 
 import sys
 
-from dipfast.cli import main
+from dipfast.apps.cli import main
 
 sys.exit(main())

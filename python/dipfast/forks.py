@@ -10,6 +10,7 @@ import sys
 import warnings
 
 from dipfast._native import threads_are_lost
+from dipfast.errors import ProcessError
 
 __all__ = ["check_process", "mind_forks"]
 
@@ -44,7 +45,7 @@ def check_process() -> None:
     except RuntimeError as error:
         if "fork" not in str(error):
             raise
-        raise RuntimeError(
+        raise ProcessError(
             f"this process was forked from one in which torch uses a GPU: {_ADVICE}"
         ) from error
     _checked = os.getpid()

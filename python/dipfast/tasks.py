@@ -11,28 +11,31 @@ import torch
 from torch import Tensor
 
 from dipfast import ops
-from dipfast.ambient import plain_modes
-from dipfast.fitting import Callback
-from dipfast.images import DataRange, Layout, as_constant
-from dipfast.interrupt import Interrupt
-from dipfast.masks import Marks, find_missing
-from dipfast.methods import Method
-from dipfast.noise import NoiseKind, NoiseModel
-from dipfast.operators import (
+from dipfast.arrays import as_constant
+from dipfast.checks import DataRange
+from dipfast.errors import InputError, InputTypeError
+from dipfast.images.layout import Layout
+from dipfast.images.masks import Marks, resolve_mask
+from dipfast.model.noise import NoiseKind, NoiseModel
+from dipfast.model.operators import (
     Downsample,
     Identity,
     LinearOperator,
     Mask,
     as_operator,
-    known_of,
+    known_mask,
 )
 from dipfast.ops.resampling import DownsampleKernel
-from dipfast.plan import Options, Task
-from dipfast.presets import Preset, Quality
-from dipfast.restoration import restore_images
-from dipfast.result import Result
-from dipfast.stages import Stage
+from dipfast.prior.methods import Method
+from dipfast.prior.stages import Stage
+from dipfast.run.interrupt import Interrupt
+from dipfast.run.prepare import Options, Task
+from dipfast.run.restoration import restore_images
+from dipfast.run.result import Result
+from dipfast.run.runner import Callback
+from dipfast.settings.presets import Preset, Quality
 from dipfast.stopping import RuleName, StopRule
+from dipfast.torch_modes import plain_modes
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -95,17 +98,17 @@ def denoise(
         What kind of noise it is: ``"gaussian"``; ``"clipped"``, which is cut off at the ends
         of the range, as in every 8-bit picture; ``"poisson_gaussian"`` (cameras, microscopes,
         telescopes), whose variance grows with the signal; a
-        :class:`~dipfast.noise.NoiseModel`; or ``"auto"``, Gaussian noise, or Poisson-Gaussian
+        :class:`~dipfast.model.noise.NoiseModel`; or ``"auto"``, Gaussian noise, or Poisson-Gaussian
         noise if that is clearly what it is, cut off where the histogram piles up at an end
-        (:func:`dipfast.noise.estimate_noise_model`; with sigma given, Gaussian noise).  The
+        (:func:`dipfast.model.noise.estimate_noise_model`; with sigma given, Gaussian noise).  The
         network is fitted so that what is expected of the clean picture meets the image.
     tv_weight
         lambda, for an image in [0, 1]; larger is smoother.  ``"auto"`` is 2 sigma (in the
         same unit), or what the preset says at least.
     method
         ``"two_stage"``; ``"dip"``, without total variation; ``"dip_tv"``, with it
-        throughout; a variant of :func:`dipfast.methods.stages_of`; or a sequence of stages of
-        your own (:class:`dipfast.stages.Stage`), with all their iterations.
+        throughout; a variant of :func:`dipfast.prior.methods.make_stages`; or a sequence of stages of
+        your own (:class:`dipfast.prior.stages.Stage`), with all their iterations.
     stop
         When to end, and which iteration was the best: ``"auto"``, the rule that measured best
         (docs/stopping.md); ``"discrepancy"``, ``"held_out"``, ``"es_wmv"`` or ``"es_emv"``
@@ -117,11 +120,11 @@ def denoise(
         (``result.unfinished``).
     quality
         How much work: ``"fast"``, ``"balanced"`` or ``"best"`` is 500, 800 or 2000 iterations,
-        for :func:`restore` 800, 2000 or 4000 (:data:`dipfast.presets.PRESETS`).
+        for :func:`restore` 800, 2000 or 4000 (:data:`dipfast.settings.presets.PRESETS`).
     preset
         Instead of the quality: the name of one of these presets, such as
         ``"original-denoising"`` for the settings of the original, or a
-        :class:`~dipfast.presets.Preset`.
+        :class:`~dipfast.settings.presets.Preset`.
     max_iterations
         Of both stages together; None takes the number that goes with the quality.  The fall
         of the input noise is spread over them, so fewer are not the start of more.
@@ -146,13 +149,13 @@ def denoise(
         values over 16383, 1 for one in [0, 1] that fills half of it, and otherwise the width
         of the reference.
     callback
-        Called with each :class:`~dipfast.prior.State`; it may raise StopIteration to end the
+        Called with each :class:`~dipfast.prior.loop.State`; it may raise StopIteration to end the
         fit.  What it returns is ignored.
     interrupt
         Its ``stop()``, called in another thread, ends the fit
-        (:class:`~dipfast.interrupt.Interrupt`).
+        (:class:`~dipfast.run.interrupt.Interrupt`).
     snapshots
-        Megabytes for images on the way (:class:`~dipfast.snapshots.Snapshots`); None keeps
+        Megabytes for images on the way (:class:`~dipfast.run.snapshots.Snapshots`); None keeps
         none.
     checkpoint
         File to keep the state of the fit in, so that nothing is lost when the program is
@@ -321,8 +324,8 @@ def inpaint(
     True
     """
     if not isinstance(keep_known, bool):
-        raise TypeError(f"keep_known must be True or False, got {keep_known!r}")
-    whole, missing = find_missing(image, mask, mask_marks, channel_axis)
+        raise InputTypeError(f"keep_known must be True or False, got {keep_known!r}")
+    whole, missing = resolve_mask(image, mask, mask_marks, channel_axis)
     if whole.ndim < image.ndim:  # grey with opacity has no axis of channels any more
         channel_axis = None
     layout = Layout.of(whole, channel_axis=channel_axis, data_range=data_range, known=~missing)
@@ -404,7 +407,7 @@ def super_resolve(
     """
     image = as_constant("image", image)
     if factor not in FACTORS or isinstance(factor, bool | float):
-        raise ValueError(f"factor must be one of {', '.join(map(str, FACTORS))}, got {factor!r}")
+        raise InputError(f"factor must be one of {', '.join(map(str, FACTORS))}, got {factor!r}")
     operator = Downsample(factor, kernel)
     options.setdefault("sigma", 0.0)
     task = Task(
@@ -473,7 +476,7 @@ def restore(
 
     >>> import numpy as np
     >>> import dipfast
-    >>> from dipfast.operators import Blur, gaussian_kernel
+    >>> from dipfast.model.operators import Blur, gaussian_kernel
     >>> blurred = np.random.default_rng(0).random((48, 48), dtype=np.float32)
     >>> dipfast.restore(blurred, Blur(gaussian_kernel(1.6)), max_iterations=5).image.shape
     (48, 48)
@@ -505,7 +508,7 @@ def _image_shape(image_shape: Any, y: Tensor) -> tuple[int, ...] | None:
         return None
     shape = tuple(image_shape)
     if len(shape) not in (2, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
-        raise ValueError(
+        raise InputError(
             f"image_shape must be (H, W) or (channels, H, W), positive, got {image_shape!r}"
         )
     return (y.shape[1], *shape) if len(shape) == 2 else shape
@@ -513,7 +516,7 @@ def _image_shape(image_shape: Any, y: Tensor) -> tuple[int, ...] | None:
 
 def _known(operator: LinearOperator) -> Any:
     """Return which pixels an operator lets through, boolean (N, C, H, W); None for all."""
-    known = known_of(operator)
+    known = known_mask(operator)
     if known is None:
         return None
     array = known.detach().cpu().numpy()
@@ -560,12 +563,12 @@ def _range_for(
     )
     tells_range = scales and least >= 0 and abs(most - 1) < _SAME_BRIGHTNESS
     if found.range_source == "data" and not tells_range:
-        raise ValueError(
+        raise InputError(
             f"data_range is needed: {reason}, so the range of the image is not that of the "
             "measurement; data_range=R is the brightest value that the image may have"
         )
     if found.data_range[0] != 0:
-        raise ValueError(
+        raise InputError(
             f"data_range must begin at 0, got {found.data_range}: {reason}, so black must be 0; "
             "subtract the offset of the measurement, or pass data_range=R"
         )
@@ -586,23 +589,23 @@ def _probe(
         result, half = model(torch.ones_like(image)), model(torch.full_like(image, 0.5))
     except Exception as error:
         wanted = "image_shape=None" if shape is None else f"image_shape={shape}"
-        raise ValueError(
+        raise InputError(
             f"operator cannot be applied with measurement of shape {tuple(y.shape)} "
             f"and {wanted}, which tells the shape of the image: {error}"
         ) from error
     if not isinstance(result, Tensor) or result.shape != y[:1].shape:
         got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        raise ValueError(
+        raise InputError(
             f"operator must make measurements of shape {tuple(y[:1].shape)} of images of shape "
             f"{tuple(image.shape)}, got {got}; image_shape tells the shape of the image"
         )
     if shape is not None and tuple(image.shape[1:]) != shape:
-        raise ValueError(
+        raise InputError(
             f"image_shape={shape[1:]} is not that of the operator, which takes images of "
             f"{tuple(image.shape[1:])}; leave it out"
         )
     if image.ndim != 4 or (layout.channel_axis is None and image.shape[1] != 1):
-        raise ValueError(
+        raise InputError(
             f"operator must take images (1, C, H, W), with C = 1 for a measurement without "
             f"channels, got an adjoint of shape {tuple(image.shape)}"
         )

@@ -15,10 +15,11 @@ from tests.ops.tensors import close
 from torch import Tensor
 
 from dipfast import ops
-from dipfast.noise import NoiseModel
+from dipfast.model.noise import NoiseModel
+from dipfast.model.problem import Problem
 from dipfast.operators import Downsample, Identity
-from dipfast.stages import Goal, Problem
-from dipfast.stages import objective as objective_of
+from dipfast.prior.objective import Goal
+from dipfast.prior.objective import objective as objective_of
 
 
 def variation(x: Any, **options: Any) -> Any:

@@ -228,7 +228,7 @@ class TestOptimal:
             np.testing.assert_array_equal(np.moveaxis(warm, axis, 0), start)
 
     def test_tall_images_are_cut_without_a_trace(self) -> None:
-        # Several bands and several iterations in each pass; a constant along the rows makes
+        # CompositeRule bands and several iterations in each pass; a constant along the rows makes
         # every column the same problem.
         f = np.repeat(np.random.default_rng(7).normal(size=(700, 1)), 70, axis=1)
         wide = ops.tv_denoise(f, 0.5, tol=0, max_num_iter=37)

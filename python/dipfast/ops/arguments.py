@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from dipfast.images import (
-    as_pixels,
-    check_channel_axis,
-    is_channels_last,
-    is_tensor,
-    split_masked,
-)
+from dipfast.arrays import as_pixels, check_channel_axis, is_channels_last, is_tensor, split_masked
+from dipfast.checks import check_choice
+from dipfast.errors import InputError, InputTypeError
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +30,6 @@ __all__ = [
     "as_pixels",
     "check_backend",
     "check_broadcastable",
-    "check_choice",
     "check_image",
     "check_same_shape",
     "check_spatial_dims",
@@ -51,23 +45,17 @@ Backend: TypeAlias = Literal["auto", "native", "torch", "triton"]
 BACKENDS = ("auto", "native", "torch", "triton")
 
 
-def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
-    choices = tuple(choices)
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
-
-
 def check_backend(backend: str, x: Any = None) -> None:
     """``x``, the first argument, comes from operations that have a Triton kernel."""
     check_choice("backend", backend, BACKENDS)
     if backend != "triton":
         return
     if x is None:
-        raise ValueError(
+        raise InputError(
             "backend='triton' has no kernel for this operation; expected auto, native or torch"
         )
     if not is_tensor(x):
-        raise ValueError(f"backend='triton' takes CUDA tensors, got {type(x).__name__}")
+        raise InputError(f"backend='triton' takes CUDA tensors, got {type(x).__name__}")
     from dipfast.ops.library import triton_backend
 
     triton_backend.check_tensor(x)
@@ -77,7 +65,7 @@ def as_floats(name: str, x: Any) -> Floats:
     """A contiguous array of float32 or float64; integers become float64."""
     x = as_pixels(name, x)
     if x.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
+        raise InputTypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
     wide = x.dtype.kind == "f" and x.dtype.itemsize <= 4
     dtype = np.float32 if wide else np.float64
     return cast("Floats", np.require(x, dtype, requirements=["C", "A"]))
@@ -89,7 +77,7 @@ def as_float_tensor(name: str, x: Tensor) -> Tensor:
 
     x = as_pixels(name, x)
     if x.is_complex():
-        raise TypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
+        raise InputTypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
     if x.dtype in (torch.float32, torch.float64):
         return x
     return x.to(torch.float32 if x.is_floating_point() else torch.float64)
@@ -103,12 +91,12 @@ def as_pair(a: Any, b: Any, *, integers: bool = False) -> tuple[Any, Any, Any]:
     Integers that float64 does not hold become NaN.
     """
     if is_tensor(a) != is_tensor(b):
-        raise TypeError("a and b must be both arrays or both tensors")
+        raise InputTypeError("a and b must be both arrays or both tensors")
     a, b = (np.asarray(x) if isinstance(x, np.generic) else x for x in (a, b))
     (a, masked), (b, more) = split_masked("a", a), split_masked("b", b)
     check_same_shape("b", b.shape, "a", a.shape)
     if 0 in a.shape:
-        raise ValueError(f"a must have at least one element, got shape {tuple(a.shape)}")
+        raise InputError(f"a must have at least one element, got shape {tuple(a.shape)}")
     if is_tensor(a):
         a, b = _tensor_pair(a, b, integers)
     else:
@@ -127,7 +115,7 @@ def _tensor_pair(a: Tensor, b: Tensor, integers: bool) -> tuple[Tensor, Tensor]:
     import torch
 
     if a.device != b.device:
-        raise ValueError(f"b must be on the device of a, {a.device}, got {b.device}")
+        raise InputError(f"b must be on the device of a, {a.device}, got {b.device}")
     if integers and {a.dtype, b.dtype} <= {torch.uint8, torch.uint16}:
         dtype = a.dtype if a.dtype == b.dtype else torch.uint16
     else:
@@ -154,7 +142,7 @@ def check_image(name: str, ndim: int, spatial_dims: int = 2) -> None:
     if ndim < spatial_dims:
         axes = "rows and columns" if spatial_dims == 2 else "slices, rows and columns"
         way_out = f": pass {name}[None]" if ndim == spatial_dims - 1 else ""
-        raise ValueError(f"{name} must have {axes}, got {ndim} dimension(s){way_out}")
+        raise InputError(f"{name} must have {axes}, got {ndim} dimension(s){way_out}")
 
 
 class Axes(NamedTuple):
@@ -236,14 +224,14 @@ def as_channels_first(x: Any, channels_last: bool, spatial_dims: int = 2) -> Any
 
 def check_spatial_dims(spatial_dims: int) -> None:
     if spatial_dims not in (2, 3):
-        raise ValueError(f"spatial_dims must be 2 (images) or 3 (volumes), got {spatial_dims!r}")
+        raise InputError(f"spatial_dims must be 2 (images) or 3 (volumes), got {spatial_dims!r}")
 
 
 def check_same_shape(
     name: str, shape: tuple[int, ...], other: str, expected: tuple[int, ...]
 ) -> None:
     if tuple(shape) != tuple(expected):
-        raise ValueError(
+        raise InputError(
             f"{name} must have the shape of {other}, {tuple(expected)}, got {tuple(shape)}"
         )
 
@@ -255,7 +243,7 @@ def check_broadcastable(
     pairs = zip(reversed(shape), reversed(target))
     fits = len(shape) <= len(target) and all(size in (1, whole) for size, whole in pairs)
     if not fits:
-        raise ValueError(
+        raise InputError(
             f"{name} must broadcast to the shape of {of}, {tuple(target)}, got {tuple(shape)}"
         )
 
@@ -291,7 +279,7 @@ def mask_array(
     """
     mask = as_pixels("mask", mask)
     if mask.dtype.kind not in "biuf":
-        raise TypeError(f"mask must hold real numbers, got dtype {mask.dtype}")
+        raise InputTypeError(f"mask must hold real numbers, got dtype {mask.dtype}")
     check_broadcastable("mask", mask.shape, shape)
     if mask.dtype.kind == "f":
         mask = mask.astype(dtype, copy=False)
@@ -311,7 +299,7 @@ def mask_tensor(mask: Tensor, like: Tensor, dtype: torch.dtype) -> Tensor:
 
     mask = as_pixels("mask", mask)
     if mask.is_complex():
-        raise TypeError(f"mask must hold real numbers, got dtype {mask.dtype}")
+        raise InputTypeError(f"mask must hold real numbers, got dtype {mask.dtype}")
     if not mask.is_floating_point() and mask.dtype != torch.bool:
         mask = mask != 0
     check_broadcastable("mask", mask.shape, like.shape)
@@ -323,17 +311,17 @@ def check_weight(name: str, weight: Any) -> float:
     value = weight if isinstance(weight, float | int) else _number(name, weight)
     value = float(value)
     if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be finite and not negative, got {weight!r}")
+        raise InputError(f"{name} must be finite and not negative, got {weight!r}")
     return value
 
 
 def _number(name: str, value: Any) -> float:
     if is_tensor(value):
         if value.requires_grad:
-            raise TypeError(f"{name} carries no gradient: pass {name}.detach()")
+            raise InputTypeError(f"{name} carries no gradient: pass {name}.detach()")
         value = value.cpu().numpy() if value.numel() == 1 else value
     if np.ndim(value) or np.asarray(value).dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise InputTypeError(f"{name} must be a number, got {value!r}")
     return float(value)
 
 

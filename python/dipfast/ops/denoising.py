@@ -10,8 +10,11 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from dipfast import _native
+from dipfast.arrays import is_tensor
+from dipfast.checks import check_choice
+from dipfast.errors import InputError, InputTypeError
 from dipfast.ops import arguments
-from dipfast.ops.arguments import Axes, Backend, is_tensor
+from dipfast.ops.arguments import Axes, Backend
 from dipfast.ops.noise_level import estimate_noise
 
 __all__ = ["tv_denoise"]
@@ -136,7 +139,7 @@ def tv_denoise(
     The weight that is chosen by the noise is 0.8 sigma (isotropic; times the number of joint
     channels to the power of 0.37, so 1.2 sigma for three) or 0.6 sigma (anisotropic).  Mean
     PSNR in dB of three photographs at sigma = 5, 15, 25 and 50 of 255, by
-    ``python -m benches.tv_weight``, with the weight c sigma, and with the best of these
+    ``python -m benches.quality.tv_weight``, with the weight c sigma, and with the best of these
     weights for each picture and noise; fourteen more photographs gave the same c.
 
     =============== ===== ===== ===== ===== ===== ===== ===== =====
@@ -172,14 +175,14 @@ def tv_denoise(
     True
     """
     rule = _check_rule(tol, max_num_iter, callback)
-    arguments.check_choice("kind", kind, ("isotropic", "anisotropic"))
+    check_choice("kind", kind, ("isotropic", "anisotropic"))
     arguments.check_spatial_dims(spatial_dims)
     arguments.check_backend(backend)
     f = _finite("image", image)
     axes = Axes.of("image", f, channel_axis, spatial_dims)
     if init is not None:
         if is_tensor(init) != is_tensor(f):
-            raise TypeError("image and init must be both arrays or both tensors")
+            raise InputTypeError("image and init must be both arrays or both tensors")
         init = _finite("init", init)
         expected = (spatial_dims, *f.shape)
         arguments.check_same_shape("init", init.shape, "the dual of the image", expected)
@@ -237,13 +240,13 @@ class _Rule(NamedTuple):
 
 def _check_rule(tol: float, max_num_iter: int, callback: Any) -> _Rule:
     if callback is not None and not callable(callback):
-        raise TypeError(f"callback must be callable, got {type(callback).__name__}")
+        raise InputTypeError(f"callback must be callable, got {type(callback).__name__}")
     try:
         count = operator.index(max_num_iter)
     except TypeError:
-        raise TypeError(f"max_num_iter must be an integer, got {max_num_iter!r}") from None
+        raise InputTypeError(f"max_num_iter must be an integer, got {max_num_iter!r}") from None
     if count < 0:
-        raise ValueError(f"max_num_iter must not be negative, got {max_num_iter!r}")
+        raise InputError(f"max_num_iter must not be negative, got {max_num_iter!r}")
     return _Rule(arguments.check_weight("tol", tol), count, callback)
 
 
@@ -256,7 +259,7 @@ def _finite(name: str, x: Any) -> Any:
         x = arguments.as_floats(name, x)
         finite = bool(np.isfinite(x).all())
     if not finite:
-        raise ValueError(
+        raise InputError(
             f"{name} must be finite, got NaN or infinity"
             + ("; dipfast.inpaint fills missing pixels" if name == "image" else "")
         )
@@ -265,9 +268,9 @@ def _finite(name: str, x: Any) -> Any:
 
 def _check_joint(kind: str, has_channels: bool) -> None:
     if kind != "isotropic":
-        raise ValueError(f"joint_channels is for kind='isotropic', got kind={kind!r}")
+        raise InputError(f"joint_channels is for kind='isotropic', got kind={kind!r}")
     if not has_channels:
-        raise ValueError("joint_channels needs channel_axis, got None")
+        raise InputError("joint_channels needs channel_axis, got None")
 
 
 def _weight(weight: float | None, sigma: float | str, form: _Form, f: Any) -> float:
@@ -276,14 +279,14 @@ def _weight(weight: float | None, sigma: float | str, form: _Form, f: Any) -> fl
     if not isinstance(sigma, str):
         deviation = arguments.check_weight("sigma", sigma)
     elif sigma != "auto":
-        raise ValueError(f"sigma must be 'auto' or a number, got {sigma!r}")
+        raise InputError(f"sigma must be 'auto' or a number, got {sigma!r}")
     elif 0 in f.shape:
         return 0.0
     else:
         try:
             deviation = estimate_noise(f.reshape(-1, *f.shape[-2:]), channel_axis=0)
         except ValueError as error:
-            raise ValueError(f"give sigma or weight: {error}") from None
+            raise InputError(f"give sigma or weight: {error}") from None
     return float(_WEIGHT_PER_SIGMA[form.kind] * form.channels(f) ** _CHANNELS_POWER * deviation)
 
 
@@ -459,7 +462,7 @@ def _iterate(
             if due[place] > done:
                 continue
             if math.isnan(gap):
-                raise ValueError(
+                raise InputError(
                     "image must have a finite sum, got values whose sum overflows: "
                     "divide it by a number first"
                 )

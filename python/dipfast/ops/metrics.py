@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dipfast import images
-from dipfast.images import DataRange
+from dipfast.arrays import is_channels_last, is_tensor, split_masked
+from dipfast.checks import DataRange, check_data_range
+from dipfast.errors import InputError, InputTypeError
 from dipfast.ops import arguments, buffers
-from dipfast.ops.arguments import Backend, is_tensor, through_torch
+from dipfast.ops.arguments import Backend, through_torch
 from dipfast.ops.mean_squares import mean_squares
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["check_data_range", "in_units", "mse", "psnr"]
+__all__ = ["in_units", "mse", "psnr", "range_width"]
 
 # So far from 1, numbers have fourth powers in float64, which SSIM is made of: all of float32.
 _MOST_EXPONENT = 160
@@ -151,7 +152,7 @@ def psnr(
     >>> dipfast.ops.psnr(np.zeros((4, 4)), np.full((4, 4), 0.5), data_range=5.0)
     20.0
     """
-    data_range = check_data_range(data_range, a, b)
+    data_range = range_width(data_range, a, b)
     a, b, mask = _check(a, b, mask, per_image, backend)
     data_range, a, b = in_units(data_range, a, b)
     if is_tensor(a):
@@ -167,18 +168,18 @@ def psnr(
     return decibels if per_image else float(decibels[0])
 
 
-def check_data_range(data_range: Any, a: Any, b: Any) -> float:
+def range_width(data_range: Any, a: Any, b: Any) -> float:
     """The width of the range of values; that of uint8 where none is named and both are uint8."""
     if data_range is None:
         kinds = [str(getattr(x, "dtype", type(x).__name__)) for x in (a, b)]
         if not all(kind in ("uint8", "torch.uint8") for kind in kinds):
-            raise ValueError(
+            raise InputError(
                 "data_range is needed for images that are not both uint8, "
                 f"got {kinds[0]} and {kinds[1]}"
             )
         return 255.0
     if getattr(data_range, "requires_grad", False):
-        raise TypeError("data_range carries no gradient: pass data_range.detach()")
+        raise InputTypeError("data_range carries no gradient: pass data_range.detach()")
     width = math.nan
     if "bool" in str(getattr(data_range, "dtype", type(data_range))):
         pass
@@ -186,10 +187,10 @@ def check_data_range(data_range: Any, a: Any, b: Any) -> float:
         width = float(data_range)  # by itself, because every torch.compile can trace that
     else:
         with contextlib.suppress(ValueError, OverflowError):
-            low, high = images.check_data_range(data_range)
+            low, high = check_data_range(data_range)
             width = high - low
     if not (math.isfinite(width) and width > 0):
-        raise ValueError(
+        raise InputError(
             f"data_range must be positive, or a pair (darkest, brightest), got {data_range!r}"
         )
     return width
@@ -216,7 +217,7 @@ def _check(a: Any, b: Any, mask: Any, per_image: bool, backend: str) -> tuple[An
     """Both images and the mask, in which what is masked in the images does not count."""
     arguments.check_backend(backend, a)
     if backend == "triton" and (mask is not None or per_image):
-        raise ValueError(
+        raise InputError(
             "backend='triton' has no kernel with mask or per_image; expected auto, native or torch"
         )
     on_host = not is_tensor(a) or a.device.type == "cpu" or backend == "native"
@@ -237,10 +238,10 @@ def _check(a: Any, b: Any, mask: Any, per_image: bool, backend: str) -> tuple[An
 
 def _check_axis_of_images(a: Any) -> None:
     if not a.ndim:
-        raise ValueError("a must have an axis of images for per_image, got 0 dimensions")
+        raise InputError("a must have an axis of images for per_image, got 0 dimensions")
     if a.ndim == 3 and _has_channels_last(a) is not False:
         first, *pixels = a.shape
-        raise ValueError(
+        raise InputError(
             f"a must have an axis of images for per_image, got shape {tuple(a.shape)}, which may "
             f"be one picture: pass a[None] and b[None], or a[:, None] and b[:, None] for "
             f"{first} images of {pixels[0]} x {pixels[1]} pixels"
@@ -250,24 +251,24 @@ def _check_axis_of_images(a: Any) -> None:
 def _check_mask(mask: Any, a: Any) -> Any:
     """A mask of real numbers that broadcasts to the image."""
     if is_tensor(mask) != is_tensor(a):
-        raise TypeError("a, b and mask must be all arrays or all tensors")
+        raise InputTypeError("a, b and mask must be all arrays or all tensors")
     mask = np.asarray(mask) if isinstance(mask, np.generic) else mask
-    mask, masked = images.split_masked("mask", mask)
+    mask, masked = split_masked("mask", mask)
     if masked is not None:
-        raise ValueError(
+        raise InputError(
             f"mask has {np.count_nonzero(masked)} masked elements of its own: mask.filled(0) "
             "leaves them out"
         )
     real = not mask.is_complex() if is_tensor(mask) else mask.dtype.kind in "biuf"
     if not real:
-        raise TypeError(f"mask must hold real numbers, got dtype {mask.dtype}")
+        raise InputTypeError(f"mask must hold real numbers, got dtype {mask.dtype}")
     # The rows of pictures with channels last are not their last axis but one.
     if 2 <= mask.ndim < a.ndim and _fits(mask[..., None], a) and math.prod(mask.shape) > 1:
         last, plain = _has_channels_last(a), _fits(mask, a)
         if last and not plain:
             return mask[..., None]
         if last is not False or not plain:
-            raise ValueError(
+            raise InputError(
                 f"it is not clear which axes of a, {tuple(a.shape)}, a mask {tuple(mask.shape)} is "
                 "for: give it as many axes as a has, mask[..., None] where the last axis is that "
                 "of the channels"
@@ -285,7 +286,7 @@ def _fits(mask: Any, a: Any) -> bool:
 def _has_channels_last(a: Any) -> bool | None:
     """Whether a is a picture with channels last; None if the shape does not tell."""
     try:
-        return images.is_channels_last("a", a)
+        return is_channels_last("a", a)
     except ValueError:
         return None
 

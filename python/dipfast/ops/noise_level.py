@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from dipfast.images import as_constant, check_image, find_channel_axis, is_tensor
+from dipfast.arrays import as_constant, check_image, find_channel_axis, is_tensor
+from dipfast.errors import InputError
 
 __all__ = ["deviation", "estimate_noise", "find_outliers", "wavelet_blocks"]
 
@@ -86,7 +87,7 @@ def estimate_noise(image: Any, *, channel_axis: int | None = None) -> float:
         image = image.cpu().double().numpy()
     planes = image[np.newaxis] if axis is None else np.moveaxis(image, axis, 0)
     if planes.ndim != 3:
-        raise ValueError(f"image must be (H, W) or have one more axis, got shape {image.shape}")
+        raise InputError(f"image must be (H, W) or have one more axis, got shape {image.shape}")
     levels = [_level(plane.astype(np.float64)) for plane in planes]
     return float(np.sqrt(np.mean(np.square(levels))))
 
@@ -153,7 +154,7 @@ def wavelet_blocks(plane: Floats, known: Any = None) -> tuple[Floats, Floats]:
     plane = plane.astype(np.float64, copy=False)
     taps = len(_HIGH_PASS)
     if max(plane.shape) < taps:
-        raise ValueError(
+        raise InputError(
             f"image of {plane.shape[0]} x {plane.shape[1]} pixels is too small to tell its noise, "
             f"{taps} in one direction are needed; sigma tells it"
         )

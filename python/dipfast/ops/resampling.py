@@ -5,8 +5,11 @@ from __future__ import annotations
 import operator
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
+from dipfast.arrays import is_tensor
+from dipfast.checks import check_choice
+from dipfast.errors import InputError, InputTypeError
 from dipfast.ops import arguments, buffers
-from dipfast.ops.arguments import Axes, Backend, is_tensor, through_torch
+from dipfast.ops.arguments import Axes, Backend, through_torch
 from dipfast.ops.resamplers import resampler
 
 __all__ = ["downsample", "downsample_adjoint", "resize", "resize_adjoint"]
@@ -154,7 +157,7 @@ def downsample_adjoint(
     y, axes = _images("y", y, channel_axis)
     form = _downsampling((*y.shape[:-2], *_size(size)), factor, kernel, phase)
     if tuple(y.shape[-2:]) != form.result:
-        raise ValueError(
+        raise InputError(
             f"y must have shape (..., {form.result[0]}, {form.result[1]}) for size={form.image} "
             f"and factor={factor}, got {tuple(y.shape)}"
         )
@@ -292,28 +295,28 @@ class _Form(NamedTuple):
 
 
 def _resizing(image: Any, result: Any, kernel: str) -> _Form:
-    arguments.check_choice("kernel", kernel, RESIZE_KERNELS)
+    check_choice("kernel", kernel, RESIZE_KERNELS)
     return _Form(kernel, (image[0], image[1]), (result[0], result[1]))
 
 
 def _downsampling(shape: Any, factor: int, kernel: str, phase: float) -> _Form:
-    arguments.check_choice("kernel", kernel, DOWNSAMPLE_KERNELS)
-    arguments.check_choice("phase", phase, (0.5, 0))
+    check_choice("kernel", kernel, DOWNSAMPLE_KERNELS)
+    check_choice("phase", phase, (0.5, 0))
     try:
         factor = operator.index(factor)
     except TypeError:
-        raise TypeError(f"factor must be an integer, got {factor!r}") from None
+        raise InputTypeError(f"factor must be an integer, got {factor!r}") from None
     image = (shape[-2], shape[-1])
     if not 1 <= factor <= min(image):
-        raise ValueError(
+        raise InputError(
             f"factor must be from 1 to the smaller one of {image[0]} rows and {image[1]} columns, "
             f"got {factor}"
         )
     if kernel != "lanczos2":
         if phase != 0.5:
-            raise ValueError(f"phase must be 0.5 for kernel={kernel!r}, got {phase!r}")
+            raise InputError(f"phase must be 0.5 for kernel={kernel!r}, got {phase!r}")
         if image[0] % factor or image[1] % factor:
-            raise ValueError(
+            raise InputError(
                 f"rows and columns must be multiples of factor={factor} for kernel={kernel!r}, "
                 f"got {image[0]} x {image[1]}"
             )
@@ -324,7 +327,7 @@ def _downsampling(shape: Any, factor: int, kernel: str, phase: float) -> _Form:
         lost = factor % 2
         result = ((image[0] - lost) // factor, (image[1] - lost) // factor)
     if 0 in result:
-        raise ValueError(
+        raise InputError(
             f"there must be more than {factor} rows and columns for factor={factor}, which is odd, "
             f"and phase=0.5, got {image[0]} x {image[1]}"
         )
@@ -335,9 +338,9 @@ def _size(size: Any) -> Size:
     try:
         rows, columns = (operator.index(n) for n in size)
     except (TypeError, ValueError):
-        raise TypeError(f"size must be two integers, rows and columns, got {size!r}") from None
+        raise InputTypeError(f"size must be two integers, rows and columns, got {size!r}") from None
     if rows < 1 or columns < 1:
-        raise ValueError(f"size must be positive, got {size!r}")
+        raise InputError(f"size must be positive, got {size!r}")
     return rows, columns
 
 
@@ -347,7 +350,7 @@ def _images(name: str, x: Any, channel_axis: int | None) -> tuple[Any, Axes]:
     axes = Axes.of(name, x, channel_axis)
     x = axes.to_front(x)
     if 0 in x.shape[-2:]:
-        raise ValueError(f"{name} must have at least one row and column, got {tuple(x.shape)}")
+        raise InputError(f"{name} must have at least one row and column, got {tuple(x.shape)}")
     return x, axes
 
 

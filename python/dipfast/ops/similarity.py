@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dipfast import _native
+from dipfast.arrays import is_tensor
+from dipfast.errors import InputError
 from dipfast.ops import arguments, buffers
-from dipfast.ops.arguments import Backend, is_tensor, through_torch
-from dipfast.ops.metrics import check_data_range, in_units
+from dipfast.ops.arguments import Backend, through_torch
+from dipfast.ops.metrics import in_units, range_width
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,11 +103,11 @@ def ssim(
     -0.826
     """
     arguments.check_backend(backend)
-    data_range = check_data_range(data_range, a, b)
+    data_range = range_width(data_range, a, b)
     on_host = not is_tensor(a) or a.device.type == "cpu" or backend == "native"
     a, b, masked = arguments.as_pair(a, b, integers=on_host and backend != "torch")
     if masked is not None:
-        raise ValueError(
+        raise InputError(
             f"a and b have {np.count_nonzero(masked)} masked pixels, and SSIM needs whole windows: "
             "pass a part without them, or use psnr, which leaves them out"
         )
@@ -149,12 +151,12 @@ def _check_shape(shape: tuple[int, ...], axis: int | None, per_image: bool) -> N
         del pixels[axis]
     rows, columns = pixels[-2:]
     if rows < WINDOW or columns < WINDOW:
-        raise ValueError(
+        raise InputError(
             f"a must have at least {WINDOW} rows and columns, those of the window, "
             f"got {rows} x {columns}"
         )
     if per_image and len(pixels) < 3:
-        raise ValueError(f"a must have an axis of images for per_image, got shape {shape}")
+        raise InputError(f"a must have an axis of images for per_image, got shape {shape}")
 
 
 def _of_arrays(

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
+from dipfast.arrays import is_tensor
+from dipfast.checks import check_choice
+from dipfast.errors import InputError, InputTypeError
 from dipfast.ops import arguments, buffers, variation_kernels
-from dipfast.ops.arguments import Axes, Backend, is_tensor, through_torch
+from dipfast.ops.arguments import Axes, Backend, through_torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,11 +135,11 @@ class _Form(NamedTuple):
 
 
 def _check_form(kind: str, epsilon: float, spatial_dims: int) -> _Form:
-    arguments.check_choice("kind", kind, KINDS)
+    check_choice("kind", kind, KINDS)
     arguments.check_spatial_dims(spatial_dims)
     epsilon = arguments.check_weight("epsilon", epsilon)
     if kind == "anisotropic" and epsilon:
-        raise ValueError(f"epsilon is for kind='isotropic' and 'huber', got epsilon={epsilon}")
+        raise InputError(f"epsilon is for kind='isotropic' and 'huber', got epsilon={epsilon}")
     return _Form(kind, epsilon, int(spatial_dims))
 
 
@@ -251,7 +254,7 @@ def tv_objective(
     arguments.check_backend(backend, u)
     weight = arguments.check_weight("tv_weight", tv_weight)
     if is_tensor(u) != is_tensor(y) or (mask is not None and is_tensor(mask) != is_tensor(u)):
-        raise TypeError("u, y and mask must be all arrays or all tensors")
+        raise InputTypeError("u, y and mask must be all arrays or all tensors")
     if not is_tensor(u) and backend == "torch":
         options = {**form._asdict(), "channel_axis": channel_axis, "return_terms": return_terms}
         options["return_gradient"] = return_gradient

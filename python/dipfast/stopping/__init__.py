@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
+from dipfast.model.loop_view import LoopView
 from dipfast.stopping.automatic import Automatic
+from dipfast.stopping.combine import FirstOf, LastOf
 from dipfast.stopping.discrepancy import Discrepancy
-from dipfast.stopping.first_of import FirstOf
 from dipfast.stopping.held_out import HeldOut
-from dipfast.stopping.last_of import LastOf
 from dipfast.stopping.never import Never
-from dipfast.stopping.rule import Observable, StopRule, Verdict
+from dipfast.stopping.rule import Decision, StopRule
 from dipfast.stopping.running_variance import RunningVariance
 from dipfast.stopping.time_limit import TimeLimit
 from dipfast.stopping.windowed_variance import WindowedVariance
@@ -22,17 +22,17 @@ from dipfast.stopping.windowed_variance import WindowedVariance
 __all__ = [
     "RULES",
     "Automatic",
+    "Decision",
     "Discrepancy",
     "FirstOf",
     "HeldOut",
     "LastOf",
+    "LoopView",
     "Never",
-    "Observable",
     "RuleName",
     "RunningVariance",
     "StopRule",
     "TimeLimit",
-    "Verdict",
     "WindowedVariance",
 ]
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from dipfast.model.loop_view import LoopView
+from dipfast.state_dict import Values
+from dipfast.stopping.combine import LastOf
 from dipfast.stopping.discrepancy import Discrepancy
 from dipfast.stopping.held_out import HeldOut
-from dipfast.stopping.last_of import LastOf
-from dipfast.stopping.rule import Observable, StopRule, Verdict
-from dipfast.values import Values
+from dipfast.stopping.rule import Decision, StopRule
 
 if TYPE_CHECKING:
-    from dipfast.stages import Problem
+    from dipfast.model.problem import Problem
 
 __all__ = ["Automatic"]
 
@@ -34,7 +35,7 @@ class Automatic(StopRule):
     def prepare(self, problem: Problem) -> Problem:
         return problem if problem.noise.is_free else self.rule.prepare(problem)
 
-    def update(self, state: Observable, memory: Values) -> Verdict:
+    def update(self, state: LoopView, memory: Values) -> Decision:
         if state.problem.noise.is_free:
-            return Verdict(best=True)
+            return Decision(best=True)
         return self.rule.update(state, memory)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dipfast.stopping.rule import Observable, StopRule, Verdict
+from dipfast.errors import InputError
+from dipfast.model.loop_view import LoopView
+from dipfast.stopping.rule import Decision, StopRule
 
 if TYPE_CHECKING:
-    from dipfast.values import Values
+    from dipfast.state_dict import Values
 
 __all__ = ["Discrepancy"]
 
@@ -43,14 +45,14 @@ class Discrepancy(StopRule):
 
     def __post_init__(self) -> None:
         if not (self.factor > 0 and self.every >= 1):
-            raise ValueError(
+            raise InputError(
                 f"factor and every must be positive, got {self.factor!r} and {self.every!r}"
             )
 
-    def update(self, state: Observable, memory: Values) -> Verdict:
+    def update(self, state: LoopView, memory: Values) -> Decision:
         noise = state.problem.noise
         if noise.is_free or state.regularised or state.iteration % self.every:
-            return Verdict(best=True)
+            return Decision(best=True)
         distance = state.problem.mean_square(state.average)
         reached = distance <= self.factor**2 * noise.typical_variance
-        return Verdict(best=True, reason="residual at the noise level" if reached else None)
+        return Decision(best=True, reason="residual at the noise level" if reached else None)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dipfast.stopping.minimum import check_share, seek_minimum
-from dipfast.stopping.rule import Observable, StopRule, Verdict
+from dipfast.model.loop_view import LoopView
+from dipfast.stopping.patience import check_share, seek_minimum
+from dipfast.stopping.rule import Decision, StopRule
 
 if TYPE_CHECKING:
-    from dipfast.stages import Problem
-    from dipfast.values import Values
+    from dipfast.model.problem import Problem
+    from dipfast.state_dict import Values
 
 __all__ = ["HeldOut"]
 
@@ -57,10 +58,10 @@ class HeldOut(StopRule):
             held_out = held_out | problem.held_out
         return replace(problem, held_out=held_out)
 
-    def update(self, state: Observable, memory: Values) -> Verdict:
+    def update(self, state: LoopView, memory: Values) -> Decision:
         unseen = state.problem.unseen
         if unseen is None:
-            return Verdict(best=True)
+            return Decision(best=True)
         error = unseen.mean_square(state.average)
         verdict = seek_minimum(
             error, state, memory, patience=self.patience, name="the error of held-out pixels"

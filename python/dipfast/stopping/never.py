@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dipfast.stopping.rule import Observable, StopRule, Verdict
+from dipfast.model.loop_view import LoopView
+from dipfast.stopping.rule import Decision, StopRule
 
 if TYPE_CHECKING:
-    from dipfast.values import Values
+    from dipfast.state_dict import Values
 
 __all__ = ["Never"]
 
@@ -17,5 +18,5 @@ __all__ = ["Never"]
 class Never(StopRule):
     """Run all iterations, and return the last."""
 
-    def update(self, state: Observable, memory: Values) -> Verdict:
-        return Verdict(best=True)
+    def update(self, state: LoopView, memory: Values) -> Decision:
+        return Decision(best=True)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NamedTuple, Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from dipfast.stages import Problem
-    from dipfast.values import Values
+    from dipfast.model.loop_view import LoopView
+    from dipfast.model.problem import Problem
+    from dipfast.state_dict import Values
 
-__all__ = ["Observable", "StopRule", "Verdict"]
+__all__ = ["Decision", "StopRule"]
 
 
-class Verdict(NamedTuple):
+class Decision(NamedTuple):
     """What a rule says of an iteration.
 
     Attributes
@@ -31,25 +30,6 @@ class Verdict(NamedTuple):
     best: bool | None = None
     reason: str | None = None
     pause: bool = False
-
-
-class Observable(Protocol):
-    """What a rule may look at.  The clean image is not among it."""
-
-    @property
-    def iteration(self) -> int: ...
-    @property
-    def iterations(self) -> int: ...
-    @property
-    def in_last_stage(self) -> bool: ...
-    @property
-    def regularised(self) -> bool: ...
-    @property
-    def image(self) -> Tensor: ...
-    @property
-    def average(self) -> Tensor: ...
-    @property
-    def problem(self) -> Problem: ...
 
 
 class StopRule(ABC):
@@ -69,8 +49,8 @@ class StopRule(ABC):
     ...     def update(self, state, memory):
     ...         last, memory["last"] = memory.get("last"), state.average
     ...         if last is None or (state.average - last).abs().mean() > self.change:
-    ...             return Verdict(best=True)
-    ...         return Verdict(best=True, reason="it hardly changes any more")
+    ...             return Decision(best=True)
+    ...         return Decision(best=True, reason="it hardly changes any more")
     >>> import dipfast, numpy
     >>> noisy = numpy.zeros((16, 16), numpy.uint8)
     >>> result = dipfast.denoise(noisy, stop=Smooth(0.1), max_iterations=50)
@@ -83,5 +63,5 @@ class StopRule(ABC):
         return problem
 
     @abstractmethod
-    def update(self, state: Observable, memory: Values) -> Verdict:
+    def update(self, state: LoopView, memory: Values) -> Decision:
         """Look at one iteration; ``memory`` is empty at the first."""

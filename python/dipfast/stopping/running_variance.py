@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dipfast.stopping.minimum import check_share, seek_minimum
-from dipfast.stopping.rule import Observable, StopRule, Verdict
-from dipfast.values import Values, tensor_of
+from dipfast.model.loop_view import LoopView
+from dipfast.state_dict import Values, tensor_of
+from dipfast.stopping.patience import check_share, seek_minimum
+from dipfast.stopping.rule import Decision, StopRule
 
 __all__ = ["RunningVariance"]
 
@@ -46,9 +47,9 @@ class RunningVariance(StopRule):
         check_share("rate", self.rate)
         check_share("patience", self.patience, one=True)
 
-    def update(self, state: Observable, memory: Values) -> Verdict:
+    def update(self, state: LoopView, memory: Values) -> Decision:
         if not state.in_last_stage:
-            return Verdict(best=True)
+            return Decision(best=True)
         image = state.image
         if "mean" not in memory:
             memory.update(mean=image, variance=0.0, count=0)
@@ -60,7 +61,7 @@ class RunningVariance(StopRule):
         count = int(memory["count"]) + 1
         memory.update(variance=variance, count=count)
         if count <= state.iterations / 8:
-            return Verdict(best=True)
+            return Decision(best=True)
         return seek_minimum(
             variance, state, memory, patience=self.patience, name="the running variance"
         )

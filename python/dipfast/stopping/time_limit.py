@@ -6,10 +6,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dipfast.stopping.rule import Observable, StopRule, Verdict
+from dipfast.errors import InputError
+from dipfast.model.loop_view import LoopView
+from dipfast.stopping.rule import Decision, StopRule
 
 if TYPE_CHECKING:
-    from dipfast.values import Values
+    from dipfast.state_dict import Values
 
 __all__ = ["TimeLimit"]
 
@@ -30,7 +32,7 @@ class TimeLimit(StopRule):
 
     def __post_init__(self) -> None:
         if not self.seconds > 0:
-            raise ValueError(f"seconds must be positive, got {self.seconds!r}")
+            raise InputError(f"seconds must be positive, got {self.seconds!r}")
         object.__setattr__(self, "_end", time.monotonic() + self.seconds)
 
     @property
@@ -38,7 +40,7 @@ class TimeLimit(StopRule):
         """Seconds that are left, 0 at least."""
         return max(self._end - time.monotonic(), 0.0)
 
-    def update(self, state: Observable, memory: Values) -> Verdict:
+    def update(self, state: LoopView, memory: Values) -> Decision:
         if self.remaining > 0:
-            return Verdict()
-        return Verdict(reason=f"{self.seconds:g} seconds have passed", pause=True)
+            return Decision()
+        return Decision(reason=f"{self.seconds:g} seconds have passed", pause=True)

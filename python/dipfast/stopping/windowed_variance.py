@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dipfast.stopping.minimum import check_share, seek_minimum
-from dipfast.stopping.rule import Observable, StopRule, Verdict
-from dipfast.values import Values, tensor_of
+from dipfast.errors import InputError
+from dipfast.model.loop_view import LoopView
+from dipfast.state_dict import Values, tensor_of
+from dipfast.stopping.patience import check_share, seek_minimum
+from dipfast.stopping.rule import Decision, StopRule
 
 __all__ = ["WindowedVariance"]
 
@@ -47,12 +49,12 @@ class WindowedVariance(StopRule):
 
     def __post_init__(self) -> None:
         if self.window < 2:
-            raise ValueError(f"window must be from 2 up, got {self.window!r}")
+            raise InputError(f"window must be from 2 up, got {self.window!r}")
         check_share("patience", self.patience, one=True)
 
-    def update(self, state: Observable, memory: Values) -> Verdict:
+    def update(self, state: LoopView, memory: Values) -> Decision:
         if not state.in_last_stage or state.iteration <= state.iterations / 10:
-            return Verdict(best=True)
+            return Decision(best=True)
         image = state.image
         if "images" not in memory:
             memory.update(
@@ -71,7 +73,7 @@ class WindowedVariance(StopRule):
         oldest.copy_(image)
         memory.update(squares=squares, count=count + 1)
         if count + 1 < self.window:
-            return Verdict(best=True)
+            return Decision(best=True)
         variance = (squares / self.window - _square(total / self.window)) / image.numel()
         return seek_minimum(
             variance, state, memory, patience=self.patience, name="the windowed variance"

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dipfast.errors import InputError
+
 __all__ = ["check_tensor", "register"]
 
 
@@ -53,11 +55,11 @@ def register(
 def check_tensor(x: Tensor) -> None:
     """Raises ValueError unless ``backend="triton"`` can take a tensor of this kind."""
     if not _is_installed():
-        raise ValueError(
+        raise InputError(
             "backend='triton' needs Triton, which is not installed; 'auto' does without it"
         )
     if x.device.type != "cuda" and not _is_interpreted():
-        raise ValueError(
+        raise InputError(
             f"backend='triton' takes CUDA tensors, got a tensor on {x.device}; others are for "
             "Triton's interpreter (environment variable TRITON_INTERPRET=1)"
         )

@@ -1,0 +1,223 @@
+"""What each stop rule returns, against the best that there was.
+
+    python -m benches.quality.stopping noisy holes jpeg camera --data FOLDER --threads 1
+
+All rules look at the same fit, which none of them ends, with a hundredth of the pixels held
+out.  A rule's gap is the PSNR of the running average at its best (the oracle, which knows the
+clean picture) minus that at the iteration that the rule judges best; *used* are the iterations
+until it stops, or all of them.  The table is of the middle 256x256 pixels and the default
+network and iterations (``quality="balanced"``) unless told otherwise.
+
+Leaves a line for each picture in ``stopping.jsonl`` in the output folder; pictures that are
+there already are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import dipfast
+from benches.quality.paper.pictures import Picture, Source
+from dipfast.settings.presets import QUALITIES
+from dipfast.state_dict import Values
+from dipfast.stopping import (
+    RULES,
+    Decision,
+    HeldOut,
+    LastOf,
+    LoopView,
+    RunningVariance,
+    StopRule,
+)
+
+# Iterations of the original for the same task.
+ORIGINAL = {"noisy": 3000, "strong": 3000, "holes": 11000, "jpeg": 2400, "camera": 3000}
+# Besides those with a name.
+OTHERS: dict[str, StopRule] = {
+    "es_emv, rate 0.03": RunningVariance(rate=0.03),
+    "last of held_out and es_emv 0.03": LastOf((HeldOut(), RunningVariance(rate=0.03))),
+}
+SHOWN = [name for name in (*RULES, *OTHERS) if RULES.get(name) != RULES["auto"] or name == "auto"]
+
+
+class Watch(StopRule):
+    """Shows every iteration to all rules, and notes what each says."""
+
+    def __init__(self, rules: dict[str, StopRule]) -> None:
+        self.rules = rules
+        self.memories: dict[str, Values] = {name: {} for name in rules}
+        self.best = dict.fromkeys(rules, 0)
+        self.stopped: dict[str, int] = {}
+        self.residuals: list[float] = []
+        self.errors: list[float] = []
+
+    def prepare(self, problem: Any) -> Any:
+        # All rules hold out the same pixels.
+        return HeldOut().prepare(problem)
+
+    def update(self, state: LoopView, memory: Values) -> Decision:
+        for name, rule in self.rules.items():
+            if name in self.stopped:
+                continue
+            verdict = rule.update(state, self.memories[name])
+            if verdict.best is not False:
+                self.best[name] = state.iteration
+            if verdict.reason is not None:
+                self.stopped[name] = state.iteration
+        problem, average = state.problem, state.average
+        assert problem.unseen is not None
+        self.residuals.append(problem.mean_square(average))
+        self.errors.append(problem.unseen.mean_square(average))
+        return Decision(best=True)
+
+
+def jpeg(source: Source) -> Iterable[Picture]:
+    """Four of the nine clean ones, as JPEG of quality 10."""
+    whole = replace(source, size=None, only=("F16", "house", "kodim03", "peppers"))
+    for picture in whole.denoise():
+        assert picture.clean is not None
+        buffer = io.BytesIO()
+        Image.fromarray(picture.clean).save(buffer, "JPEG", quality=10)
+        decoded = np.asarray(Image.open(buffer))
+        middle = source._middle
+        yield Picture(picture.name, "denoise", middle(decoded), middle(picture.clean))
+
+
+def strong(source: Source) -> Iterable[Picture]:
+    """Noise of sigma 75."""
+    return source.levels([75])
+
+
+GROUPS = {
+    "noisy": Source.denoise,
+    "holes": Source.inpaint,
+    "jpeg": jpeg,
+    "camera": Source.camera,
+    "strong": strong,
+}
+
+
+def run(picture: Picture, options: Any) -> dict[str, Any]:
+    """One fit, and what all rules made of it."""
+    watch = Watch({**RULES, **OTHERS})
+    task = getattr(dipfast, picture.task)
+    result = task(
+        picture.degraded,
+        stop=watch,
+        reference=picture.clean,
+        quality=options.quality,
+        seed=options.seed,
+        **picture.arguments,
+    )
+    if result.stop_reason in ("interrupted", "terminated"):
+        raise SystemExit(f"{result.stop_reason}: the table goes on with the same command")
+    curve = dict(zip(result.history["iteration"], result.history["psnr_average"]))
+    end = result.stop_iteration
+    return {
+        "before": result.metrics["psnr_input"],
+        "oracle": result.metrics["psnr_oracle"],
+        "oracle_iteration": result.metrics["oracle_iteration"],
+        "sigma": result.settings["sigma"][0],
+        "spikes": result.spikes,
+        "iterations": end,
+        "rules": {
+            name: {
+                "psnr": curve[best],
+                "best": best,
+                "used": watch.stopped.get(name, end),
+            }
+            for name, best in watch.best.items()
+        },
+        "curve": [round(curve[k], 3) for k in sorted(curve)],
+        "residuals": [float(f"{value:.6g}") for value in watch.residuals],
+        "errors": [float(f"{value:.6g}") for value in watch.errors],
+    }
+
+
+def table(rows: list[dict[str, Any]], rules: Iterable[str]) -> str:
+    """A line for each picture, and the means and worst of each group."""
+    names = [name for name in rules if all(name in row["rules"] for row in rows)]
+    lines = ["| picture | before | oracle (at) | " + " | ".join(names) + " |"]
+    lines.append("|---" * (len(names) + 3) + "|")
+    for group in dict.fromkeys(row["group"] for row in rows):
+        of_group = [row for row in rows if row["group"] == group]
+        for row in of_group:
+            cells = [
+                f"{row['oracle'] - said['psnr']:.2f} ({said['best']}, {said['used']})"
+                for said in (row["rules"][name] for name in names)
+            ]
+            head = f"{row['before']:.2f} | {row['oracle']:.2f} ({row['oracle_iteration']})"
+            lines.append(f"| {row['picture']} | {head} | " + " | ".join(cells) + " |")
+        lines.append(
+            f"| **{group}: mean gap, worst, used** | | | " + _means(of_group, names) + " |"
+        )
+    lines.append("| **all: mean gap, worst, used** | | | " + _means(rows, names) + " |")
+    return "\n".join(lines)
+
+
+def _means(rows: list[dict[str, Any]], names: Iterable[str]) -> str:
+    cells = []
+    for name in names:
+        gaps = [row["oracle"] - row["rules"][name]["psnr"] for row in rows]
+        shares = [row["rules"][name]["used"] / ORIGINAL[row["group"]] for row in rows]
+        cells.append(
+            f"**{statistics.fmean(gaps):.2f}**, {max(gaps):.2f}, {statistics.fmean(shares):.0%}"
+        )
+    return " | ".join(cells)
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    if path.exists():
+        yield from map(json.loads, path.read_text().splitlines())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("groups", nargs="+", choices=GROUPS)
+    add("--data", type=Path, default=Path("data"), help="folder with the test pictures")
+    add("--out", type=Path, default=Path("stopping"), help="folder for the results")
+    add("--only", nargs="+", default=[], metavar="NAME", help="pictures to take")
+    add("--size", type=int, default=256, help="rows and columns at most (default: 256)")
+    add("--quality", choices=QUALITIES, default="balanced", help="(default: balanced)")
+    add("--seed", type=int, default=0)
+    add("--threads", type=int, help="of torch; default: torch's own choice")
+    add("--rules", nargs="+", default=SHOWN, help="columns of the table")
+    add("--table", action="store_true", help="only print the table of what is there")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "stopping.jsonl"
+    source = Source(options.data, options.size, tuple(options.only))
+    form = {"size": options.size, "quality": options.quality, "seed": options.seed}
+    for group in () if options.table else options.groups:
+        for picture in GROUPS[group](source):
+            key = {"group": group, "picture": picture.name, **form}
+            if any(key.items() <= row.items() for row in read(path)):
+                continue
+            row = {**key, **run(picture, options)}
+            with path.open("a") as stream:
+                stream.write(json.dumps(row) + "\n")
+            print(f"{group} {picture.name}: oracle {row['oracle']:.2f}", flush=True)
+    rows = [row for row in read(path) if form.items() <= row.items()]
+    rows = [row for row in rows if row["group"] in options.groups]
+    rows.sort(key=lambda row: options.groups.index(row["group"]))
+    print(table(rows, options.rules))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+# The public names.  This is their only list: __init__.py imports each at its first use.
+
+from . import errors, networks, operators, ops, stopping
+from ._native import __version__
+from .model.noise import NoiseModel
+from .prior.loop import DeepImagePrior
+from .prior.stages import Stage
+from .run.interrupt import Interrupt
+from .run.result import Result
+from .settings.presets import Preset
+from .tasks import denoise, inpaint, restore, super_resolve
+
+__all__ = [
+    "DeepImagePrior",
+    "Interrupt",
+    "NoiseModel",
+    "Preset",
+    "Result",
+    "Stage",
+    "__version__",
+    "denoise",
+    "errors",
+    "inpaint",
+    "networks",
+    "operators",
+    "ops",
+    "restore",
+    "stopping",
+    "super_resolve",
+]

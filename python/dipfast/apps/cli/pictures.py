@@ -1,0 +1,214 @@
+"""Pictures that are no images to restore: masks, point-spread functions, references."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dipfast.errors import InputError
+
+if TYPE_CHECKING:
+    from dipfast.images.files import ImageFile
+
+__all__ = ["MissingPixels", "check_size", "find_missing_pixels", "point_spread", "read_reference"]
+
+# The compression of a JPEG leaves values around black and white.  Of drawn masks of quality 50 and
+# more, these are below a quarter of white, and none of the drawn pixels is.
+_JPEG_MARGIN = 64
+# The same share of white, for masks of other formats that have been a JPEG before.
+_FAINT = 0.25
+# Soft edges are a small part of a mask; of a photograph, most pixels are neither black nor white.
+_MOST_IN_BETWEEN = 0.25
+# From this opacity on, a pixel of a mask is one that was drawn, and its colour can be told.
+_DRAWN = 0.5
+
+
+@dataclass(frozen=True)
+class MissingPixels:
+    """What :func:`dipfast.inpaint` is told of missing pixels, and from what they were taken."""
+
+    mask: Any
+    marks: Any
+    origin: str
+    share: float
+
+
+def find_missing_pixels(mask: Any, marks: str, source: ImageFile, path: str) -> MissingPixels:
+    """Return which pixels of a picture are missing.
+
+    Parameters
+    ----------
+    mask
+        A file name, ``"alpha"``, a value, or None.
+    marks
+        What the mask in that file marks, ``"missing"`` or ``"known"``.
+    source, path
+        The picture to restore.
+    """
+    from dipfast.images.masks import resolve_mask
+
+    pixels, axis = source.image, source.channel_axis
+    values: Any = None
+    if isinstance(mask, str) and mask != "alpha":
+        values, how = read_mask(mask, marks, source, path)
+        origin = f"{mask} ({how})"
+    elif marks != "missing":
+        raise InputError("--mask-marks tells about the picture of a mask, and --mask names none")
+    elif mask == "alpha":
+        if source.alpha is None:
+            raise InputError(f"--mask alpha: {path} has no transparency")
+        values, origin = source.alpha < _white(source.alpha), f"opacity of {path}"
+        if not values.any():
+            raise InputError(f"--mask alpha: all pixels of {path} are opaque")
+    elif mask is None or math.isnan(mask):
+        origin = f"NaN in {path}"
+    else:
+        same = pixels == mask
+        values, origin = same if axis is None else same.all(axis=axis), f"value {mask:g} in {path}"
+        if not values.any():
+            raise InputError(f"--mask value:{mask:g}: no pixel of {path} has that value")
+        if source.format == "JPEG":
+            warnings.warn(
+                f"{path} is a JPEG, in which values change: pixels next to {mask:g} count as known",
+                stacklevel=2,
+            )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the restoration warns of the same
+        missing = resolve_mask(pixels, values, marks, axis)[1]  # type: ignore[arg-type]
+    return MissingPixels(values, marks, origin, float(missing.mean()))
+
+
+def read_mask(path: str, marks: str, source: ImageFile, source_path: str) -> tuple[Any, str]:
+    """Return the picture of a mask as one plane, and how it was read.
+
+    - A pixel is missing if it is so in any colour.
+    - Clear pixels mark nothing, whatever their colour.  Where all that was drawn is black, on a
+      clear layer, the opacity is the mask.
+    - In a JPEG, what is nearly black or white is black or white.
+    """
+    from dipfast.images import files
+
+    picture = files.read_image(path)
+    check_size("--mask", path, picture, source, source_path)
+    pixels, axis, alpha = picture.image, picture.channel_axis, picture.alpha
+    white = _white(pixels)
+    colours = pixels[None] if axis is None else np.moveaxis(pixels, axis, 0)
+    values = colours.max(axis=0) if marks == "missing" else colours.min(axis=0)
+    origin = "values over 0" if marks == "missing" else "values below white"
+    if alpha is not None and (alpha < _white(alpha)).any():
+        opacity = alpha / _white(alpha)
+        drawn = opacity >= min(_DRAWN, opacity.max())
+        if not alpha.any():
+            raise InputError(f"--mask {path} is clear all over: it marks nothing")
+        if colours.max(axis=0)[drawn].max() <= _FAINT * white:
+            values, white, origin = alpha, _white(alpha), "opacity"
+        else:
+            # Rounded up, so that what is nearly clear is not lost.
+            product = values * opacity
+            values = np.ceil(product).astype(values.dtype) if white > 1 else product
+            origin += ", clear pixels mark nothing"
+    elif picture.format == "JPEG":
+        values = np.where(values <= _JPEG_MARGIN, 0, values)
+        values = np.where(values >= 255 - _JPEG_MARGIN, 255, values).astype(np.uint8)
+        limit = f"over {_JPEG_MARGIN}" if marks == "missing" else f"below {255 - _JPEG_MARGIN}"
+        origin = f"JPEG, values {limit}"
+    _check_black_and_white(path, values, white, marks)
+    return values, origin
+
+
+def _check_black_and_white(path: str, values: Any, white: float, marks: str) -> None:
+    """Refuse a photograph, and warn of marks that look like traces of compression."""
+    from dipfast.images.masks import grown
+
+    if not np.isfinite(values).all():
+        raise InputError(f"--mask {path} has pixels that are NaN or infinite; paint them white")
+    in_between = (values > values.min()) & (values < values.max())
+    if in_between.mean() > _MOST_IN_BETWEEN:
+        raise InputError(
+            f"--mask {path} is no mask: {in_between.mean():.0%} of its pixels are neither its "
+            "darkest nor its brightest; paint it in black and white"
+        )
+    distance = values if marks == "missing" else values.max() - values.astype(float)
+    strong = distance > _FAINT * white
+    faint = (distance > 0) & ~strong & ~grown(grown(strong))
+    if faint.any() and strong.any():
+        shade = "black" if marks == "missing" else "white"
+        warnings.warn(
+            f"{faint.sum()} pixels of the mask {path} are nearly {shade}, away from any edge, and "
+            f"count as missing; if they are noise, paint them {shade}",
+            stacklevel=4,
+        )
+
+
+def _white(pixels: Any) -> float:
+    """Return the value of white, or of full opacity."""
+    if pixels.dtype.kind in "iu":
+        return float(np.iinfo(pixels.dtype).max)
+    return max(1.0, float(np.nanmax(pixels)))
+
+
+def check_size(
+    option: str, path: str, other: ImageFile, source: ImageFile, source_path: str, factor: int = 1
+) -> None:
+    """Refuse a picture that is not of the size of another one, times a factor."""
+    rows, columns = (factor * n for n in source.size)
+    if other.size != (rows, columns):
+        height, width = other.size
+        raise InputError(
+            f"{option} {path} has {width} x {height} pixels, expected {columns} x {rows}, "
+            + (f"as {source_path} has" if factor == 1 else f"{factor} times those of {source_path}")
+        )
+
+
+def read_reference(path: str, source: ImageFile, source_path: str, factor: int) -> Any:
+    """Return a clean picture in the form of the result."""
+    from dipfast.images import files
+
+    reference = files.read_image(path)
+    check_size("--reference", path, reference, source, source_path, factor)
+    axis, other_axis = source.channel_axis, reference.channel_axis
+    if axis is None or other_axis is None:
+        if axis is not other_axis:
+            grey, colour = (source_path, path) if axis is None else (path, source_path)
+            raise InputError(f"--reference {path}: {grey} is grey and {colour} has channels")
+        return reference.image
+    return np.moveaxis(reference.image, other_axis, axis)
+
+
+def point_spread(blur: str | tuple[str, float], source: ImageFile, path: str) -> Any:
+    """Return the kernel that --blur names, a tensor (rows, columns) of sum 1."""
+    import torch
+
+    from dipfast.images import files
+    from dipfast.model.operators import gaussian_kernel
+
+    if isinstance(blur, tuple):
+        kind, number = blur
+        # From here on it sees nothing but the border; and numbers have no end, but memory has.
+        limit = 2 * max(source.size) - 1
+        size = 8 * number + 1 if kind == "gaussian" else number
+        if size > limit:
+            rows, columns = source.size
+            raise InputError(
+                f"--blur {kind}:{number:g} is {size:.6g} pixels wide, too many for {path}, "
+                f"{columns} x {rows}"
+            )
+        if kind == "gaussian":
+            return gaussian_kernel(number)
+        return torch.full((int(number), int(number)), 1 / number**2)
+    picture = files.read_image(blur)
+    pixels = picture.image.astype("float64")
+    if picture.channel_axis is not None:
+        pixels = pixels.mean(axis=picture.channel_axis)
+    if not (pixels >= 0).all() or pixels.sum() == 0:
+        raise InputError(f"--blur {blur}: a point-spread function must not be negative or black")
+    if any(size > 2 * n - 1 for size, n in zip(pixels.shape, source.size)):
+        (height, width), (rows, columns) = pixels.shape, source.size
+        raise InputError(
+            f"--blur {blur} has {width} x {height} pixels, too many for {path}, {columns} x {rows}"
+        )
+    return torch.from_numpy(pixels / pixels.sum()).float()

@@ -1,0 +1,1 @@
+"""Denoisers of one image, under a name."""

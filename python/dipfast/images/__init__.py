@@ -1,0 +1,1 @@
+"""Images: layout, dtype and value range; masks; files."""

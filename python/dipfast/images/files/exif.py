@@ -1,0 +1,277 @@
+"""EXIF: kept byte for byte, but for what says something about the pixels.
+
+What cameras write beside the standard tags counts its offsets from where it once stood.  So
+numbers are changed in place, and tags are taken out of their directory without moving a value.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from io import BytesIO
+from typing import Any, BinaryIO, NamedTuple
+
+from dipfast.errors import InputError
+from dipfast.images.files import limits
+from dipfast.images.files.image import Resolution
+
+__all__ = ["DIRECTORIES", "TEXTS", "Exif", "Values", "directory", "pack", "resolution_of"]
+
+Values = Mapping[int, tuple[int, Any]]
+"""A directory: codes, and types with values as bytes, or with the directory that is meant."""
+
+TEXTS = (270, 271, 272, 305, 306, 315, 316, 33432)
+"""Tags of the first directory, which TIFF has too: description, maker, date, copyright, ..."""
+
+DIRECTORIES = {0x8769: "EXIF of the camera", 0x8825: "position on the globe"}
+"""Tags that lead from the first directory to another one."""
+
+_ORIENTATION = 0x0112
+_OF_THE_FILE = (_ORIENTATION, 256, 257)
+_X, _Y, _UNIT = 282, 283, 296
+_PHOTO, _RELATED = 0x8769, 0xA005
+_FOCAL_PLANE = (0xA20E, 0xA20F)
+# Where something is in the picture.
+_PLACES = (0x9214, 0xA214)
+# Tags of width and height.
+_SIZES = {_PHOTO: (0xA002, 0xA003), _RELATED: (0x1001, 0x1002)}
+_UNITS = {1: "", 2: "inch", 3: "cm", 4: "mm", 5: "µm"}
+_RATIONAL = 5
+# Types that are not of BigTIFF.
+_CLASSIC = {kind: size for kind, size in limits.TIFF_SIZES.items() if kind <= 12}
+
+
+class _Entry(NamedTuple):
+    code: int
+    kind: int
+    head: int  # where the tag is
+    at: int  # where its value is
+    size: int
+
+
+class _Editor:
+    """The bytes of EXIF, and its directories by the tags that lead to them, 0 for the first."""
+
+    def __init__(self, data: bytes) -> None:
+        if data[:4] not in (b"II*\0", b"MM\0*"):
+            raise InputError("it does not begin as EXIF does")
+        self.data = bytearray(data)
+        self.order = "<" if data.startswith(b"II") else ">"
+        self.offsets = {0: self._number(4)}
+        for parent, code in ((0, _PHOTO), (0, 0x8825), (_PHOTO, _RELATED)):
+            entry = self.find(parent, code)
+            if entry is not None and entry.size == 4:
+                self.offsets[code] = self._number(entry.at)
+
+    def _number(self, at: int) -> int:
+        (number,) = struct.unpack_from(self.order + "I", self.data, at)
+        return int(number)
+
+    def entries(self, directory: int) -> list[_Entry]:
+        if directory not in self.offsets:
+            return []
+        stream, start = BytesIO(self.data), self.offsets[directory]
+        entries, total = [], 0
+        for index, (code, kind, count, value) in enumerate(
+            limits.read_directory(stream, self.order, False, start)
+        ):
+            size = count * limits.TIFF_SIZES.get(kind, 0)
+            head = start + 2 + 12 * index
+            at = struct.unpack(self.order + "I", value)[0] if size > 4 else head + 8
+            total += size
+            if at + size > len(self.data) or total > 2 * len(self.data):
+                raise InputError(f"EXIF tag {code} has {size} bytes that are not there")
+            entries.append(_Entry(code, kind, head, at, size))
+        return entries
+
+    def find(self, directory: int, code: int) -> _Entry | None:
+        return next((entry for entry in self.entries(directory) if entry.code == code), None)
+
+    def remove(self, directory: int, codes: Iterable[int]) -> None:
+        for code in codes:
+            entry = self.find(directory, code)
+            if entry is None:
+                continue
+            start = self.offsets[directory]
+            count = len(self.entries(directory))
+            # The offset of the next directory moves along.
+            rest = self.data[entry.head + 12 : start + 2 + 12 * count + 4]
+            self.data[entry.head : entry.head + len(rest)] = rest
+            self.data[start : start + 2] = struct.pack(self.order + "H", count - 1)
+
+    def end(self) -> None:
+        """Make the first directory the last: the next one is of the thumbnail."""
+        at = self.offsets[0] + 2 + 12 * len(self.entries(0))
+        self.data[at : at + 4] = bytes(4)
+
+    def rational(self, directory: int, code: int) -> Fraction | None:
+        entry = self.find(directory, code)
+        if entry is None or (entry.kind, entry.size) != (_RATIONAL, 8):
+            return None
+        above, below = struct.unpack_from(self.order + "II", self.data, entry.at)
+        return Fraction(above, below) if below else None
+
+    def multiply(self, directory: int, codes: Iterable[int], factor: int) -> None:
+        for code in codes:
+            entry, value = self.find(directory, code), self.rational(directory, code)
+            if entry is None:
+                continue
+            if value is None or (value * factor).numerator >= 2**32:
+                self.remove(directory, (code,))
+                continue
+            above, below = (value * factor).as_integer_ratio()
+            struct.pack_into(self.order + "II", self.data, entry.at, above, below)
+
+    def swap(self, directory: int, codes: tuple[int, int]) -> None:
+        """Swap two values of the same type."""
+        first, second = (self.find(directory, code) for code in codes)
+        if first is None or second is None:
+            self.remove(directory, codes)
+            return
+        if (first.kind, first.size) != (second.kind, second.size):
+            self.remove(directory, codes)
+            return
+        a, b = (slice(entry.at, entry.at + entry.size) for entry in (first, second))
+        self.data[a], self.data[b] = self.data[b], self.data[a]
+
+    def put(self, directory: int, code: int, number: int) -> None:
+        """Set a tag that is there to a whole number."""
+        entry = self.find(directory, code)
+        if entry is None:
+            return
+        struct.pack_into(self.order + "HII", self.data, entry.head + 2, 4, 1, number)
+
+    def values(self, directory: int) -> dict[int, tuple[int, Any]]:
+        return {
+            entry.code: (entry.kind, bytes(self.data[entry.at : entry.at + entry.size]))
+            for entry in self.entries(directory)
+            if entry.size
+        }
+
+
+@dataclass(frozen=True)
+class Exif:
+    """EXIF of an upright picture without a thumbnail."""
+
+    data: bytes
+    lost: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, data: bytes, orientation: int = 1) -> Exif:
+        """Return what is to be kept of EXIF, when the picture has been turned as it asks.
+
+        Raises
+        ------
+        ValueError
+            If it is damaged.
+        """
+        try:
+            editor = _Editor(re.sub(rb"^(Exif\0\0)+", b"", data))
+            editor.remove(0, _OF_THE_FILE)
+            editor.end()
+            if orientation > 1:
+                editor.remove(_PHOTO, _PLACES)
+            if orientation > 4:
+                editor.swap(0, (_X, _Y))
+                editor.swap(_PHOTO, _FOCAL_PLANE)
+        except struct.error as error:
+            raise InputError(f"its EXIF is damaged: {error}") from error
+        return cls(bytes(editor.data))
+
+    @property
+    def order(self) -> str:
+        """The order of bytes, as module struct names it."""
+        return "<" if self.data.startswith(b"II") else ">"
+
+    @property
+    def resolution(self) -> Resolution | None:
+        editor = _Editor(self.data)
+        unit = editor.find(0, _UNIT)
+        number = 2
+        if unit is not None and unit.size == 2:
+            (number,) = struct.unpack_from(self.order + "H", editor.data, unit.at)
+        return resolution_of(editor.rational(0, _X), editor.rational(0, _Y), number)
+
+    def enlarged(self, factor: int) -> Exif:
+        editor = _Editor(self.data)
+        editor.multiply(0, (_X, _Y), factor)
+        editor.multiply(_PHOTO, _FOCAL_PLANE, factor)
+        editor.remove(_PHOTO, _PLACES)
+        return Exif(bytes(editor.data), self.lost)
+
+    def sized(self, height: int, width: int) -> Exif:
+        """Return it with this size, where it says one."""
+        editor = _Editor(self.data)
+        for directory, codes in _SIZES.items():
+            for code, length in zip(codes, (width, height)):
+                editor.put(directory, code, length)
+        return Exif(bytes(editor.data), self.lost)
+
+    def values(self) -> dict[int, tuple[int, Any]]:
+        """Return the texts of the first directory, and the others."""
+        editor = _Editor(self.data)
+        kept = {code: value for code, value in editor.values(0).items() if code in TEXTS}
+        for code in DIRECTORIES:
+            inner = editor.values(code)
+            if code == _PHOTO and _RELATED in editor.offsets:
+                inner[_RELATED] = (4, editor.values(_RELATED))
+            if inner:
+                kept[code] = (4, inner)
+        return kept
+
+
+def resolution_of(x: Any, y: Any, unit: Any) -> Resolution | None:
+    """Return the resolution that the tags of EXIF and TIFF declare."""
+    return Resolution.of(x, y, _UNITS.get(unit, ""))
+
+
+def directory(
+    stream: BinaryIO, order: str, big: bool, offset: int, leads_to: tuple[int, ...] = (_RELATED,)
+) -> Values:
+    """Return what the directory at ``offset`` of a TIFF holds, and what these tags lead to.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged.
+    """
+    stream.seek(0, os.SEEK_END)
+    length, total = stream.tell(), 0
+    values: dict[int, tuple[int, Any]] = {}
+    for code, kind, count, value in limits.read_directory(stream, order, big, offset):
+        size = count * _CLASSIC.get(kind, 0)
+        total += size
+        if total > length:
+            raise InputError("its EXIF is longer than the file")
+        if size > len(value):
+            stream.seek(struct.unpack(order + ("Q" if big else "I"), value)[0])
+            value = stream.read(size)
+        if len(value) < size:
+            raise InputError("the end of its EXIF is missing")
+        if code in leads_to:
+            inside = int.from_bytes(value, "little" if order == "<" else "big")
+            values[code] = 4, directory(stream, order, big, inside, ())
+        elif size and code != _RELATED:
+            values[code] = kind, value[:size]
+    return values
+
+
+def pack(order: str, values: Values, offset: int) -> bytes:
+    """Return a directory that stands at ``offset``, with all that it leads to after it."""
+    body = b""
+    head = struct.pack(order + "H", len(values))
+    start = offset + 2 + 12 * len(values) + 4
+    for code, (kind, value) in sorted(values.items()):
+        size, count = len(value), len(value) // limits.TIFF_SIZES[kind]
+        if isinstance(value, Mapping):
+            value, size, count = pack(order, value, start + len(body)), 5, 1
+        if size > 4:
+            at = struct.pack(order + "I", start + len(body))
+            body += value + b"\0" * (len(value) % 2)
+            value = at
+        head += struct.pack(order + "HHI", code, kind, count) + value.ljust(4, b"\0")
+    return head + bytes(4) + body

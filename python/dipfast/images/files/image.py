@@ -1,0 +1,208 @@
+"""An image as it was in a file, with what the file holds beside the pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from dipfast.errors import InputError
+
+__all__ = ["DTYPES", "METRES", "ImageFile", "Resolution"]
+
+_Array = np.ndarray[Any, Any]
+
+DTYPES = {
+    "PNG": ("uint8", "uint16"),
+    "JPEG": ("uint8",),
+    "TIFF": (
+        *("uint8", "uint16", "uint32", "int8", "int16", "int32"),
+        *("float16", "float32", "float64"),
+    ),
+}
+"""What formats can hold."""
+
+METRES = {
+    "m": Fraction(1),
+    "dm": Fraction(1, 10),
+    "cm": Fraction(1, 100),
+    "mm": Fraction(1, 1000),
+    "µm": Fraction(1, 10**6),
+    "nm": Fraction(1, 10**9),
+    "Å": Fraction(1, 10**10),
+    "pm": Fraction(1, 10**12),
+    "km": Fraction(1000),
+    "inch": Fraction(254, 10**4),
+}
+"""Units of length that a resolution can be converted between."""
+
+# What else these are called.
+_SPELLINGS = {
+    "μm": "µm",  # the Greek letter, where the other is the sign of the unit
+    **dict.fromkeys(("um", "micron", "microns", "micrometer", "micrometre"), "µm"),
+    **dict.fromkeys(("in", "inches"), "inch"),
+    **dict.fromkeys(("millimeter", "millimetre"), "mm"),
+    **dict.fromkeys(("centimeter", "centimetre"), "cm"),
+    **dict.fromkeys(("meter", "metre"), "m"),
+    **dict.fromkeys(("nanometer", "nanometre"), "nm"),
+    **dict.fromkeys(("angstrom", "Angstrom"), "Å"),
+    **dict.fromkeys(("pixel", "pixels"), ""),
+}
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Pixels per unit of length, along the rows (``x``) and along the columns (``y``).
+
+    ``unit`` is one of :data:`METRES`, another one that is only known by its name, or empty: then
+    the two say what the shape of a pixel is.
+    """
+
+    x: Fraction
+    y: Fraction
+    unit: str = ""
+
+    @classmethod
+    def of(cls, x: Any, y: Any, unit: str = "") -> Resolution | None:
+        """Return the resolution that a file declares, None if it declares none."""
+        unit = _SPELLINGS.get(unit.strip(), unit.strip())
+        values = []
+        for value in (x, y):
+            # A text can be a number of any length.
+            if isinstance(value, str):
+                return None
+            try:
+                number = Fraction(*value) if isinstance(value, tuple) else Fraction(value)
+            except (TypeError, ValueError, ArithmeticError):
+                return None
+            if not Fraction(1, 10**20) < number < 10**20:
+                return None
+            values.append(number)
+        return None if values == [1, 1] and not unit else cls(values[0], values[1], unit)
+
+    def enlarged(self, factor: int) -> Resolution:
+        return replace(self, x=self.x * factor, y=self.y * factor)
+
+    def turned(self) -> Resolution:
+        return replace(self, x=self.y, y=self.x)
+
+    def to(self, unit: str) -> Resolution | None:
+        """Return the same in another unit of length, one of :data:`METRES`.
+
+        What is only the shape of a pixel stays so, in whole numbers.  None, if the unit is only
+        known by its name.
+        """
+        if not self.unit:
+            scale = Fraction(math.lcm(self.x.denominator, self.y.denominator))
+            return Resolution(self.x * scale, self.y * scale)
+        if self.unit not in METRES:
+            return None
+        scale = METRES[unit] / METRES[self.unit]
+        return Resolution(self.x * scale, self.y * scale, unit)
+
+    def in_whole_numbers(self, largest: int) -> tuple[int, int] | None:
+        """Return the two as whole numbers, None if these are too large or a per cent off."""
+        x, y = max(round(self.x), 1), max(round(self.y), 1)
+        close = abs(x - self.x) <= self.x / 100 and abs(y - self.y) <= self.y / 100
+        return (x, y) if close and max(x, y) <= largest else None
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image as it was in a file.
+
+    Attributes
+    ----------
+    image
+        Array (H, W), or with one more axis for the channels; no alpha.
+    channel_axis
+        The axis of the channels; None if there is none.
+    alpha
+        Opacity (H, W), not multiplied into the image, or None; it is passed through to the result.
+    metadata
+        What else to keep, for :func:`write_image`: the resolution, a colour profile, EXIF, what
+        ImageJ, OME or GeoTIFF say.
+    format
+        ``"PNG"``, ``"JPEG"`` or ``"TIFF"``; empty if the image is not from a file.
+    """
+
+    image: _Array
+    channel_axis: int | None = None
+    alpha: _Array | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    format: str = ""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        axis = self.channel_axis
+        shape = list(self.image.shape)
+        if axis is not None:
+            del shape[axis]
+        return shape[0], shape[1]
+
+    def enlarged(
+        self,
+        factor: int,
+        resize: Callable[[_Array, tuple[int, int]], Any] | None = None,
+    ) -> ImageFile:
+        """Return the file that a result with ``factor`` times the rows and columns is like.
+
+        The field of view is the same: there are ``factor`` times as many pixels per unit of
+        length, and everything else that counts in pixels follows; what cannot is left out, which
+        :func:`write_image` warns of.
+
+        Parameters
+        ----------
+        factor
+            A positive whole number.
+        resize
+            Makes of an array (H, W) of float64 one of the size (height, width) it is given.  It
+            is needed if there is opacity, and for nothing else.
+
+        Returns
+        -------
+        ImageFile
+            Of ``image``, it has the new shape and the type, but no pixels.
+
+        Raises
+        ------
+        ValueError
+            If the factor is no positive whole number, or ``resize`` is missing.
+        """
+        if factor < 1 or factor != int(factor):
+            raise InputError(f"factor must be a positive whole number, got {factor}")
+        if factor == 1:
+            return self
+        factor = int(factor)
+        height, width = (factor * length for length in self.size)
+        shape = [height, width]
+        if self.channel_axis is not None:
+            axis = self.channel_axis % self.image.ndim
+            shape.insert(axis, self.image.shape[axis])
+        alpha = self.alpha
+        if alpha is not None:
+            if resize is None:
+                raise InputError(
+                    "resize must be given, because the file has opacity: a function of an array "
+                    "and a size, such as dipfast.ops.resize"
+                )
+            alpha = _like(alpha, np.asarray(resize(alpha.astype(np.float64), (height, width))))
+        metadata: dict[str, Any] = {}
+        for key, value in self.metadata.items():
+            enlarge = getattr(value, "enlarged", None)
+            metadata[key] = value if enlarge is None else enlarge(factor)
+        # All elements are the same one: this takes no memory.
+        image = np.broadcast_to(np.zeros((), self.image.dtype), shape)
+        return replace(self, image=image, alpha=alpha, metadata=metadata)
+
+
+def _like(alpha: _Array, values: _Array) -> _Array:
+    """Opacity in the type and within the range of ``alpha``."""
+    if alpha.dtype.kind in "iu":
+        values = values.round()
+    return values.clip(alpha.min(), alpha.max()).astype(alpha.dtype)

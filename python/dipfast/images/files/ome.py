@@ -1,0 +1,183 @@
+"""OME-XML, kept as it is but for what says something about the pixels and where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from xml.parsers.expat import ExpatError
+from xml.sax.saxutils import quoteattr
+
+from dipfast.images.files import limits
+from dipfast.images.files.image import Resolution
+
+__all__ = ["Ome"]
+
+# From where to where, and what stands there instead.
+_Edit = tuple[int, int, bytes]
+
+_DATA = ("TiffData", "BinData", "MetadataOnly")
+_NAMES = frozenset(("OME", "Image", "Pixels", "Channel", "ROI", "ROIRef", *_DATA))
+_TYPES = {
+    **{name: name for name in ("int8", "int16", "int32", "uint8", "uint16", "uint32")},
+    "float32": "float",
+    "float64": "double",
+}
+
+
+@dataclass(frozen=True)
+class Ome:
+    """Metadata of OME about one image.
+
+    ``xml`` is the text in UTF-8, without a declaration, ``factor`` by how much the image has been
+    enlarged since.
+    """
+
+    xml: bytes
+    elements: tuple[limits.Element, ...]
+    factor: int = 1
+    lost: tuple[str, ...] = ()
+    names = ("OME metadata",)
+
+    @classmethod
+    def read(cls, text: str) -> Ome | None:
+        """Return the metadata, None if they are not well-formed.
+
+        Raises
+        ------
+        ValueError
+            If the text is too large, or declares entities.
+        """
+        # It is not in the encoding that it may declare any more.
+        if text.lstrip().startswith("<?xml"):
+            text = text.partition("?>")[2]
+        xml = text.strip().strip("\0").encode("utf-8", "surrogatepass")
+        try:
+            return cls(xml, tuple(limits.xml_elements(xml, _NAMES)))
+        except ExpatError:
+            return None
+
+    def are_channels(self, pages: int) -> bool:
+        """Whether so many pages are channels, and not planes or points in time."""
+        return limits.are_channels(self.elements, pages)
+
+    def _pixels(self) -> int:
+        """The index of the element about the pixels, -1 if there is none."""
+        for index, element in enumerate(self.elements):
+            if element.name == "Pixels":
+                return index
+        return -1
+
+    def is_about(self, channels: int) -> bool:
+        """Whether it is about one image of so many channels."""
+        index = self._pixels()
+        attributes = self.elements[index].attributes if index >= 0 else {}
+        sizes = [attributes.get(f"Size{axis}") for axis in "CZT"]
+        return sizes == [str(channels), "1", "1"]
+
+    @property
+    def resolution(self) -> Resolution | None:
+        """The size of a pixel, as pixels per unit."""
+        index = self._pixels()
+        attributes = self.elements[index].attributes if index >= 0 else {}
+        sizes = [_number(attributes, f"PhysicalSize{axis}") for axis in "XY"]
+        units = {attributes.get(f"PhysicalSize{axis}Unit", "µm") for axis in "XY"}
+        if 0 in sizes or len(units) > 1:
+            return None
+        return Resolution.of(self.factor / sizes[0], self.factor / sizes[1], units.pop())
+
+    def enlarged(self, factor: int) -> Ome:
+        drawn = any(element.name == "ROI" for element in self.elements)
+        lost = (*self.lost, "regions of interest") if drawn and self.factor == 1 else self.lost
+        return replace(self, factor=self.factor * factor, lost=lost)
+
+    def description(
+        self, height: int, width: int, planes: int, samples: int, dtype: str
+    ) -> bytes | None:
+        """Return the text about an image of this size and type, None if OME has no such type.
+
+        It is in ``planes``, each of so many ``samples``.
+        """
+        if dtype not in _TYPES:
+            return None
+        index = self._pixels()
+        pixels = self.elements[index]
+        changes = {
+            "DimensionOrder": "XYCZT",
+            "Type": _TYPES[dtype],
+            "BigEndian": None,
+            **{"SizeX": str(width), "SizeY": str(height), "SizeC": str(planes * samples)},
+        }
+        if pixels.attributes.get("Type") != _TYPES[dtype]:
+            changes["SignificantBits"] = None
+        for name in ("PhysicalSizeX", "PhysicalSizeY"):
+            size = _number(pixels.attributes, name)
+            if size and self.factor > 1:
+                changes[name] = repr(size / self.factor)
+        edits = [(0, 0, b'<?xml version="1.0" encoding="UTF-8"?>')]
+        for number, element in enumerate(self.elements):
+            if element.name == "OME":
+                # The text is about another file from now on.
+                edits.append(self._start(element, {"UUID": None}))
+            elif number == index:
+                edits.append(self._start(element, changes, self._planes(planes, samples, edits)))
+            elif self._is_left_out(element, index):
+                edits.append((element.start, element.end, b""))
+        return self._edited(edits)
+
+    def _planes(self, planes: int, samples: int, edits: list[_Edit]) -> str:
+        """Say what is in which plane: in the text that follows the start tag, and in edits."""
+        index = self._pixels()
+        prefix, colon, _ = self.elements[index].tag.rpartition(":")
+        data = f"<{prefix}{colon}TiffData/>"
+        channels = [
+            element
+            for element in self.elements
+            if element.name == "Channel" and element.parent == index
+        ]
+        if len(channels) == planes:
+            edits += [self._start(each, {"SamplesPerPixel": str(samples)}) for each in channels]
+            edits.append((channels[-1].end, channels[-1].end, data.encode()))
+            return ""
+        edits += [(channel.start, channel.end, b"") for channel in channels]
+        channel = f'<{prefix}{colon}Channel ID="Channel:0:%d" SamplesPerPixel="{samples}"/>'
+        return "".join(channel % number for number in range(planes)) + data
+
+    def _is_left_out(self, element: limits.Element, index: int) -> bool:
+        """Whether it is about another image, other pixels, or where these were in the file."""
+        if element.name == "Image":
+            return not element.start < self.elements[index].start < element.end
+        if element.name in ("ROI", "ROIRef"):
+            return self.factor > 1
+        return element.name in _DATA and element.parent == index
+
+    def _start(
+        self, element: limits.Element, changes: Mapping[str, str | None], inside: str = ""
+    ) -> _Edit:
+        """The start tag with attributes set or taken out, and with a text after it."""
+        attributes = {**element.attributes, **changes}
+        tag = f"<{element.tag}" + "".join(
+            f" {name}={quoteattr(value)}" for name, value in attributes.items() if value is not None
+        )
+        if self.xml[element.inside - 2 : element.inside] != b"/>":
+            tag += f">{inside}"
+        else:
+            tag += f">{inside}</{element.tag}>" if inside else "/>"
+        return element.start, element.inside, tag.encode()
+
+    def _edited(self, edits: list[_Edit]) -> bytes:
+        pieces, at = [], 0
+        for start, end, text in sorted(edits, key=lambda edit: edit[:2]):
+            if start < at:  # within something that is left out
+                continue
+            pieces += [self.xml[at:start], text]
+            at = end
+        return b"".join((*pieces, self.xml[at:]))
+
+
+def _number(attributes: Mapping[str, str], name: str) -> float:
+    """A positive number, 0 if there is none."""
+    try:
+        number = float(attributes.get(name, ""))
+    except ValueError:
+        return 0.0
+    return number if 0 < number < float("inf") else 0.0

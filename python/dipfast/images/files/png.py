@@ -1,0 +1,157 @@
+"""PNG of 8 and 16 bit."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import imagecodecs
+import numpy as np
+from PIL.PngImagePlugin import PngImageFile
+
+from dipfast.errors import InputError
+from dipfast.images.files import limits
+from dipfast.images.files.image import ImageFile, Resolution
+from dipfast.images.files.pillow import beside, load, orientation
+from dipfast.images.files.pixels import split, upright
+
+__all__ = ["Chunks", "read", "write"]
+
+_Array = np.ndarray[Any, Any]
+
+# What numbers mean as colours; the size of what is in the picture; texts.
+_COLOURS = (b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI")
+_SCALE = b"sCAL"
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+# Texts that say something about the pixels, as XMP and EXIF do.
+_OF_PIXELS = (b"XML:com.adobe.xmp", b"Raw profile type", b"Thumb::")
+# Gamma of sRGB, which is what pixels are taken for where nothing is said.
+_USUAL_GAMMA = range(43_000, 48_000)
+_GREATEST = 2**31 - 1
+_END_OF_HEADER = 8 + 25  # signature and IHDR
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Chunks of a PNG that are kept as they are: names and content."""
+
+    values: tuple[tuple[bytes, bytes], ...]
+    lost: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What of it another format would lack, in words."""
+        chunks = dict(self.values)
+        gamma = int.from_bytes(chunks.get(b"gAMA", b""), "big")
+        unusual = b"cICP" in chunks or (gamma and gamma not in _USUAL_GAMMA)
+        names = ("colour space",) if unusual and b"sRGB" not in chunks else ()
+        return (*names, "physical scale") if _SCALE in chunks else names
+
+    def enlarged(self, factor: int) -> Chunks:
+        values, lost = [], list(self.lost)
+        for name, data in self.values:
+            if name == _SCALE:
+                try:
+                    # A byte for the unit, and width and height of a pixel as text.
+                    sizes = [float(size) / factor for size in data[1:].split(b"\0")]
+                    data = data[:1] + b"\0".join(repr(size).encode() for size in sizes)
+                except ValueError:
+                    lost.append("physical scale")
+                    continue
+            values.append((name, data))
+        return Chunks(tuple(values), tuple(lost))
+
+
+def read(stream: BinaryIO) -> ImageFile:
+    head = stream.read(_END_OF_HEADER)
+    stream.seek(0)
+    # The class of Pillow itself, because Image.open has a limit for the whole process.
+    with PngImageFile(stream) as opened:
+        if opened.size != struct.unpack(">II", head[16:24]):
+            raise InputError("it does not begin with its size")
+        depth = head[24]
+        load(opened, itemsize=2 if depth == 16 else 1)
+        turned = orientation(opened)
+        if depth == 16:
+            # Pillow cuts pixels to 8 bits, but it knows what is beside them.
+            stream.seek(0)
+            pixels = imagecodecs.png_decode(stream.read())
+        else:
+            pixels = _decoded(opened, depth)
+            limits.check_png(stream)
+        resolution, chunks = _kept(stream)
+        metadata = beside(opened, resolution, turned)
+    if chunks.values:
+        metadata["png"] = chunks
+    opacity = pixels.ndim == 3 and pixels.shape[-1] in (2, 4)
+    return split(upright(pixels, turned), opacity, metadata, "PNG")
+
+
+def _decoded(opened: PngImageFile, depth: int) -> _Array:
+    image: Any = opened
+    if image.mode == "1":
+        image = image.convert("L")
+    if image.mode in ("P", "L", "RGB") and "transparency" in image.info:
+        if image.mode == "L":
+            # Pillow stretches pixels of less than 8 bits, but not always this one.
+            stretched = image.info["transparency"] * (255 // (2**depth - 1))
+            image.info["transparency"] = min(stretched, 255)
+        image = image.convert("LA" if image.mode == "L" else "RGBA")
+    elif image.mode == "P":
+        image = image.convert("RGB")
+    elif image.mode not in ("L", "LA", "RGB", "RGBA"):
+        raise InputError(f"pixels of the kind {image.mode} are not supported")
+    return np.array(image)
+
+
+def _kept(stream: BinaryIO) -> tuple[Resolution | None, Chunks]:
+    """What of the chunks Pillow does not keep."""
+    resolution, kept = None, []
+    for name, length in limits.png_chunks(stream):
+        if name == b"pHYs" and length == 9:
+            x, y, unit = struct.unpack(">IIB", stream.read(9))
+            resolution = Resolution.of(x, y, "m" if unit == 1 else "")
+        elif name in (*_COLOURS, _SCALE) or name in _TEXTS:
+            data = stream.read(length)
+            if name not in _TEXTS or not data.startswith(_OF_PIXELS):
+                kept.append((name, data))
+    return resolution, Chunks(tuple(kept))
+
+
+def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
+    """Write an image, and return what could not be kept, in words."""
+    lost: list[str] = []
+    bits = like.metadata.get("bits", 16)
+    if pixels.dtype == np.uint16 and bits < 16 and pixels.max() < 1 << bits:
+        # The brightest of 12 bits is as bright as that of 16.
+        pixels = pixels << (16 - bits) | pixels >> (2 * bits - 16)
+    png = imagecodecs.png_encode(pixels)
+    stream.write(png[:_END_OF_HEADER])
+    for name, data in _chunks(like, pixels.shape, lost):
+        check = zlib.crc32(name + data)
+        stream.write(struct.pack(">I", len(data)) + name + data + struct.pack(">I", check))
+    stream.write(memoryview(png)[_END_OF_HEADER:])
+    return lost
+
+
+def _chunks(
+    like: ImageFile, shape: tuple[int, ...], lost: list[str]
+) -> Iterator[tuple[bytes, bytes]]:
+    metadata = like.metadata
+    if "icc_profile" in metadata:
+        yield b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata["icc_profile"])
+    if "png" in metadata:
+        yield from metadata["png"].values
+    resolution = metadata.get("resolution")
+    if resolution is not None:
+        metric = resolution.to("m")
+        sizes = None if metric is None else metric.in_whole_numbers(_GREATEST)
+        if metric is None or sizes is None:
+            lost.append("resolution")
+        else:
+            yield b"pHYs", struct.pack(">IIB", *sizes, metric.unit == "m")
+    if "exif" in metadata:
+        yield b"eXIf", metadata["exif"].sized(*shape[:2]).data

@@ -1,0 +1,203 @@
+"""Writing images, and finding out before the work whether they can be written."""
+
+from __future__ import annotations
+
+import stat
+import tempfile
+import warnings
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dipfast.errors import InputError, WouldOverwriteError
+from dipfast.images.files.access import report_path, write_atomically
+from dipfast.images.files.image import DTYPES, ImageFile
+from dipfast.images.files.pixels import split
+
+__all__ = ["check_output", "write_image"]
+
+_SUFFIXES = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+# What a format lacks of what is beside the pixels, and the one that has it.
+_BOUND = {"ome": "TIFF", "imagej": "TIFF", "tags": "TIFF", "png": "PNG"}
+
+
+def write_image(
+    path: str | Path,
+    image: np.ndarray[Any, Any],
+    *,
+    like: ImageFile | None = None,
+    channel_axis: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write one image, in the format that the ending of the name says.
+
+    Parameters
+    ----------
+    path
+        ``.png`` (uint8, uint16), ``.jpg`` (uint8) or ``.tif`` (these, other integers of up
+        to 32 bits and floats).
+    image
+        Array (H, W), or with one more axis for 1, 3 or (TIFF) any number of channels.
+        Without ``like``, the last of 2 or 4 channels is opacity in a PNG.
+    like
+        The file that the image was made from: its alpha and metadata are kept.  If the image has
+        a multiple of its rows and columns, it is taken for the same view, and the resolution
+        grows with it (:meth:`ImageFile.enlarged`, which is to be called before where there is
+        opacity).  What the format cannot keep of the resolution, of the place on the globe, of
+        EXIF, and of the metadata of ImageJ, OME and GeoTIFF is named in a warning.  Texts and
+        comments are kept within a format; previews, XMP and IPTC are not.
+    channel_axis
+        The axis of the channels; None takes it from ``like``, else the last one.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If there is such a file already and overwrite is False.
+    OSError
+        If it cannot be written; an existing file is left as it was.
+    ValueError
+        If the format cannot hold the image.
+    """
+    path = Path(path)
+    kind = _SUFFIXES.get(path.suffix.lower(), "")
+    if channel_axis is None and like is not None:
+        channel_axis = like.channel_axis
+    pixels = image if channel_axis is None else np.moveaxis(image, channel_axis, -1)
+    if like is not None:
+        like = _fitting(like, pixels)
+    elif kind == "TIFF" or pixels.ndim == 2:
+        like = ImageFile(pixels, None if pixels.ndim == 2 else 2)
+    else:
+        like = split(pixels, pixels.shape[-1] in (2, 4), {}, "")
+    check_output(path, like, overwrite=overwrite)
+    pixels = like.image
+    if like.alpha is not None:
+        pixels = np.dstack([pixels, _opacity(like.alpha, pixels.dtype)])
+    if pixels.ndim == 3 and pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    # A copy in any case: the strides of one row or column can be anything, and encoders look.
+    pixels = np.array(pixels, pixels.dtype.newbyteorder("="), order="C")
+    with write_atomically(path, overwrite=overwrite) as stream:
+        lost = import_module(f"dipfast.images.files.{kind.lower()}").write(stream, pixels, like)
+    lost += _left_out(kind, like)
+    if lost:
+        warnings.warn(f"{path} is without: {', '.join(dict.fromkeys(lost))}", stacklevel=2)
+
+
+def _fitting(like: ImageFile, pixels: np.ndarray[Any, Any]) -> ImageFile:
+    """The file with these pixels, (H, W) or (H, W, channels), instead of its own."""
+    size, alpha = pixels.shape[:2], like.alpha
+    factor = size[0] // like.size[0]
+    if size != (factor * like.size[0], factor * like.size[1]):
+        raise InputError(
+            f"the image must have the size of the file that it is like, {like.size}, or a "
+            f"multiple of it, got {size}; without `like`, it is written as it is"
+        )
+    if alpha is not None and alpha.shape != size:
+        raise InputError(
+            f"the opacity of the file that the image is like has the size {alpha.shape}, expected "
+            f"{size}; like.enlarged({factor}, dipfast.ops.resize) has it"
+        )
+    like = replace(like, alpha=None).enlarged(factor)
+    axis = None if pixels.ndim == 2 else 2
+    return replace(like, image=pixels, channel_axis=axis, alpha=alpha)
+
+
+def _opacity(alpha: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Opacity in another type, where full is the largest number, and 1 of floats."""
+    if alpha.dtype == dtype:
+        return alpha
+    full = [1 if each.kind == "f" else np.iinfo(each).max for each in (alpha.dtype, dtype)]
+    values = alpha.astype(np.float64) * (full[1] / full[0])
+    return (values if dtype.kind == "f" else values.round()).astype(dtype)
+
+
+def _left_out(kind: str, like: ImageFile) -> list[str]:
+    """What this format cannot hold of what the file had, and what it has lost on the way."""
+    lost = list(like.metadata.get("lost", ()))
+    for key, value in like.metadata.items():
+        lost += getattr(value, "lost", ())
+        if _BOUND.get(key, kind) != kind:
+            lost += [f"{name} (which {_BOUND[key]} has)" for name in value.names]
+    return lost
+
+
+def check_output(
+    path: str | Path,
+    image: ImageFile | None = None,
+    *,
+    report: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Find out, before any work is done, whether an image can be written there.
+
+    Parameters
+    ----------
+    path
+        See :func:`write_image`.
+    image
+        An image of the dtype, channels and alpha that will be written, if that is known.
+    report
+        Whether settings will be written beside it (:func:`report_path`).
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    OSError, ValueError
+        As :func:`write_image` would.
+    """
+    path = Path(path)
+    kind = _SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise InputError(
+            f"cannot tell the format of {path} from its name; "
+            f"it must end in one of {', '.join(_SUFFIXES)}"
+        )
+    if image is not None:
+        _check_format(path, kind, image)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist")
+    for target in (path, report_path(path)) if report else (path,):
+        try:
+            there = target.lstat()  # of a link itself; a name that is too long is an OSError
+        except FileNotFoundError:
+            continue
+        if stat.S_ISDIR(there.st_mode):
+            raise IsADirectoryError(f"{target} is a folder, not a file name")
+        if not overwrite:
+            raise WouldOverwriteError(f"{target} exists already")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise PermissionError(
+            f"cannot write into the folder {path.parent}: {error.strerror}"
+        ) from error
+
+
+def _check_format(path: Path, kind: str, image: ImageFile) -> None:
+    dtype = image.image.dtype.name
+    if dtype not in DTYPES[kind]:
+        endings = [suffix for suffix, other in _SUFFIXES.items() if dtype in DTYPES[other]]
+        raise InputError(
+            f"{kind} cannot hold {dtype} without loss, "
+            + (f"{path} must be named {' or '.join(endings)}" if endings else "nor can the others")
+        )
+    axis = image.channel_axis
+    channels = 1 if axis is None else image.image.shape[axis]
+    if kind != "TIFF" and channels not in (1, 3):
+        raise InputError(f"{kind} cannot hold {channels} channels, {path} must be named .tif")
+    if kind == "JPEG" and image.alpha is not None:
+        raise InputError(f"JPEG cannot hold transparency, {path} must be named .png or .tif")

@@ -1,0 +1,174 @@
+"""Noise: what a clean picture is measured as, on average, and how much that varies.
+
+A sensor whose range ends at black and white cuts the noise off there.  What it measures of a
+dark pixel is then too bright on average, and of a bright one too dark; a network that is
+fitted to the measurement learns that bias.  Fitted through the expectation it learns the
+clean picture.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+
+from dipfast.errors import InputError
+
+__all__ = ["LEAST_VARIANCE", "NOISE_KINDS", "NoiseKind", "NoiseModel"]
+
+NoiseKind: TypeAlias = Literal["auto", "gaussian", "clipped", "poisson_gaussian"]
+NOISE_KINDS: tuple[NoiseKind, ...] = get_args(NoiseKind)
+
+# Nothing is divided by less than this variance: a tenth of a level of 16 bits, squared.
+LEAST_VARIANCE = (0.1 / 65535) ** 2
+
+# Where next to no noise is expected, a model that is a little wrong must not rule the fit.
+_MOST_WEIGHT = 25.0
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    r"""Gaussian noise, its variance affine in the signal, cut off at the ends of a range:
+
+    .. math:: y = \min(\max(u + s(u) \xi, low), high), \qquad
+              s(u)^2 = gain \cdot u + sigma^2, \qquad \xi \sim N(0, 1).
+
+    With gain = 0 this is white noise; with gain > 0 it is the Poisson-Gaussian noise of
+    cameras, microscopes and telescopes in its normal approximation [1]_.  All in units of a
+    picture in [0, 1].
+
+    Parameters
+    ----------
+    sigma
+        Standard deviation at u = 0.
+    gain
+        What one unit of signal adds to the variance: the inverse of the number of photons
+        that make a white pixel.
+    low, high
+        Where values are cut off; None where they are not.
+
+    Raises
+    ------
+    ValueError
+        If sigma or gain is negative or not finite, or low is not below high.
+
+    References
+    ----------
+    .. [1] Foi, Trimeche, Katkovnik, Egiazarian, "Practical Poissonian-Gaussian noise modeling
+       and fitting for single-image raw-data", IEEE TIP 17(10), 2008.
+    .. [2] Foi, "Clipped noisy images: heteroskedastic modeling and practical denoising",
+       Signal Processing 89(12), 2009.
+
+    Examples
+    --------
+    >>> model = NoiseModel(0.1, low=0.0, high=1.0)
+    >>> black = torch.zeros(1)
+    >>> round(model.expectation(black).item(), 4)  # 0.1 / sqrt(2 pi)
+    0.0399
+    """
+
+    sigma: float
+    gain: float = 0.0
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("sigma", "gain"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{name} must be a number from 0 up, got {value!r}")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise InputError(f"low must be below high, got low={self.low} and high={self.high}")
+
+    @property
+    def clipped(self) -> bool:
+        """Whether values are cut off anywhere."""
+        return self.low is not None or self.high is not None
+
+    @property
+    def is_white(self) -> bool:
+        """Whether the noise is the same everywhere: of constant variance, and no bias."""
+        return self.gain == 0 and not self.clipped
+
+    @property
+    def is_free(self) -> bool:
+        """Whether there is no noise at all."""
+        return self.sigma == 0 and self.gain == 0
+
+    def expectation(self, clean: Tensor) -> Tensor:
+        r"""What is measured of a clean picture on average.
+
+        .. math:: E[y] = u + (low - u) \Phi(a) + (high - u) \Phi(-b) + s (\phi(a) - \phi(b)),
+           \quad a = (low - u) / s, \; b = (high - u) / s
+
+        with the normal density :math:`\phi` and its integral :math:`\Phi` ([2]_, eq. 9).
+        Gradients flow.
+        """
+        if not self.clipped:
+            return clean
+        return clean + self._moments(clean)[0]
+
+    def variance(self, clean: Tensor) -> Tensor:
+        """How much the measurement of a clean picture varies; gradients flow."""
+        if not self.clipped:
+            return self._unclipped_variance(clean)
+        first, second = self._moments(clean)
+        return (second - first.square()).clamp_min(LEAST_VARIANCE)
+
+    def sample(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """One measurement of a clean picture."""
+        noise = torch.randn(
+            clean.shape, generator=generator, device=clean.device, dtype=clean.dtype
+        )
+        noisy = clean + self._unclipped_variance(clean).sqrt() * noise
+        return noisy.clamp(self.low, self.high) if self.clipped else noisy
+
+    def residual(self, clean: Tensor, measurement: Tensor) -> Tensor:
+        r"""The difference :math:`y - E[y]`, scaled to the noise at hand.
+
+        .. math:: r = (E[y] - y) \sqrt{\bar v / v(u)}
+
+        where v is the variance, taken as a constant by differentiation (iteratively
+        reweighted least squares), and :math:`\bar v` its value without clipping at
+        u = 1/2, so that r is the plain difference for white noise.  No value counts for
+        more than 25 of those.
+        """
+        if self.is_white or self.is_free:
+            return self.expectation(clean) - measurement
+        typical = self.typical_variance
+        if self.clipped:
+            first, second = self._moments(clean)
+            difference, variance = clean + first - measurement, second - first.square()
+        else:
+            difference, variance = clean - measurement, self._unclipped_variance(clean)
+        weight = typical / variance.detach().clamp_min(typical / _MOST_WEIGHT)
+        return difference * weight.sqrt()
+
+    @property
+    def typical_variance(self) -> float:
+        """Of a pixel of medium brightness, without clipping: gain / 2 + sigma^2."""
+        return max(self.gain / 2 + self.sigma**2, LEAST_VARIANCE)
+
+    def _unclipped_variance(self, clean: Tensor) -> Tensor:
+        if self.gain == 0:
+            return torch.full_like(clean, max(self.sigma**2, LEAST_VARIANCE))
+        return (self.gain * clean.clamp_min(0) + self.sigma**2).clamp_min(LEAST_VARIANCE)
+
+    def _moments(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """E[y - u] and E[(y - u)^2]."""
+        s = self._unclipped_variance(clean).sqrt()
+        mean, square = torch.zeros_like(clean), s.square()
+        # The two ends alike: what lies beyond distance d is moved to d.
+        for end, sign in ((self.low, -1.0), (self.high, 1.0)):
+            if end is None:
+                continue
+            distance = end - clean
+            t = sign * distance / s
+            beyond = torch.special.ndtr(-t)
+            density = torch.exp(-0.5 * t.square()) * (s / math.sqrt(2 * math.pi))
+            mean = mean + distance * beyond - sign * density
+            square = square + (distance.square() - s.square()) * beyond - sign * distance * density
+        return mean, square

@@ -1,0 +1,452 @@
+"""Forward models: what the camera did to the clean image, y = A(u) + noise.
+
+A forward model is a torch module with ``forward`` (image to measurement) and ``adjoint``
+(back, with <A u, y> = <u, A' y>).  :class:`LinearOperator` derives the adjoint from
+``forward``, so that a new one needs ``forward`` and the shape of its images only.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import operator as operators
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, TypeAlias, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dipfast import ops
+from dipfast.checks import check_choice
+from dipfast.errors import InputError, InputTypeError
+from dipfast.ops.resampling import DOWNSAMPLE_KERNELS, DownsampleKernel
+from dipfast.torch_modes import plain_modes
+
+__all__ = [
+    "Blur",
+    "Compose",
+    "Downsample",
+    "Identity",
+    "LinearOperator",
+    "Mask",
+    "Operator",
+    "Wrapped",
+    "as_operator",
+    "gaussian_kernel",
+    "known_mask",
+]
+
+Shape: TypeAlias = tuple[int, ...]
+Boundary: TypeAlias = Literal["reflect", "replicate", "circular", "zero"]
+BOUNDARIES: tuple[Boundary, ...] = get_args(Boundary)
+
+
+class Operator(Protocol):
+    """What the loop asks of a forward model."""
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """A u, for u of shape (N, C, H, W)."""
+        ...
+
+    def adjoint(self, measurement: Tensor) -> Tensor:
+        """A' y; has the shape of an image."""
+        ...
+
+
+class LinearOperator(nn.Module):
+    """A linear forward model whose adjoint follows from ``forward``.
+
+    The derivative of a linear map is the map itself, and back-propagation through it is its
+    exact adjoint.  Subclasses define ``forward`` in differentiable operations, and
+    :meth:`image_shape` where images and measurements differ in shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> class Halves(LinearOperator):
+    ...     def forward(self, image):
+    ...         return image[..., ::2]
+    ...     def image_shape(self, shape):
+    ...         return (*shape[:-1], 2 * shape[-1])
+    >>> Halves().adjoint(torch.ones(1, 1, 1, 2))
+    tensor([[[[1., 0., 1., 0.]]]])
+    """
+
+    def image_shape(self, shape: Shape) -> Shape:
+        """Shape of the images that give measurements of this shape."""
+        return shape
+
+    def adjoint(self, measurement: Tensor) -> Tensor:
+        """A' y, by back-propagation; gradients flow."""
+        with torch.enable_grad():
+            image = measurement.new_zeros(self.image_shape(tuple(measurement.shape)))
+            image.requires_grad_()
+            result = self(image)
+            if result.shape != measurement.shape:
+                raise InputError(
+                    f"measurement must have shape {tuple(result.shape)} for images of shape "
+                    f"{tuple(image.shape)}, got {tuple(measurement.shape)}"
+                )
+            (gradient,) = torch.autograd.grad(
+                result, image, measurement, create_graph=measurement.requires_grad
+            )
+        return gradient
+
+
+class Identity(LinearOperator):
+    """A = 1: the measurement is the image itself and its noise.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Identity()(torch.ones(1, 3, 4, 4)).shape
+    torch.Size([1, 3, 4, 4])
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image
+
+    def adjoint(self, measurement: Tensor) -> Tensor:
+        return measurement
+
+
+class Mask(LinearOperator):
+    """A u = m u: some pixels were not measured.
+
+    Parameters
+    ----------
+    known
+        m, boolean, True where the pixel is known; must broadcast to the images, such as
+        (H, W) or (N, C, H, W).
+
+    Raises
+    ------
+    TypeError
+        If it is not boolean: weights between known and missing have no meaning here.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Mask(torch.tensor([[True, False]]))(torch.ones(1, 1, 1, 2))
+    tensor([[[[1., 0.]]]])
+    """
+
+    known: Tensor
+
+    def __init__(self, known: Tensor) -> None:
+        super().__init__()
+        if known.dtype != torch.bool:
+            raise InputTypeError(f"known must be a boolean tensor, got {known.dtype}")
+        self.register_buffer("known", known)
+
+    def forward(self, image: Tensor) -> Tensor:
+        # Not a product, which would let NaN through.
+        return torch.where(self.known, image, 0)
+
+    def adjoint(self, measurement: Tensor) -> Tensor:
+        return self.forward(measurement)
+
+
+class Downsample(LinearOperator):
+    """Smaller by a whole number: filtered, then one pixel of factor x factor kept.
+
+    The pixels that are kept lie in the middle of those that they stand for, as in
+    :func:`dipfast.ops.downsample` with phase 1/2; where the factor is odd, "lanczos2" is
+    put there too (the original lies half a pixel before it and loses the last one).
+
+    Parameters
+    ----------
+    factor
+        From 1 up.
+    kernel
+        See :func:`dipfast.ops.downsample`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If factor or kernel cannot be.
+
+    Notes
+    -----
+    Images must have a multiple of ``factor`` rows and columns.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Downsample(3)(torch.ones(1, 1, 9, 15)).shape
+    torch.Size([1, 1, 3, 5])
+    """
+
+    def __init__(self, factor: int, kernel: DownsampleKernel = "lanczos2") -> None:
+        super().__init__()
+        try:
+            self.factor = operators.index(factor)
+        except TypeError:
+            raise InputTypeError(f"factor must be an integer, got {factor!r}") from None
+        if self.factor < 1:
+            raise InputError(f"factor must be positive, got {factor}")
+        check_choice("kernel", kernel, DOWNSAMPLE_KERNELS)
+        self.kernel: DownsampleKernel = kernel
+
+    def forward(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        if height % self.factor or width % self.factor:
+            raise InputError(
+                f"image must have multiples of factor={self.factor} rows and columns, "
+                f"got {height} x {width}"
+            )
+        if self.kernel != "lanczos2" or self.factor % 2 == 0:
+            smaller = ops.downsample(image, self.factor, kernel=self.kernel, channel_axis=-3)
+            return self._result(smaller)
+        # Phase 0 keeps pixels 0, f, 2f, ...: so many more in front bring the middle ones there,
+        # and one result too many.
+        more = self.factor - self.factor // 2
+        wider = F.pad(image, (more, 0, more, 0), mode="replicate")
+        smaller = ops.downsample(wider, self.factor, phase=0, channel_axis=-3)
+        return self._result(smaller)[..., 1:, 1:]
+
+    def image_shape(self, shape: Shape) -> Shape:
+        return (*shape[:-2], shape[-2] * self.factor, shape[-1] * self.factor)
+
+    @staticmethod
+    def _result(x: Any) -> Tensor:
+        result: Tensor = x
+        return result
+
+
+class Blur(LinearOperator):
+    r"""Each pixel becomes a weighted mean of its neighbours, (A u)_p = sum_q k_q u_{p+c-q}.
+
+    This is the convolution with the point-spread function k, the same for every channel.
+    Where k is an outer product (Gaussian, box), it is applied along columns and rows
+    in turn.
+
+    Parameters
+    ----------
+    kernel
+        k, (rows, columns), the image of a point; its centre c is at (rows // 2,
+        columns // 2).  Taken as it is: make it sum to 1 to keep the brightness.
+    boundary
+        What lies beyond the border: ``"reflect"`` (the default, a natural guess for
+        photographs), ``"replicate"``, ``"circular"`` or ``"zero"``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the kernel is not two-dimensional and finite, or boundary cannot be; from
+        ``forward``, if an image is too small for the boundary.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Blur(torch.ones(3, 3) / 9)(torch.ones(1, 1, 4, 4)).sum()
+    tensor(16.)
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    @plain_modes()
+    def __init__(self, kernel: Tensor, boundary: Boundary = "reflect") -> None:
+        super().__init__()
+        if not isinstance(kernel, Tensor) or not kernel.is_floating_point():
+            raise InputTypeError(f"kernel must be a tensor of floating point, got {kernel!r}")
+        if kernel.ndim != 2 or 0 in kernel.shape or not kernel.isfinite().all():
+            raise InputError(
+                f"kernel must be finite, of shape (rows, columns), got {tuple(kernel.shape)}"
+            )
+        check_choice("boundary", boundary, BOUNDARIES)
+        self.boundary: Boundary = boundary
+        self.shape = tuple(kernel.shape)
+        # F.conv2d correlates; the turned kernel makes it a convolution.
+        turned = kernel.detach().flip(0, 1).double()
+        left, values, right = torch.linalg.svd(turned)
+        self.separable = bool((values[1:] <= 1e-6 * values[0]).all())
+        if self.separable:
+            scale = values[0].sqrt()
+            self.register_buffer("columns", (left[:, :1] * scale).to(kernel.dtype))
+            self.register_buffer("rows", (right[:1] * scale).to(kernel.dtype))
+        else:
+            self.register_buffer("columns", turned.to(kernel.dtype))
+            self.register_buffer("rows", turned.new_ones(1, 1).to(kernel.dtype))
+
+    def forward(self, image: Tensor) -> Tensor:
+        (height, width), size = self.shape, image.shape[-2:]
+        # The centre of the turned kernel.
+        top, left = height - 1 - height // 2, width - 1 - width // 2
+        padding = (left, width - 1 - left, top, height - 1 - top)
+        most = {"reflect": 1, "circular": 0}.get(self.boundary)
+        reach = (max(padding[2:]), max(padding[:2]))
+        if most is not None and any(far > n - most for far, n in zip(reach, size)):
+            raise InputError(
+                f"image is too small for a kernel of {height} x {width} with "
+                f"boundary={self.boundary!r}, got {size[0]} x {size[1]}"
+            )
+        x = F.pad(image, padding, mode="constant" if self.boundary == "zero" else self.boundary)
+        kernels = (self.columns, self.rows) if self.separable else (self.columns,)
+        for kernel in kernels:
+            weights = kernel.to(x).expand(x.shape[1], 1, *kernel.shape)
+            x = F.conv2d(x, weights, groups=x.shape[1])
+        return x
+
+
+@plain_modes()
+def gaussian_kernel(sigma: float, size: int | None = None) -> Tensor:
+    """A Gaussian point-spread function for :class:`Blur`, summing to 1.
+
+    Parameters
+    ----------
+    sigma
+        Its standard deviation in pixels.
+    size
+        Rows and columns, odd; None reaches to 4 sigma.
+
+    Raises
+    ------
+    ValueError
+        If sigma is not positive or size not odd.
+
+    Examples
+    --------
+    >>> gaussian_kernel(0.5).shape
+    torch.Size([5, 5])
+    """
+    if not (math.isfinite(sigma) and sigma > 0):
+        raise InputError(f"sigma must be positive, got {sigma!r}")
+    size = 2 * math.ceil(4 * sigma) + 1 if size is None else size
+    if size < 1 or size % 2 == 0:
+        raise InputError(f"size must be odd and positive, got {size!r}")
+    offsets = torch.arange(size, dtype=torch.float64) - size // 2
+    line = torch.exp(-0.5 * (offsets / sigma).square())
+    line /= line.sum()
+    return torch.outer(line, line).float()
+
+
+class Compose(LinearOperator):
+    """One after the other: Compose(a, b)(u) = b(a(u)), such as blur, then down-sampling.
+
+    Parameters
+    ----------
+    operators
+        At least one, the first is the one that sees the image.
+
+    Examples
+    --------
+    >>> import torch
+    >>> camera = Compose(Blur(gaussian_kernel(1.0)), Downsample(2))
+    >>> camera(torch.ones(1, 3, 32, 32)).shape
+    torch.Size([1, 3, 16, 16])
+    >>> camera.adjoint(torch.ones(1, 3, 16, 16)).shape
+    torch.Size([1, 3, 32, 32])
+    """
+
+    def __init__(self, *operators: nn.Module) -> None:
+        super().__init__()
+        if not operators:
+            raise InputError("operators must be one at least")
+        self.operators = nn.ModuleList(operators)
+
+    def forward(self, image: Tensor) -> Tensor:
+        for operator in self.operators:
+            image = operator(image)
+        return image
+
+    def adjoint(self, measurement: Tensor) -> Tensor:
+        for operator in reversed(self.operators):
+            adjoint: Callable[[Tensor], Tensor] = operator.adjoint  # type: ignore[assignment]
+            measurement = adjoint(measurement)
+        return measurement
+
+
+class Wrapped(LinearOperator):
+    """Anything that turns images into measurements, as a forward model.
+
+    It need not be linear: then :meth:`adjoint` is that of its derivative at 0, of which the
+    loop uses nothing but the shape.
+
+    Parameters
+    ----------
+    function
+        From (N, C, H, W) to a measurement of four dimensions, differentiable.
+    shape
+        (C, H, W) of the images; None: as the measurements.
+    adjoint
+        Its adjoint, if there is one; None derives it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Wrapped(lambda u: u.mean(1, keepdim=True), (3, 8, 8)).adjoint(torch.ones(1, 1, 8, 8)).shape
+    torch.Size([1, 3, 8, 8])
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        shape: Shape | None = None,
+        adjoint: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.function = function
+        self.shape = None if shape is None else tuple(shape)
+        self._adjoint = adjoint
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.function(image)
+
+    def image_shape(self, shape: Shape) -> Shape:
+        return shape if self.shape is None else (shape[0], *self.shape)
+
+    def adjoint(self, measurement: Tensor) -> Tensor:
+        return super().adjoint(measurement) if self._adjoint is None else self._adjoint(measurement)
+
+
+def as_operator(operator: Any, shape: Shape | None = None) -> LinearOperator:
+    """A forward model of whatever is one, as a copy whose parameters are not fitted.
+
+    Parameters
+    ----------
+    operator
+        One of this module; an object with ``A`` and ``A_adjoint`` (the physics of deepinv); a
+        module with ``forward`` and ``adjoint``; or any differentiable function.
+    shape
+        (C, H, W) of the images; needed where the operator does not tell by its adjoint.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be called.
+
+    Examples
+    --------
+    >>> import torch
+    >>> as_operator(torch.nn.AvgPool2d(2), (1, 8, 8)).adjoint(torch.ones(1, 1, 4, 4)).shape
+    torch.Size([1, 1, 8, 8])
+    """
+    if not callable(operator):
+        raise InputTypeError(
+            "operator must be a torch module, a physics of deepinv or a function, "
+            f"got {type(operator).__name__}"
+        )
+    try:
+        operator = copy.deepcopy(operator)
+    except RuntimeError as error:  # of a tensor that was computed, and would be differentiated
+        raise InputError(f"operator cannot be copied; detach() its tensors: {error}") from error
+    if isinstance(operator, nn.Module):
+        operator.requires_grad_(False)
+    if isinstance(operator, LinearOperator):
+        return operator
+    if hasattr(operator, "A") and hasattr(operator, "A_adjoint"):
+        wrapped = Wrapped(operator.A, shape, operator.A_adjoint)
+    else:
+        wrapped = Wrapped(operator, shape, getattr(operator, "adjoint", None))
+    wrapped.whole = operator  # a module is registered, so that it moves between devices
+    return wrapped
+
+
+def known_mask(operator: Operator) -> Tensor | None:
+    """Which elements of the measurement were measured; None if all were."""
+    while isinstance(operator, Compose):
+        operator = operator.operators[-1]  # type: ignore[assignment]
+    return operator.known if isinstance(operator, Mask) else None

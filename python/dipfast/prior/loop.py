@@ -1,0 +1,454 @@
+"""The loop: fit an untrained network to one measurement.
+
+:class:`DeepImagePrior` is an iterator of states.  It knows nothing of files, plots or
+tasks, and it decides nothing: stop rules, progress bars and interrupts look at its states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from dipfast.errors import InputError, InputTypeError
+from dipfast.model.noise import NoiseModel
+from dipfast.model.operators import Identity, Operator
+from dipfast.model.problem import Problem
+from dipfast.prior.networks import Hourglass
+from dipfast.prior.objective import Goal, Terms, objective
+from dipfast.prior.stages import Stage
+from dipfast.settings.network import HourglassConfig
+from dipfast.state_dict import Values, copy_to, flatten, subtree, tensor_of
+from dipfast.torch_modes import is_of_inference, plain_modes, plain_operator, plain_tensor
+
+__all__ = ["DeepImagePrior", "Input", "State"]
+
+Input: TypeAlias = Literal["noise", "meshgrid"]
+
+
+@dataclass(frozen=True)
+class State:
+    """One iteration, valid until the next begins.
+
+    Attributes
+    ----------
+    iteration
+        Counted from 1.
+    stage
+        The stage that it belongs to.
+    terms
+        Objective and terms of :attr:`image`, divided by the number of measured elements;
+        scalar tensors, so that nobody waits for the device who does not read them.
+    metrics
+        What an onlooker measured; empty as it comes from the loop.
+    """
+
+    iteration: int
+    stage: Stage
+    terms: Terms
+    prior: DeepImagePrior = field(repr=False)
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def iterations(self) -> int:
+        """How many there may be, of all stages together."""
+        return self.prior.iterations
+
+    @property
+    def problem(self) -> Problem:
+        """What is fitted."""
+        return self.prior.problem
+
+    @property
+    def regularised(self) -> bool:
+        """Whether total variation is part of the objective."""
+        return self.prior.regularised
+
+    @property
+    def first_in_stage(self) -> bool:
+        """Whether another stage, or none, came before."""
+        ends = accumulate(stage.iterations for stage in self.prior.stages)
+        return self.iteration == 1 or self.iteration - 1 in ends
+
+    @property
+    def in_last_stage(self) -> bool:
+        """Whether no other stage follows."""
+        return self.prior.in_last_stage
+
+    @property
+    def image(self) -> Tensor:
+        """The network's output, a copy of shape (N, C, H, W) in [0, 1].
+
+        It is what :attr:`terms` were computed from, before the weights moved on.
+        """
+        return self.prior.image
+
+    @property
+    def average(self) -> Tensor:
+        """The exponential running average of the outputs, a copy."""
+        return self.prior.average
+
+
+class DeepImagePrior:
+    r"""Minimise over the weights of a network f the objective of each stage in turn,
+
+    .. math:: \frac1n \left( \tfrac12 \| A f_\theta(z) - y \|^2
+              + \lambda \, TV(f_\theta(z)) \right),
+
+    with n the number of elements of y that were measured, so that a learning rate means the
+    same at every size.  Where the noise is not white, its expectation takes the place of
+    A f and its variance weighs the difference (:class:`~dipfast.prior.stages.Problem`).
+
+    Parameters
+    ----------
+    measurement
+        y, of shape (N, C, H, W), float32 or float64, on the device to work on.
+    stages
+        What to minimise, and for how many iterations each (:func:`dipfast.prior.methods.make_stages`
+        has those of published methods).
+    network
+        The widths of an :class:`~dipfast.networks.Hourglass`, which is then made and
+        initialised from the seed, or a network of your own from z to an image, which is
+        taken as it is.  What that draws itself (dropout) comes from torch's global generator.
+    operator
+        A; the default is the identity (denoising).  Images have the shape of its adjoint.
+    noise
+        Of the measurement; None takes it for white.
+    input
+        z: ``"noise"``, uniform in [0, input_scale); ``"meshgrid"``, the two coordinates from 0
+        to 1, which favours smooth fills of large holes; or a tensor (N, channels, H, W) of
+        your own, such as a second picture of the same scene.
+    input_channels
+        Channels of a z of noise.
+    learning_rate
+        Of Adam.
+    input_scale
+        z of noise is uniform in [0, input_scale).
+    input_noise
+        Standard deviation of the normal noise that is added to z at each iteration, at
+        the first and at the last; it falls geometrically between them.  The original
+        keeps it at 1/30.
+    average_decay
+        Weight that the running average of the outputs keeps at each iteration.
+    seed
+        Of the weights, z and the noise.  The same seed gives the same bits on the CPU of the
+        same machine with the same number of threads; weights and z are the same on every
+        device.
+
+    Raises
+    ------
+    TypeError
+        If the measurement is neither float32 nor float64, or holds no data.
+    ValueError
+        If an argument is out of its range, or the network has no weights that can be fitted.
+    RuntimeError
+        If torch cannot differentiate: in a process that was forked from one that uses a GPU,
+        or inside a transform of ``torch.func``.
+
+    Notes
+    -----
+    Modes of torch that are on around it (``no_grad``, ``inference_mode``, ``autocast``, a
+    default device or dtype, ...) change nothing (:mod:`dipfast.torch_modes`).  They are as before
+    between two iterations, but off within: also for an operator, a network or a control of
+    your own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> noisy = torch.rand(1, 1, 16, 16)
+    >>> config = HourglassConfig(down=(8,), up=(8,), skip=(4,))
+    >>> prior = DeepImagePrior(noisy, [Stage("dip", 3)], network=config)
+    >>> [state.iteration for state in prior]
+    [1, 2, 3]
+    """
+
+    @plain_modes()
+    def __init__(
+        self,
+        measurement: Tensor,
+        stages: Sequence[Stage],
+        *,
+        network: HourglassConfig | nn.Module | None = None,
+        operator: Operator | None = None,
+        noise: NoiseModel | None = None,
+        input: Input | Tensor = "noise",
+        input_channels: int = 32,
+        learning_rate: float = 0.01,
+        input_scale: float = 0.1,
+        input_noise: tuple[float, float] = (1 / 30, 1 / 30),
+        average_decay: float = 0.99,
+        seed: int = 0,
+    ) -> None:
+        if measurement.ndim != 4 or 0 in measurement.shape:
+            raise InputError(
+                "measurement must be a non-empty tensor (N, C, H, W), "
+                f"got shape {tuple(measurement.shape)}"
+            )
+        if not stages or min(stage.iterations for stage in stages) < 1:
+            raise InputError(f"stages must have at least one iteration each, got {stages!r}")
+        if measurement.dtype not in (torch.float32, torch.float64):
+            raise InputTypeError(f"measurement must be float32 or float64, got {measurement.dtype}")
+        if measurement.is_meta:
+            raise InputTypeError("measurement must hold data, got a tensor on the device 'meta'")
+        first, last = input_noise
+        if not (first >= 0 and last >= 0 and (last > 0 or first == 0)):
+            raise InputError(
+                "input_noise must be two positive numbers, or 0 at the first iteration, "
+                f"got {input_noise!r}"
+            )
+        if not 0 <= average_decay < 1:
+            raise InputError(f"average_decay must be in [0, 1), got {average_decay!r}")
+        if is_of_inference(network):
+            raise InputError(
+                "network must not be made within torch.inference_mode(): its weights cannot be "
+                "fitted; make it outside, or under torch.no_grad()"
+            )
+        measurement = plain_tensor(measurement)
+        device = measurement.device
+        operator = Identity() if operator is None else plain_operator(operator)
+        self.problem = Problem(measurement, operator, noise or NoiseModel(0.0))
+        self.stages = tuple(stages)
+        self.iterations = sum(stage.iterations for stage in stages)
+        self.iteration = 0
+
+        image = plain_tensor(operator.adjoint(measurement))
+        # Weights and z are drawn on the CPU and moved, to be the same on every device.
+        generator = torch.Generator().manual_seed(seed)
+        if not isinstance(input, Tensor):
+            input_channels = 2 if input == "meshgrid" else input_channels
+        else:
+            input = _check_input(plain_tensor(input), image)
+            input_channels = input.shape[1]
+        if not isinstance(network, nn.Module):
+            with torch.device("meta"):  # no weights yet, and no random numbers spent on them
+                hourglass = Hourglass(input_channels, image.shape[1], network)
+            # Single precision, whatever the default is: others would be other numbers.
+            hourglass.float().to_empty(device="cpu").initialise(generator)
+            network = hourglass
+        self.network = network.to(measurement)
+        if isinstance(input, Tensor):
+            z = input
+        elif input == "noise":
+            shape = (image.shape[0], input_channels, *image.shape[2:])
+            z = input_scale * torch.rand(shape, generator=generator, dtype=torch.float32)
+        else:
+            z = _meshgrid(image)
+        self.z = z.to(measurement)
+        self._fed = False
+        self.output = torch.zeros_like(image)
+
+        self._weights = list(self.network.parameters())
+        if not any(weight.requires_grad for weight in self._weights):
+            raise InputError("network must have weights that require gradients, got none")
+        self._optimizer = torch.optim.Adam(
+            self._weights,
+            lr=learning_rate,
+            fused=device.type in ("cpu", "cuda"),
+            capturable=device.type == "cuda",  # its step count stays on the device
+        )
+        steps = max(self.iterations - 1, 1)
+        decay = (last / first) ** (1 / steps) if first > 0 else 1.0
+        self._noise_level = torch.tensor(first, device=device, dtype=measurement.dtype)
+        self._noise_decay = decay
+        self._generator = torch.Generator(device).manual_seed(seed)
+        self._average_decay = average_decay
+        self._average = torch.zeros_like(image)
+        self._averaged = 0
+        self._memory: Values = {}  # of the control of the stage at hand
+
+    def __iter__(self) -> DeepImagePrior:
+        return self
+
+    def __next__(self) -> State:
+        """Do one iteration of the stage whose turn it is."""
+        if self.iteration >= self.iterations:
+            raise StopIteration
+        begin, stage = self._stage_of(self.iteration + 1)
+        if self.iteration == begin:
+            self._memory = {}
+        with plain_modes():
+            goal = stage.goal(self, self._memory)
+            if goal.network_input is not None:
+                self._feed(goal.network_input)
+            terms = self._step(goal)
+        self.iteration += 1
+        self._averaged += 1
+        return State(self.iteration, stage, terms, self)
+
+    def _stage_of(self, iteration: int) -> tuple[int, Stage]:
+        """Return how many iterations come before the stage of one, and that stage."""
+        begin = 0
+        for stage in self.stages:
+            if iteration <= begin + stage.iterations:
+                break
+            begin += stage.iterations
+        return begin, stage
+
+    @property
+    def regularised(self) -> bool:
+        """Whether total variation was part of the last objective."""
+        return self.iteration > 0 and self._stage_of(self.iteration)[1].tv_weight > 0
+
+    @property
+    def in_last_stage(self) -> bool:
+        """Whether no other stage follows that of the last iteration."""
+        return self.iteration > self.iterations - self.stages[-1].iterations
+
+    @property
+    def problem(self) -> Problem:
+        """What is fitted; another one may take its place before the first iteration."""
+        return self._problem
+
+    @problem.setter
+    @plain_modes()
+    def problem(self, problem: Problem) -> None:
+        self._problem = problem
+        self._scale = 1 / problem.count  # here, because it waits for the device
+
+    @property
+    def image(self) -> Tensor:
+        """The network's last output, a copy."""
+        return self.output.clone()
+
+    @property
+    def average(self) -> Tensor:
+        """The exponential running average of the outputs, free of its zero start; a copy."""
+        weight = 1 - self._average_decay**self._averaged
+        return self._average / weight if weight > 0 else self._average.clone()
+
+    def _feed(self, image: Tensor) -> None:
+        """Put an image in the place of the first channels of z, scaled as they are."""
+        channels = min(image.shape[1], self.z.shape[1])
+        scaled = image[:, :channels] * self.z.abs().max()
+        self.z = torch.cat([scaled, self.z[:, channels:]], dim=1)
+        self._fed = True
+
+    @property
+    def learning_rate(self) -> float:
+        """Of Adam."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = value
+
+    def learned(self) -> Values:
+        """A copy of what was learned so far: weights, moments of Adam, and running average.
+
+        :meth:`load` goes back to it; the iterations count on.
+        """
+        adam: Values = {
+            f"{k}.{name}": value.clone()
+            for k, moments in self._optimizer.state_dict()["state"].items()
+            for name, value in moments.items()
+        }
+        network: Values = {k: value.clone() for k, value in self.network.state_dict().items()}
+        return {
+            "averaged": self._averaged,
+            "average": self._average.clone(),
+            "output": self.output.clone(),
+            **flatten({"network": network, "adam": adam}),
+        }
+
+    def state_dict(self) -> Values:
+        """A copy of all that the iterations have changed.
+
+        A loop made by the same arguments goes on from it (:meth:`load`) to the same bits, on
+        the CPU of the same machine with the same number of threads.
+        """
+        values = self.learned() | {
+            "iteration": self.iteration,
+            "learning_rate": self.learning_rate,
+            "input_noise": self._noise_level.clone(),
+            "generator": self._generator.get_state(),
+            **flatten({"memory": self._memory}),
+        }
+        if self._fed:
+            values["z"] = self.z.clone()
+        return values
+
+    @plain_modes()
+    def load(self, values: Values) -> None:
+        """Go back to :meth:`learned`, or on from :meth:`state_dict`.
+
+        Raises
+        ------
+        ValueError
+            If they are not those of such a loop, which must not be used any more then.
+        """
+        try:
+            self._load(values)
+        except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"these are not the values of this loop: {error}") from error
+
+    def _load(self, values: Values) -> None:
+        self._averaged = int(values["averaged"])
+        self._average = _like(tensor_of(values, "average"), self._average)
+        self.output = _like(tensor_of(values, "output"), self.output)
+        self.network.load_state_dict(subtree(values, "network"))
+        moments: dict[int, dict[str, Any]] = {}
+        adam = subtree(values, "adam")
+        for name in adam:
+            k, _, key = name.partition(".")
+            # A copy, because Adam works on the tensor itself.
+            moments.setdefault(int(k), {})[key] = tensor_of(adam, name).clone()
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        if "iteration" not in values:
+            return
+        self.iteration = int(values["iteration"])
+        self.learning_rate = float(values["learning_rate"])
+        self._noise_level = _like(tensor_of(values, "input_noise"), self._noise_level)
+        self._generator.set_state(tensor_of(values, "generator").cpu())
+        if "z" in values:
+            self.z = _like(tensor_of(values, "z"), self.z)
+            self._fed = True
+        self._memory = copy_to(self.z.device, subtree(values, "memory"))
+
+    def _step(self, goal: Goal) -> Terms:
+        """One iteration: tensors in, tensors out, nothing waits for the device."""
+        noise = torch.randn(
+            self.z.shape, generator=self._generator, device=self.z.device, dtype=self.z.dtype
+        )
+        output = self.network(torch.addcmul(self.z, noise, self._noise_level))
+        terms = objective(output, self.problem, goal)
+        scale = self._scale
+        self._optimizer.zero_grad(set_to_none=True)
+        # Nothing else that requires a gradient, such as a kernel of the operator, gets one.
+        fitted = [weight for weight in self._weights if weight.requires_grad]
+        (scale * terms.value).backward(inputs=fitted)  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+
+        self.output = output.detach()
+        self._average.lerp_(self.output, 1 - self._average_decay)
+        self._noise_level.mul_(self._noise_decay)
+        return Terms(*(scale * term.detach() for term in terms))
+
+
+def _like(value: Tensor, other: Tensor) -> Tensor:
+    """A copy, on the device and of the dtype of the other, whose shape it must have."""
+    if value.shape != other.shape:
+        raise InputError(f"shape {tuple(value.shape)} instead of {tuple(other.shape)}")
+    return value.to(other, copy=True)
+
+
+def _check_input(z: Tensor, image: Tensor) -> Tensor:
+    if z.ndim != 4 or z.shape[0] != image.shape[0] or z.shape[2:] != image.shape[2:]:
+        raise InputError(
+            f"input must have shape (N, channels, H, W) with those of the image, "
+            f"{tuple(image.shape)}, got {tuple(z.shape)}"
+        )
+    return z
+
+
+def _meshgrid(image: Tensor) -> Tensor:
+    """The coordinates of the pixels, from 0 to 1: columns, then rows."""
+    batch, _, height, width = image.shape
+    rows, columns = (torch.linspace(0, 1, size, dtype=torch.float32) for size in (height, width))
+    grid = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)])
+    return grid.expand(batch, 2, height, width).clone()

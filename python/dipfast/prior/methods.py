@@ -1,0 +1,87 @@
+"""Published methods, and variants of them, as sequences of stages of one loop."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+from dipfast.checks import check_choice
+from dipfast.denoisers.registry import get_denoiser
+from dipfast.prior.controls import DeepRED, DenoisedImage, NoiseLedWeight, StageImage
+from dipfast.prior.stages import Control, Stage
+
+__all__ = ["METHODS", "Method", "make_stages"]
+
+Method: TypeAlias = Literal[
+    "two_stage",
+    "dip",
+    "dip_tv",
+    "two_stage_image",
+    "two_stage_blend",
+    "two_stage_input",
+    "tv_target",
+    "adaptive_tv",
+    "deep_red",
+    "deep_red_nlm",
+    "deep_red_bm3d",
+]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+_SECOND: dict[str, Control] = {
+    "two_stage_image": StageImage(1.0),
+    "two_stage_blend": StageImage(0.5),
+    "two_stage_input": StageImage(0.0, as_input=True),
+}
+
+
+def make_stages(method: Method, iterations: int, tv_weight: float) -> tuple[Stage, ...]:
+    """The stages of a method.
+
+    Parameters
+    ----------
+    method
+        ``"two_stage"``: total variation for the first third, then without it ("It Takes
+        Two to Better Denoise"); ``"dip"``: no total variation (Ulyanov et al. 2018);
+        ``"dip_tv"``: total variation throughout (Liu et al. 2019).
+
+        Variants: ``"two_stage_image"`` and ``"two_stage_blend"``: the second stage is fitted to
+        the image that the first ended with, or half to it and half to the measurement;
+        ``"two_stage_input"``: that image becomes part of the network's input;
+        ``"tv_target"``: the first stage is fitted to the TV-denoised measurement;
+        ``"adaptive_tv"``: total variation throughout, its weight led by the noise that is
+        left; ``"deep_red"``, ``"deep_red_nlm"``, ``"deep_red_bm3d"``: a denoiser inside the
+        loop (Mataev et al. 2019): total variation, non-local means or BM3D.
+    iterations
+        Of all stages together.
+    tv_weight
+        lambda where total variation is used.
+
+    Raises
+    ------
+    ValueError
+        If the method is unknown.
+    ImportError
+        If it needs a package that is missing.
+
+    Examples
+    --------
+    >>> [(s.name, s.iterations) for s in make_stages("two_stage", 900, 0.1)]
+    [('tv', 300), ('details', 600)]
+    """
+    check_choice("method", method, METHODS)
+    if method == "dip":
+        return (Stage("dip", iterations),)
+    if method == "dip_tv":
+        return (Stage("dip_tv", iterations, tv_weight),)
+    if method == "adaptive_tv":
+        return (Stage("adaptive_tv", iterations, tv_weight, NoiseLedWeight()),)
+    if method.startswith("deep_red"):
+        name = method.removeprefix("deep_red").removeprefix("_") or "tv"
+        return (Stage("deep_red", iterations, control=DeepRED(get_denoiser(name))),)
+    third = iterations // 3
+    first = Stage("tv", third, tv_weight)
+    if method == "tv_target":
+        first = Stage("tv_target", third, control=DenoisedImage())
+    second = Stage("details", iterations - third)
+    if method in _SECOND:
+        second = Stage("details", iterations - third, control=_SECOND[method])
+    return tuple(stage for stage in (first, second) if stage.iterations > 0)

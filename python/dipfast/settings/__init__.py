@@ -1,0 +1,1 @@
+"""Settings: every option, written once, without torch."""

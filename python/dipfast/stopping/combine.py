@@ -1,0 +1,90 @@
+"""What combinations of rules have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dipfast.errors import InputError
+from dipfast.model.loop_view import LoopView
+from dipfast.state_dict import Values, flatten, subtree
+from dipfast.stopping.rule import Decision, StopRule
+
+if TYPE_CHECKING:
+    from dipfast.model.problem import Problem
+
+__all__ = ["CompositeRule", "FirstOf", "LastOf"]
+
+
+@dataclass(frozen=True)
+class CompositeRule(StopRule):
+    """CompositeRule rules, each with a part of the memory to itself."""
+
+    rules: tuple[StopRule, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rules:
+            raise InputError("rules must not be empty")
+
+    def prepare(self, problem: Problem) -> Problem:
+        for rule in self.rules:
+            problem = rule.prepare(problem)
+        return problem
+
+    def ask(self, k: int, state: LoopView, memory: Values) -> Decision:
+        """What the k-th rule says, which has a part of the memory to itself."""
+        own = subtree(memory, str(k))
+        verdict = self.rules[k].update(state, own)
+        memory |= flatten({str(k): own})
+        return verdict
+
+
+@dataclass(frozen=True)
+class FirstOf(CompositeRule):
+    """Stop when the first of several rules says so.
+
+    Which iteration was the best is for the first in the list to say that has an opinion.
+
+    Examples
+    --------
+    >>> from dipfast.stopping import HeldOut, TimeLimit
+    >>> FirstOf((HeldOut(), TimeLimit(60)))
+    FirstOf(rules=(HeldOut(fraction=0.01, patience=0.2, seed=0), TimeLimit(seconds=60)))
+    """
+
+    def update(self, state: LoopView, memory: Values) -> Decision:
+        verdicts = [self.ask(k, state, memory) for k in range(len(self.rules))]
+        best = next((verdict.best for verdict in verdicts if verdict.best is not None), None)
+        # One that ends for good outranks one that pauses.
+        ends = sorted((v for v in verdicts if v.reason is not None), key=lambda v: v.pause)
+        return Decision(best, *ends[0][1:]) if ends else Decision(best)
+
+
+@dataclass(frozen=True)
+class LastOf(CompositeRule):
+    """Stop when the last of several rules says so.
+
+    An iteration is the best if one of them says so that has not had enough yet: the latest of
+    their choices counts.  It is for rules that err on the early side.
+
+    Examples
+    --------
+    >>> from dipfast.stopping import HeldOut, RunningVariance
+    >>> len(LastOf((HeldOut(), RunningVariance())).rules)
+    2
+    """
+
+    def update(self, state: LoopView, memory: Values) -> Decision:
+        best, reason = False, None
+        for k in range(len(self.rules)):
+            if f"over.{k}" in memory:
+                continue
+            verdict = self.ask(k, state, memory)
+            if verdict.reason is not None:
+                reason = verdict.reason
+                memory[f"over.{k}"] = 1
+            if verdict.best is not None:
+                memory["judged"] = 1
+                best = best or verdict.best
+        over = all(f"over.{k}" in memory for k in range(len(self.rules)))
+        return Decision(best if "judged" in memory else None, reason if over else None)

@@ -1,0 +1,252 @@
+"""Pictures of masks: transparency, colours, JPEG, and pictures that are no masks."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+from skimage.data import camera
+from skimage.transform import resize
+
+from dipfast.apps.cli.pictures import find_missing_pixels
+from dipfast.images.files import ImageFile, write_image
+from dipfast.images.masks import resolve_mask
+
+SIZE = 96
+SOURCE = ImageFile(np.full((SIZE, SIZE, 3), 7, np.uint8), 2)
+
+
+def strokes(width: int, seed: int = 0, count: int = 5) -> np.ndarray:
+    """Where a pencil of some width went."""
+    rng = np.random.default_rng(seed)
+    image = Image.new("L", (SIZE, SIZE))
+    draw = ImageDraw.Draw(image)
+    for _ in range(count):
+        ends = rng.integers(0, SIZE, 4)
+        draw.line([tuple(ends[:2].tolist()), tuple(ends[2:].tolist())], fill=255, width=width)
+    return np.array(image) > 0
+
+
+def grown(chosen: np.ndarray) -> np.ndarray:
+    padded = np.pad(chosen, 1)
+    return np.any([padded[r : r + SIZE, c : c + SIZE] for r in range(3) for c in range(3)], axis=0)
+
+
+def layer(drawn: np.ndarray, colour: tuple[int, ...], below: int = 255) -> np.ndarray:
+    """Strokes on a clear layer, RGBA; ``below`` is the colour of clear pixels."""
+    pixels = np.full((SIZE, SIZE, 4), below, np.uint8)
+    pixels[..., 3] = drawn * np.uint8(255)
+    pixels[drawn, :3] = colour
+    return pixels
+
+
+@pytest.fixture
+def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Which pixels the picture of a mask marks, and how it was read."""
+    monkeypatch.chdir(tmp_path)
+
+    def read(
+        pixels: np.ndarray | Image.Image, marks: str = "missing", name: str = "m.png", **more: Any
+    ) -> tuple[np.ndarray, str]:
+        if name.endswith(".tif"):
+            tifffile.imwrite(name, pixels)
+        else:
+            image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+            image.save(name, **more)
+        found = find_missing_pixels(name, marks, SOURCE, "in.png")
+        missing = resolve_mask(SOURCE.image, found.mask, found.marks, 2)[1][0, 0]
+        assert found.share == missing.mean()
+        return missing, found.origin
+
+    return read
+
+
+class TestLayers:
+    @pytest.mark.parametrize("below", [0, 128, 255])
+    @pytest.mark.parametrize(
+        "colour", [(255, 255, 255), (0, 0, 0), (8, 8, 8), (255, 0, 0), (0, 0, 128)]
+    )
+    def test_strokes_are_the_marks(self, read: Any, below: int, colour: tuple[int, ...]) -> None:
+        drawn = strokes(4)
+        missing, origin = read(layer(drawn, colour, below))
+        assert (missing == drawn).all()
+        assert ("opacity" in origin) == (max(colour) < 10)
+
+    @pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0)])
+    def test_strokes_that_mark_what_is_known(self, read: Any, colour: tuple[int, ...]) -> None:
+        drawn = ~strokes(4)
+        missing, _ = read(layer(drawn, colour), "known")
+        assert (missing == ~drawn).all()
+
+    @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+    def test_grey_with_opacity(self, read: Any, dtype: str) -> None:
+        drawn = strokes(4)
+        white = np.iinfo(dtype).max
+        pixels = np.stack([np.full_like(drawn, white, dtype), drawn * white], -1).astype(dtype)
+        write_image("la.png", pixels)
+        found = find_missing_pixels("la.png", "missing", SOURCE, "in.png")
+        assert found.share == drawn.mean()
+
+    @pytest.mark.parametrize("colour", [255, 0])
+    def test_soft_edges_count(self, read: Any, colour: int) -> None:
+        drawn = strokes(4)
+        pixels = layer(drawn, (colour,) * 3)
+        rim = grown(drawn) & ~drawn
+        pixels[rim] = (colour, colour, colour, 1)
+        missing, _ = read(pixels)
+        assert (missing == grown(drawn)).all()
+        known, _ = read(255 - pixels[..., 3], "known")  # the same, drawn the other way round
+        assert (known == grown(drawn)).all()
+
+    def test_black_and_white_on_a_layer(self, read: Any) -> None:
+        """What is black and opaque marks nothing where something else is white."""
+        drawn, erased = strokes(4), np.zeros((SIZE, SIZE), bool)
+        erased[:30] = True
+        pixels = layer(drawn, (255,) * 3)
+        pixels[erased] = (0, 0, 0, 255)
+        missing, origin = read(pixels)
+        assert (missing == drawn & ~erased).all()
+        assert "clear pixels mark nothing" in origin
+
+    def test_an_opaque_picture_has_no_layer(self, read: Any) -> None:
+        drawn = strokes(4)
+        pixels = layer(np.ones_like(drawn), (0, 0, 0))
+        pixels[drawn] = 255
+        missing, origin = read(pixels)
+        assert (missing == drawn).all()
+        assert origin == "m.png (values over 0)"
+
+    def test_a_palette_with_transparency(self, read: Any) -> None:
+        drawn = strokes(4)
+        image = Image.fromarray(drawn.astype(np.uint8), "P")
+        image.putpalette([255, 255, 255, 0, 0, 0])
+        missing, _ = read(image, transparency=0)
+        assert (missing == drawn).all()
+
+    def test_nothing_drawn(self, read: Any) -> None:
+        with pytest.raises(ValueError, match=r"--mask m\.png is clear all over"):
+            read(layer(np.zeros((SIZE, SIZE), bool), (0, 0, 0)))
+
+
+class TestJpeg:
+    @pytest.mark.parametrize("width", [3, 6, 20])
+    @pytest.mark.parametrize("quality", range(50, 96, 5))
+    def test_traces_of_compression_are_no_marks(self, read: Any, width: int, quality: int) -> None:
+        drawn = strokes(width, seed=quality)
+        image = Image.fromarray(drawn * np.uint8(255))
+        for mode in ("L", "RGB"):
+            missing, origin = read(image.convert(mode), name="m.jpg", quality=quality)
+            assert origin == "m.jpg (JPEG, values over 64)"
+            assert missing[drawn].all()
+            assert missing.mean() <= grown(drawn).mean()
+            assert (missing & ~grown(drawn)).mean() < 1e-3
+        # Within a fortieth, without the pixel's width.
+        assert missing.mean() == pytest.approx(drawn.mean(), rel=1 / 40)
+
+    @pytest.mark.parametrize("quality", [50, 75, 95])
+    def test_known(self, read: Any, quality: int) -> None:
+        drawn = strokes(6)
+        image = Image.fromarray(~drawn * np.uint8(255))
+        missing, origin = read(image, "known", name="m.jpg", quality=quality)
+        assert origin == "m.jpg (JPEG, values below 191)"
+        assert missing[drawn].all()
+        assert missing.mean() == pytest.approx(drawn.mean(), rel=1 / 40)
+
+    @pytest.mark.parametrize("quality", [50, 75, 95])
+    def test_red_strokes_within_a_pixel(self, read: Any, quality: int) -> None:
+        """Colours are kept at half the resolution."""
+        drawn = strokes(6)
+        image = Image.fromarray(np.stack([drawn * 255, 0 * drawn, 0 * drawn], -1).astype(np.uint8))
+        missing, _ = read(image, name="m.jpg", quality=quality)
+        assert missing[drawn].all()
+        assert (missing & ~grown(drawn)).mean() < 1e-3
+
+    @settings(max_examples=15)
+    @given(st.integers(50, 95), st.integers(2, 12), st.integers(0, 99))
+    def test_any_strokes(
+        self, tmp_path_factory: pytest.TempPathFactory, quality: int, width: int, seed: int
+    ) -> None:
+        drawn = strokes(width, seed)
+        path = str(tmp_path_factory.mktemp("jpeg") / "m.jpg")
+        Image.fromarray(drawn * np.uint8(255)).save(path, quality=quality)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of many strokes
+            share = find_missing_pixels(path, "missing", SOURCE, "in.png").share
+        assert drawn.mean() <= share <= grown(drawn).mean()
+
+    def test_once_a_jpeg(self, read: Any) -> None:
+        drawn = strokes(6)
+        Image.fromarray(drawn * np.uint8(255)).save("m.jpg", quality=60)
+        with (
+            Image.open("m.jpg") as jpeg,
+            pytest.warns(UserWarning, match=r"pixels of the mask m\.png are nearly black, away"),
+        ):
+            read(jpeg.convert("L"))
+
+    def test_values_of_a_jpeg(self, tmp_path: Path) -> None:
+        source = ImageFile(np.arange(256, dtype=np.uint8).reshape(16, 16), format="JPEG")
+        with pytest.warns(UserWarning, match=r"in\.jpg is a JPEG, in which values change"):
+            found = find_missing_pixels(0.0, "missing", source, "in.jpg")
+        assert found.share == 1 / 256
+
+
+class TestOtherPictures:
+    @pytest.mark.parametrize("values", [(0, 1), (0, 255), (0, 128), (3, 255)])
+    @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+    def test_two_values(self, read: Any, values: tuple[int, int], dtype: str) -> None:
+        drawn = strokes(4)
+        low, high = values
+        missing, _ = read(np.where(drawn, low, high).astype(dtype), "known", name="m.tif")
+        assert (missing == drawn).all()
+        if low == 0:
+            missing, _ = read(np.where(drawn, high, low).astype(dtype), name="m.tif")
+            assert (missing == drawn).all()
+
+    def test_one_bit(self, read: Any) -> None:
+        drawn = strokes(4)
+        missing, _ = read(Image.fromarray(drawn))
+        assert (missing == drawn).all()
+
+    def test_photographs_are_refused(self, read: Any) -> None:
+        photo = (resize(camera(), (SIZE, SIZE)) * 255).astype(np.uint8)
+        painted = np.repeat(photo[..., None], 3, -1)
+        painted[strokes(6)] = (255, 0, 0)
+        for pixels in (photo, painted, photo.astype(np.uint16) * 257):
+            for marks in ("missing", "known"):
+                with pytest.raises(ValueError, match=r"--mask m\.tif is no mask: \d+% of its"):
+                    read(pixels, marks, name="m.tif")
+
+    def test_an_antialiased_text_is_a_mask(self, read: Any) -> None:
+        image = Image.new("L", (SIZE, SIZE))
+        for row in range(0, SIZE, 16):
+            ImageDraw.Draw(image).text((2, row), "what is missing", fill=255)
+        missing, _ = read(image)
+        assert (missing == (np.array(image) > 0)).all()
+
+    def test_values_that_are_not_finite(self, read: Any) -> None:
+        pixels = strokes(4).astype(np.float32)
+        pixels[0, 0] = np.nan
+        with pytest.raises(ValueError, match=r"--mask m\.tif has pixels that are NaN or infinite"):
+            read(pixels, name="m.tif")
+
+
+class TestOpacityOfThePicture:
+    @pytest.mark.parametrize(("dtype", "white"), [("uint8", 255), ("uint16", 65535)])
+    def test_what_is_not_opaque_is_missing(self, dtype: str, white: int) -> None:
+        alpha = np.where(strokes(4), white - 1, white).astype(dtype)
+        source = ImageFile(np.ones((SIZE, SIZE), dtype), alpha=alpha)
+        found = find_missing_pixels("alpha", "missing", source, "in.png")
+        assert found.share == strokes(4).mean()
+        assert found.origin == "opacity of in.png"
+
+    def test_all_opaque(self) -> None:
+        source = ImageFile(np.ones((4, 4), np.uint8), alpha=np.full((4, 4), 255, np.uint8))
+        with pytest.raises(ValueError, match=r"--mask alpha: all pixels of in\.png are opaque"):
+            find_missing_pixels("alpha", "missing", source, "in.png")

@@ -1,0 +1,295 @@
+"""Noise models against Monte Carlo, their gradients, and their estimation."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import skimage.data
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from dipfast.model.noise import NoiseModel
+from dipfast.model.noise_estimate import estimate_noise_model
+from dipfast.model.problem import Problem
+from dipfast.operators import Identity, Mask
+from dipfast.prior.objective import Goal, objective
+
+MODELS = [
+    NoiseModel(0.1),
+    NoiseModel(0.1, low=0.0, high=1.0),
+    NoiseModel(0.2, low=0.0),
+    NoiseModel(0.3, high=1.0),
+    NoiseModel(0.02, 0.05),
+    NoiseModel(0.05, 0.02, low=0.0, high=1.0),
+    NoiseModel(0.0, 0.04, low=0.0, high=1.0),
+]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=str)
+def test_moments_agree_with_monte_carlo(model: NoiseModel) -> None:
+    clean = torch.linspace(0, 1, 11, dtype=torch.float64)
+    count = 200_000
+    generator = torch.Generator().manual_seed(0)
+    samples = model.sample(clean.expand(count, -1), generator)
+    # Five standard errors of a mean and of a variance.
+    error = 5 * (model.variance(clean) / count).sqrt()
+    assert ((samples.mean(0) - model.expectation(clean)).abs() <= error + 1e-9).all()
+    spread = samples.var(0)
+    fourth = (samples - samples.mean(0)).pow(4).mean(0)
+    error = 5 * ((fourth - spread.square()).clamp_min(0) / count).sqrt()
+    assert ((spread - model.variance(clean)).abs() <= error + 1e-9).all()
+
+
+@pytest.mark.parametrize("model", MODELS[:6], ids=str)
+def test_gradients(model: NoiseModel) -> None:
+    clean = torch.linspace(0.01, 0.99, 7, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(model.expectation, clean)
+    assert torch.autograd.gradcheck(model.variance, clean)
+    assert torch.autograd.gradgradcheck(model.expectation, clean)
+
+
+@given(
+    sigma=st.floats(0.001, 1.0),
+    gain=st.floats(0.0, 0.5),
+    u=st.floats(0.0, 1.0),
+)
+def test_what_clipping_does(sigma: float, gain: float, u: float) -> None:
+    clean = torch.tensor([u, 1 - u], dtype=torch.float64)
+    model = NoiseModel(sigma, gain, low=0.0, high=1.0)
+    expected = model.expectation(clean)
+    assert ((expected >= 0) & (expected <= 1)).all()
+    assert (model.variance(clean) <= NoiseModel(sigma, gain).variance(clean) * (1 + 1e-9)).all()
+    if gain == 0:  # dark and bright alike
+        mirrored = 1 - model.expectation(1 - clean)
+        torch.testing.assert_close(expected, mirrored)
+    far = NoiseModel(sigma, gain, low=-100.0, high=100.0)
+    torch.testing.assert_close(far.expectation(clean), clean)
+
+
+def test_white_noise_leaves_the_plain_difference() -> None:
+    u, y = torch.rand(2, 1, 3, 8, 8)
+    torch.testing.assert_close(NoiseModel(0.1).residual(u, y), u - y)
+    torch.testing.assert_close(NoiseModel(0.0).residual(u, y), u - y)
+
+
+def test_residual_has_the_variance_of_medium_brightness_everywhere() -> None:
+    model = NoiseModel(0.05, 0.02, low=0.0, high=1.0)
+    clean = torch.linspace(0.05, 1, 5, dtype=torch.float64).expand(100_000, -1)
+    residual = model.residual(clean, model.sample(clean, torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(residual.mean(0), torch.zeros(5).double(), atol=2e-3, rtol=0)
+    expected = torch.full((5,), model.typical_variance).double()
+    torch.testing.assert_close(residual.var(0), expected, rtol=0.03, atol=0)
+    assert model.typical_variance == pytest.approx(0.05**2 + 0.01)
+
+
+def test_no_value_counts_for_too_much() -> None:
+    # Black pixels of pure photon noise have no variance.
+    model = NoiseModel(0.0, 0.04)
+    residual = model.residual(torch.zeros(1), torch.full((1,), 0.1))
+    assert residual.item() == pytest.approx(-0.1 * 5)
+
+
+def test_fit_through_the_expectation_has_its_minimum_at_the_clean_picture() -> None:
+    model = NoiseModel(0.3, low=0.0, high=1.0)
+    clean = torch.tensor([0.05, 0.5, 0.9], dtype=torch.float64).repeat(1, 1, 1, 1)
+    problem = Problem(model.expectation(clean), Identity(), model)
+    u = torch.full_like(clean, 0.5).requires_grad_()
+    optimizer = torch.optim.LBFGS([u], max_iter=100, tolerance_grad=1e-12)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = objective(u, problem, Goal()).value
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    torch.testing.assert_close(u.detach(), clean, atol=1e-3, rtol=0)
+
+
+def test_what_was_not_measured_does_not_count() -> None:
+    known = torch.rand(6, 7) > 0.5
+    y = torch.rand(1, 2, 6, 7)
+    for noise in (NoiseModel(0.1), NoiseModel(0.1, low=0.0, high=1.0)):
+        problem = Problem(y, Mask(known), noise)
+        assert problem.count == 2 * int(known.sum())
+        changed = Problem(torch.where(known, y, 9.0), Mask(known), noise)
+        u = torch.rand(1, 2, 6, 7).requires_grad_()
+        values = [objective(u, p, Goal()).value for p in (problem, changed)]
+        torch.testing.assert_close(*values)
+        assert not problem.residual(u)[..., ~known].any()
+        (slope,) = torch.autograd.grad(values[0], u)
+        assert not slope[..., ~known].any()
+
+
+@pytest.mark.parametrize("kernel_noise", [NoiseModel(0.0), NoiseModel(0.1)])
+def test_fused_kernel_and_plain_terms_agree(kernel_noise: NoiseModel) -> None:
+    u, y = torch.rand(2, 1, 3, 9, 7, dtype=torch.float64)
+    for operator in (Identity(), Mask(torch.rand(9, 7) > 0.3)):
+        fused = objective(u, Problem(y, operator, kernel_noise), Goal(0.3))
+        # A weight that is not quite 1 takes the other path.
+        plain = objective(u, Problem(y, operator, kernel_noise), Goal(0.3, 1 + 1e-15))
+        torch.testing.assert_close(fused, plain)
+
+
+class TestEstimates:
+    @staticmethod
+    def picture(size: int = 256) -> Tensor:
+        """Shading and edges in three channels, some of it black and white."""
+        rows, columns = torch.meshgrid(*[torch.linspace(0, 1, size)] * 2, indexing="ij")
+        edges = ((rows * 8).floor() + (columns * 8).floor()) % 2
+        return torch.stack([rows, columns, 0.2 + 0.6 * edges]).double()
+
+    @pytest.mark.parametrize("sigma", [10, 25, 50, 75])
+    def test_clipped(self, sigma: int) -> None:
+        clean = self.picture()
+        noisy = NoiseModel(sigma / 255, low=0.0, high=1.0).sample(
+            clean, torch.Generator().manual_seed(0)
+        )
+        noisy = (noisy * 255).round() / 255
+        model = estimate_noise_model(noisy)
+        assert (model.low, model.high, model.gain) == (0.0, 1.0, 0.0)
+        assert model.sigma * 255 == pytest.approx(sigma, rel=0.08)
+
+    def test_not_clipped(self) -> None:
+        clean = 0.3 + 0.4 * self.picture()
+        noisy = NoiseModel(0.03).sample(clean, torch.Generator().manual_seed(0))
+        model = estimate_noise_model(noisy)
+        assert model.sigma == pytest.approx(0.03, rel=0.05)
+        assert model.is_white
+        # Beyond the range nothing can have been cut off.
+        beyond = NoiseModel(0.2).sample(self.picture(), torch.Generator().manual_seed(0))
+        assert not estimate_noise_model(beyond).clipped
+
+    def test_one_end_only(self) -> None:
+        dark = 0.5 * self.picture()
+        noisy = NoiseModel(0.1, low=0.0).sample(dark, torch.Generator().manual_seed(0))
+        model = estimate_noise_model(noisy)
+        assert (model.low, model.high) == (0.0, None)
+
+    @pytest.mark.parametrize(("gain", "sigma"), [(0.02, 0.02), (0.005, 0.05), (0.05, 0.0)])
+    @pytest.mark.parametrize("clipped", [True, False])
+    def test_poisson_gaussian(self, gain: float, sigma: float, clipped: bool) -> None:
+        true = NoiseModel(sigma, gain, *((0.0, 1.0) if clipped else (None, None)))
+        noisy = true.sample(self.picture(512), torch.Generator().manual_seed(0))
+        model = estimate_noise_model(noisy, "poisson_gaussian")
+        u = torch.linspace(0.1, 0.9, 9)
+        found, wanted = (NoiseModel(m.sigma, m.gain).variance(u).sqrt() for m in (model, true))
+        torch.testing.assert_close(found, wanted, rtol=0.1, atol=0.002)
+
+    @pytest.mark.parametrize(("gain", "sigma"), [(0.04, 0.02), (0.01, 0.01), (0.0, 0.1)])
+    def test_photons_are_recognised(self, gain: float, sigma: float) -> None:
+        true = NoiseModel(sigma, gain, low=0.0, high=1.0)
+        model = estimate_noise_model(true.sample(self.picture(), torch.Generator().manual_seed(0)))
+        assert (model.gain > 0) == (gain > 0)
+        assert model.typical_variance == pytest.approx(true.typical_variance, rel=0.2)
+
+    def test_white_noise_has_no_gain(self) -> None:
+        noisy = NoiseModel(0.1).sample(self.picture(512), torch.Generator().manual_seed(0))
+        model = estimate_noise_model(noisy, "poisson_gaussian")
+        variance = NoiseModel(model.sigma, model.gain).variance(torch.tensor([0.1, 0.9])).sqrt()
+        torch.testing.assert_close(variance, torch.full((2,), 0.1), rtol=0.05, atol=0)
+
+    def test_given_sigma_is_kept(self) -> None:
+        noisy = NoiseModel(0.1, 0.05).sample(self.picture(), torch.Generator().manual_seed(0))
+        for kind in ("auto", "gaussian", "clipped", "poisson_gaussian"):
+            assert estimate_noise_model(noisy, kind, sigma=0.1).sigma == pytest.approx(0.1)
+        model = estimate_noise_model(noisy, "poisson_gaussian", sigma=0.1)
+        assert model.gain == pytest.approx(0.05, rel=0.2)
+
+    @pytest.mark.parametrize("level", [25, 50])
+    @pytest.mark.parametrize(
+        ("name", "rel"), [("brick", 0.02), ("gravel", 0.05), ("astronaut", 0.02), ("cat", 0.02)]
+    )
+    def test_texture_is_not_taken_for_noise(self, name: str, rel: float, level: int) -> None:
+        pixels = getattr(skimage.data, name)()[:256, :256]
+        planes = pixels.reshape(256, 256, -1).transpose(2, 0, 1) / 255
+        noise = NoiseModel(level / 255, low=0.0, high=1.0)
+        noisy = noise.sample(torch.from_numpy(planes), torch.Generator().manual_seed(0))
+        rounded = (noisy * 255).round() / 255
+        assert estimate_noise_model(rounded).sigma == pytest.approx(level / 255, rel=rel)
+
+    def test_many_channels(self) -> None:
+        clean = self.picture()[:1].expand(8, -1, -1) * torch.linspace(0.5, 1, 8)[:, None, None]
+        noisy = NoiseModel(0.05).sample(clean, torch.Generator().manual_seed(0))
+        assert estimate_noise_model(noisy).sigma == pytest.approx(0.05, rel=0.03)
+
+    @pytest.mark.parametrize("share", [0.99, 0.9, 0.5, 0.3])
+    def test_of_the_known_pixels(self, share: float) -> None:
+        generator = torch.Generator().manual_seed(0)
+        clean = 0.25 + 0.5 * self.picture()
+        noisy = NoiseModel(0.05).sample(clean, generator)
+        known = torch.rand(256, 256, generator=generator) < share
+        noisy = torch.where(known, noisy, 0)
+        model = estimate_noise_model(noisy, known=known[None])
+        assert not model.clipped
+        assert model.sigma == pytest.approx(0.05, rel=0.1)
+
+    @pytest.mark.parametrize("shape", [(1, 1, 4), (3, 2, 5), (1, 8, 3), (2, 4, 4)])
+    @pytest.mark.parametrize("kind", ["auto", "poisson_gaussian"])
+    def test_any_size(self, shape: tuple[int, ...], kind: str) -> None:
+        image = torch.rand(shape)
+        for known in (None, torch.zeros(shape, dtype=torch.bool)):
+            model = estimate_noise_model(image, kind, known=known)
+            assert math.isfinite(model.sigma)
+            assert math.isfinite(model.gain)
+            assert model.is_free == (known is not None)
+
+    @pytest.mark.parametrize("shape", [(1, 1, 2), (3, 2, 3), (1, 3, 3)])
+    def test_too_small_to_tell(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(ValueError, match=r"too small to tell its noise, 4 in one .*; sigma"):
+            estimate_noise_model(torch.rand(shape))
+        assert estimate_noise_model(torch.rand(shape), sigma=0.1).sigma == 0.1
+
+    def test_too_few_known_to_tell(self) -> None:
+        known = torch.zeros(1, 32, 32, dtype=torch.bool)
+        known[:, ::4, ::4] = True
+        with pytest.raises(ValueError, match=r"too few known pixels .* side by side .*; sigma"):
+            estimate_noise_model(torch.rand(1, 32, 32), known=known)
+
+    @pytest.mark.parametrize("gains", [(1.0, 1.0, 1.0), (1.0, 0.9, 0.7)])
+    def test_noise_that_the_channels_have_in_common(self, gains: tuple[float, ...]) -> None:
+        grey = NoiseModel(0.05).sample(
+            self.picture()[:1] / 2 + 0.2, torch.Generator().manual_seed(0)
+        )
+        alone = estimate_noise_model(grey).sigma
+        colour = torch.cat([gain * grey for gain in gains])
+        expected = alone * math.sqrt(sum(gain**2 for gain in gains) / 3)
+        assert estimate_noise_model(colour).sigma == pytest.approx(expected, rel=0.1)
+
+    def test_of_a_batch_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"must have shape \(C, H, W\), got \(2, 1, 8, 8\)"):
+            estimate_noise_model(torch.rand(2, 1, 8, 8))
+
+    @pytest.mark.parametrize("share", [0.001, 0.01, 0.03])
+    def test_hot_pixels_are_not_noise(self, share: float) -> None:
+        generator = torch.Generator().manual_seed(0)
+        noisy = 0.4 + 0.04 * torch.randn(1, 128, 128, generator=generator)
+        noisy[torch.rand(noisy.shape, generator=generator) < share] = 1.0
+        model = estimate_noise_model(noisy)
+        assert not model.clipped
+        assert math.sqrt(model.typical_variance) == pytest.approx(0.04, rel=0.05)
+
+    @settings(max_examples=30)
+    @given(value=st.floats(0, 1), size=st.integers(1, 20))
+    def test_no_noise_in_a_flat_picture(self, value: float, size: int) -> None:
+        flat = torch.full((1, size, size), value, dtype=torch.float64)
+        assert estimate_noise_model(flat).sigma == 0
+        assert estimate_noise_model(flat, "poisson_gaussian").is_free
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: NoiseModel(-0.1), "sigma must be a number from 0 up, got -0.1"),
+        (lambda: NoiseModel(math.nan), "sigma must be a number from 0 up, got nan"),
+        (lambda: NoiseModel(0.1, math.inf), "gain must be a number from 0 up, got inf"),
+        (lambda: NoiseModel(0.1, low=1.0, high=0.0), "low must be below high"),
+        (lambda: estimate_noise_model(torch.ones(1, 8, 8), "poisson"), "noise must be one of auto"),
+    ],
+)
+def test_what_is_refused(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,337 @@
+"""The loop: an iterator of states, reproducible, and doing what the method says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from dipfast import ops
+from dipfast.model.noise import NoiseModel
+from dipfast.model.problem import Problem
+from dipfast.networks import Hourglass, HourglassConfig
+from dipfast.operators import Blur, Identity, Mask
+from dipfast.prior.loop import DeepImagePrior
+from dipfast.prior.methods import METHODS, Method, make_stages
+from dipfast.prior.objective import Goal, objective
+from dipfast.prior.stages import Stage
+
+SMALL = HourglassConfig(down=(8, 16), up=(8, 16), skip=(4, 4))
+
+
+@pytest.fixture
+def noisy(noisy_pair: tuple[np.ndarray, np.ndarray]) -> Tensor:
+    return torch.from_numpy(noisy_pair[0]).permute(2, 0, 1)[None].float() / 255
+
+
+def make(noisy: Tensor, *stages: Stage, **options) -> DeepImagePrior:
+    return DeepImagePrior(noisy, stages or (Stage("dip", 5),), network=SMALL, **options)
+
+
+def test_a_state_for_each_iteration(noisy: Tensor) -> None:
+    prior = make(noisy, Stage("tv", 2, 0.1), Stage("details", 3))
+    states = list(prior)
+    assert [state.iteration for state in states] == [1, 2, 3, 4, 5]
+    assert [state.stage.name for state in states] == ["tv", "tv", "details", "details", "details"]
+    assert prior.iteration == prior.iterations == 5
+
+
+def test_is_an_iterator(noisy: Tensor) -> None:
+    prior = make(noisy)
+    assert next(prior).iteration == 1
+    assert [state.iteration for state in prior] == [2, 3, 4, 5]
+    with pytest.raises(StopIteration):
+        next(prior)
+
+
+def test_goes_on_where_it_was_left(noisy: Tensor) -> None:
+    whole = make(noisy)
+    for _ in whole:
+        pass
+    parts = make(noisy)
+    for state in parts:
+        if state.iteration == 2:
+            break
+    assert [state.iteration for state in parts] == [3, 4, 5]
+    assert torch.equal(parts.average, whole.average)
+
+
+def test_same_seed_same_bits(noisy: Tensor) -> None:
+    first, second, other = make(noisy, seed=3), make(noisy, seed=3), make(noisy, seed=4)
+    for a, b, c in zip(first, second, other):
+        assert torch.equal(a.image, b.image)
+        assert a.terms.value == b.terms.value
+        assert not torch.equal(a.image, c.image)
+
+
+def test_weights_are_distributed_as_torch_does(noisy: Tensor) -> None:
+    torch.manual_seed(7)
+    expected = Hourglass(32, 3, HourglassConfig((64,), (64,), (16,)))
+    drawn = Hourglass(32, 3, HourglassConfig((64,), (64,), (16,)))
+    drawn.initialise(torch.Generator().manual_seed(7))
+    for (name, a), b in zip(expected.named_parameters(), drawn.parameters()):
+        assert a.shape == b.shape
+        if a.ndim == 4:
+            assert a.std().item() == pytest.approx(b.std().item(), rel=0.2), name
+            assert a.abs().max().item() == pytest.approx(b.abs().max().item(), rel=0.1), name
+
+
+def test_double_precision(noisy: Tensor) -> None:
+    state = list(make(noisy.double()))[-1]
+    assert state.image.dtype == state.average.dtype == torch.float64
+    single = list(make(noisy))[-1]
+    # Another stream of noise, but the same weights and input to begin with.
+    assert (state.average - single.average).abs().mean() < 0.1
+
+
+def test_leaves_the_global_generator_alone(noisy: Tensor) -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(4)
+    torch.manual_seed(0)
+    list(make(noisy))
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_terms_belong_to_the_image(noisy: Tensor) -> None:
+    for state in make(noisy, Stage("tv", 4, 0.2)):
+        value, data, tv = objective(
+            state.image, Problem(noisy, Identity(), NoiseModel(0.0)), Goal(0.2)
+        )
+        n = noisy.numel()
+        torch.testing.assert_close(state.terms, (value / n, data / n, tv / n))
+        torch.testing.assert_close(state.terms.value, state.terms.data + 0.2 * state.terms.tv)
+
+
+def test_average_is_the_weighted_mean_of_all_images(noisy: Tensor) -> None:
+    images = []
+    for state in make(noisy, average_decay=0.5):
+        images.append(state.image)
+        weights = torch.tensor([0.5 ** (len(images) - k) for k in range(len(images))])
+        expected = sum(w * image for w, image in zip(weights / weights.sum(), images))
+        torch.testing.assert_close(state.average, expected)
+
+
+def test_images_of_a_state_are_copies(noisy: Tensor) -> None:
+    prior = make(noisy)
+    state = next(iter(prior))
+    state.image.zero_()
+    state.average.zero_()
+    assert state.image.any()
+    assert state.average.any()
+
+
+def test_total_variation_smooths_and_the_objective_falls(noisy: Tensor) -> None:
+    plain, smooth = (list(make(noisy, Stage("any", 60, weight)))[-1] for weight in (0.0, 0.3))
+    assert ops.total_variation(smooth.image) < 0.7 * ops.total_variation(plain.image)
+    first = next(iter(make(noisy, Stage("any", 60, 0.3))))
+    assert smooth.terms.value < 0.5 * first.terms.value
+
+
+def test_plain_dip_is_the_one_stage_case() -> None:
+    assert make_stages("dip", 9, 0.1) == (Stage("dip", 9),)
+    assert make_stages("dip_tv", 9, 0.1) == (Stage("dip_tv", 9, 0.1),)
+    assert make_stages("two_stage", 10, 0.1) == (Stage("tv", 3, 0.1), Stage("details", 7))
+    # Too few iterations for a third: no empty stage is left.
+    assert make_stages("two_stage", 2, 0.1) == (Stage("details", 2),)
+    with pytest.raises(ValueError, match=r"method must be one of two_stage, dip, .*got 'x'"):
+        make_stages("x", 9, 0.1)
+    assert METHODS[:3] == ("two_stage", "dip", "dip_tv")
+
+
+def test_input_noise_falls_geometrically(noisy: Tensor) -> None:
+    prior = make(noisy, input_noise=(0.1, 0.001))
+    levels = [float(prior._noise_level)] + [float(prior._noise_level) for _ in prior]
+    np.testing.assert_allclose(levels[:5], np.geomspace(0.1, 0.001, 5), rtol=1e-5)
+
+
+def test_without_input_noise(noisy: Tensor) -> None:
+    assert len(list(make(noisy, input_noise=(0.0, 0.0)))) == 5
+
+
+def test_network_of_your_own(noisy: Tensor) -> None:
+    network = nn.Sequential(nn.Conv2d(4, 3, 1), nn.Sigmoid())
+    prior = DeepImagePrior(noisy, [Stage("dip", 3)], network=network, input_channels=4)
+    before = network[0].weight.detach().clone()
+    list(prior)
+    assert not torch.equal(network[0].weight, before)
+
+
+class HalfSize(nn.Module):
+    """A forward model other than the identity."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image[..., ::2, ::2]
+
+    def adjoint(self, measurement: Tensor) -> Tensor:
+        n, c, h, w = measurement.shape
+        image = measurement.new_zeros(n, c, 2 * h, 2 * w)
+        image[..., ::2, ::2] = measurement
+        return image
+
+
+def test_operator_of_your_own(noisy: Tensor) -> None:
+    prior = make(noisy[..., ::2, ::2], Stage("tv", 30, 0.05), operator=HalfSize())
+    states = list(prior)
+    assert states[-1].image.shape == noisy.shape
+    value, data, tv = states[-1].terms
+    torch.testing.assert_close(value, data + 0.05 * tv)
+    assert data < 0.04
+
+
+@pytest.mark.parametrize("noise", [None, NoiseModel(0.1, 0.01, low=0.0, high=1.0)])
+def test_only_what_was_measured_counts(noisy: Tensor, noise: NoiseModel | None) -> None:
+    known = torch.rand(noisy.shape[-2:], generator=torch.Generator().manual_seed(0)) > 0.5
+    runs = [
+        list(make(measured, operator=Mask(known), noise=noise))[-1]
+        for measured in (noisy, torch.where(known, noisy, 1.0))
+    ]
+    assert torch.equal(runs[0].image, runs[1].image)
+    # Terms are divided by the number of measured elements.
+    expected = runs[0].prior.problem.residual(runs[0].image).square().sum() / 2
+    torch.testing.assert_close(runs[0].terms.data, expected / (3 * known.sum()))
+
+
+def test_input_of_coordinates(noisy: Tensor) -> None:
+    z = make(noisy, input="meshgrid").z
+    assert z.shape == (1, 2, *noisy.shape[-2:])
+    assert (z[0, 0, 0, 0], z[0, 0, 0, -1], z[0, 0, -1, 0]) == (0, 1, 0)  # columns
+    assert (z[0, 1, 0, 0], z[0, 1, -1, 0], z[0, 1, 0, -1]) == (0, 1, 0)  # rows
+
+
+def test_input_of_your_own(noisy: Tensor) -> None:
+    z = torch.rand(1, 5, *noisy.shape[-2:])
+    prior = make(noisy, input=z, input_noise=(0.0, 0.0))
+    before = z.clone()
+    prior._feed(noisy)  # does not write into the caller's tensor
+    assert torch.equal(z, before)
+    assert next(iter(prior)).image.shape == noisy.shape
+    with pytest.raises(ValueError, match=r"input must have shape \(N, channels, H, W\)"):
+        make(noisy, input=z[..., 1:])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"operator": Mask(torch.ones(32, 40) > 0)},
+        {"operator": Blur(torch.ones(3, 3) / 9)},
+        {"noise": NoiseModel(0.1, 0.01, low=0.0, high=1.0)},
+    ],
+    ids=str,
+)
+def test_step_waits_for_no_device(noisy: Tensor, options: dict) -> None:
+    # Fake tensors have no values: reading one, or branching on it, raises.
+    prior = make(noisy, Stage("tv", 2, 0.1), **options)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        terms = prior._step(Goal(0.1, guide=noisy, guide_weight=0.5))
+    assert isinstance(terms.value, FakeTensor)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"input_noise": (0.1, -0.01)}, "input_noise must be two positive numbers"),
+        ({"input_noise": (0.1, 0.0)}, "input_noise must be two positive numbers"),
+        ({"average_decay": 1.0}, r"average_decay must be in \[0, 1\), got 1"),
+    ],
+)
+def test_options_are_checked(noisy: Tensor, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(noisy, **options)
+
+
+def test_half_precision_is_refused(noisy: Tensor) -> None:
+    with pytest.raises(TypeError, match=r"must be float32 or float64, got torch\.bf"):
+        make(noisy.bfloat16())
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 4), (1, 3, 0, 4)])
+def test_measurement_is_checked(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="measurement must be a non-empty tensor"):
+        make(torch.zeros(shape))
+
+
+def test_stages_are_checked(noisy: Tensor) -> None:
+    with pytest.raises(ValueError, match="stages must have at least one iteration"):
+        DeepImagePrior(noisy, [])
+    with pytest.raises(ValueError, match="stages must have at least one iteration"):
+        make(noisy, Stage("dip", 0))
+
+
+@pytest.mark.parametrize(
+    "method", ["two_stage", "two_stage_input", "tv_target", "adaptive_tv", "deep_red"]
+)
+def test_goes_on_from_its_state_to_the_same_bits(noisy: Tensor, method: Method) -> None:
+    stages = make_stages(method, 12, 0.1)
+    whole = make(noisy, *stages)
+    states = [None, *(state.state_dict() for state in (s.prior for s in whole))]
+    for begin in (1, 4, 5, 11):  # 4 is the end of a first stage
+        prior = make(noisy, *stages)
+        prior.load(states[begin])
+        assert prior.iteration == begin
+        list(prior)
+        assert torch.equal(prior.output, whole.output)
+        assert torch.equal(prior.average, whole.average)
+
+
+def test_state_is_a_copy(noisy: Tensor) -> None:
+    prior = make(noisy)
+    next(prior)
+    state = prior.state_dict()
+    before = {k: v.clone() for k, v in state.items() if isinstance(v, Tensor)}
+    list(prior)
+    prior.load(state)
+    list(prior)
+    assert all(torch.equal(state[name], value) for name, value in before.items())
+
+
+def test_goes_back_to_what_was_fitted(noisy: Tensor) -> None:
+    prior = make(noisy)
+    next(prior)
+    image, values = prior.average, prior.learned()
+    next(prior)
+    noise = float(prior._noise_level)
+    prior.load(values)
+    assert torch.equal(prior.average, image)
+    assert prior.iteration == 2
+    assert float(prior._noise_level) == noise
+
+
+def test_state_of_another_loop_is_refused(noisy: Tensor) -> None:
+    values = make(noisy).state_dict()
+    with pytest.raises(ValueError, match=r"not the values of this loop.*shape"):
+        make(noisy[..., 1:]).load(values)
+    with pytest.raises(ValueError, match="not the values of this loop"):
+        make(noisy, input_channels=8).load(values)
+    del values["average"]
+    with pytest.raises(ValueError, match=r"not the values of this loop.*average"):
+        make(noisy).load(values)
+
+
+def test_stages_of_states(noisy: Tensor) -> None:
+    states = [
+        (s.first_in_stage, s.in_last_stage, s.regularised, s.iterations)
+        for s in make(noisy, Stage("tv", 2, 0.1), Stage("details", 2))
+    ]
+    assert states == [
+        (True, False, True, 4),
+        (False, False, True, 4),
+        (True, True, False, 4),
+        (False, True, False, 4),
+    ]
+
+
+def test_held_out_elements_do_not_count(noisy: Tensor) -> None:
+    held_out = torch.rand(noisy.shape[-2:], generator=torch.Generator().manual_seed(0)) < 0.3
+    outputs = []
+    for measured in (noisy, torch.where(held_out, 1.0, noisy)):
+        prior = make(measured)
+        prior.problem = replace(prior.problem, held_out=held_out[None, None])
+        assert prior.problem.count == 3 * int((~held_out).sum())
+        list(prior)
+        outputs.append(prior.output)
+    assert torch.equal(*outputs)

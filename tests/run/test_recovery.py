@@ -1,0 +1,148 @@
+"""Fits that go astray are brought back."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import dipfast
+from dipfast.networks import Hourglass, HourglassConfig
+from dipfast.prior.loop import DeepImagePrior
+from dipfast.prior.stages import Stage
+from dipfast.run.runner import Fit
+from dipfast.stopping import Decision, Never, StopRule
+
+CONFIG = HourglassConfig(down=(8, 16), up=(8, 16), skip=(4, 4))
+
+
+class Treacherous(nn.Module):
+    """An hourglass whose weights are thrown off, or whose output breaks, at given calls."""
+
+    def __init__(self, spikes: tuple[int, ...] = (), broken: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.inner = Hourglass(32, 3, CONFIG)
+        self.inner.initialise(torch.Generator().manual_seed(0))
+        self.spikes, self.broken, self.calls = spikes, broken, 0
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls in self.spikes:
+            with torch.no_grad():
+                for parameter in self.inner.parameters():
+                    parameter.copy_(torch.full_like(parameter, 3.0))
+        output = self.inner(z)
+        return output * math.nan if self.calls in self.broken else output
+
+
+@pytest.fixture
+def noisy(noisy_pair: tuple[np.ndarray, np.ndarray]) -> Tensor:
+    return torch.from_numpy(noisy_pair[0]).permute(2, 0, 1)[None].float() / 255
+
+
+class NeverAstray(StopRule):
+    """Sees to it that nobody is shown a bad iteration."""
+
+    def update(self, state, memory):
+        assert state.average.isfinite().all()
+        assert float(state.terms.data) < 0.2
+        return Decision(best=True)
+
+
+def fit_of(noisy: Tensor, network: nn.Module, iterations: int = 120) -> Fit:
+    prior = DeepImagePrior(noisy, [Stage("dip", iterations)], network=network, average_decay=0.9)
+    return Fit(prior, NeverAstray())
+
+
+def test_without_accidents_nothing_happens(noisy: Tensor) -> None:
+    plain = DeepImagePrior(noisy, [Stage("dip", 60)], network=CONFIG)
+    list(plain)
+    fit = Fit(DeepImagePrior(noisy, [Stage("dip", 60)], network=CONFIG), Never())
+    assert fit.run()
+    assert torch.equal(fit.last.output, plain.output)
+    assert (fit.recovery.spikes, fit.recovery.failures) == (0, 0)
+
+
+def test_a_spike_is_taken_back(noisy: Tensor) -> None:
+    fit = fit_of(noisy, Treacherous(spikes=(80,)))
+    assert fit.run()
+    assert (fit.recovery.spikes, fit.recovery.failures) == (1, 0)
+    history = fit.history()
+    assert 80 not in history["iteration"]  # it never was
+    assert len(history["iteration"]) == 119
+    before, after = (history["data"][history["iteration"].index(k)] for k in (79, 81))
+    assert after < 2 * before  # back at weights of some iterations ago
+    assert fit.prior.learning_rate == 0.01
+
+
+def test_spike_after_spike_lowers_the_rate(noisy: Tensor) -> None:
+    fit = fit_of(noisy, Treacherous(spikes=(80, 81)))
+    assert fit.run()
+    assert fit.recovery.spikes == 2
+    assert fit.prior.learning_rate == 0.005
+
+
+@pytest.mark.parametrize("broken", [(1,), (60,), (60, 61, 90)])
+def test_a_broken_loss_is_taken_back_and_the_rate_lowered(
+    noisy: Tensor, broken: tuple[int, ...]
+) -> None:
+    fit = fit_of(noisy, Treacherous(broken=broken))
+    assert fit.run()
+    assert fit.stop_reason == "all iterations done"
+    assert fit.recovery.failures == len(broken)
+    assert fit.prior.learning_rate == 0.01 / 2 ** len(broken)
+    assert fit.last.average.isfinite().all()
+    assert fit.history()["data"][-1] < 0.02
+
+
+def test_weights_that_a_step_broke_are_never_taken_for_good(noisy: Tensor) -> None:
+    # After iteration 50 a copy is made; the step before it is what breaks the next.
+    network = Treacherous()
+    fit = fit_of(noisy, network)
+
+    def poison(state):
+        if state.iteration == 50:
+            fit.recovery._candidate = {
+                k: v * math.nan if isinstance(v, Tensor) and v.is_floating_point() else v
+                for k, v in fit.recovery._candidate.items()
+            }
+            with torch.no_grad():
+                next(network.parameters()).fill_(math.nan)
+
+    assert fit.run(poison)
+    assert fit.recovery.failures == 1
+    assert fit.last.average.isfinite().all()
+
+
+def test_gives_up_with_the_best_image_and_a_reason(noisy: Tensor) -> None:
+    fit = fit_of(noisy, Treacherous(broken=tuple(range(40, 200))))
+    assert fit.run()
+    assert fit.stop_reason == "gave up: the loss keeps becoming infinite or undefined"
+    assert fit.best.iteration == 39
+    assert fit.best.average.isfinite().all()
+    assert fit.last.average.isfinite().all()
+    assert fit.history()["iteration"][-1] == 39
+
+
+def test_a_fit_that_never_begins_gives_back_what_came(
+    noisy_pair: tuple[np.ndarray, np.ndarray],
+) -> None:
+    class Broken(dipfast.operators.LinearOperator):
+        def forward(self, image: Tensor) -> Tensor:
+            return image * math.nan
+
+    noisy, clean = noisy_pair
+    result = dipfast.restore(noisy, Broken(), max_iterations=50, reference=clean, sigma=0)
+    assert result.stop_reason.startswith("gave up")
+    assert (result.best_iteration, result.stop_iteration) == (0, 0)
+    assert result.failures == 6
+    assert result.image.shape == noisy.shape
+
+
+def test_counts_are_reported(noisy_pair: tuple[np.ndarray, np.ndarray]) -> None:
+    result = dipfast.denoise(noisy_pair[0], max_iterations=3)
+    assert (result.spikes, result.failures) == (0, 0)
+    assert result.report()["spikes"] == 0

@@ -1,0 +1,356 @@
+"""Stop rules, on curves that are known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+import dipfast
+from dipfast.model.noise import NoiseModel
+from dipfast.model.problem import Problem
+from dipfast.operators import Downsample, Identity, LinearOperator, Mask
+from dipfast.stopping import (
+    RULES,
+    Decision,
+    Discrepancy,
+    FirstOf,
+    HeldOut,
+    LastOf,
+    Never,
+    RunningVariance,
+    StopRule,
+    TimeLimit,
+    WindowedVariance,
+    time_limit,
+)
+
+CLEAN = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(1))
+
+
+WHITE = NoiseModel(0.1)
+
+
+def problem_of(noise: NoiseModel = WHITE, operator: LinearOperator | None = None) -> Problem:
+    operator = operator or Identity()
+    generator = torch.Generator().manual_seed(0)
+    return Problem(noise.sample(operator(CLEAN), generator), operator, noise)
+
+
+@dataclass
+class Run:
+    """What a rule sees of a fit of 100 iterations, and what it said."""
+
+    rule: StopRule
+    problem: Problem = field(default_factory=problem_of)
+    iterations: int = 100
+    in_last_stage: bool = True
+    regularised: bool = False
+
+    def __post_init__(self) -> None:
+        self.problem = self.rule.prepare(self.problem)
+        self.memory: dict = {}
+        self.iteration = 0
+        self.best = 0
+
+    def show(self, image: Tensor, average: Tensor | None = None) -> Decision:
+        self.iteration += 1
+        state = SimpleNamespace(
+            iteration=self.iteration,
+            iterations=self.iterations,
+            in_last_stage=self.in_last_stage,
+            regularised=self.regularised,
+            image=image.clone(),
+            average=(image if average is None else average).clone(),
+            problem=self.problem,
+        )
+        verdict = self.rule.update(state, self.memory)
+        if verdict.best is not False:
+            self.best = self.iteration
+        return verdict
+
+    def until_stop(self, images) -> str | None:
+        return next((v.reason for v in map(self.show, images) if v.reason is not None), None)
+
+
+def wandering(scales: list[float], seed: int = 0):
+    """Images around the clean one, so far from it."""
+    generator = torch.Generator().manual_seed(seed)
+    for scale in scales:
+        yield CLEAN + scale * torch.randn(CLEAN.shape, generator=generator)
+
+
+# Settles until iteration 50 of 100, and wanders off again.
+SETTLING = [0.01 + abs(k - 50) / 500 for k in range(1, 101)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "lag"),
+    [
+        (WindowedVariance(window=10), 5),
+        (RunningVariance(rate=0.2), 5),
+        (WindowedVariance(window=10, patience=0.3), 5),
+    ],
+    ids=str,
+)
+def test_variances_find_where_outputs_are_at_rest(rule: StopRule, lag: int) -> None:
+    run = Run(rule)
+    reason = run.until_stop(wandering(SETTLING))
+    assert "variance has not fallen for" in reason
+    assert 50 <= run.best <= 50 + 2 * lag
+    assert run.iteration == run.best + round(100 * rule.patience)
+
+
+@pytest.mark.parametrize("rule", [WindowedVariance(window=10), RunningVariance()], ids=str)
+def test_the_first_iterations_and_earlier_stages_are_no_minimum(rule: StopRule) -> None:
+    run = Run(rule, in_last_stage=False)
+    for image in wandering([0.0] * 20):  # utterly at rest
+        assert run.show(image) == Decision(best=True)
+    run.in_last_stage = True
+    assert run.until_stop(wandering(SETTLING[20:])) is not None
+    assert 50 <= run.best <= 65
+
+
+def test_windowed_variance_is_that_of_its_window() -> None:
+    run = Run(WindowedVariance(window=4, patience=1.0), iterations=30)
+    images = list(wandering([0.1 + 0.05 * math.sin(k) for k in range(30)]))
+    least = math.inf
+    for k, image in enumerate(images, start=1):
+        run.show(image)
+        if k >= 3 + 4:  # a tenth of the iterations, and a window
+            window = torch.stack(images[k - 4 : k])
+            least = min(least, window.var(dim=0, unbiased=False).mean().item())
+            assert run.memory["least"] == pytest.approx(least, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [None, Mask(torch.rand(24, 20, generator=torch.Generator().manual_seed(2)) < 0.5)],
+    ids=str,
+)
+def test_held_out_pixels_find_the_image_nearest_to_the_clean_one(operator) -> None:
+    problem = problem_of(operator=operator)
+    run = Run(HeldOut(fraction=0.2), problem)
+    share = run.problem.held_out.float().mean().item()
+    assert share == pytest.approx(0.2, abs=0.05)
+    # Distances from the clean image, with its noise taken in more and more.
+    noise = problem.measurement - CLEAN
+    images = [
+        CLEAN + (0.05 + abs(k - 50) / 300) * CLEAN.flip(-1) + k / 1e5 * noise for k in range(1, 101)
+    ]
+    reason = run.until_stop(images)
+    assert reason == "the error of held-out pixels has not fallen for 20 iterations"
+    assert abs(run.best - 50) <= 8
+
+
+def test_held_out_pixels_are_those_that_the_fit_does_not_see() -> None:
+    rule, problem = HeldOut(fraction=0.1), problem_of()
+    prepared = rule.prepare(problem)
+    assert torch.equal(prepared.known, ~prepared.held_out)
+    assert problem.held_out is None
+    # What the rule sees does not depend on the others.
+    elsewhere = torch.where(prepared.held_out, CLEAN, 7.0)
+    verdicts = []
+    for image in (CLEAN, elsewhere):
+        run = Run(rule, problem)
+        run.show(image)
+        verdicts.append(run.memory["least"])
+    assert verdicts[0] == pytest.approx(verdicts[1])
+    missing = Mask(torch.zeros(24, 20, dtype=torch.bool) | (torch.arange(24) < 1)[:, None])
+    nothing = Run(HeldOut(fraction=0.001), problem_of(operator=missing))
+    assert nothing.show(CLEAN) == Decision(best=True)
+
+
+def test_held_out_in_small_pixels() -> None:
+    run = Run(HeldOut(fraction=0.3), problem_of(operator=Downsample(2)))
+    assert run.problem.held_out.shape == (1, 1, 12, 10)
+    assert run.show(CLEAN).best
+
+
+class TestDiscrepancy:
+    def test_stops_at_the_noise_level(self) -> None:
+        problem = problem_of()
+        noise = problem.measurement - CLEAN
+        level = noise.square().mean().sqrt().item()
+        run = Run(Discrepancy(every=5), problem)
+        shares = [1.5 - k / 50 for k in range(1, 101)]  # of the noise that is not taken in yet
+        reason = run.until_stop([problem.measurement - share * noise for share in shares])
+        assert reason == "residual at the noise level"
+        assert run.iteration % 5 == 0
+        share = shares[run.iteration - 1]
+        assert share * level <= 0.1 < (share + 0.1) * level
+        assert run.best == run.iteration
+
+    def test_leaves_total_variation_alone(self) -> None:
+        problem = problem_of()
+        run = Run(Discrepancy(every=1), problem, regularised=True)
+        assert run.show(problem.measurement) == Decision(best=True)
+        run.regularised = False
+        assert run.show(problem.measurement).reason == "residual at the noise level"
+
+    def test_leaves_a_measurement_without_noise_alone(self) -> None:
+        problem = problem_of(NoiseModel(0.0))
+        run = Run(Discrepancy(every=1), problem)
+        assert run.show(problem.measurement) == Decision(best=True)
+
+    def test_through_the_expectation(self) -> None:
+        # A picture that is black: what is measured of it is brighter, by the noise cut off.
+        noise = NoiseModel(0.2, low=0.0, high=1.0)
+        generator = torch.Generator().manual_seed(0)
+        black = torch.zeros(1, 1, 64, 64)
+        problem = Problem(noise.sample(black, generator), Identity(), noise)
+        for factor, reason in ((1.05, "residual at the noise level"), (0.95, None)):
+            run = Run(Discrepancy(factor=factor, every=1), problem)
+            assert run.show(black).reason == reason
+
+
+def test_never() -> None:
+    run = Run(Never())
+    assert run.until_stop(wandering(SETTLING)) is None
+    assert run.best == 100
+
+
+def test_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time_limit.time, "monotonic", lambda: now[0])
+    run = Run(TimeLimit(5.0))
+    assert run.show(CLEAN) == Decision()
+    now[0] = 105.0
+    assert run.show(CLEAN) == Decision(None, "5 seconds have passed", pause=True)
+
+
+class At(StopRule):
+    """Stops at an iteration, and has an opinion or not."""
+
+    def __init__(self, iteration: int, best: int | None, pause: bool = False) -> None:
+        self.iteration, self.best, self.pause = iteration, best, pause
+
+    def update(self, state, memory):
+        memory["looks"] = memory.get("looks", 0) + 1
+        assert memory["looks"] == state.iteration
+        best = None if self.best is None else state.iteration <= self.best
+        reason = f"at {self.iteration}" if state.iteration >= self.iteration else None
+        return Decision(best, reason, self.pause)
+
+
+def test_the_first_of_several_stops_and_the_first_with_an_opinion_judges() -> None:
+    run = Run(FirstOf((At(9, None), At(7, 3), At(8, 5))))
+    assert run.until_stop([CLEAN] * 20) == "at 7"
+    assert (run.iteration, run.best) == (7, 3)
+    # One that ends for good outranks one that only pauses.
+    run = Run(FirstOf((At(4, None, pause=True), At(4, 2))))
+    assert [run.show(CLEAN) for _ in range(4)][-1] == Decision(False, "at 4", pause=False)
+
+
+def test_the_last_of_several_stops_and_the_latest_choice_counts() -> None:
+    run = Run(LastOf((At(4, 2), At(9, 6), At(7, 3))))
+    assert run.until_stop([CLEAN] * 20) == "at 9"
+    assert (run.iteration, run.best) == (9, 6)
+    # Who has had enough is not asked again.
+    run = Run(LastOf((At(4, 8), At(9, 6))))
+    assert run.until_stop([CLEAN] * 20) == "at 9"
+    assert run.best == 6
+    # Who has no opinion leaves it to the others.
+    for rules in ((At(4, None), At(9, 6)), (At(9, None), At(8, 6))):
+        run = Run(LastOf(rules))
+        run.until_stop([CLEAN] * 20)
+        assert (run.iteration, run.best) == (9, 6)
+
+
+def test_the_first_of_several_prepares_for_all() -> None:
+    rules = FirstOf((HeldOut(0.1, seed=1), HeldOut(0.1, seed=2)))
+    held_out = rules.prepare(problem_of()).held_out
+    for rule in rules.rules:
+        assert (rule.prepare(problem_of()).held_out <= held_out).all()
+
+
+def test_the_default_is_the_later_of_two() -> None:
+    problem = problem_of()
+    noise = problem.measurement - CLEAN
+    # The noise is taken in, evenly; the held-out pixels get worse from iteration 30 on.
+    run = Run(RULES["auto"], problem)
+    shares = [1.4 - k / 100 for k in range(1, 101)]
+    images = []
+    for k, share in enumerate(shares, start=1):
+        image = problem.measurement - share * noise
+        off = 0.1 + abs(k - 30) / 100
+        images.append(torch.where(run.problem.held_out, CLEAN + off, image))
+    reason = run.until_stop(images)
+    # The residual is at the noise level from about 40 on; the other rule had enough by then.
+    assert reason == "residual at the noise level"
+    assert run.best == run.iteration == pytest.approx(40, abs=10)
+    # The other way round the held-out pixels say which was the best.
+    run = Run(RULES["auto"], problem)
+    held_out = run.problem.held_out
+    images = [
+        torch.where(held_out, CLEAN + 0.1 + abs(k - 70) / 100, problem.measurement - s * noise)
+        for k, s in enumerate(shares, start=1)
+    ]
+    assert "held-out" in run.until_stop(images)
+    assert (run.best, run.iteration) == (70, 90)
+
+
+def test_the_default_holds_nothing_out_without_noise() -> None:
+    problem = problem_of(NoiseModel(0.0))
+    run = Run(RULES["auto"], problem)
+    assert run.problem is problem
+    assert run.until_stop(wandering(SETTLING)) is None
+    assert run.best == 100
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_by_name(name: str) -> None:
+    run = Run(RULES[name])
+    assert isinstance(run.show(CLEAN), Decision)
+    # What they remember can be written into a checkpoint, and they never change.
+    assert all(isinstance(v, Tensor | int | float | str) for v in run.memory.values())
+    assert replace(RULES[name]) == RULES[name]
+    hash(RULES[name])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: WindowedVariance(window=1), "window must be from 2 up, got 1"),
+        (lambda: WindowedVariance(patience=0), "patience must be between 0 and 1, got 0"),
+        (lambda: RunningVariance(rate=1.0), "rate must be between 0 and 1, got 1.0"),
+        (lambda: HeldOut(fraction=1.0), "fraction must be between 0 and 1, got 1.0"),
+        (lambda: Discrepancy(factor=0), "factor and every must be positive, got 0 and"),
+        (lambda: TimeLimit(0), "seconds must be positive, got 0"),
+        (lambda: FirstOf(()), "rules must not be empty"),
+    ],
+)
+def test_arguments_are_checked(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_what_is_returned_is_what_the_rule_judges_best(noisy_pair) -> None:
+    noisy, clean = noisy_pair
+    images = {}
+
+    def look(state):
+        images[state.iteration] = (state.image, state.average, float(state.terms.value))
+
+    result = dipfast.denoise(
+        noisy, stop=At(12, 7), quality="fast", max_iterations=20, callback=look, reference=clean
+    )
+    assert (result.best_iteration, result.stop_iteration, result.stop_reason) == (7, 12, "at 12")
+
+    def bytes_of(image: Tensor):
+        return (image[0] * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+
+    for image, expected in (
+        (result.image, images[7][1]),
+        (result.best_output, images[7][0]),
+        (result.stop_image, images[12][1]),
+        (result.stop_output, images[12][0]),
+    ):
+        assert (image == bytes_of(expected)).all()
+    assert result.best_loss == images[7][2] == result.history["loss"][6]
+    assert result.psnr == pytest.approx(result.history["psnr_average"][6], abs=0.05)
+    assert result.metrics["psnr_stop"] == result.history["psnr_average"][11]
