@@ -10,7 +10,8 @@ import torch
 from hypothesis import settings
 
 from dipfast.networks import HourglassConfig
-from dipfast.settings.presets import PRESETS, TASKS, Preset
+from dipfast.settings.names import TASKS
+from dipfast.settings.presets import PRESETS, Preset
 
 # Small networks gain nothing from threads, and on busy cores they stall.
 torch.set_num_threads(1)

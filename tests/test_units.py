@@ -20,7 +20,8 @@ from dipfast.networks import HourglassConfig
 from dipfast.operators import Blur, Mask, gaussian_kernel
 from dipfast.run import prepare as plan
 from dipfast.run.result import Result
-from dipfast.settings.presets import PRESETS, TASKS, Preset
+from dipfast.settings.names import TASKS
+from dipfast.settings.presets import PRESETS, Preset
 
 Task = Callable[..., Result]
 

@@ -29,7 +29,7 @@ from PIL import Image
 
 import dipfast
 from benches.quality.paper.pictures import Picture, Source
-from dipfast.settings.presets import QUALITIES
+from dipfast.settings.names import QUALITIES
 from dipfast.state_dict import Values
 from dipfast.stopping import (
     RULES,

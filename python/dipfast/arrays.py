@@ -53,10 +53,10 @@ def as_pixels(name: str, image: Any) -> Any:
 
     Examples
     --------
-    >>> as_pixels("image", np.ma.masked_equal([[1, 2]], 2))
+    >>> as_pixels("image", np.ma.masked_equal([[1, 2]], 2))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
       ...
-    dipfast.errors.InputError: image has 1 masked pixel, which only inpaint fills: dipfast.inpaint(image)
+    dipfast.errors.InputError: image has 1 masked pixel, which only inpaint fills: ...
     """
     pixels, masked = split_masked(name, image)
     if masked is not None:

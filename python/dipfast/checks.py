@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, TypeAlias
-
-import numpy as np
 
 from dipfast.errors import InputError
 
@@ -23,15 +22,24 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
 def check_data_range(data_range: Any) -> tuple[float, float]:
     """Return a value range that was given as a pair (darkest, brightest)."""
     try:
-        if isinstance(data_range, str):
-            raise TypeError
-        pair: Any = (0.0, data_range) if np.ndim(data_range) == 0 else data_range
-        low, high = map(float, pair)
-    except (TypeError, ValueError):
-        low, high = 0.0, float("nan")
-    if not (np.isfinite([low, high, high - low]).all() and low < high):
+        low, high = map(float, data_range)
+    except TypeError:  # one number
+        low, high = 0.0, _number(data_range)
+    except ValueError:
+        low, high = 0.0, math.nan
+    if (
+        not (math.isfinite(low) and math.isfinite(high) and math.isfinite(high - low))
+        or low >= high
+    ):
         raise InputError(
             "data_range must be a positive number or a pair (darkest, brightest), "
             f"got {data_range!r}"
         )
     return low, high
+
+
+def _number(value: Any) -> float:
+    try:
+        return math.nan if isinstance(value, str | None) else float(value)
+    except (TypeError, ValueError):
+        return math.nan

@@ -15,8 +15,8 @@ from dipfast.arrays import as_constant
 from dipfast.checks import DataRange
 from dipfast.errors import InputError, InputTypeError
 from dipfast.images.layout import Layout
-from dipfast.images.masks import Marks, resolve_mask
-from dipfast.model.noise import NoiseKind, NoiseModel
+from dipfast.images.masks import resolve_mask
+from dipfast.model.noise import NoiseModel
 from dipfast.model.operators import (
     Downsample,
     Identity,
@@ -26,15 +26,15 @@ from dipfast.model.operators import (
     known_mask,
 )
 from dipfast.ops.resampling import DownsampleKernel
-from dipfast.prior.methods import Method
 from dipfast.prior.stages import Stage
 from dipfast.run.interrupt import Interrupt
 from dipfast.run.prepare import Options, Task
 from dipfast.run.restoration import restore_images
 from dipfast.run.result import Result
 from dipfast.run.runner import Callback
-from dipfast.settings.presets import Preset, Quality
-from dipfast.stopping import RuleName, StopRule
+from dipfast.settings.names import Marks, Method, NoiseKind, Quality, RuleName
+from dipfast.settings.presets import Preset
+from dipfast.stopping import StopRule
 from dipfast.torch_modes import plain_modes
 
 if TYPE_CHECKING:

@@ -8,15 +8,17 @@ import torch
 from torch import Tensor
 
 from dipfast import ops
+from dipfast.denoisers import registry
 from dipfast.denoisers.registry import DENOISERS
 from dipfast.model.noise import NoiseModel
 from dipfast.networks import HourglassConfig
 from dipfast.operators import Downsample
 from dipfast.prior.controls import DeepRED, DenoisedImage, NoiseLedWeight, StageImage
 from dipfast.prior.loop import DeepImagePrior
-from dipfast.prior.methods import METHODS, make_stages
+from dipfast.prior.methods import make_stages
 from dipfast.prior.objective import Goal
 from dipfast.prior.stages import Stage
+from dipfast.settings.names import METHODS
 
 SMALL = HourglassConfig(down=(8, 16), up=(8, 16), skip=(4, 4))
 SIGMA = 25 / 255

@@ -16,9 +16,10 @@ from dipfast.model.problem import Problem
 from dipfast.networks import Hourglass, HourglassConfig
 from dipfast.operators import Blur, Identity, Mask
 from dipfast.prior.loop import DeepImagePrior
-from dipfast.prior.methods import METHODS, Method, make_stages
+from dipfast.prior.methods import make_stages
 from dipfast.prior.objective import Goal, objective
 from dipfast.prior.stages import Stage
+from dipfast.settings.names import METHODS, Method
 
 SMALL = HourglassConfig(down=(8, 16), up=(8, 16), skip=(4, 4))
 

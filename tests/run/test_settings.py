@@ -21,7 +21,8 @@ from dipfast.operators import Blur, gaussian_kernel
 from dipfast.prior.stages import Stage
 from dipfast.run import record as module
 from dipfast.run.record import read_settings
-from dipfast.settings.presets import PRESETS, TASKS, Preset
+from dipfast.settings.names import TASKS
+from dipfast.settings.presets import PRESETS, Preset
 
 TINY = Preset(3, (0.1, 0.01), HourglassConfig(down=(4,), up=(4,), skip=(2,)))
 REPORT: dict[str, Any] = {

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from dipfast.networks import Hourglass
-from dipfast.settings.presets import PRESETS, QUALITIES, TASKS, Preset, get_preset
+from dipfast.settings.names import QUALITIES, TASKS
+from dipfast.settings.presets import PRESETS, Preset, get_preset
 
 
 @pytest.mark.parametrize("name", PRESETS)

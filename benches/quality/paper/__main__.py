@@ -29,7 +29,7 @@ from benches.quality.paper.experiments import EXPERIMENTS, Experiment
 from benches.quality.paper.pictures import Picture, Source
 from benches.quality.paper.runs import run, write
 from benches.quality.paper.tables import draw, table
-from dipfast.settings.presets import QUALITIES
+from dipfast.settings.names import QUALITIES
 
 # What makes two runs the same.
 KEYS = ("picture", "variant", "seed", "size", "quality", "iterations_asked", "device")

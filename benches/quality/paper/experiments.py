@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benches.quality.paper.pictures import Picture, Source
-from dipfast.prior.methods import METHODS
+from dipfast.settings.names import METHODS
 from dipfast.settings.presets import PRESETS
 
 __all__ = ["EXPERIMENTS", "Experiment"]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from dipfast.arrays import check_image, find_channel_axis, is_tensor, split_masked
 from dipfast.checks import check_choice
 from dipfast.errors import InputError, InputTypeError
+from dipfast.settings.names import MARKS, Marks
 
-__all__ = ["MARKS", "Marks", "grown", "resolve_mask"]
+__all__ = ["grown", "resolve_mask"]
 
-Marks: TypeAlias = Literal["missing", "known"]
-MARKS: tuple[Marks, ...] = get_args(Marks)
 Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
 # More missing pixels than this are more likely a mask the other way round.

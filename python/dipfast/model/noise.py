@@ -10,27 +10,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
-from dipfast.errors import InputError
+from dipfast.settings.noise import LEAST_VARIANCE, NoiseParameters
 
-__all__ = ["LEAST_VARIANCE", "NOISE_KINDS", "NoiseKind", "NoiseModel"]
+__all__ = ["NoiseModel"]
 
-NoiseKind: TypeAlias = Literal["auto", "gaussian", "clipped", "poisson_gaussian"]
-NOISE_KINDS: tuple[NoiseKind, ...] = get_args(NoiseKind)
-
-# Nothing is divided by less than this variance: a tenth of a level of 16 bits, squared.
-LEAST_VARIANCE = (0.1 / 65535) ** 2
 
 # Where next to no noise is expected, a model that is a little wrong must not rule the fit.
 _MOST_WEIGHT = 25.0
 
 
 @dataclass(frozen=True)
-class NoiseModel:
+class NoiseModel(NoiseParameters):
     r"""Gaussian noise, its variance affine in the signal, cut off at the ends of a range:
 
     .. math:: y = \min(\max(u + s(u) \xi, low), high), \qquad
@@ -69,34 +63,6 @@ class NoiseModel:
     >>> round(model.expectation(black).item(), 4)  # 0.1 / sqrt(2 pi)
     0.0399
     """
-
-    sigma: float
-    gain: float = 0.0
-    low: float | None = None
-    high: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("sigma", "gain"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"{name} must be a number from 0 up, got {value!r}")
-        if self.low is not None and self.high is not None and not self.low < self.high:
-            raise InputError(f"low must be below high, got low={self.low} and high={self.high}")
-
-    @property
-    def clipped(self) -> bool:
-        """Whether values are cut off anywhere."""
-        return self.low is not None or self.high is not None
-
-    @property
-    def is_white(self) -> bool:
-        """Whether the noise is the same everywhere: of constant variance, and no bias."""
-        return self.gain == 0 and not self.clipped
-
-    @property
-    def is_free(self) -> bool:
-        """Whether there is no noise at all."""
-        return self.sigma == 0 and self.gain == 0
 
     def expectation(self, clean: Tensor) -> Tensor:
         r"""What is measured of a clean picture on average.
@@ -146,11 +112,6 @@ class NoiseModel:
             difference, variance = clean - measurement, self._unclipped_variance(clean)
         weight = typical / variance.detach().clamp_min(typical / _MOST_WEIGHT)
         return difference * weight.sqrt()
-
-    @property
-    def typical_variance(self) -> float:
-        """Of a pixel of medium brightness, without clipping: gain / 2 + sigma^2."""
-        return max(self.gain / 2 + self.sigma**2, LEAST_VARIANCE)
 
     def _unclipped_variance(self, clean: Tensor) -> Tensor:
         if self.gain == 0:

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from dipfast.checks import check_choice
 from dipfast.errors import InputError
-from dipfast.model.noise import LEAST_VARIANCE, NOISE_KINDS, NoiseKind, NoiseModel
+from dipfast.model.noise import NoiseModel
 from dipfast.ops.noise_level import deviation, find_outliers, wavelet_blocks
+from dipfast.settings.names import NOISE_KINDS, NoiseKind
+from dipfast.settings.noise import LEAST_VARIANCE
 
 __all__ = ["estimate_noise_model"]
 

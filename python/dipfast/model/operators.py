@@ -11,7 +11,7 @@ import copy
 import math
 import operator as operators
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from dipfast import ops
 from dipfast.checks import check_choice
 from dipfast.errors import InputError, InputTypeError
-from dipfast.ops.resampling import DOWNSAMPLE_KERNELS, DownsampleKernel
+from dipfast.settings.names import BOUNDARIES, DOWNSAMPLE_KERNELS, Boundary, DownsampleKernel
 from dipfast.torch_modes import plain_modes
 
 __all__ = [
@@ -38,8 +38,6 @@ __all__ = [
 ]
 
 Shape: TypeAlias = tuple[int, ...]
-Boundary: TypeAlias = Literal["reflect", "replicate", "circular", "zero"]
-BOUNDARIES: tuple[Boundary, ...] = get_args(Boundary)
 
 
 class Operator(Protocol):

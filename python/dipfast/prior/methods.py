@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
-
 from dipfast.checks import check_choice
 from dipfast.denoisers.registry import get_denoiser
 from dipfast.prior.controls import DeepRED, DenoisedImage, NoiseLedWeight, StageImage
 from dipfast.prior.stages import Control, Stage
+from dipfast.settings.names import METHODS, Method
 
-__all__ = ["METHODS", "Method", "make_stages"]
-
-Method: TypeAlias = Literal[
-    "two_stage",
-    "dip",
-    "dip_tv",
-    "two_stage_image",
-    "two_stage_blend",
-    "two_stage_input",
-    "tv_target",
-    "adaptive_tv",
-    "deep_red",
-    "deep_red_nlm",
-    "deep_red_bm3d",
-]
-METHODS: tuple[Method, ...] = get_args(Method)
+__all__ = ["make_stages"]
 
 _SECOND: dict[str, Control] = {
     "two_stage_image": StageImage(1.0),

@@ -21,11 +21,11 @@ from dipfast.arrays import as_constant, check_image
 from dipfast.checks import check_choice
 from dipfast.errors import InputError, InputTypeError
 from dipfast.images.layout import Layout, find_data_range
-from dipfast.model.noise import NOISE_KINDS, NoiseKind, NoiseModel
+from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import estimate_noise_model
 from dipfast.model.operators import LinearOperator, known_mask
 from dipfast.prior.loop import DeepImagePrior, Input
-from dipfast.prior.methods import Method, make_stages
+from dipfast.prior.methods import make_stages
 from dipfast.prior.networks import Hourglass
 from dipfast.prior.stages import Stage
 from dipfast.run.checkpoint import CheckpointFile
@@ -34,9 +34,10 @@ from dipfast.run.interrupt import Interrupt
 from dipfast.run.memory import check_memory
 from dipfast.run.runner import Callback, Fit
 from dipfast.run.snapshots import Snapshots
-from dipfast.settings.presets import Preset, Quality, get_preset
+from dipfast.settings.names import NOISE_KINDS, Method, NoiseKind, Quality, RuleName
+from dipfast.settings.presets import Preset, get_preset
 from dipfast.state_dict import Values
-from dipfast.stopping import RULES, FirstOf, RuleName, StopRule, TimeLimit
+from dipfast.stopping import RULES, FirstOf, StopRule, TimeLimit
 
 __all__ = ["Options", "Plan", "Task", "find_device"]
 

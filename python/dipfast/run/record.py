@@ -16,12 +16,11 @@ from typing import Any, TypeAlias, get_args
 
 from dipfast.errors import InputError
 from dipfast.images.files import open_regular
-from dipfast.images.masks import MARKS
 from dipfast.model.noise import NoiseModel
 from dipfast.ops.resampling import DOWNSAMPLE_KERNELS
-from dipfast.prior.methods import METHODS
+from dipfast.settings.names import MARKS, METHODS, TASKS
 from dipfast.settings.network import Downsampling, HourglassConfig, Upsampling
-from dipfast.settings.presets import PRESETS, TASKS, Preset
+from dipfast.settings.presets import PRESETS, Preset
 from dipfast.stopping import RULES
 
 __all__ = ["read_settings"]

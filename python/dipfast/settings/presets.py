@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, get_args
+from typing import Literal
 
 from dipfast.checks import check_choice
 from dipfast.errors import InputTypeError
+from dipfast.settings.names import QUALITIES, Quality
 from dipfast.settings.network import HourglassConfig
 
-__all__ = ["PRESETS", "QUALITIES", "Preset", "Quality", "get_preset"]
-
-Quality: TypeAlias = Literal["fast", "balanced", "best"]
-QUALITIES: tuple[Quality, ...] = get_args(Quality)
+__all__ = ["PRESETS", "Preset", "get_preset"]
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,8 @@ def _network(skip: int) -> HourglassConfig:
 
 
 # Upsampling by nearest neighbours: with this narrow network it is as good as bilinear for
-# enlarging, a little better for denoising, and far better for inpainting (benches/quality/paper, tables
-# "settings-...").
+# enlarging, a little better for denoising, and far better for inpainting (benches/quality/paper,
+# tables "settings-...").
 #
 # Input noise that falls lets details through sooner, in a short fit of noisy pictures.  Where
 # most of the image was not measured, noise that stays keeps the network from making it up.
@@ -140,7 +138,6 @@ _ORIGINALS = {
     ),
 }
 
-TASKS = ("denoise", "inpaint", "super_resolve", "restore")
 PRESETS: dict[str, Preset] = {
     **{f"denoise-{quality}": preset for quality, preset in _DENOISE.items()},
     **{f"inpaint-{quality}": preset for quality, preset in _FILL.items()},

@@ -6,9 +6,8 @@ Each is in a file of its own; :class:`StopRule` says how to write another.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
-
 from dipfast.model.loop_view import LoopView
+from dipfast.settings.names import RULE_NAMES
 from dipfast.stopping.automatic import Automatic
 from dipfast.stopping.combine import FirstOf, LastOf
 from dipfast.stopping.discrepancy import Discrepancy
@@ -29,14 +28,12 @@ __all__ = [
     "LastOf",
     "LoopView",
     "Never",
-    "RuleName",
     "RunningVariance",
     "StopRule",
     "TimeLimit",
     "WindowedVariance",
 ]
 
-RuleName: TypeAlias = Literal["auto", "none", "discrepancy", "held_out", "es_wmv", "es_emv"]
 RULES: dict[str, StopRule] = {
     "auto": Automatic(),
     "none": Never(),
@@ -47,4 +44,4 @@ RULES: dict[str, StopRule] = {
 }
 """Rules by name; ``"auto"`` is the one that measured best (docs/stopping.md)."""
 
-assert get_args(RuleName) == tuple(RULES)
+assert tuple(RULES) == RULE_NAMES

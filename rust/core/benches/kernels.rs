@@ -7,8 +7,12 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use dipfast_core::tv::{Data, Kind, Mask};
-use dipfast_core::{Executor, Layout, Serial, Threads, metrics, rof, ssim, tv};
+use dipfast_core::exec::{Executor, Serial, Threads};
+use dipfast_core::kernels::mse::mse;
+use dipfast_core::kernels::ssim::{Outputs, ssim};
+use dipfast_core::kernels::total_variation::{Data, Kind, total_variation, tv_objective};
+use dipfast_core::kernels::tv_denoise::{Norm, TvDenoiser};
+use dipfast_core::mem::{Layout, Mask};
 
 const KINDS: [(&str, Kind); 3] = [
     ("anisotropic", Kind::Anisotropic),
@@ -16,7 +20,7 @@ const KINDS: [(&str, Kind); 3] = [
     ("huber", Kind::Huber { epsilon: 0.01 }),
 ];
 
-const NOTHING_ELSE: ssim::Outputs<'static, f32> = ssim::Outputs {
+const NOTHING_ELSE: Outputs<'static, f32> = Outputs {
     map: None,
     to_a: None,
     to_b: None,
@@ -31,7 +35,7 @@ fn image(length: usize, seed: u32) -> Vec<f32> {
     (0..length).map(|_| next()).collect()
 }
 
-fn total_variation(criterion: &mut Criterion) {
+fn kernels(criterion: &mut Criterion) {
     let threads = Threads::available();
     for size in [512, 2048] {
         let layout = Layout::planar(3, size, size).expect("small");
@@ -48,14 +52,20 @@ fn total_variation(criterion: &mut Criterion) {
             (&threads, "all threads"),
         ] {
             for (name, kind) in KINDS {
-                group.bench_function(BenchmarkId::new(name, count), |b| {
-                    b.iter(|| {
-                        tv::total_variation(&u, layout, kind, Some(&mut gradient), exec)
-                            .expect("fits")
-                    });
-                });
+                group.bench_function(
+                    BenchmarkId::new(format!("total_variation, {name}"), count),
+                    |b| {
+                        b.iter(|| {
+                            total_variation(&u, layout, kind, Some(&mut gradient), exec)
+                                .expect("fits")
+                        });
+                    },
+                );
             }
-            for (name, mask) in [("objective", None), ("masked objective", Some(&known[..]))] {
+            for (name, mask) in [
+                ("tv_objective", None),
+                ("tv_objective, masked", Some(&known[..])),
+            ] {
                 let data = Data {
                     y: &y,
                     mask: mask.map(Mask::Known),
@@ -65,25 +75,25 @@ fn total_variation(criterion: &mut Criterion) {
                 group.bench_function(BenchmarkId::new(name, count), |b| {
                     b.iter(|| {
                         let gradient = Some(&mut gradient[..]);
-                        tv::objective(&u, data, layout, Kind::Anisotropic, gradient, exec)
+                        tv_objective(&u, data, layout, Kind::Anisotropic, gradient, exec)
                             .expect("fits")
                     });
                 });
             }
-            group.bench_function(BenchmarkId::new("mean squared error", count), |b| {
-                b.iter(|| metrics::mse(&u, &y, None, 1, None, exec).expect("fits"));
+            group.bench_function(BenchmarkId::new("mse", count), |b| {
+                b.iter(|| mse(&u, &y, None, 1, None, exec).expect("fits"));
             });
-            group.bench_function(BenchmarkId::new("structural similarity", count), |b| {
-                b.iter(|| ssim::ssim(&u, &y, layout, 1, 1.0, NOTHING_ELSE, exec).expect("fits"));
+            group.bench_function(BenchmarkId::new("ssim", count), |b| {
+                b.iter(|| ssim(&u, &y, layout, 1, 1.0, NOTHING_ELSE, exec).expect("fits"));
             });
-            group.bench_function(BenchmarkId::new("denoising, 16 iterations", count), |b| {
-                let solver = rof::Solver::new(&u, layout, rof::Norm::Isotropic, 0.1, None, exec);
-                let mut solver = solver.expect("fits");
-                b.iter(|| solver.advance(16, exec));
+            group.bench_function(BenchmarkId::new("tv_denoise, 16 iterations", count), |b| {
+                let denoiser = TvDenoiser::new(&u, layout, Norm::Isotropic, 0.1, None, exec);
+                let mut denoiser = denoiser.expect("fits");
+                b.iter(|| denoiser.advance(16, exec));
             });
         }
     }
 }
 
-criterion_group!(kernels, total_variation);
-criterion_main!(kernels);
+criterion_group!(all, kernels);
+criterion_main!(all);

@@ -3,8 +3,10 @@
 
 use std::num::NonZeroUsize;
 
-use dipfast_core::resample::{Filter, Phase, Resampler, Table};
-use dipfast_core::{Error, Executor, Layout, Serial, Threads};
+use dipfast_core::Error;
+use dipfast_core::exec::{Executor, Serial, Threads};
+use dipfast_core::kernels::resample::{Filter, Phase, Resampler, Table};
+use dipfast_core::mem::Layout;
 use proptest::prelude::*;
 
 fn table(limit: usize) -> impl Strategy<Value = Table> {
@@ -172,12 +174,12 @@ fn known_weights() {
 fn what_cannot_be_is_refused() {
     assert_eq!(
         Table::resize(Filter::Box, 0, 1),
-        Err(Error::Zero("the number of inputs"))
+        Err(Error::NotPositive("the number of inputs"))
     );
     assert!(Table::resize(Filter::Box, 1, 0).is_err());
     assert_eq!(
         Table::lanczos2(4, 0, Phase::Half),
-        Err(Error::Zero("factor"))
+        Err(Error::NotPositive("factor"))
     );
     // Nothing is left: the original refuses it too.
     assert!(Table::lanczos2(3, 3, Phase::Half).is_err());

@@ -18,12 +18,9 @@ from dipfast.apps.cli.arguments import make_parser, tidied, words_of
 from dipfast.apps.cli.words import did_you_mean, one_line
 from dipfast.apps.cli.work import COMMANDS
 from dipfast.images.files import write_image
-from dipfast.images.masks import MARKS
-from dipfast.model.noise import NOISE_KINDS
-from dipfast.model.operators import BOUNDARIES
 from dipfast.ops.resampling import DOWNSAMPLE_KERNELS
-from dipfast.prior.methods import METHODS
-from dipfast.settings.presets import PRESETS, QUALITIES, TASKS
+from dipfast.settings.names import BOUNDARIES, MARKS, METHODS, NOISE_KINDS, QUALITIES, TASKS
+from dipfast.settings.presets import PRESETS
 from dipfast.stopping import RULES
 from dipfast.tasks import FACTORS
 

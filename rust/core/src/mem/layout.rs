@@ -1,6 +1,6 @@
 //! How an image lies in memory.
 
-use crate::Error;
+use crate::error::Error;
 
 /// `planes` stacks of `slices` images of `rows` rows; horizontal neighbours are `step`
 /// elements apart.
@@ -21,7 +21,7 @@ impl Layout {
     /// `planes` contiguous images of `rows` x `columns`.
     ///
     /// # Errors
-    /// [`Error::Overflow`] if the number of elements does not fit.
+    /// [`Error::SizeOverflow`] if the number of elements does not fit.
     pub fn planar(planes: usize, rows: usize, columns: usize) -> Result<Self, Error> {
         Self::interleaved(planes, rows, columns, 1)
     }
@@ -29,7 +29,7 @@ impl Layout {
     /// `planes` images of `rows` x `columns`, the `channels` of a pixel side by side.
     ///
     /// # Errors
-    /// [`Error::Overflow`] if the number of elements does not fit.
+    /// [`Error::SizeOverflow`] if the number of elements does not fit.
     pub fn interleaved(
         planes: usize,
         rows: usize,
@@ -43,7 +43,7 @@ impl Layout {
     /// side by side.
     ///
     /// # Errors
-    /// [`Error::Overflow`] if the number of elements does not fit.
+    /// [`Error::SizeOverflow`] if the number of elements does not fit.
     pub fn volumes(
         planes: usize,
         slices: usize,
@@ -58,7 +58,7 @@ impl Layout {
                 .iter()
                 .try_fold(1_usize, |product, &size| product.checked_mul(size.max(1)))
         };
-        product(&sizes).ok_or(Error::Overflow)?;
+        product(&sizes).ok_or(Error::SizeOverflow)?;
         Ok(Self {
             planes,
             slices,

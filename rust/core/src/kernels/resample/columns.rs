@@ -8,8 +8,8 @@
 
 use super::pieces::{Visit, pieces};
 use super::table::Table;
-use crate::Float;
-use crate::simd::LANES;
+use crate::element::Float;
+use crate::exec::simd::LANES;
 
 /// Rows that are turned round together.
 const GROUP: usize = 8;

@@ -11,11 +11,11 @@
 use std::array::from_fn;
 use std::ops::Range;
 
-use super::Mask;
 use super::penalty::Penalty;
-use crate::past_cache::{read_ahead, settle, write_past_cache};
-use crate::simd::{Kernel, LANES, Lanes};
-use crate::{Float, Layout};
+use crate::element::Float;
+use crate::exec::simd::{Kernel, LANES, Lanes};
+use crate::mem::streaming_store::{fence, prefetch, store_streaming};
+use crate::mem::{Layout, Mask};
 
 /// Chunks of a row that are worked on together: what they need stays in the L1 cache.
 const SEGMENT: usize = 32;
@@ -38,7 +38,7 @@ pub(super) struct Rows<'a, T, P, const DATA: bool, const GRADIENT: bool, const D
     pub(super) rows: Range<usize>,
     pub(super) gradient: &'a mut [T],
     /// Whether the gradient is written to memory without filling the caches with it.
-    pub(super) past_cache: bool,
+    pub(super) streaming: bool,
 }
 
 impl<T: Float, P: Penalty<T>, const DATA: bool, const GRADIENT: bool, const DEEP: bool> Kernel
@@ -106,17 +106,17 @@ impl<T: Float, P: Penalty<T>, const DATA: bool, const GRADIENT: bool, const DEEP
             };
             for segment in segments(chunks) {
                 let part = segment.start * LANES..(segment.end * LANES).min(row_len);
-                let slopes = match (GRADIENT, self.past_cache) {
+                let slopes = match (GRADIENT, self.streaming) {
                     (true, false) => &mut gradient[part.clone()],
                     (true, true) => &mut passing[..part.len()],
                     (false, _) => &mut [],
                 };
-                if GRADIENT && self.past_cache {
+                if GRADIENT && self.streaming {
                     // While this segment is computed, that after the next one is fetched.
                     let ahead = part.start + 2 * SEGMENT * LANES;
-                    read_ahead(image.u, (number + 1) * row_len + ahead, part.len());
+                    prefetch(image.u, (number + 1) * row_len + ahead, part.len());
                     if DATA {
-                        read_ahead(image.y, number * row_len + ahead, part.len());
+                        prefetch(image.y, number * row_len + ahead, part.len());
                     }
                 }
                 if P::LAGGED {
@@ -139,13 +139,13 @@ impl<T: Float, P: Penalty<T>, const DATA: bool, const GRADIENT: bool, const DEEP
                 } else {
                     row.direct::<DATA, GRADIENT, DEEP>(image.weight, segment, slopes, sums);
                 }
-                if GRADIENT && self.past_cache {
-                    write_past_cache(&passing[..part.len()], &mut gradient[part]);
+                if GRADIENT && self.streaming {
+                    store_streaming(&passing[..part.len()], &mut gradient[part]);
                 }
             }
         }
-        if self.past_cache {
-            settle();
+        if self.streaming {
+            fence();
         }
     }
 }

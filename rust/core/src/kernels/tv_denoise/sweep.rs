@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::state::{Band, Grid, SEGMENT, Scratch, State, Variables};
-use crate::Float;
-use crate::simd::{Kernel, LANES, Lanes};
+use crate::element::Float;
+use crate::exec::simd::{Kernel, LANES, Lanes};
 
 const ANISOTROPIC: u8 = 0;
 const JOINT: u8 = 2;

@@ -1,7 +1,7 @@
 //! Total-variation denoising: min over u of 1/2 ||u - f||^2 + weight TV(u).
 //!
 //! The accelerated primal-dual method of Chambolle and Pock (2011, algorithm 2).  With K the
-//! differences of [`crate::tv`] and p, one vector for each pixel, the dual variable:
+//! differences of [`total_variation`](super::total_variation) and p, one vector for each pixel, the dual variable:
 //!
 //! ```text
 //! p <- projection of p + sigma K v onto |p| <= weight
@@ -32,12 +32,15 @@
 mod state;
 mod sweep;
 
-use crate::error::check_length;
-use crate::simd::dispatch;
-use crate::tv::finite_or_nan;
-use crate::{Error, Executor, Float, Layout};
+use crate::element::{Float, finite_or_nan};
+use crate::error::{Error, check_divisible, check_length};
+use crate::exec::Executor;
+use crate::exec::parallel::run_blocks;
+use crate::exec::simd::dispatch;
+use crate::mem::Layout;
+use crate::mem::buffers::Aligned;
 
-use state::{Aligned, Band, Grid, Scratch, State, each};
+use state::{Band, Grid, Scratch, State};
 use sweep::{Gap, Step, Sweep};
 
 /// What |K u| is at a pixel.
@@ -60,7 +63,7 @@ const STEP_PRODUCT: f64 = 1.3;
 
 /// A problem and how far its solution has come.
 #[derive(Debug)]
-pub struct Solver<T> {
+pub struct TvDenoiser<T> {
     grid: Grid,
     norm: Norm,
     /// Times `scale`.
@@ -80,12 +83,12 @@ pub struct Solver<T> {
     start: f64,
 }
 
-impl<T: Float> Solver<T> {
+impl<T: Float> TvDenoiser<T> {
     /// The problem of denoising the planes of `f`, with the state u = f and p = 0, or that of a
-    /// former solution's [`Solver::dual`].
+    /// former solution's [`TvDenoiser::dual`].
     ///
     /// # Errors
-    /// [`Error::Length`] if a buffer does not fit the layout, which must not be interleaved.
+    /// [`Error::WrongLength`] if a buffer does not fit the layout, which must not be interleaved.
     pub fn new(
         f: &[T],
         layout: Layout,
@@ -95,12 +98,14 @@ impl<T: Float> Solver<T> {
         exec: &dyn Executor,
     ) -> Result<Self, Error> {
         check_length("f", f.len(), layout.len())?;
-        check_length("interleaved", layout.step, 1)?;
+        if layout.step != 1 {
+            return Err(Error::Interleaved);
+        }
         let channels = match norm {
             Norm::Joint { channels } => channels.max(1),
             Norm::Anisotropic | Norm::Isotropic => 1,
         };
-        check_length("planes", layout.planes % channels, 0)?;
+        check_divisible("planes", layout.planes, channels)?;
         let grid = Grid::new(layout, channels, size_of::<T>());
         if let Some(dual) = dual {
             check_length("dual", dual.len(), grid.axes() * layout.len())?;
@@ -161,7 +166,7 @@ impl<T: Float> Solver<T> {
     /// Writes u.
     ///
     /// # Errors
-    /// [`Error::Length`] if the buffer is not of the size of f.
+    /// [`Error::WrongLength`] if the buffer is not of the size of f.
     pub fn image(&self, out: &mut [T], exec: &dyn Executor) -> Result<(), Error> {
         let grid = &self.grid;
         check_length("out", out.len(), grid.pixels())?;
@@ -175,7 +180,7 @@ impl<T: Float> Solver<T> {
     /// Writes p, an array of the size of f for each axis, the last axis last.
     ///
     /// # Errors
-    /// [`Error::Length`] if the buffer has another size.
+    /// [`Error::WrongLength`] if the buffer has another size.
     pub fn dual(&self, out: &mut [T], exec: &dyn Executor) -> Result<(), Error> {
         let grid = &self.grid;
         check_length("out", out.len(), grid.axes() * grid.pixels())?;
@@ -261,7 +266,7 @@ impl<T: Float> Solver<T> {
 
     fn gaps_as<const NORM: u8, const DEEP: bool>(&self, exec: &dyn Executor) -> Vec<f64> {
         let grid = self.grid;
-        each(exec, grid.bands * grid.groups, &|index| {
+        run_blocks(exec, grid.bands * grid.groups, |index| {
             dispatch(Gap::<T, NORM, DEEP> {
                 grid,
                 band: Band::new(grid, index),
@@ -314,11 +319,11 @@ fn power_of_two_below(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Serial;
-    use crate::simd::InstructionSet;
+    use crate::exec::Serial;
+    use crate::exec::simd::InstructionSet;
 
     fn bits<const NORM: u8, const DEEP: bool>(
-        solver: &mut Solver<f32>,
+        solver: &mut TvDenoiser<f32>,
         set: InstructionSet,
     ) -> (Vec<u32>, u64) {
         let grid = solver.grid;
@@ -362,7 +367,7 @@ mod tests {
         let run = |set| {
             let solver = |layout: Layout, norm| {
                 let f: Vec<f32> = wave(layout.len()).collect();
-                Solver::new(&f, layout, norm, 0.3, None, &Serial).unwrap()
+                TvDenoiser::new(&f, layout, norm, 0.3, None, &Serial).unwrap()
             };
             let joint = Norm::Joint { channels: 3 };
             (

@@ -1,6 +1,6 @@
 //! What the differences at a pixel cost, and the derivative of that.
 
-use crate::Float;
+use crate::element::Float;
 
 /// A penalty of the differences at a pixel along x, y and z.
 pub(super) trait Penalty<T>: Copy + Send + Sync {

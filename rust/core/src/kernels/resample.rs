@@ -9,10 +9,12 @@ mod passes;
 mod pieces;
 mod table;
 
-use crate::error::check_length;
-use crate::parallel::Parts;
-use crate::simd::dispatch;
-use crate::{Error, Executor, Float, Layout};
+use crate::element::Float;
+use crate::error::{Error, check_length};
+use crate::exec::Executor;
+use crate::exec::parallel::Parts;
+use crate::exec::simd::dispatch;
+use crate::mem::Layout;
 
 use columns::Columns;
 use passes::{ColumnsFirst, RowsFirst};
@@ -26,7 +28,7 @@ const BLOCK: usize = 1 << 16;
 const FETCH: usize = 1 << 23;
 
 /// Bytes of a result that no cache would hold until it is read.
-const PAST_CACHE: usize = 1 << 25;
+const STREAMING_BYTES: usize = 1 << 25;
 
 /// Rows and columns as weighted sums of rows and columns.
 #[derive(Debug, Clone)]
@@ -50,8 +52,8 @@ impl<T: Float> Resampler<T> {
     /// The layout of the result for images of this layout.
     ///
     /// # Errors
-    /// [`Error::Length`] if the images do not have the rows and columns of the tables,
-    /// [`Error::Overflow`] if the result does not fit into memory.
+    /// [`Error::WrongLength`] if the images do not have the rows and columns of the tables,
+    /// [`Error::SizeOverflow`] if the result does not fit into memory.
     pub fn result(&self, layout: Layout) -> Result<Layout, Error> {
         let columns = layout.row_len / layout.step.max(1);
         check_length("a column of x", layout.rows, self.rows.inputs())?;
@@ -68,7 +70,7 @@ impl<T: Float> Resampler<T> {
     /// Fills `y`, of the layout [`Resampler::result`], with the resampled images `x`.
     ///
     /// # Errors
-    /// [`Error::Length`] if a buffer does not fit the layouts.
+    /// [`Error::WrongLength`] if a buffer does not fit the layouts.
     pub fn apply(
         &self,
         x: &[T],
@@ -87,7 +89,7 @@ impl<T: Float> Resampler<T> {
         let rows_first = self.rows_first();
         let block_rows = self.block_rows(layout, result, rows_first);
         let fetch = size_of_val(x) >= FETCH;
-        let past_cache = size_of_val(y) >= PAST_CACHE;
+        let streaming = size_of_val(y) >= STREAMING_BYTES;
         let parts = Parts::new(y, block_rows * result.row_len);
         exec.run(all_rows.div_ceil(block_rows), &|block| {
             let y = parts.take(block).unwrap_or_default();
@@ -103,7 +105,7 @@ impl<T: Float> Resampler<T> {
                     y,
                     fetch,
                 });
-            } else if past_cache {
+            } else if streaming {
                 dispatch(ColumnsFirst::<T, true> {
                     tables,
                     x,
@@ -151,7 +153,7 @@ impl<T: Float> Resampler<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::InstructionSet;
+    use crate::exec::simd::InstructionSet;
 
     #[test]
     fn same_bits_on_every_instruction_set() {

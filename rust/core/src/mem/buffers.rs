@@ -1,6 +1,8 @@
 //! Large buffers.
 
-use crate::Float;
+use std::ops::{Deref, DerefMut, Range};
+
+use crate::element::Float;
 
 /// From here on, in bytes, huge pages are asked for, as NumPy does: otherwise the first touch
 /// of the pages can take longer than the computation.
@@ -36,3 +38,38 @@ fn ask_for_huge_pages<T: Float>(values: &[T]) {
 
 #[cfg(not(target_os = "linux"))]
 fn ask_for_huge_pages<T: Float>(_: &[T]) {}
+
+/// A buffer of zeros that begins at a cache line.
+#[derive(Debug)]
+pub(crate) struct Aligned<T> {
+    values: Vec<T>,
+    range: Range<usize>,
+}
+
+impl<T: Float> Aligned<T> {
+    /// Returns `count` zeros.
+    pub(crate) fn new(count: usize) -> Self {
+        const LINE: usize = 64;
+        let values = zeros::<T>(count + LINE);
+        let start = values.as_ptr().align_offset(LINE).min(LINE);
+        Self {
+            values,
+            range: start..start + count,
+        }
+    }
+}
+
+impl<T> Deref for Aligned<T> {
+    type Target = [T];
+    #[inline(always)]
+    fn deref(&self) -> &[T] {
+        &self.values[self.range.clone()]
+    }
+}
+
+impl<T> DerefMut for Aligned<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.values[self.range.clone()]
+    }
+}

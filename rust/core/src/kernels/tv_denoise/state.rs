@@ -5,13 +5,15 @@
 //! front, where p is 0, and at least as many behind, the first of which repeats the last
 //! column so that the difference across the border is 0.
 
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::Range;
 use std::sync::Mutex;
 
-use crate::memory::zeros;
-use crate::parallel::Parts;
-use crate::simd::LANES;
-use crate::{Executor, Float, Layout};
+use crate::element::Float;
+use crate::exec::Executor;
+use crate::exec::parallel::run_blocks;
+use crate::exec::simd::LANES;
+use crate::mem::Layout;
+use crate::mem::buffers::{Aligned, zeros};
 
 /// Chunks of a row that are worked on together: what they need stays in the L1 cache.
 pub(super) const SEGMENT: usize = 32;
@@ -143,10 +145,10 @@ impl Grid {
     pub(super) fn means<T: Float>(&self, f: &[T], exec: &dyn Executor) -> (Vec<f64>, f64) {
         let parts = self.groups * self.channels * self.bands;
         let plane = (self.units * self.rows * self.columns) as f64;
-        let sums = each(exec, parts, &|part| sum(&f[self.part_of(part)]));
+        let sums = run_blocks(exec, parts, |part| sum(&f[self.part_of(part)]));
         let bands = sums.chunks(self.bands);
         let means: Vec<f64> = bands.map(|sums| sums.iter().sum::<f64>() / plane).collect();
-        let distances = each(exec, parts, &|part| {
+        let distances = run_blocks(exec, parts, |part| {
             largest(&f[self.part_of(part)], means[part / self.bands])
         });
         (means, distances.into_iter().fold(0.0, f64::max))
@@ -162,7 +164,7 @@ impl Grid {
         exec: &dyn Executor,
     ) -> Vec<f64> {
         let bands = self.split(out);
-        each(exec, bands.len(), &|index| {
+        run_blocks(exec, bands.len(), |index| {
             let out = bands.take(index);
             let mut sum = 0.0;
             for (to, plane, from) in self.rows_of(index) {
@@ -247,23 +249,6 @@ impl Grid {
             (0..count).map(|index| self.units_of(index).len() * self.unit()),
         )
     }
-}
-
-/// The results of independent tasks, in their order.
-pub(super) fn each(
-    exec: &dyn Executor,
-    count: usize,
-    task: &(dyn Fn(usize) -> f64 + Sync),
-) -> Vec<f64> {
-    let mut results = vec![0.0; count];
-    let slots = Parts::new(&mut results, 1);
-    exec.run(count, &|index| {
-        if let Some([slot]) = slots.take(index) {
-            *slot = task(index);
-        }
-    });
-    drop(slots);
-    results
 }
 
 /// A slice that is handed out in parts, each at most once.
@@ -434,39 +419,5 @@ impl<T: Float> Scratch<T> {
             scales: vec![[T::ZERO; LANES]; grid.chunks.min(SEGMENT)],
             zeros: vec![T::ZERO; grid.unit()],
         }
-    }
-}
-
-/// Zeros at first, from a cache line on.
-#[derive(Debug)]
-pub(super) struct Aligned<T> {
-    values: Vec<T>,
-    range: Range<usize>,
-}
-
-impl<T: Float> Aligned<T> {
-    pub(super) fn new(count: usize) -> Self {
-        const LINE: usize = 64;
-        let values = zeros::<T>(count + LINE);
-        let start = values.as_ptr().align_offset(LINE).min(LINE);
-        Self {
-            values,
-            range: start..start + count,
-        }
-    }
-}
-
-impl<T> Deref for Aligned<T> {
-    type Target = [T];
-    #[inline(always)]
-    fn deref(&self) -> &[T] {
-        &self.values[self.range.clone()]
-    }
-}
-
-impl<T> DerefMut for Aligned<T> {
-    #[inline(always)]
-    fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.values[self.range.clone()]
     }
 }

@@ -83,3 +83,9 @@ macro_rules! float {
 
 float!(f32);
 float!(f64);
+
+/// Returns a finite value itself and NaN for others: an infinite sum says no more than NaN, and
+/// one test for NaN is easier on the caller.
+pub(crate) fn finite_or_nan(value: f64) -> f64 {
+    if value.is_finite() { value } else { f64::NAN }
+}

@@ -13,11 +13,12 @@ use std::array::from_fn;
 use std::iter::repeat_with;
 use std::ops::Range;
 
-use crate::error::check_length;
-use crate::parallel::{Parts, run_blocks};
-use crate::simd::{Kernel, LANES, dispatch};
-use crate::tv::finite_or_nan;
-use crate::{Error, Executor, Float, Layout, Sample};
+use crate::element::{Float, Sample, finite_or_nan};
+use crate::error::{Error, check_divisible, check_length};
+use crate::exec::Executor;
+use crate::exec::parallel::{Parts, run_blocks};
+use crate::exec::simd::{Kernel, LANES, dispatch};
+use crate::mem::Layout;
 
 /// Rows and columns of the window.
 pub const WINDOW: usize = 2 * RADIUS + 1;
@@ -55,7 +56,7 @@ pub struct Outputs<'a, T> {
 /// NaN for no planes, and where anything in the image is not finite.
 ///
 /// # Errors
-/// [`Error::Window`] if the image is smaller than the window; [`Error::Length`] if a buffer
+/// [`Error::SmallerThanWindow`] if the image is smaller than the window; [`Error::WrongLength`] if a buffer
 /// does not fit the layout, or the planes the images.
 pub fn ssim<P: Sample>(
     a: &[P],
@@ -70,7 +71,7 @@ pub fn ssim<P: Sample>(
     check_length("b", b.len(), layout.len())?;
     let planes = layout.planes * layout.slices;
     let image = planes / images.max(1);
-    check_length("a", planes, image * images)?;
+    check_divisible("planes of a", planes, images)?;
     let Layout {
         rows,
         row_len,
@@ -79,7 +80,7 @@ pub fn ssim<P: Sample>(
     } = layout;
     let columns = row_len / step.max(1);
     if rows < WINDOW || columns < WINDOW {
-        return Err(Error::Window {
+        return Err(Error::SmallerThanWindow {
             rows,
             columns,
             window: WINDOW,
@@ -522,7 +523,7 @@ fn pull<P: Sample>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::InstructionSet;
+    use crate::exec::simd::InstructionSet;
 
     #[test]
     fn same_bits_on_every_instruction_set() {

@@ -3,8 +3,8 @@
 use std::f64::consts::PI;
 use std::ops::Range;
 
-use crate::error::check_positive;
-use crate::{Error, Float};
+use crate::element::Float;
+use crate::error::{Error, check_positive};
 
 /// A linear map along one axis whose results are weighted sums of consecutive inputs.
 ///
@@ -91,7 +91,7 @@ impl Table {
     /// shrinks, cut off at the border, and its weights there are scaled to the sum 1.
     ///
     /// # Errors
-    /// [`Error::Zero`] if a size is 0.
+    /// [`Error::NotPositive`] if a size is 0.
     pub fn resize(filter: Filter, inputs: usize, results: usize) -> Result<Self, Error> {
         check_positive("the number of inputs", inputs)?;
         check_positive("the number of results", results)?;
@@ -115,7 +115,7 @@ impl Table {
     /// border the border pixel again.
     ///
     /// # Errors
-    /// [`Error::Zero`] if a size is 0, or the factor, or if nothing would be left.
+    /// [`Error::NotPositive`] if a size is 0, or the factor, or if nothing would be left.
     pub fn lanczos2(inputs: usize, factor: usize, phase: Phase) -> Result<Self, Error> {
         check_positive("the number of inputs", inputs)?;
         check_positive("factor", factor)?;

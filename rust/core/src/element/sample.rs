@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use crate::Float;
+use super::float::Float;
 
 /// An element type of images: `f32`, `f64`, `u8` or `u16`.
 pub trait Sample: Copy + Send + Sync + private::Sealed + 'static {

@@ -8,12 +8,12 @@
 mod penalty;
 mod rows;
 
-use crate::error::check_length;
-use crate::parallel::{Parts, sum_blocks};
-use crate::simd::dispatch;
-use crate::{Error, Executor, Float, Layout};
-
-pub use crate::mask::Mask;
+use crate::element::{Float, finite_or_nan};
+use crate::error::{Error, check_length};
+use crate::exec::Executor;
+use crate::exec::parallel::{Parts, sum_blocks};
+use crate::exec::simd::dispatch;
+use crate::mem::{Layout, Mask};
 
 use penalty::{Anisotropic, Huber, Isotropic, Penalty};
 use rows::{Image, Rows};
@@ -64,7 +64,7 @@ pub struct Data<'a, T> {
 /// The value is NaN if anything in `u` is not finite (or the sum overflows).
 ///
 /// # Errors
-/// [`Error::Length`] if a buffer does not fit the layout.
+/// [`Error::WrongLength`] if a buffer does not fit the layout.
 pub fn total_variation<T: Float>(
     u: &[T],
     layout: Layout,
@@ -88,8 +88,8 @@ pub fn total_variation<T: Float>(
 /// respect to `u` if a buffer for it is given.
 ///
 /// # Errors
-/// [`Error::Length`] if a buffer does not fit the layout.
-pub fn objective<T: Float>(
+/// [`Error::WrongLength`] if a buffer does not fit the layout.
+pub fn tv_objective<T: Float>(
     u: &[T],
     data: Data<'_, T>,
     layout: Layout,
@@ -155,7 +155,7 @@ fn deep<T: Float, P: Penalty<T>, const DATA: bool>(
 const BLOCK: usize = 1 << 16;
 
 /// Bytes of a gradient that no cache would hold until it is read.
-const PAST_CACHE: usize = 1 << 25;
+const STREAMING_BYTES: usize = 1 << 25;
 
 fn blocks<T: Float, P: Penalty<T>, const DATA: bool, const DEEP: bool>(
     image: Image<'_, T>,
@@ -171,7 +171,7 @@ fn blocks<T: Float, P: Penalty<T>, const DATA: bool, const DEEP: bool>(
     let rows = |block: usize| block * block_rows..((block + 1) * block_rows).min(all_rows);
     let [data, tv] = match gradient {
         Some(gradient) => {
-            let past_cache = size_of_val(gradient) >= PAST_CACHE;
+            let streaming = size_of_val(gradient) >= STREAMING_BYTES;
             let parts = Parts::new(gradient, block_rows * row_len);
             sum_blocks(exec, count, |block| {
                 dispatch(Rows::<T, P, DATA, true, DEEP> {
@@ -179,7 +179,7 @@ fn blocks<T: Float, P: Penalty<T>, const DATA: bool, const DEEP: bool>(
                     penalty,
                     rows: rows(block),
                     gradient: parts.take(block).unwrap_or_default(),
-                    past_cache,
+                    streaming,
                 })
             })
         }
@@ -189,7 +189,7 @@ fn blocks<T: Float, P: Penalty<T>, const DATA: bool, const DEEP: bool>(
                 penalty,
                 rows: rows(block),
                 gradient: &mut [],
-                past_cache: false,
+                streaming: false,
             })
         }),
     };
@@ -199,15 +199,10 @@ fn blocks<T: Float, P: Penalty<T>, const DATA: bool, const DEEP: bool>(
     }
 }
 
-/// An infinite sum says no more than NaN, and one test for NaN is easier on the caller.
-pub(crate) fn finite_or_nan(value: f64) -> f64 {
-    if value.is_finite() { value } else { f64::NAN }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::InstructionSet;
+    use crate::exec::simd::InstructionSet;
 
     fn bits<P: Penalty<f32>, const DEEP: bool>(
         penalty: P,
@@ -221,7 +216,7 @@ mod tests {
             penalty,
             rows: 0..length / image.layout.row_len,
             gradient: &mut gradient,
-            past_cache: set != InstructionSet::Baseline,
+            streaming: set != InstructionSet::Baseline,
         });
         let bits = gradient.iter().map(|g| g.to_bits()).collect();
         (sums.map(f64::to_bits), bits)

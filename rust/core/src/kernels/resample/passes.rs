@@ -5,9 +5,9 @@ use std::ops::Range;
 use super::Resampler;
 use super::columns::{Columns, Scratch};
 use super::pieces::{Visit, pieces};
-use crate::Float;
-use crate::past_cache::{read_ahead, settle, write_past_cache};
-use crate::simd::Kernel;
+use crate::element::Float;
+use crate::exec::simd::Kernel;
+use crate::mem::streaming_store::{fence, prefetch, store_streaming};
 
 /// Rows of the result that are made from one scratch pad.
 pub(super) const GROUP: usize = 8;
@@ -70,8 +70,8 @@ impl<T: Float> Kernel for RowsFirst<'_, T> {
 
 /// Rows of the result: columns of the rows that it needs are summed up, then rows of those.
 ///
-/// With `PAST_CACHE` they are written to memory without filling the caches with them.
-pub(super) struct ColumnsFirst<'a, T, const PAST_CACHE: bool> {
+/// With `STREAMING` they are written to memory without filling the caches with them.
+pub(super) struct ColumnsFirst<'a, T, const STREAMING: bool> {
     pub(super) tables: &'a Resampler<T>,
     pub(super) x: &'a [T],
     pub(super) step: usize,
@@ -79,7 +79,7 @@ pub(super) struct ColumnsFirst<'a, T, const PAST_CACHE: bool> {
     pub(super) y: &'a mut [T],
 }
 
-impl<T: Float, const PAST_CACHE: bool> Kernel for ColumnsFirst<'_, T, PAST_CACHE> {
+impl<T: Float, const STREAMING: bool> Kernel for ColumnsFirst<'_, T, STREAMING> {
     type Output = ();
 
     #[inline(always)]
@@ -107,7 +107,7 @@ impl<T: Float, const PAST_CACHE: bool> Kernel for ColumnsFirst<'_, T, PAST_CACHE
                 let sums = &[Sum { rows, weights }];
                 pieces(
                     y_len,
-                    &mut SumRows::<T, PAST_CACHE> {
+                    &mut SumRows::<T, STREAMING> {
                         sums,
                         length: y_len,
                         to: y,
@@ -118,8 +118,8 @@ impl<T: Float, const PAST_CACHE: bool> Kernel for ColumnsFirst<'_, T, PAST_CACHE
             start += count;
             rest = after;
         }
-        if PAST_CACHE {
-            settle();
+        if STREAMING {
+            fence();
         }
     }
 }
@@ -148,7 +148,7 @@ struct Sum<'a, T> {
 }
 
 /// Sums of rows of this length, one after the other.
-struct SumRows<'a, T, const PAST_CACHE: bool> {
+struct SumRows<'a, T, const STREAMING: bool> {
     sums: &'a [Sum<'a, T>],
     length: usize,
     to: &'a mut [T],
@@ -156,11 +156,11 @@ struct SumRows<'a, T, const PAST_CACHE: bool> {
     ahead: &'a [T],
 }
 
-impl<T: Float, const PAST_CACHE: bool> Visit for SumRows<'_, T, PAST_CACHE> {
+impl<T: Float, const STREAMING: bool> Visit for SumRows<'_, T, STREAMING> {
     #[inline(always)]
     fn piece<const N: usize>(&mut self, at: usize) {
         let ahead = self.ahead.len() / self.length;
-        read_ahead(self.ahead, at * ahead, N * ahead);
+        prefetch(self.ahead, at * ahead, N * ahead);
         for (sum, to) in self.sums.iter().zip(self.to.chunks_exact_mut(self.length)) {
             let mut total = [T::ZERO; N];
             for (&weight, row) in sum.weights.iter().zip(sum.rows.chunks_exact(self.length)) {
@@ -171,8 +171,8 @@ impl<T: Float, const PAST_CACHE: bool> Visit for SumRows<'_, T, PAST_CACHE> {
                     total[lane] += weight * values[lane];
                 }
             }
-            if PAST_CACHE {
-                write_past_cache(&total, &mut to[at..at + N]);
+            if STREAMING {
+                store_streaming(&total, &mut to[at..at + N]);
             } else {
                 to[at..at + N].copy_from_slice(&total);
             }

@@ -7,11 +7,11 @@
 //! else out of the cache.  A result that does not fit into the cache anyway is written with a
 //! third less traffic by stores that do neither.
 
-use crate::Float;
+use crate::element::Float;
 
 /// Asks for `count` elements that will be read soon, as far as there are so many.
 #[inline(always)]
-pub(crate) fn read_ahead<T: Float>(values: &[T], from: usize, count: usize) {
+pub(crate) fn prefetch<T: Float>(values: &[T], from: usize, count: usize) {
     let end = (from + count).min(values.len());
     let lines = values.get(from..end).unwrap_or_default();
     #[cfg(target_arch = "x86_64")]
@@ -24,9 +24,9 @@ pub(crate) fn read_ahead<T: Float>(values: &[T], from: usize, count: usize) {
     let _ = lines;
 }
 
-/// Copies `from` to `to`, which must be of the same length.  To be followed by [`settle`].
+/// Copies `from` to `to`, which must be of the same length.  To be followed by [`fence`].
 #[inline(always)]
-pub(crate) fn write_past_cache<T: Float>(from: &[T], to: &mut [T]) {
+pub(crate) fn store_streaming<T: Float>(from: &[T], to: &mut [T]) {
     #[cfg(target_arch = "x86_64")]
     stream(from, to);
     #[cfg(not(target_arch = "x86_64"))]
@@ -55,7 +55,7 @@ fn stream<T: Float>(from: &[T], to: &mut [T]) {
 /// Ends a series of such writes, before anyone is told that the result is ready: nothing else
 /// keeps them in order with what follows.
 #[inline(always)]
-pub(crate) fn settle() {
+pub(crate) fn fence() {
     // SAFETY: SSE is part of x86-64.
     #[cfg(target_arch = "x86_64")]
     unsafe {
@@ -73,8 +73,8 @@ mod tests {
         for start in 0..9 {
             for length in 0..60 {
                 let mut to = [-1.0; 100];
-                write_past_cache(&from[..length], &mut to[start..start + length]);
-                settle();
+                store_streaming(&from[..length], &mut to[start..start + length]);
+                fence();
                 assert!(to[..start].iter().all(|&x| x == -1.0));
                 assert_eq!(to[start..start + length], from[..length]);
                 assert!(to[start + length..].iter().all(|&x| x == -1.0));

@@ -3,8 +3,10 @@
 
 use std::num::NonZeroUsize;
 
-use dipfast_core::rof::{Norm, Solver};
-use dipfast_core::{Error, Executor, Layout, Serial, Threads};
+use dipfast_core::Error;
+use dipfast_core::exec::{Executor, Serial, Threads};
+use dipfast_core::kernels::tv_denoise::{Norm, TvDenoiser};
+use dipfast_core::mem::Layout;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -76,9 +78,13 @@ impl Case {
         gap
     }
 
-    fn solve(&self, iterations: usize, exec: &dyn Executor) -> (Solver<f64>, Vec<f64>, Vec<f64>) {
+    fn solve(
+        &self,
+        iterations: usize,
+        exec: &dyn Executor,
+    ) -> (TvDenoiser<f64>, Vec<f64>, Vec<f64>) {
         let mut solver =
-            Solver::new(&self.f, self.layout(), self.norm, self.weight, None, exec).unwrap();
+            TvDenoiser::new(&self.f, self.layout(), self.norm, self.weight, None, exec).unwrap();
         solver.advance(iterations, exec);
         let mut u = vec![0.0; self.f.len()];
         let mut p = vec![0.0; self.axes() * self.f.len()];
@@ -166,7 +172,7 @@ fn passes_and_bands_cannot_be_seen() {
         let f: Vec<f32> = (0..layout.len()).map(|k| (k as f32 * 0.7).sin()).collect();
         let mut results = Vec::new();
         for portion in [37, 5, 1] {
-            let mut solver = Solver::new(&f, layout, norm, 0.4, None, &Serial).unwrap();
+            let mut solver = TvDenoiser::new(&f, layout, norm, 0.4, None, &Serial).unwrap();
             for done in (0..37).step_by(portion) {
                 solver.advance(portion.min(37 - done), &Threads::available());
             }
@@ -185,11 +191,11 @@ fn passes_and_bands_cannot_be_seen() {
 fn starts_from_a_dual() {
     let f: Vec<f64> = (0..7 * 90).map(|k| f64::from(k).sin()).collect();
     let layout = Layout::planar(1, 7, 90).unwrap();
-    let mut solver = Solver::new(&f, layout, Norm::Isotropic, 0.5, None, &Serial).unwrap();
+    let mut solver = TvDenoiser::new(&f, layout, Norm::Isotropic, 0.5, None, &Serial).unwrap();
     solver.advance(500, &Serial);
     let mut p = vec![0.0; 2 * f.len()];
     solver.dual(&mut p, &Serial).unwrap();
-    let warm = Solver::new(&f, layout, Norm::Isotropic, 0.5, Some(&p), &Serial).unwrap();
+    let warm = TvDenoiser::new(&f, layout, Norm::Isotropic, 0.5, Some(&p), &Serial).unwrap();
     assert!(warm.gap(&Serial) < 1e-3);
 }
 
@@ -199,7 +205,7 @@ fn what_is_not_finite_is_seen() {
         let layout = Layout::planar(1, 3, 3).unwrap();
         let mut f = [0.0; 9];
         f[4] = bad;
-        let mut solver = Solver::new(&f, layout, Norm::Isotropic, 0.5, None, &Serial).unwrap();
+        let mut solver = TvDenoiser::new(&f, layout, Norm::Isotropic, 0.5, None, &Serial).unwrap();
         assert!(solver.gap(&Serial).is_nan());
         solver.advance(3, &Serial);
     }
@@ -209,15 +215,25 @@ fn what_is_not_finite_is_seen() {
 fn lengths_are_checked() {
     let layout = Layout::planar(2, 3, 3).unwrap();
     let new = |f: &[f32], norm, dual: Option<&[f32]>| {
-        Solver::new(f, layout, norm, 1.0, dual, &Serial).map(|_| ())
+        TvDenoiser::new(f, layout, norm, 1.0, dual, &Serial).map(|_| ())
     };
-    let wrong = |result| matches!(result, Err(Error::Length { .. }));
+    let wrong = |result| matches!(result, Err(Error::WrongLength { .. }));
     assert!(wrong(new(&[0.0; 17], Norm::Isotropic, None)));
     assert!(wrong(new(&[0.0; 18], Norm::Isotropic, Some(&[0.0; 18]))));
-    assert!(wrong(new(&[0.0; 18], Norm::Joint { channels: 3 }, None)));
+    let indivisible = Error::Indivisible {
+        name: "planes",
+        count: 2,
+        parts: 3,
+    };
+    let three = new(&[0.0; 18], Norm::Joint { channels: 3 }, None);
+    assert_eq!(three, Err(indivisible));
+    let interleaved = Layout::interleaved(1, 3, 3, 2).unwrap();
+    let interleaved = TvDenoiser::new(&[0.0; 18], interleaved, Norm::Isotropic, 1.0, None, &Serial);
+    assert_eq!(interleaved.map(|_| ()), Err(Error::Interleaved));
     assert!(new(&[0.0; 18], Norm::Joint { channels: 2 }, None).is_ok());
     let empty = Layout::planar(0, 3, 3).unwrap();
-    let mut solver = Solver::<f32>::new(&[], empty, Norm::Isotropic, 1.0, None, &Serial).unwrap();
+    let mut solver =
+        TvDenoiser::<f32>::new(&[], empty, Norm::Isotropic, 1.0, None, &Serial).unwrap();
     solver.advance(5, &Serial);
     assert_eq!(solver.gap(&Serial), 0.0);
 }

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use crate::error::check_length;
-use crate::parallel::{BLOCK, Parts, run_blocks};
-use crate::sample::Sum;
-use crate::simd::{CHUNKS_PER_SUM, Kernel, LANES, dispatch};
-use crate::tv::finite_or_nan;
-use crate::{Error, Executor, Float, Mask, Sample};
+use crate::element::{Float, Sample, Sum, finite_or_nan};
+use crate::error::{Error, check_divisible, check_length};
+use crate::exec::Executor;
+use crate::exec::parallel::{BLOCK, Parts, run_blocks};
+use crate::exec::simd::{CHUNKS_PER_SUM, Kernel, LANES, dispatch};
+use crate::mem::Mask;
 
 /// The weights of the elements of an image, plane by plane.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +29,7 @@ pub struct Weights<'a, T> {
 /// are all zero, and where anything that counts is not finite.
 ///
 /// # Errors
-/// [`Error::Length`] if the slices do not fit each other, the parts or the planes.
+/// [`Error::WrongLength`] if the slices do not fit each other, the parts or the planes.
 pub fn mse<P: Sample>(
     a: &[P],
     b: &[P],
@@ -43,7 +43,7 @@ pub fn mse<P: Sample>(
         check_length("gradient", gradient.len(), a.len())?;
     }
     let image = a.len() / images.max(1);
-    check_length("a", a.len(), image * images)?;
+    check_divisible("elements of a", a.len(), images)?;
     if image == 0 {
         return Ok(vec![f64::NAN; images]);
     }
@@ -54,7 +54,7 @@ pub fn mse<P: Sample>(
         return Ok(pair.means::<All>(shared, &counts, gradient, exec));
     };
     let (plane, repeat) = (weights.plane.max(1), weights.repeat);
-    check_length("a", image, image / plane * plane)?;
+    check_divisible("elements of an image", image, plane)?;
     let mask = weights.mask;
     check_length("mask", mask.len(), (mask.len() / plane).max(1) * plane)?;
     Ok(match mask {
@@ -69,13 +69,6 @@ pub fn mse<P: Sample>(
             pair.means::<Weighted>(shared, &counts, gradient, exec)
         }
     })
-}
-
-/// Peak signal-to-noise ratio in dB, 10 log10(`data_range`^2 / `mse`); infinite where the
-/// error is 0.
-#[must_use]
-pub fn psnr(mse: f64, data_range: f64) -> f64 {
-    10.0 * (data_range * data_range / mse).log10()
 }
 
 /// How elements count.
@@ -368,7 +361,7 @@ fn segment<P: Sample, W: Weighing<P>, const GRADIENT: bool>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::InstructionSet;
+    use crate::exec::simd::InstructionSet;
 
     fn bits<P: Sample, W: Weighing<P>>(
         a: &[P],

@@ -1,10 +1,13 @@
-//! The kernels against plain loops in double precision, on random shapes and layouts.
+//! Total variation, and the objective made of it, against plain loops in double precision, on
+//! random shapes and layouts.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::num::NonZeroUsize;
 
-use dipfast_core::tv::{Data, Kind, Mask};
-use dipfast_core::{Error, Executor, Layout, Serial, Threads, metrics, tv};
+use dipfast_core::Error;
+use dipfast_core::exec::{Executor, Serial, Threads};
+use dipfast_core::kernels::total_variation::{Data, Kind, total_variation, tv_objective};
+use dipfast_core::mem::{Layout, Mask};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -140,8 +143,8 @@ proptest! {
         let (value, gradient) = reference_tv(&case, kind);
         let mut got = vec![f64::NAN; case.u.len()];
         let layout = case.layout();
-        let with = tv::total_variation(&case.u, layout, kind, Some(&mut got), &Serial).unwrap();
-        let without = tv::total_variation(&case.u, layout, kind, None, &Serial).unwrap();
+        let with = total_variation(&case.u, layout, kind, Some(&mut got), &Serial).unwrap();
+        let without = total_variation(&case.u, layout, kind, None, &Serial).unwrap();
         prop_assert!(close(with, value));
         prop_assert_eq!(with.to_bits(), without.to_bits());
         for (&got, &expected) in got.iter().zip(&gradient) {
@@ -177,10 +180,10 @@ proptest! {
             .sum();
         let mut got = vec![f64::NAN; case.u.len()];
         let term = Data { y: &case.y, mask, mask_repeat: repeat, weight };
-        let terms = tv::objective(&case.u, term, layout, kind, Some(&mut got), &Serial).unwrap();
+        let terms = tv_objective(&case.u, term, layout, kind, Some(&mut got), &Serial).unwrap();
         prop_assert!(close(terms.data, data));
         prop_assert!(close(terms.tv, value));
-        let without = tv::objective(&case.u, term, layout, kind, None, &Serial).unwrap();
+        let without = tv_objective(&case.u, term, layout, kind, None, &Serial).unwrap();
         prop_assert_eq!(terms, without);
         for (k, &g) in got.iter().enumerate() {
             let expected = m(k) * m(k) * (case.u[k] - case.y[k]) + weight * slope[k];
@@ -195,22 +198,10 @@ proptest! {
         let (value, gradient) = reference_tv(&case, kind);
         let mut got = vec![f32::NAN; u.len()];
         let single =
-            tv::total_variation(&u, case.layout(), kind, Some(&mut got), &Serial).unwrap();
+            total_variation(&u, case.layout(), kind, Some(&mut got), &Serial).unwrap();
         prop_assert!((single - value).abs() <= 1e-6 * (1.0 + value));
         for (&got, &expected) in got.iter().zip(&gradient) {
             prop_assert!((f64::from(got) - expected).abs() <= 1e-5);
-        }
-    }
-
-    #[test]
-    fn mse_is_the_definition(case in case()) {
-        let n = case.u.len() as f64;
-        let expected = case.u.iter().zip(&case.y).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / n;
-        let mut got = vec![f64::NAN; case.u.len()];
-        let value = metrics::mse(&case.u, &case.y, None, 1, Some(&mut got), &Serial).unwrap()[0];
-        prop_assert!(close(value, expected));
-        for (k, &g) in got.iter().enumerate() {
-            prop_assert!(close(g, 2.0 * (case.u[k] - case.y[k]) / n));
         }
     }
 }
@@ -239,8 +230,7 @@ fn gradient_of_a_volume_in_several_blocks() {
     ] {
         let (value, gradient) = reference_tv(&case, kind);
         let mut got = vec![f64::NAN; case.u.len()];
-        let sum =
-            tv::total_variation(&case.u, case.layout(), kind, Some(&mut got), &Serial).unwrap();
+        let sum = total_variation(&case.u, case.layout(), kind, Some(&mut got), &Serial).unwrap();
         assert!((sum - value).abs() <= 1e-9 * value);
         for (got, expected) in got.into_iter().zip(gradient) {
             assert!(close(got, expected), "{got} is not {expected}");
@@ -275,15 +265,9 @@ fn same_bits_for_every_number_of_threads() {
     };
     let run = |exec: &dyn Executor, kind| {
         let mut gradient = vec![0.0; u.len()];
-        let terms = tv::objective(&u, data, layout, kind, Some(&mut gradient), exec).unwrap();
-        let mse = metrics::mse(&u, &y, None, 1, None, exec).unwrap()[0];
+        let terms = tv_objective(&u, data, layout, kind, Some(&mut gradient), exec).unwrap();
         let bits: Vec<u32> = gradient.iter().map(|g| g.to_bits()).collect();
-        (
-            terms.data.to_bits(),
-            terms.tv.to_bits(),
-            mse.to_bits(),
-            bits,
-        )
+        (terms.data.to_bits(), terms.tv.to_bits(), bits)
     };
     for kind in [Kind::Anisotropic, Kind::Isotropic { epsilon: 0.01 }] {
         let expected = run(&Serial, kind);
@@ -298,8 +282,8 @@ fn single_precision_sums_stay_accurate() {
     let u = noise(1 << 22);
     let layout = Layout::planar(1, 1 << 11, 1 << 11).unwrap();
     let wide: Vec<f64> = u.iter().map(|&v| v.into()).collect();
-    let single = tv::total_variation(&u, layout, Kind::Anisotropic, None, &Serial).unwrap();
-    let double = tv::total_variation(&wide, layout, Kind::Anisotropic, None, &Serial).unwrap();
+    let single = total_variation(&u, layout, Kind::Anisotropic, None, &Serial).unwrap();
+    let double = total_variation(&wide, layout, Kind::Anisotropic, None, &Serial).unwrap();
     assert!((single / double - 1.0).abs() < 1e-7);
 }
 
@@ -317,14 +301,12 @@ fn what_is_not_finite_gives_nan() {
                 Kind::Huber { epsilon: 0.1 },
             ] {
                 let value =
-                    tv::total_variation(&u, layout, kind, Some(&mut gradient), &Serial).unwrap();
+                    total_variation(&u, layout, kind, Some(&mut gradient), &Serial).unwrap();
                 assert!(
                     value.is_nan(),
                     "{bad} at {at} of {rows} x {columns} gave {value}"
                 );
             }
-            let zeros = vec![0.0; u.len()];
-            assert!(metrics::mse(&u, &zeros, None, 1, None, &Serial).unwrap()[0].is_nan());
         }
     }
 }
@@ -333,7 +315,7 @@ fn what_is_not_finite_gives_nan() {
 fn wrong_lengths_are_refused() {
     let layout = Layout::planar(1, 2, 3).unwrap();
     let (six, five) = ([0.0_f32; 6], [0.0_f32; 5]);
-    let expected = Error::Length {
+    let expected = Error::WrongLength {
         name: "y",
         got: 5,
         expected: 6,
@@ -345,21 +327,20 @@ fn wrong_lengths_are_refused() {
         weight: 1.0,
     };
     let kind = Kind::Anisotropic;
-    let terms = tv::objective(&six, data(&five, None), layout, kind, None, &Serial);
+    let terms = tv_objective(&six, data(&five, None), layout, kind, None, &Serial);
     assert_eq!(terms, Err(expected));
     assert_eq!(expected.to_string(), "y has 5 elements, expected 6");
-    assert!(tv::total_variation(&five, layout, kind, None, &Serial).is_err());
-    assert!(tv::total_variation(&six, layout, kind, Some(&mut [0.0; 5]), &Serial).is_err());
+    assert!(total_variation(&five, layout, kind, None, &Serial).is_err());
+    assert!(total_variation(&six, layout, kind, Some(&mut [0.0; 5]), &Serial).is_err());
     for mask in [
         Mask::Weights(&five[..]),
         Mask::Weights(&[]),
         Mask::Known(&[1; 7]),
     ] {
         let data = data(&six, Some(mask));
-        assert!(tv::objective(&six, data, layout, kind, None, &Serial).is_err());
+        assert!(tv_objective(&six, data, layout, kind, None, &Serial).is_err());
     }
-    assert!(metrics::mse(&six, &five, None, 1, None, &Serial).is_err());
-    assert_eq!(Layout::planar(usize::MAX, 2, 2), Err(Error::Overflow));
+    assert_eq!(Layout::planar(usize::MAX, 2, 2), Err(Error::SizeOverflow));
 }
 
 #[test]
@@ -367,14 +348,7 @@ fn nothing_is_nothing() {
     let layout = Layout::planar(0, 4, 4).unwrap();
     assert!(layout.is_empty());
     assert_eq!(
-        tv::total_variation::<f32>(&[], layout, Kind::Anisotropic, None, &Serial),
+        total_variation::<f32>(&[], layout, Kind::Anisotropic, None, &Serial),
         Ok(0.0)
     );
-    assert!(metrics::mse::<f32>(&[], &[], None, 1, None, &Serial).unwrap()[0].is_nan());
-}
-
-#[test]
-fn psnr_of_a_known_error() {
-    assert_eq!(metrics::psnr(0.01, 1.0), 20.0);
-    assert_eq!(metrics::psnr(0.0, 1.0), f64::INFINITY);
 }

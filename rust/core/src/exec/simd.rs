@@ -5,7 +5,7 @@
 //! compiler never fuses a multiplication with an addition, so the instruction set cannot be
 //! seen in the result.
 
-use crate::Float;
+use crate::element::Float;
 
 /// Number of partial sums that a kernel keeps: one AVX-512 register of `f32`.
 pub(crate) const LANES: usize = 16;

@@ -1,0 +1,65 @@
+"""Values of options that have a name: methods, stop rules, kinds of noise, kernels, ..."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+__all__ = [
+    "BOUNDARIES",
+    "DOWNSAMPLE_KERNELS",
+    "FACTORS",
+    "MARKS",
+    "METHODS",
+    "NOISE_KINDS",
+    "QUALITIES",
+    "RULE_NAMES",
+    "TASKS",
+    "Boundary",
+    "DownsampleKernel",
+    "Factor",
+    "Marks",
+    "Method",
+    "NoiseKind",
+    "Quality",
+    "RuleName",
+    "TaskName",
+]
+
+TaskName: TypeAlias = Literal["denoise", "inpaint", "super_resolve", "restore"]
+TASKS: tuple[TaskName, ...] = get_args(TaskName)
+
+Method: TypeAlias = Literal[
+    "two_stage",
+    "dip",
+    "dip_tv",
+    "two_stage_image",
+    "two_stage_blend",
+    "two_stage_input",
+    "tv_target",
+    "adaptive_tv",
+    "deep_red",
+    "deep_red_nlm",
+    "deep_red_bm3d",
+]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+RuleName: TypeAlias = Literal["auto", "none", "discrepancy", "held_out", "es_wmv", "es_emv"]
+RULE_NAMES: tuple[RuleName, ...] = get_args(RuleName)
+
+NoiseKind: TypeAlias = Literal["auto", "gaussian", "clipped", "poisson_gaussian"]
+NOISE_KINDS: tuple[NoiseKind, ...] = get_args(NoiseKind)
+
+Quality: TypeAlias = Literal["fast", "balanced", "best"]
+QUALITIES: tuple[Quality, ...] = get_args(Quality)
+
+Marks: TypeAlias = Literal["missing", "known"]
+MARKS: tuple[Marks, ...] = get_args(Marks)
+
+Factor: TypeAlias = Literal[2, 3, 4, 8]
+FACTORS: tuple[Factor, ...] = get_args(Factor)
+
+DownsampleKernel: TypeAlias = Literal["lanczos2", "lanczos3", "bicubic", "bilinear", "box"]
+DOWNSAMPLE_KERNELS: tuple[DownsampleKernel, ...] = get_args(DownsampleKernel)
+
+Boundary: TypeAlias = Literal["reflect", "replicate", "circular", "zero"]
+BOUNDARIES: tuple[Boundary, ...] = get_args(Boundary)

@@ -1,0 +1,74 @@
+"""The numbers that describe noise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from dipfast.errors import InputError
+
+__all__ = ["LEAST_VARIANCE", "NoiseParameters"]
+
+LEAST_VARIANCE = (0.1 / 65535) ** 2
+"""Nothing is divided by less than this variance: a tenth of a level of 16 bits, squared."""
+
+
+@dataclass(frozen=True)
+class NoiseParameters:
+    r"""Describe noise whose variance is affine in the signal, cut off at the ends of a range.
+
+    :class:`dipfast.NoiseModel` has the same parameters, and computes with them.
+
+    Parameters
+    ----------
+    sigma
+        Standard deviation at u = 0, in units of a picture in [0, 1].
+    gain
+        What one unit of signal adds to the variance: the inverse of the number of photons
+        that make a white pixel.
+    low, high
+        Where values are cut off; None where they are not.
+
+    Raises
+    ------
+    InputError
+        If sigma or gain is negative or not finite, or low is not below high.
+
+    Examples
+    --------
+    >>> NoiseParameters(0.1, low=0.0).clipped
+    True
+    """
+
+    sigma: float
+    gain: float = 0.0
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("sigma", "gain"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{name} must be a number from 0 up, got {value!r}")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise InputError(f"low must be below high, got low={self.low} and high={self.high}")
+
+    @property
+    def clipped(self) -> bool:
+        """Whether values are cut off anywhere."""
+        return self.low is not None or self.high is not None
+
+    @property
+    def is_white(self) -> bool:
+        """Whether the noise is the same everywhere: of constant variance, and no bias."""
+        return self.gain == 0 and not self.clipped
+
+    @property
+    def is_free(self) -> bool:
+        """Whether there is no noise at all."""
+        return self.sigma == 0 and self.gain == 0
+
+    @property
+    def typical_variance(self) -> float:
+        """The variance of a pixel of medium brightness, without clipping: gain / 2 + sigma^2."""
+        return max(self.gain / 2 + self.sigma**2, LEAST_VARIANCE)

@@ -1,0 +1,400 @@
+"""Every option of every task, written once.
+
+Signatures, the command line with its help, the record beside a result, the identity of a checkpoint
+and the table in the documents are derived from these classes.  A test holds the types that
+:mod:`dipfast.settings.types` gives to static checkers equal to them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from dipfast.checks import check_choice, check_data_range
+from dipfast.errors import InputError, InputTypeError
+from dipfast.settings.names import (
+    METHODS,
+    NOISE_KINDS,
+    RULE_NAMES,
+    DownsampleKernel,
+    Factor,
+    Marks,
+    NoiseKind,
+    Quality,
+    TaskName,
+)
+from dipfast.settings.noise import NoiseParameters
+from dipfast.settings.option import option, options_of
+from dipfast.settings.presets import PRESETS, Preset
+
+__all__ = [
+    "SETTINGS",
+    "DenoiseSettings",
+    "InpaintSettings",
+    "RestoreSettings",
+    "Settings",
+    "SuperResolveSettings",
+    "make_settings",
+]
+
+_Settings = TypeVar("_Settings", bound="Settings")
+
+
+def _method(value: Any) -> Any:
+    if isinstance(value, str):
+        check_choice("method", value, METHODS)
+        return value
+    if not isinstance(value, tuple | list) or not value:
+        raise InputTypeError(f"method must be a name or a sequence of stages, got {value!r}")
+    return tuple(value)
+
+
+def _stop(value: Any) -> Any:
+    if isinstance(value, str):
+        check_choice("stop", value, RULE_NAMES)
+    return value
+
+
+def _preset(value: Any) -> Any:
+    if isinstance(value, str):
+        check_choice("preset", value, PRESETS)
+    elif not isinstance(value, Preset):
+        raise InputTypeError(f"preset must be a name or a Preset, got {type(value).__name__}")
+    return value
+
+
+def _range(value: Any) -> Any:
+    check_data_range(value)
+    return value if isinstance(value, int | float) else tuple(map(float, value))
+
+
+def _callable(value: Any) -> Any:
+    if not callable(value):
+        raise InputTypeError(f"callback must be callable, got {type(value).__name__}")
+    return value
+
+
+_NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=1)]
+_AUTO_OR_NUMBER = "'auto' or a number from 0 up"
+
+
+class Settings(BaseModel):
+    """Hold what every task may be told; frozen, and checked when it is made."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True
+    )
+
+    task: ClassVar[TaskName]
+
+    sigma: _NotNegative | Literal["auto"] = option(
+        "auto",
+        "Standard deviation of the noise; 'auto' estimates it.",
+        expected=_AUTO_OR_NUMBER,
+        unit="of the image",
+    )
+    noise: NoiseKind | NoiseParameters = option(
+        "auto",
+        "Kind of noise: gaussian; clipped, cut off at the ends of the range, as in every 8-bit "
+        "picture; poisson_gaussian, whose variance grows with the signal, as in cameras, "
+        "microscopes and telescopes; or auto, what the picture looks like. In Python a NoiseModel "
+        "too. The network is fitted so that what is expected of the clean picture meets the image.",
+        choices=NOISE_KINDS,
+        type="auto, gaussian, clipped, poisson_gaussian, or a NoiseModel",
+    )
+    tv_weight: _NotNegative | Literal["auto"] = option(
+        "auto",
+        "Weight of total variation, for an image in [0, 1]; larger is smoother. 'auto' is twice "
+        "sigma in the same unit, or what the preset says at least.",
+        expected=_AUTO_OR_NUMBER,
+    )
+    method: Annotated[Any, AfterValidator(_method)] = option(
+        "two_stage",
+        "two_stage, dip or dip_tv: total variation in the first third, never, or always; or a "
+        f"variant: {', '.join(METHODS[3:])}. In Python a sequence of stages of your own too.",
+        choices=METHODS,
+        type="the name of a method, or a sequence of dipfast.Stage",
+    )
+    stop: Annotated[Any, AfterValidator(_stop)] = option(
+        "auto",
+        "When to end, and which iteration is the best: auto, the rule that measured best; "
+        "discrepancy, held_out, es_wmv, es_emv; or none, which runs all iterations. In Python a "
+        "rule of your own too.",
+        choices=RULE_NAMES,
+        type="the name of a rule, or a dipfast.stopping.StopRule",
+    )
+    time_limit: _Positive | None = option(
+        None,
+        "End after so many seconds in any case, with the best so far; without it there is no "
+        "limit. Without a checkpoint some iterations are timed first, and no more are planned than "
+        "there is time for.",
+        expected="a positive number",
+        role="record",
+        unit="seconds",
+    )
+    quality: Quality = option(
+        "balanced",
+        "How much work: fast, balanced or best is 500, 800 or 2000 iterations, to undo a blur 800, "
+        "2000 or 4000.",
+    )
+    preset: Annotated[Any, AfterValidator(_preset)] | None = option(
+        None,
+        "Instead of the quality: the name of a preset, such as "
+        f"{', '.join(name for name in PRESETS if name.startswith('original'))}, "
+        "which are the settings of the original's examples. In Python a Preset too.",
+        choices=tuple(PRESETS),
+        type="the name of a preset, or a dipfast.Preset",
+    )
+    max_iterations: _Count | None = option(
+        None,
+        "Iterations of all stages together, instead of the number that goes with the quality. The "
+        "fall of the input noise is spread over them, so fewer are not the start of more.",
+        expected="a positive integer",
+    )
+    network_input: Any = option(
+        None,
+        "A picture of the same scene and size that the network is given instead of noise (flash "
+        "and no flash); preset original-flash needs one.",
+        role="image",
+        expected="an image of the size of the result",
+    )
+    device: Any = option(
+        "auto",
+        "cpu, cuda, cuda:1, ...; auto is the GPU (CUDA) where there is one, else the CPU.",
+        role="files",
+        expected="the name of a device",
+        type="the name of a device, or a torch.device",
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = option(
+        0,
+        "The same seed gives the same bits on the CPU of the same machine with the same number of "
+        "threads.",
+        expected="an integer from 0 to 2**63 - 1",
+    )
+    channel_axis: int | None = option(
+        None,
+        "The axis of the channels; None recognises up to four channels at the end or in front of "
+        "the pixels, and any number in front of the pixels of a tensor.",
+        role="record",
+        expected="an integer",
+    )
+    data_range: Annotated[Any, AfterValidator(_range)] | None = option(
+        None,
+        "R for values from 0 to R, or the pair DARKEST, BRIGHTEST. Without it, 0 to 255 for 8 bits "
+        "and for anything else from the least to the largest value, so that the unit of an image "
+        "does not matter.",
+        expected="a positive number or a pair (darkest, brightest)",
+        unit="of the image",
+    )
+    reference: Any = option(
+        None,
+        "The clean image, if there is one: adds PSNR to history and metrics. It is never used to "
+        "decide anything. The peak of PSNR is the width of the range if that is given or that of 8 "
+        "bits; else 65535 for a reference of 16 bits with values over 16383, 1 for one in [0, 1] "
+        "that fills half of it, and otherwise the width of the reference.",
+        role="image",
+        expected="an image of the form of the result",
+    )
+    callback: Annotated[Any, AfterValidator(_callable)] | None = option(
+        None,
+        "Called with each dipfast.prior.loop.State; it may raise StopIteration to end the fit. "
+        "What it returns is ignored.",
+        role="observer",
+        expected="callable",
+    )
+    interrupt: Any = option(
+        None,
+        "A dipfast.Interrupt, whose stop(), called in another thread, ends the fit.",
+        role="observer",
+        expected="an Interrupt",
+    )
+    snapshots: _Positive | None = option(
+        None,
+        "Keep images of the running average at some iterations, in so much memory.",
+        role="files",
+        expected="a positive number",
+        unit="megabytes",
+    )
+    checkpoint: str | Path | None = option(
+        None,
+        "Keep the state of the fit in this file, so that nothing is lost when the program is "
+        "killed. It stays when the fit is over.",
+        role="files",
+        expected="a file name",
+    )
+    checkpoint_every: _Count = option(
+        100,
+        "Iterations from one writing of the checkpoint to the next.",
+        role="files",
+        expected="a positive integer",
+    )
+    resume: bool = option(
+        False,
+        "Go on from the checkpoint, if there is one, to the same bits as without the interruption "
+        "(on the CPU of the same machine with the same number of threads). It must be that of the "
+        "same image, options and versions.",
+        role="files",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, values: Any) -> Any:
+        """Make numbers of NumPy plain ones."""
+        numpy = sys.modules.get("numpy")
+        if numpy is None or not isinstance(values, dict):
+            return values
+        return {k: v.item() if isinstance(v, numpy.generic) else v for k, v in values.items()}
+
+    @model_validator(mode="after")
+    def _together(self) -> Settings:
+        """Refuse options that make others meaningless."""
+        named = isinstance(self.method, str)
+        if not named and self.max_iterations is not None:
+            raise InputError("max_iterations has no meaning where method is a sequence of stages")
+        if (self.method == "dip" or not named) and self.tv_weight not in ("auto", 0):
+            raise InputError(
+                f"tv_weight={self.tv_weight!r} has no meaning for method={self.method!r}"
+            )
+        if isinstance(self.noise, NoiseParameters) and self.sigma != "auto":
+            raise InputError(f"sigma={self.sigma!r} has no meaning where noise is a model")
+        if self.resume and self.checkpoint is None:
+            raise InputError("resume=True needs a checkpoint to go on from")
+        return self
+
+
+class DenoiseSettings(Settings):
+    """Hold the options of :func:`dipfast.denoise`."""
+
+    task = "denoise"
+
+
+_NO_NOISE = (
+    "Standard deviation of the noise; the default is none, 'auto' estimates it, and takes fine "
+    "texture for noise."
+)
+
+
+class InpaintSettings(Settings):
+    """Hold the options of :func:`dipfast.inpaint`."""
+
+    task = "inpaint"
+
+    sigma: _NotNegative | Literal["auto"] = option(
+        0.0, _NO_NOISE, expected=_AUTO_OR_NUMBER, unit="of the image"
+    )
+    mask_marks: Marks = option(
+        "missing",
+        "What non-zero values of the mask mark: the missing pixels, as in scikit-image and OpenCV, "
+        "or the known ones, as in the original.",
+    )
+    keep_known: bool = option(
+        True,
+        "Put the known pixels into the result as they are, to the last bit. Otherwise they are "
+        "those of the network as well, which takes noise out of them.",
+    )
+
+
+class SuperResolveSettings(Settings):
+    """Hold the options of :func:`dipfast.super_resolve`."""
+
+    task = "super_resolve"
+
+    sigma: _NotNegative | Literal["auto"] = option(
+        0.0, _NO_NOISE, expected=_AUTO_OR_NUMBER, unit="of the image"
+    )
+    factor: Factor = option(..., "How many times the rows and columns of the image.")
+    kernel: DownsampleKernel = option(
+        "lanczos2",
+        "What a small pixel saw of the large ones: lanczos2, as in the original, lanczos3, "
+        "bicubic, bilinear, or box, the mean, as the pixels of a sensor do.",
+    )
+
+
+class RestoreSettings(Settings):
+    """Hold the options of :func:`dipfast.restore`."""
+
+    task = "restore"
+
+    image_shape: tuple[int, ...] | None = option(
+        None,
+        "(H, W) of the result, or (channels, H, W), where a module or function does not keep the "
+        "shape; None takes it from the operator, else from the measurement.",
+        expected="(H, W) or (channels, H, W), positive",
+        role="record",
+    )
+
+
+SETTINGS: dict[TaskName, type[Settings]] = {
+    "denoise": DenoiseSettings,
+    "inpaint": InpaintSettings,
+    "super_resolve": SuperResolveSettings,
+    "restore": RestoreSettings,
+}
+"""The class of the settings of each task."""
+
+
+def make_settings(kind: type[_Settings], options: dict[str, Any]) -> _Settings:
+    """Return checked settings.
+
+    Parameters
+    ----------
+    kind
+        The class of the settings of a task.
+    options
+        Options by name.
+
+    Raises
+    ------
+    InputError, InputTypeError
+        If an option does not exist, or has a value that cannot be; the message names it, what came
+        and what was expected.
+
+    Examples
+    --------
+    >>> make_settings(DenoiseSettings, {"seed": 3}).seed
+    3
+    >>> make_settings(DenoiseSettings, {"seed": -1})
+    Traceback (most recent call last):
+    dipfast.errors.InputError: seed must be an integer from 0 to 2**63 - 1, got -1
+    """
+    known = kind.model_fields
+    for name in options:
+        if name not in known:
+            raise InputTypeError(
+                f"{kind.task}() got an unexpected keyword argument {name!r}; "
+                f"expected one of {', '.join(known)}"
+            )
+    try:
+        return kind(**options)
+    except ValidationError as error:
+        raise _translate(kind, error) from None
+
+
+def _translate(kind: type[Settings], error: ValidationError) -> Exception:
+    """Return the exception that says what is wrong with the first option that is wrong."""
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InputError | InputTypeError):
+        return cause
+    name = str(first["loc"][0])
+    value = _value(error, name)
+    said = options_of(kind)[name]
+    kind_is_wrong = said.is_flag or not isinstance(value, str | int | float)
+    wrong = InputTypeError if kind_is_wrong else InputError
+    return wrong(f"{name} must be {said.expected}, got {value!r}")
+
+
+def _value(error: ValidationError, name: str) -> Any:
+    return next(e["input"] for e in error.errors() if e["loc"][0] == name)

@@ -1,0 +1,77 @@
+"""The options of the tasks as static checkers see them.
+
+What they mean, their defaults and their checks are in :mod:`dipfast.settings.settings`, and a test
+holds both equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from dipfast.settings.names import (
+    DownsampleKernel,
+    Marks,
+    Method,
+    NoiseKind,
+    Quality,
+    RuleName,
+)
+from dipfast.settings.noise import NoiseParameters
+from dipfast.settings.presets import Preset
+
+if TYPE_CHECKING:
+    import torch
+
+    from dipfast.prior.loop import State
+    from dipfast.prior.stages import Stage
+    from dipfast.run.interrupt import Interrupt
+    from dipfast.stopping.rule import StopRule
+
+__all__ = ["InpaintOptions", "Options", "RestoreOptions", "SuperResolveOptions"]
+
+
+class Options(TypedDict, total=False):
+    """What every task may be told."""
+
+    sigma: float | Literal["auto"]
+    noise: NoiseKind | NoiseParameters
+    tv_weight: float | Literal["auto"]
+    method: Method | Sequence[Stage]
+    stop: RuleName | StopRule
+    time_limit: float | None
+    quality: Quality
+    preset: str | Preset | None
+    max_iterations: int | None
+    network_input: Any
+    device: str | torch.device
+    seed: int
+    channel_axis: int | None
+    data_range: float | tuple[float, float] | None
+    reference: Any
+    callback: Callable[[State], object] | None
+    interrupt: Interrupt | None
+    snapshots: float | None
+    checkpoint: str | Path | None
+    checkpoint_every: int
+    resume: bool
+
+
+class InpaintOptions(Options, total=False):
+    """What :func:`dipfast.inpaint` may be told."""
+
+    mask_marks: Marks
+    keep_known: bool
+
+
+class SuperResolveOptions(Options, total=False):
+    """What :func:`dipfast.super_resolve` may be told."""
+
+    kernel: DownsampleKernel
+
+
+class RestoreOptions(Options, total=False):
+    """What :func:`dipfast.restore` may be told."""
+
+    image_shape: tuple[int, ...] | None
