@@ -1,6 +1,6 @@
 """Mutation fuzzing of everything that reads files of unknown origin.
 
-    python -m tests.robustness.fuzz [--minutes 10] [--seed 0] [--only image settings] [--keep FOLDER]
+    python -m tests.robustness.fuzz [--minutes 10] [--seed 0] [--only image settings] [--keep DIR]
 
 Valid files, made in memory, are damaged and read: bits flipped, numbers replaced by those at the
 ends of their ranges, pieces deleted, doubled, or taken from another file.  A reader may accept
@@ -368,7 +368,8 @@ def checkpoints() -> list[bytes]:
 
 def _read_image(path: Path) -> object:
     """Read it; what was read must be writable, with more pixels too."""
-    from dipfast.images.files import files, limits
+    from dipfast.images import files
+    from dipfast.images.files import limits
 
     limits.LARGEST_IMAGE = _LARGEST_IMAGE
     read = files.read_image(path)

@@ -24,7 +24,9 @@ import tifffile
 from PIL import Image
 
 from dipfast.images import files
-from dipfast.images.files import limits, open_regular, read_image, reading, write_image
+from dipfast.images.files import limits, open_regular, read_image, write_image
+from dipfast.images.files import read as reading
+from dipfast.images.files.formats import _tiff_xml
 
 posix = pytest.mark.skipif(os.name != "posix", reason="files of POSIX")
 Tag = tuple[int, str, int, Any]
@@ -466,7 +468,7 @@ class TestMetadata:
         assert np.array_equal(read_image(tmp_path / "out.tif").image, source.image)
 
     def test_size_of_ome(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(limits, "_LARGEST_XML", 100)
+        monkeypatch.setattr(_tiff_xml, "_LARGEST_TEXT", 100)
         path = tmp_path / "in.tif"
         text = "<OME>" + "x" * 100 + "</OME>"
         tifffile.imwrite(path, random_pixels(5, 6), description=text, metadata=None)

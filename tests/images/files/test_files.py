@@ -22,13 +22,11 @@ from dipfast.images import files
 from dipfast.images.files import (
     ImageFile,
     check_output,
-    jpeg,
-    png,
     read_image,
-    tiff,
     write_atomically,
     write_image,
 )
+from dipfast.images.files.formats import jpeg, png, tiff
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

@@ -1,18 +1,18 @@
-"""Image files: PNG (8 and 16 bit), JPEG, TIFF (8 and 16 bit, float).
+"""Image files of the formats in the table :data:`dipfast.images.files.formats.FORMATS`.
 
 What a file holds beside the pixels (resolution and its unit, colour profile, EXIF, what ImageJ,
 OME and GeoTIFF say) goes with the image into the result.  Files are written whole or not at all.
 
-A file may come from anywhere: what it declares is looked at before anything is decoded, and
-whatever a decoder raises becomes a ValueError that names the file.
+A file may come from anywhere: what it declares is checked before anything is decoded, and
+whatever a decoder raises becomes an UnreadableFileError that names the file.
 """
 
 from __future__ import annotations
 
-from dipfast.images.files.access import open_regular, report_path, write_atomically
-from dipfast.images.files.image import ImageFile, Resolution
-from dipfast.images.files.reading import read_image
-from dipfast.images.files.writing import check_output, write_image
+from dipfast.images.files.image_file import ImageFile, Resolution
+from dipfast.images.files.read import read_image
+from dipfast.images.files.safe import open_regular, report_path, write_atomically
+from dipfast.images.files.write import check_output, write_image
 
 __all__ = [
     "ImageFile",

@@ -1,4 +1,4 @@
-"""Pixels as a file has them, and as they are to be seen."""
+"""Helpers of formats that turn pixels as a file has them into an image."""
 
 from __future__ import annotations
 
@@ -6,18 +6,31 @@ from typing import Any
 
 import numpy as np
 
-from dipfast.images.files.image import ImageFile
+from dipfast.images.files.image_file import ImageFile
 
 __all__ = ["ORIENTATION", "split", "straight", "upright"]
 
 _Array = np.ndarray[Any, Any]
 
 ORIENTATION = 0x0112
-"""The tag of EXIF and TIFF."""
+"""The tag of EXIF and TIFF that says how an image is to be turned."""
 
 
 def upright(pixels: _Array, orientation: int) -> _Array:
-    """Turn rows and columns (the first two axes) as the orientation tag of EXIF and TIFF asks."""
+    """Return pixels turned as the orientation tag of EXIF and TIFF asks.
+
+    Parameters
+    ----------
+    pixels
+        Array whose first two axes are rows and columns.
+    orientation
+        Value of the tag, from 1 to 8; 1 turns nothing.
+
+    Returns
+    -------
+    ndarray
+        A view of the pixels.
+    """
     if orientation in (5, 6, 7, 8):
         pixels = np.swapaxes(pixels, 0, 1)
     if orientation in (2, 3, 6, 7):
@@ -27,18 +40,46 @@ def upright(pixels: _Array, orientation: int) -> _Array:
     return pixels
 
 
-def split(pixels: _Array, opacity: bool, metadata: dict[str, Any], kind: str) -> ImageFile:
-    """Make an image of (H, W) or (H, W, samples), the last of which may be opacity."""
+def split(pixels: _Array, opacity: bool, metadata: dict[str, Any]) -> ImageFile:
+    """Return an image whose opacity is apart from its channels.
+
+    Parameters
+    ----------
+    pixels
+        Array (H, W) or (H, W, samples).
+    opacity
+        Whether the last sample is opacity.
+    metadata
+        What is beside the pixels.
+
+    Returns
+    -------
+    ImageFile
+        The image; one channel that is left beside opacity has no axis.
+    """
     alpha = None
     if opacity:
         alpha, pixels = pixels[..., -1], pixels[..., :-1]
         if pixels.shape[-1] == 1:
             pixels = pixels[..., 0]
-    return ImageFile(pixels, None if pixels.ndim == 2 else 2, alpha, metadata, kind)
+    return ImageFile(pixels, None if pixels.ndim == 2 else 2, alpha, metadata)
 
 
 def straight(pixels: _Array, alpha: _Array) -> _Array:
-    """Divide opacity out of what it is multiplied into; where nothing is seen is 0."""
+    """Return pixels from which the opacity that they were multiplied by is divided out.
+
+    Parameters
+    ----------
+    pixels
+        Array (H, W) or (H, W, channels).
+    alpha
+        Opacity (H, W) in the same type.
+
+    Returns
+    -------
+    ndarray
+        The pixels in the same type, 0 where opacity is 0.
+    """
     if pixels.ndim > alpha.ndim:
         alpha = alpha[..., None]
     seen = alpha > 0

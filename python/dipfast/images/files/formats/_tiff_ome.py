@@ -1,4 +1,4 @@
-"""OME-XML, kept as it is but for what says something about the pixels and where they are."""
+"""OME-XML, kept as it is except for what it says about the pixels and their place in the file."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 from xml.parsers.expat import ExpatError
 from xml.sax.saxutils import quoteattr
 
-from dipfast.images.files import limits
-from dipfast.images.files.image import Resolution
+from dipfast.images.files.formats._tiff_xml import Element, find_elements
+from dipfast.images.files.image_file import Resolution
 
 __all__ = ["Ome"]
 
-# From where to where, and what stands there instead.
+# An edit of the text: start and end of the part that is replaced, and its replacement.
 _Edit = tuple[int, int, bytes]
 
+# Elements that say where the pixels are.
 _DATA = ("TiffData", "BinData", "MetadataOnly")
 _NAMES = frozenset(("OME", "Image", "Pixels", "Channel", "ROI", "ROIRef", *_DATA))
+# What OME calls the types of NumPy.
 _TYPES = {
     **{name: name for name in ("int8", "int16", "int32", "uint8", "uint16", "uint32")},
     "float32": "float",
@@ -28,47 +30,69 @@ _TYPES = {
 class Ome:
     """Metadata of OME about one image.
 
-    ``xml`` is the text in UTF-8, without a declaration, ``factor`` by how much the image has been
-    enlarged since.
+    Attributes
+    ----------
+    xml
+        The text in UTF-8, without a declaration.
+    elements
+        Those of its elements that may change.
+    factor
+        By how much the image has been enlarged since the text was read.
+    lost
+        What could not be kept, in words.
+    names
+        What another format would lack, in words.
     """
 
     xml: bytes
-    elements: tuple[limits.Element, ...]
+    elements: tuple[Element, ...]
     factor: int = 1
     lost: tuple[str, ...] = ()
     names = ("OME metadata",)
 
     @classmethod
     def read(cls, text: str) -> Ome | None:
-        """Return the metadata, None if they are not well-formed.
+        """Return the metadata in a text.
+
+        Parameters
+        ----------
+        text
+            OME-XML.
+
+        Returns
+        -------
+        Ome or None
+            The metadata, None if the text is not well-formed.
 
         Raises
         ------
-        ValueError
+        UnreadableFileError
             If the text is too large, or declares entities.
         """
-        # It is not in the encoding that it may declare any more.
+        # A declaration may name an encoding, but the text is decoded already.
         if text.lstrip().startswith("<?xml"):
             text = text.partition("?>")[2]
         xml = text.strip().strip("\0").encode("utf-8", "surrogatepass")
         try:
-            return cls(xml, tuple(limits.xml_elements(xml, _NAMES)))
+            return cls(xml, tuple(find_elements(xml, _NAMES)))
         except ExpatError:
             return None
 
     def are_channels(self, pages: int) -> bool:
-        """Whether so many pages are channels, and not planes or points in time."""
-        return limits.are_channels(self.elements, pages)
+        """Return whether so many pages are channels, and not planes or points in time."""
+        found = [element.attributes for element in self.elements if element.name == "Pixels"]
+        sizes = [tuple(pixels.get(f"Size{axis}") for axis in "CZT") for pixels in found]
+        return sizes == [(str(pages), "1", "1")]
 
     def _pixels(self) -> int:
-        """The index of the element about the pixels, -1 if there is none."""
+        """Return the index of the element about the pixels, -1 if there is none."""
         for index, element in enumerate(self.elements):
             if element.name == "Pixels":
                 return index
         return -1
 
     def is_about(self, channels: int) -> bool:
-        """Whether it is about one image of so many channels."""
+        """Return whether the metadata are about one image of so many channels."""
         index = self._pixels()
         attributes = self.elements[index].attributes if index >= 0 else {}
         sizes = [attributes.get(f"Size{axis}") for axis in "CZT"]
@@ -76,7 +100,7 @@ class Ome:
 
     @property
     def resolution(self) -> Resolution | None:
-        """The size of a pixel, as pixels per unit."""
+        """Return the size of a pixel, as pixels per unit."""
         index = self._pixels()
         attributes = self.elements[index].attributes if index >= 0 else {}
         sizes = [_number(attributes, f"PhysicalSize{axis}") for axis in "XY"]
@@ -86,6 +110,7 @@ class Ome:
         return Resolution.of(self.factor / sizes[0], self.factor / sizes[1], units.pop())
 
     def enlarged(self, factor: int) -> Ome:
+        """Return the metadata of the image with ``factor`` times the rows and columns."""
         drawn = any(element.name == "ROI" for element in self.elements)
         lost = (*self.lost, "regions of interest") if drawn and self.factor == 1 else self.lost
         return replace(self, factor=self.factor * factor, lost=lost)
@@ -93,9 +118,23 @@ class Ome:
     def description(
         self, height: int, width: int, planes: int, samples: int, dtype: str
     ) -> bytes | None:
-        """Return the text about an image of this size and type, None if OME has no such type.
+        """Return the text about an image that is written.
 
-        It is in ``planes``, each of so many ``samples``.
+        Parameters
+        ----------
+        height, width
+            Size of the image.
+        planes
+            Number of planes that it is written in.
+        samples
+            Samples of a pixel in each plane.
+        dtype
+            NumPy type of the image.
+
+        Returns
+        -------
+        bytes or None
+            The text, None if OME has no such type.
         """
         if dtype not in _TYPES:
             return None
@@ -116,7 +155,7 @@ class Ome:
         edits = [(0, 0, b'<?xml version="1.0" encoding="UTF-8"?>')]
         for number, element in enumerate(self.elements):
             if element.name == "OME":
-                # The text is about another file from now on.
+                # The identifier of the old file would be wrong in the new one.
                 edits.append(self._start(element, {"UUID": None}))
             elif number == index:
                 edits.append(self._start(element, changes, self._planes(planes, samples, edits)))
@@ -125,7 +164,10 @@ class Ome:
         return self._edited(edits)
 
     def _planes(self, planes: int, samples: int, edits: list[_Edit]) -> str:
-        """Say what is in which plane: in the text that follows the start tag, and in edits."""
+        """Return the text after the start tag that says what is in which plane.
+
+        Changes of elements that are there already are added to ``edits`` instead.
+        """
         index = self._pixels()
         prefix, colon, _ = self.elements[index].tag.rpartition(":")
         data = f"<{prefix}{colon}TiffData/>"
@@ -142,8 +184,8 @@ class Ome:
         channel = f'<{prefix}{colon}Channel ID="Channel:0:%d" SamplesPerPixel="{samples}"/>'
         return "".join(channel % number for number in range(planes)) + data
 
-    def _is_left_out(self, element: limits.Element, index: int) -> bool:
-        """Whether it is about another image, other pixels, or where these were in the file."""
+    def _is_left_out(self, element: Element, index: int) -> bool:
+        """Return whether an element is about another image, or where pixels were in the file."""
         if element.name == "Image":
             return not element.start < self.elements[index].start < element.end
         if element.name in ("ROI", "ROIRef"):
@@ -151,9 +193,9 @@ class Ome:
         return element.name in _DATA and element.parent == index
 
     def _start(
-        self, element: limits.Element, changes: Mapping[str, str | None], inside: str = ""
+        self, element: Element, changes: Mapping[str, str | None], inside: str = ""
     ) -> _Edit:
-        """The start tag with attributes set or taken out, and with a text after it."""
+        """Return a start tag with attributes set or taken out, and with a text after it."""
         attributes = {**element.attributes, **changes}
         tag = f"<{element.tag}" + "".join(
             f" {name}={quoteattr(value)}" for name, value in attributes.items() if value is not None
@@ -165,9 +207,10 @@ class Ome:
         return element.start, element.inside, tag.encode()
 
     def _edited(self, edits: list[_Edit]) -> bytes:
+        """Return the text after some edits."""
         pieces, at = [], 0
         for start, end, text in sorted(edits, key=lambda edit: edit[:2]):
-            if start < at:  # within something that is left out
+            if start < at:  # the edit is within a part that is replaced
                 continue
             pieces += [self.xml[at:start], text]
             at = end
@@ -175,7 +218,7 @@ class Ome:
 
 
 def _number(attributes: Mapping[str, str], name: str) -> float:
-    """A positive number, 0 if there is none."""
+    """Return an attribute that is a positive number, 0 if there is none."""
     try:
         number = float(attributes.get(name, ""))
     except ValueError:

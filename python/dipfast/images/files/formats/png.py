@@ -1,4 +1,4 @@
-"""PNG of 8 and 16 bit."""
+"""PNG with samples of 8 and 16 bits."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import imagecodecs
 import numpy as np
 from PIL.PngImagePlugin import PngImageFile
 
-from dipfast.errors import InputError
-from dipfast.images.files import limits
-from dipfast.images.files.image import ImageFile, Resolution
-from dipfast.images.files.pillow import beside, load, orientation
+from dipfast.errors import UnreadableFileError
+from dipfast.images.files.formats._pillow import beside, load, orientation
+from dipfast.images.files.formats._png_chunks import check_pixels, chunks
+from dipfast.images.files.image_file import ImageFile, Resolution
 from dipfast.images.files.pixels import split, upright
 
 __all__ = ["Chunks", "read", "write"]
 
 _Array = np.ndarray[Any, Any]
 
-# What numbers mean as colours; the size of what is in the picture; texts.
+# Names of chunks: meaning of the numbers as colours, size of what the picture shows, texts.
 _COLOURS = (b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _SCALE = b"sCAL"
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-# Texts that say something about the pixels, as XMP and EXIF do.
+# Beginnings of texts that are not kept, because they say something about the old pixels.
 _OF_PIXELS = (b"XML:com.adobe.xmp", b"Raw profile type", b"Thumb::")
-# Gamma of sRGB, which is what pixels are taken for where nothing is said.
+# Values of chunk gAMA that mean the gamma of sRGB, which is assumed where nothing is said.
 _USUAL_GAMMA = range(43_000, 48_000)
 _GREATEST = 2**31 - 1
 _END_OF_HEADER = 8 + 25  # signature and IHDR
@@ -36,26 +36,35 @@ _END_OF_HEADER = 8 + 25  # signature and IHDR
 
 @dataclass(frozen=True)
 class Chunks:
-    """Chunks of a PNG that are kept as they are: names and content."""
+    """Chunks of a PNG that are kept as they are.
+
+    Attributes
+    ----------
+    values
+        Names and contents.
+    lost
+        What could not be kept, in words.
+    """
 
     values: tuple[tuple[bytes, bytes], ...]
     lost: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What of it another format would lack, in words."""
-        chunks = dict(self.values)
-        gamma = int.from_bytes(chunks.get(b"gAMA", b""), "big")
-        unusual = b"cICP" in chunks or (gamma and gamma not in _USUAL_GAMMA)
-        names = ("colour space",) if unusual and b"sRGB" not in chunks else ()
-        return (*names, "physical scale") if _SCALE in chunks else names
+        """Return what of the chunks another format would lack, in words."""
+        values = dict(self.values)
+        gamma = int.from_bytes(values.get(b"gAMA", b""), "big")
+        unusual = b"cICP" in values or (gamma and gamma not in _USUAL_GAMMA)
+        names = ("colour space",) if unusual and b"sRGB" not in values else ()
+        return (*names, "physical scale") if _SCALE in values else names
 
     def enlarged(self, factor: int) -> Chunks:
+        """Return the chunks of the image with ``factor`` times the rows and columns."""
         values, lost = [], list(self.lost)
         for name, data in self.values:
             if name == _SCALE:
                 try:
-                    # A byte for the unit, and width and height of a pixel as text.
+                    # The content is a byte for the unit, and width and height of a pixel as text.
                     sizes = [float(size) / factor for size in data[1:].split(b"\0")]
                     data = data[:1] + b"\0".join(repr(size).encode() for size in sizes)
                 except ValueError:
@@ -66,51 +75,69 @@ class Chunks:
 
 
 def read(stream: BinaryIO) -> ImageFile:
+    """Read the one image of a PNG.
+
+    Parameters
+    ----------
+    stream
+        The file, at its beginning.
+
+    Returns
+    -------
+    ImageFile
+        The image, with what the file holds beside the pixels.
+
+    Raises
+    ------
+    UnreadableFileError
+        If what the file declares is refused; the decoder may raise anything else.
+    """
     head = stream.read(_END_OF_HEADER)
     stream.seek(0)
-    # The class of Pillow itself, because Image.open has a limit for the whole process.
+    # Image.open of Pillow is avoided, because it has a limit of the size for the whole process.
     with PngImageFile(stream) as opened:
         if opened.size != struct.unpack(">II", head[16:24]):
-            raise InputError("it does not begin with its size")
+            raise UnreadableFileError("it does not begin with its size")
         depth = head[24]
         load(opened, itemsize=2 if depth == 16 else 1)
         turned = orientation(opened)
         if depth == 16:
-            # Pillow cuts pixels to 8 bits, but it knows what is beside them.
+            # Pillow would cut pixels to 8 bits, so it is used for the metadata only.
             stream.seek(0)
             pixels = imagecodecs.png_decode(stream.read())
         else:
             pixels = _decoded(opened, depth)
-            limits.check_png(stream)
+            check_pixels(stream)
         resolution, chunks = _kept(stream)
         metadata = beside(opened, resolution, turned)
     if chunks.values:
         metadata["png"] = chunks
     opacity = pixels.ndim == 3 and pixels.shape[-1] in (2, 4)
-    return split(upright(pixels, turned), opacity, metadata, "PNG")
+    return split(upright(pixels, turned), opacity, metadata)
 
 
 def _decoded(opened: PngImageFile, depth: int) -> _Array:
+    """Return the pixels of a PNG of up to 8 bits as brightness or RGB, with opacity."""
     image: Any = opened
     if image.mode == "1":
         image = image.convert("L")
     if image.mode in ("P", "L", "RGB") and "transparency" in image.info:
         if image.mode == "L":
-            # Pillow stretches pixels of less than 8 bits, but not always this one.
+            # Pillow stretches pixels of fewer bits to 8, but not always the transparent value.
             stretched = image.info["transparency"] * (255 // (2**depth - 1))
             image.info["transparency"] = min(stretched, 255)
         image = image.convert("LA" if image.mode == "L" else "RGBA")
     elif image.mode == "P":
         image = image.convert("RGB")
     elif image.mode not in ("L", "LA", "RGB", "RGBA"):
-        raise InputError(f"pixels of the kind {image.mode} are not supported")
+        raise UnreadableFileError(f"pixels of the kind {image.mode} are not supported")
     return np.array(image)
 
 
 def _kept(stream: BinaryIO) -> tuple[Resolution | None, Chunks]:
-    """What of the chunks Pillow does not keep."""
+    """Return what of the chunks of a PNG is to be kept and Pillow does not keep."""
     resolution, kept = None, []
-    for name, length in limits.png_chunks(stream):
+    for name, length in chunks(stream):
         if name == b"pHYs" and length == 9:
             x, y, unit = struct.unpack(">IIB", stream.read(9))
             resolution = Resolution.of(x, y, "m" if unit == 1 else "")
@@ -122,11 +149,26 @@ def _kept(stream: BinaryIO) -> tuple[Resolution | None, Chunks]:
 
 
 def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
-    """Write an image, and return what could not be kept, in words."""
+    """Write an image as a PNG.
+
+    Parameters
+    ----------
+    stream
+        Where to write.
+    pixels
+        Array (H, W) or (H, W, samples); if ``like`` has opacity, it is the last sample.
+    like
+        The image, with what is to be written beside the pixels.
+
+    Returns
+    -------
+    list of str
+        What could not be kept, in words.
+    """
     lost: list[str] = []
     bits = like.metadata.get("bits", 16)
     if pixels.dtype == np.uint16 and bits < 16 and pixels.max() < 1 << bits:
-        # The brightest of 12 bits is as bright as that of 16.
+        # Numbers are stretched so that white of, say, 12 bits becomes white of 16 bits.
         pixels = pixels << (16 - bits) | pixels >> (2 * bits - 16)
     png = imagecodecs.png_encode(pixels)
     stream.write(png[:_END_OF_HEADER])
@@ -140,6 +182,7 @@ def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
 def _chunks(
     like: ImageFile, shape: tuple[int, ...], lost: list[str]
 ) -> Iterator[tuple[bytes, bytes]]:
+    """Walk through names and contents of the chunks to write before the pixels."""
     metadata = like.metadata
     if "icc_profile" in metadata:
         yield b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata["icc_profile"])

@@ -1,4 +1,4 @@
-"""Tags of TIFF that are kept as they are, and the place on the globe that some of them say."""
+"""Tags of TIFF that are kept as they are, and those of GeoTIFF, which say a place on the globe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COLOURS = (318, 319)  # white point and primaries
 _SCALE, _POINTS, _MATRIX, _KEYS = 33550, 33922, 34264, 34735
 _GEOTIFF = (_SCALE, _POINTS, _MATRIX, _KEYS, 34736, 34737)
 _GDAL = (42112, 42113)  # metadata, and the value that means "no data"
-# What counts in pixels in a way of its own.
+# Tags that depend on the size of the image in ways that are not understood here.
 _OF_PIXELS = {
     33920: "transformation of Intergraph",
     50844: "rational polynomial of the sensor",
@@ -21,16 +21,28 @@ _OF_PIXELS = {
     34680: "metadata of the microscope (FEI)",
     34682: "metadata of the microscope (FEI)",
 }
+
 KEPT = (*_TEXTS, *_COLOURS, *_GEOTIFF, *_GDAL, *_OF_PIXELS)
+"""Codes of the tags that are kept."""
 
 _DOUBLE, _SHORT = 12, 3
-# In the keys of GeoTIFF: what a position means, and that it means the middle of a pixel.
+# A key of GeoTIFF that says what a position means, and its value for the middle of a pixel.
 _RASTER_TYPE, _IS_POINT = 1025, 2
 
 
 @dataclass(frozen=True)
 class Tags:
-    """Tags of TIFF: types and values as bytes, in the ``order`` that module struct names."""
+    """Tags of TIFF that are kept.
+
+    Attributes
+    ----------
+    values
+        Types, and values as bytes, by code.
+    order
+        The order of bytes, as module struct names it.
+    lost
+        What could not be kept, in words.
+    """
 
     values: Mapping[int, tuple[int, bytes]]
     order: str = "<"
@@ -38,20 +50,22 @@ class Tags:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What of it another format would lack, in words."""
+        """Return what of the tags another format would lack, in words."""
         georeferenced = any(code in self.values for code in _GEOTIFF)
         others = (name for code, name in _OF_PIXELS.items() if code in self.values)
         return ("georeference",) * georeferenced + tuple(others)
 
     def turned(self) -> Tags:
-        """Return what is left when the rows and columns have been turned."""
+        """Return the tags that stay right when the image has been turned."""
         return self._without((*_GEOTIFF, *_OF_PIXELS), self.names)
 
     def enlarged(self, factor: int) -> Tags:
+        """Return the tags of the image with ``factor`` times the rows and columns."""
         values = dict(self.values)
         lost = [name for code, name in _OF_PIXELS.items() if values.pop(code, None)]
-        # Where the corner of the picture is 0, all positions grow with it.  Where the middle of
-        # the first pixel is, that of the new one lies before it.
+        # If positions are 0 at the corner of the picture, they are multiplied by the factor.  If
+        # they are 0 in the middle of the first pixel, they are also shifted, because the middle
+        # of the new first pixel is closer to the corner.
         shift = (factor - 1) / 2 if self._is_point() else 0.0
         try:
             if _SCALE in values:
@@ -74,20 +88,24 @@ class Tags:
         return Tags(values, self.order, (*self.lost, *lost))
 
     def _without(self, codes: tuple[int, ...], lost: tuple[str, ...]) -> Tags:
+        """Return the tags without some of them, which are lost in these words."""
         values = {code: value for code, value in self.values.items() if code not in codes}
         return Tags(values, self.order, (*self.lost, *lost))
 
     def _is_point(self) -> bool:
+        """Return whether positions are 0 in the middle of the first pixel."""
         kind, data = self.values.get(_KEYS, (_SHORT, b""))
         keys = struct.unpack(f"{self.order}{len(data) // 8 * 4}H", data[: len(data) // 8 * 8])
         found = zip(keys[4::4], keys[5::4], keys[7::4])
         return kind == _SHORT and any(key == (_RASTER_TYPE, 0, _IS_POINT) for key in found)
 
     def _doubles(self, code: int) -> tuple[float, ...]:
+        """Return the numbers of a tag, or raise ValueError if it has another type."""
         kind, data = self.values[code]
         if kind != _DOUBLE:
             raise ValueError
         return struct.unpack(f"{self.order}{len(data) // 8}d", data)
 
     def _packed(self, numbers: tuple[float, ...] | list[float]) -> tuple[int, bytes]:
+        """Return the type and the bytes of a tag of these numbers."""
         return _DOUBLE, struct.pack(f"{self.order}{len(numbers)}d", *numbers)

@@ -1,4 +1,4 @@
-"""TIFF of 8 and 16 bit and of floats, from cameras, microscopes and satellites."""
+"""TIFF of integers and floats, from cameras, microscopes and satellites."""
 
 from __future__ import annotations
 
@@ -11,19 +11,27 @@ from typing import Any, BinaryIO
 import numpy as np
 import tifffile
 
-from dipfast.errors import InputError
-from dipfast.images.files import exif, imagej, limits
-from dipfast.images.files.image import DTYPES, ImageFile, Resolution
-from dipfast.images.files.ome import Ome
+from dipfast.errors import UnreadableFileError
+from dipfast.images.files import limits
+from dipfast.images.files.formats import _exif, _tiff_imagej, by_name
+from dipfast.images.files.formats._tiff_directories import (
+    TYPE_SIZES,
+    check_directories,
+    read_directory,
+    tag_places,
+)
+from dipfast.images.files.formats._tiff_ome import Ome
+from dipfast.images.files.formats._tiff_segments import JPEG_COMPRESSIONS, check_pixels
+from dipfast.images.files.formats._tiff_tags import KEPT, Tags
+from dipfast.images.files.image_file import ImageFile, Resolution
 from dipfast.images.files.pixels import ORIENTATION, split, straight, upright
-from dipfast.images.files.tags import KEPT, Tags
 
 __all__ = ["read", "write"]
 
 _Array = np.ndarray[Any, Any]
 
-# Kinds of TIFF that tifffile would understand and that are never one image, or whose metadata
-# would lead it to other files, or into loops as long as they say.
+# Kinds of TIFF that tifffile must not interpret: they never are one image, or their metadata lead
+# it to other files, or into loops whose length they declare.
 _NOT_INTERPRETED = (
     *("avs", "bif", "eer", "indica", "lsm", "mmstack", "ndpi", "ndtiff", "ome", "philips"),
     *("qpi", "scanimage", "scn", "stk", "svs"),
@@ -33,24 +41,45 @@ _PHOTOMETRIC, _DESCRIPTION, _SOFTWARE, _SUB_IFDS = 262, 270, 305, 330
 _X, _Y, _UNIT, _ICC, _BRIGHTEST = 282, 283, 296, 34675, 281
 _UNITS = {"": 1, "inch": 2, "cm": 3}
 _UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
-# Compressions: JPEG, where decoding makes RGB of YCbCr, and JPEG 2000 of YCbCr, where it does not.
-_JPEG, _JPEG2000_YCBCR = (6, 7, 33007, 34892), 33003
-# Bits per sample: those that are stretched to 8 by a factor, and those that stay counts.
+# JPEG 2000 of YCbCr, which decoding leaves as YCbCr; JPEG of YCbCr is decoded to RGB.
+_JPEG2000_YCBCR = 33003
+# Bits per sample: those of numbers that are multiplied to fill 8 bits, and those of numbers that
+# are kept as they are in 16 bits.
 _STRETCHED, _COUNTS = {1: 255, 2: 85, 4: 17}, range(9, 16)
 _GREATEST = 2**32 - 1
+# What to do about pixels of kinds that are not read.
 _ADVICE = dict.fromkeys(("CFA", "LINEAR_RAW"), "develop the raw photograph to an image first")
 
 
 def read(stream: BinaryIO) -> ImageFile:
+    """Read the one image of a TIFF.
+
+    Parameters
+    ----------
+    stream
+        The file, at its beginning.
+
+    Returns
+    -------
+    ImageFile
+        The image, with what the file holds beside the pixels.
+
+    Raises
+    ------
+    UnreadableFileError
+        If what the file declares is refused; the decoder may raise anything else.
+    """
+    check_directories(stream)
+    stream.seek(0)
     known = tifffile.TIFF.FILE_FLAGS
     flags: Any = {f"is_{kind}": False for kind in _NOT_INTERPRETED if kind in known}
     with tifffile.TiffFile(stream, **flags) as tiff:
         if not tiff.series:
-            raise InputError("it holds no image, or the end is missing")
+            raise UnreadableFileError("it holds no image, or the end is missing")
         series = tiff.series[0]
         page = tiff.pages.first
         if page.is_reduced and page.tags.get(_SUB_IFDS) is not None:
-            raise InputError(
+            raise UnreadableFileError(
                 "its first image is a preview; if it is a raw photograph, "
                 "develop it to an image first"
             )
@@ -61,11 +90,13 @@ def read(stream: BinaryIO) -> ImageFile:
         if axes == "IYX" and ome is not None and ome.are_channels(len(series)):
             axes = "CYX"
         if len(tiff.series) > 1 or axes not in ("YX", "YXS", "SYX", "CYX", "YXC"):
-            raise InputError(f"it holds a stack (axes {axes}, shape {shape}), expected one image")
+            raise UnreadableFileError(
+                f"it holds a stack (axes {axes}, shape {shape}), expected one image"
+            )
         sizes = dict(zip(axes, shape))
         kind = _kind(page)
         _check_storage(page, kind, series.dtype)
-        limits.check_tiff(series, sizes, stream)
+        check_pixels(series, sizes, stream)
         if kind == "PALETTE":
             limits.check_size(sizes["X"], sizes["Y"], 3, 2)
         pixels = series.asarray().reshape(shape)
@@ -85,70 +116,81 @@ def read(stream: BinaryIO) -> ImageFile:
 
 
 def _kind(page: Any) -> str:
-    """The name of the photometric interpretation, if it is one of those that are read."""
+    """Return the name of the photometric interpretation, and refuse those that are not read."""
     if page.tags.get(_PHOTOMETRIC) is None:
-        raise InputError("it does not say what its numbers mean (PhotometricInterpretation)")
+        raise UnreadableFileError(
+            "it does not say what its numbers mean (PhotometricInterpretation)"
+        )
     try:
         kind = str(tifffile.PHOTOMETRIC(page.photometric).name)
     except ValueError:
         kind = f"number {page.photometric}"
     samples, extra = page.samplesperpixel, len(page.extrasamples)
     visible = samples - (_opacity(page, samples) and extra > 0)
-    in_jpeg = page.compression in _JPEG and page.planarconfig == 1
+    in_jpeg = page.compression in JPEG_COMPRESSIONS and page.planarconfig == 1
     read = {
         "MINISBLACK": samples == 1 or not in_jpeg,
         "MINISWHITE": visible == 1 and _ASSOCIATED not in page.extrasamples,
         "RGB": samples >= 3 and (samples == 3 or not in_jpeg),
         "PALETTE": samples == 1,
-        # Only there does decoding make it RGB.
+        # Only decoding of JPEG makes it RGB.
         "YCBCR": samples == 3 and in_jpeg,
     }
     if not read.get(kind, False):
         what = f" in {samples} samples" if kind in read and samples > 1 else ""
         what += " compressed as JPEG" if kind in read and in_jpeg else ""
         advice = _ADVICE.get(kind, "convert the picture to RGB or grey first")
-        raise InputError(f"pixels of the kind {kind}{what} are not supported; {advice}")
+        raise UnreadableFileError(f"pixels of the kind {kind}{what} are not supported; {advice}")
     if kind == "PALETTE" and page.is_imagej and not _is_grey(page):
-        raise InputError(
+        raise UnreadableFileError(
             "its colours are a lookup table of ImageJ; convert it to grey or to RGB there first"
         )
     return kind
 
 
 def _check_storage(page: Any, kind: str, dtype: Any) -> None:
-    """Refuse numbers of another type, and what tifffile would decode to something else."""
+    """Check that the numbers have a type that is read, and that tifffile decodes them rightly."""
     bits = page.bitspersample
     if dtype is None or page.sampleformat not in (1, 2, 3):
         name = getattr(page.sampleformat, "name", page.sampleformat)
-        raise InputError(f"samples of {bits} bits (SampleFormat {name}) are not supported")
+        raise UnreadableFileError(f"samples of {bits} bits (SampleFormat {name}) are not supported")
     if not isinstance(bits, int) or (bits < 8 and bits not in _STRETCHED):
-        raise InputError(f"samples of {bits} bits are not supported; convert the picture to 8 bits")
-    if dtype.name not in (*DTYPES["TIFF"], "bool"):
-        raise InputError(
+        raise UnreadableFileError(
+            f"samples of {bits} bits are not supported; convert the picture to 8 bits"
+        )
+    dtypes = by_name("TIFF").dtypes
+    if dtype.name not in (*dtypes, "bool"):
+        raise UnreadableFileError(
             f"samples of type {dtype.name} are not supported; convert the picture to one of "
-            f"{', '.join(DTYPES['TIFF'])}"
+            f"{', '.join(dtypes)}"
         )
     if kind in ("MINISWHITE", "PALETTE") and dtype.kind not in "ub":
-        raise InputError(f"pixels of the kind {kind} are not supported of type {dtype.name}")
+        raise UnreadableFileError(
+            f"pixels of the kind {kind} are not supported of type {dtype.name}"
+        )
     if page.compression == _JPEG2000_YCBCR and page.samplesperpixel > 1:
-        raise InputError("pixels of the kind YCBCR are not supported; convert the picture to RGB")
+        raise UnreadableFileError(
+            "pixels of the kind YCBCR are not supported; convert the picture to RGB"
+        )
     if page.fillorder == 2 and page.is_contiguous:
-        raise InputError("bytes that begin with the least bit (FillOrder 2) are not supported")
+        raise UnreadableFileError(
+            "bytes that begin with the least bit (FillOrder 2) are not supported"
+        )
 
 
 def _opacity(page: Any, samples: int) -> bool:
-    """Whether the last of so many samples is opacity."""
+    """Return whether the last of so many samples is opacity."""
     extra = page.extrasamples
     said = [index for index, what in enumerate(extra) if what in (_ASSOCIATED, _UNASSOCIATED)]
     if samples != page.samplesperpixel:
         return False
     if said and said != [len(extra) - 1]:
-        raise InputError(
+        raise UnreadableFileError(
             f"it has {samples} samples, and opacity is not (only) the last one; "
             "leave out the other opacity or move it to the end"
         )
-    # A fourth sample beside RGB is opacity even where the file does not say so, but bands of
-    # satellites.
+    # A fourth sample beside RGB is opacity even if the file does not say so, except in pictures
+    # of satellites, where it is one more band.
     unsaid = page.photometric in (2, 6) and samples == 4 and not page.is_geotiff
     return bool(said) or unsaid
 
@@ -156,28 +198,30 @@ def _opacity(page: Any, samples: int) -> bool:
 def _seen(
     pixels: _Array, axis: int | None, kind: str, page: Any, metadata: dict[str, Any]
 ) -> ImageFile:
-    """Pixels as brightness or RGB."""
+    """Return the image as brightness or RGB."""
     bits = page.bitspersample
     if kind == "PALETTE":
         table = _colours(page)
         indices = pixels.astype(np.intp)
         if table.ndim == 2:
             if axis is not None:
-                raise InputError("several pictures with a palette are not supported")
+                raise UnreadableFileError("several pictures with a palette are not supported")
             axis = 2
-        return ImageFile(table[indices], axis, None, metadata, "TIFF")
+        return ImageFile(table[indices], axis, None, metadata)
     if bits in _STRETCHED:
         pixels = pixels * np.uint8(_STRETCHED[bits])
     elif bits in _COUNTS:
         metadata["bits"] = bits
     opacity = axis is not None and _opacity(page, pixels.shape[axis])
     if opacity and bits not in (*_STRETCHED, 8, 16, 32, 64):
-        raise InputError(f"opacity of {bits} bits is not supported; convert the picture to 16 bits")
+        raise UnreadableFileError(
+            f"opacity of {bits} bits is not supported; convert the picture to 16 bits"
+        )
     if not opacity:
-        read = ImageFile(pixels, axis, None, metadata, "TIFF")
+        read = ImageFile(pixels, axis, None, metadata)
     else:
         assert axis is not None
-        read = split(np.moveaxis(pixels, axis, -1), True, metadata, "TIFF")
+        read = split(np.moveaxis(pixels, axis, -1), True, metadata)
         assert read.alpha is not None
         if _ASSOCIATED in page.extrasamples:
             read = replace(read, image=straight(read.image, read.alpha))
@@ -190,23 +234,23 @@ def _seen(
 
 
 def _is_grey(page: Any) -> bool:
-    """Whether a palette says that each number is its own brightness."""
+    """Return whether a palette maps each number to its own brightness."""
     table = page.colormap
     if table is None or table.ndim != 2 or table.shape[1] < 2:
         return False
     steps = np.linspace(0, 65535, table.shape[1]).round()
-    # Some have the brightness in the upper byte only.
+    # Some palettes have the brightness in the upper byte only.
     return bool((abs(table - steps) <= 255).all())
 
 
 def _colours(page: Any) -> _Array:
-    """The colours of a palette, (number, 3), or (number,) if they are all grey."""
+    """Return the colours of a palette, (number, 3), or (number,) if they are all grey."""
     table = page.colormap
     if table is None or table.ndim != 2:
-        raise InputError("its palette is missing")
+        raise UnreadableFileError("its palette is missing")
     if (table % 257 == 0).all():
         table = (table // 257).astype(np.uint8)
-    elif table.max() < 256:  # as some old writers did
+    elif table.max() < 256:  # some old writers wrote bytes where TIFF asks for 16 bits
         table = table.astype(np.uint8)
     elif (table % 256 == 0).all():
         table = (table // 256).astype(np.uint8)
@@ -217,6 +261,7 @@ def _colours(page: Any) -> _Array:
 
 
 def _beside(page: Any, stream: BinaryIO, ome: Ome | None, channels: int) -> dict[str, Any]:
+    """Return the metadata of the image."""
     order = page.parent.byteorder
     raw = _raw(page, stream)
     metadata: dict[str, Any] = {"compressed": page.compression != 1}
@@ -224,7 +269,7 @@ def _beside(page: Any, stream: BinaryIO, ome: Ome | None, channels: int) -> dict
     if _ICC in raw:
         metadata["icc_profile"] = raw[_ICC][1]
     x, y = (page.tags.valueof(code) for code in (_X, _Y))
-    resolution = exif.resolution_of(x, y, page.tags.valueof(_UNIT, 2))
+    resolution = _exif.resolution_of(x, y, page.tags.valueof(_UNIT, 2))
     description = raw.get(_DESCRIPTION, (2, b""))[1]
     if page.is_ome:
         raw.pop(_DESCRIPTION, None)
@@ -237,9 +282,11 @@ def _beside(page: Any, stream: BinaryIO, ome: Ome | None, channels: int) -> dict
     elif description.startswith((b"ImageJ=", b"SCIFIO=")):
         del raw[_DESCRIPTION]
         lines = _text(description).splitlines()
-        counts, block = (raw.get(code, (1, b""))[1] for code in (imagej.COUNTS, imagej.BLOCK))
+        counts, block = (
+            raw.get(code, (1, b""))[1] for code in (_tiff_imagej.COUNTS, _tiff_imagej.BLOCK)
+        )
         numbers = struct.unpack(f"{order}{len(counts) // 4}I", counts[: len(counts) // 4 * 4])
-        metadata["imagej"] = found = imagej.ImageJ(tuple(lines), numbers, block, order)
+        metadata["imagej"] = found = _tiff_imagej.ImageJ(tuple(lines), numbers, block, order)
         unit = found.unit or ("" if resolution is None else resolution.unit)
         resolution = Resolution.of(x, y, unit)
     if resolution is not None:
@@ -247,26 +294,26 @@ def _beside(page: Any, stream: BinaryIO, ome: Ome | None, channels: int) -> dict
     kept = {code: raw[code] for code in KEPT if code in raw}
     if kept:
         metadata["tags"] = Tags(kept, order)
-    texts: dict[int, tuple[int, Any]] = {code: raw[code] for code in exif.TEXTS if code in raw}
-    for code, name in exif.DIRECTORIES.items():
+    texts: dict[int, tuple[int, Any]] = {code: raw[code] for code in _exif.TEXTS if code in raw}
+    for code, name in _exif.DIRECTORIES.items():
         if code in raw:
             offset = int.from_bytes(raw[code][1], "little" if order == "<" else "big")
             try:
-                inner = exif.directory(stream, order, page.parent.is_bigtiff, offset)
+                inner = _exif.directory(stream, order, page.parent.is_bigtiff, offset)
             except (ValueError, OverflowError):
                 lost.append(name)
             else:
                 texts[code] = 4, inner
     if texts:
         head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8)
-        metadata["exif"] = exif.Exif.read(head + exif.pack(order, texts, 8))
+        metadata["exif"] = _exif.Exif.read(head + _exif.pack(order, texts, 8))
     if lost:
         metadata["lost"] = tuple(lost)
     return metadata
 
 
 def _turned(metadata: dict[str, Any], orientation: int) -> dict[str, Any]:
-    """What is beside an image that has been turned as its orientation asks."""
+    """Return the metadata of an image that has been turned as its orientation asks."""
     metadata = dict(metadata)
     if metadata.pop("ome", None) is not None:
         metadata["lost"] = (*metadata.get("lost", ()), "OME metadata, as it has been turned")
@@ -274,14 +321,14 @@ def _turned(metadata: dict[str, Any], orientation: int) -> dict[str, Any]:
         if key in metadata:
             metadata[key] = metadata[key].turned()
     if "exif" in metadata:
-        metadata["exif"] = exif.Exif.read(metadata["exif"].data, orientation)
+        metadata["exif"] = _exif.Exif.read(metadata["exif"].data, orientation)
     if orientation > 4 and "resolution" in metadata:
         metadata["resolution"] = metadata["resolution"].turned()
     return metadata
 
 
 def _text(value: bytes) -> str:
-    """A text of ImageJ, which had the sign of micro in Latin-1 once."""
+    """Return a text of ImageJ, which old versions wrote in Latin-1."""
     try:
         return value.strip(b"\0").decode()
     except UnicodeDecodeError:
@@ -289,15 +336,22 @@ def _text(value: bytes) -> str:
 
 
 def _raw(page: Any, stream: BinaryIO) -> dict[int, tuple[int, bytes]]:
-    """Types and bytes of the tags that are kept.
+    """Return types and bytes of the tags that are kept, by code.
 
-    tifffile has a description of its own beside that of others, which is not meant.
+    A file can have several descriptions, of which one is for tifffile only; it is left out.
     """
-    wanted = (*KEPT, *exif.TEXTS, *exif.DIRECTORIES, imagej.COUNTS, imagej.BLOCK, _ICC)
+    wanted = (
+        *KEPT,
+        *_exif.TEXTS,
+        *_exif.DIRECTORIES,
+        _tiff_imagej.COUNTS,
+        _tiff_imagej.BLOCK,
+        _ICC,
+    )
     order, big = page.parent.byteorder, page.parent.is_bigtiff
     raw: dict[int, tuple[int, bytes]] = {}
-    for code, kind, count, value in limits.read_directory(stream, order, big, page.offset):
-        size = count * limits.TIFF_SIZES.get(kind, 0)
+    for code, kind, count, value in read_directory(stream, order, big, page.offset):
+        size = count * TYPE_SIZES.get(kind, 0)
         if code not in wanted or code in raw or not size:
             continue
         if size > len(value):
@@ -312,7 +366,22 @@ def _raw(page: Any, stream: BinaryIO) -> dict[int, tuple[int, bytes]]:
 
 
 def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
-    """Write an image, and return what could not be kept, in words."""
+    """Write an image as a TIFF.
+
+    Parameters
+    ----------
+    stream
+        Where to write.
+    pixels
+        Array (H, W) or (H, W, samples); if ``like`` has opacity, it is the last sample.
+    like
+        The image, with what is to be written beside the pixels.
+
+    Returns
+    -------
+    list of str
+        What could not be kept, in words.
+    """
     metadata = like.metadata
     lost: list[str] = []
     options: dict[str, Any] = {"metadata": None, "extratags": []}
@@ -333,7 +402,7 @@ def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
         extra = [metadata.get("extrasample", _UNASSOCIATED)] * alpha
         options["extrasamples"] = [_UNSPECIFIED] * (channels - (3 if colour else 1)) + extra
     elif channels > 1 and not colour:
-        # One plane after the other, as microscopes write them.
+        # Channels that are no colours are written one plane after the other, as microscopes do.
         pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
         planes = channels
         options["metadata"] = {"axes": "CYX"}
@@ -349,12 +418,13 @@ def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
 
 
 def _add_resolution(options: dict[str, Any], metadata: dict[str, Any], lost: list[str]) -> None:
+    """Add the resolution to the options of tifffile."""
     resolution = metadata.get("resolution")
     if resolution is None:
         return
     unit = resolution.unit
     if "imagej" in metadata:
-        unit = unit if unit in _UNITS else ""  # its own text has it
+        unit = unit if unit in _UNITS else ""  # the description of ImageJ has the unit
     elif unit not in _UNITS:
         resolution, unit = resolution.to("cm"), "cm"
     if resolution is not None:
@@ -366,7 +436,7 @@ def _add_resolution(options: dict[str, Any], metadata: dict[str, Any], lost: lis
 
 
 def _rational(value: Any) -> tuple[int, int] | None:
-    """Two whole numbers as TIFF has them, None if the value is too large or too small."""
+    """Return a value as a fraction of TIFF, None if it is too large or too small."""
     if value > _GREATEST:
         return None
     close = value.limit_denominator(max(int(_GREATEST / max(value, 1)), 1))
@@ -379,8 +449,11 @@ def _add_texts(
     shape: tuple[int, ...],
     planes: int,
     lost: list[str],
-) -> exif.Values:
-    """Descriptions and tags; return directories that have to be appended."""
+) -> _exif.Values:
+    """Add descriptions and tags to the options of tifffile.
+
+    Directories of EXIF, which tifffile does not write, are returned to be appended to the file.
+    """
     metadata, extra = like.metadata, options["extratags"]
     if "ome" in metadata:
         height, width = shape[1:3] if planes > 1 else shape[:2]
@@ -395,16 +468,16 @@ def _add_texts(
         found = metadata["imagej"]
         options.update(description=found.description(planes), metadata=None)
         if found.block:
-            extra.append((imagej.COUNTS, 4, len(found.counts), found.counts, True))
-            extra.append((imagej.BLOCK, 1, len(found.block), found.block, True))
+            extra.append((_tiff_imagej.COUNTS, 4, len(found.counts), found.counts, True))
+            extra.append((_tiff_imagej.BLOCK, 1, len(found.block), found.block, True))
     if "tags" in metadata:
         tags = metadata["tags"].values.items()
         extra += [(code, kind, len(value), value, True) for code, (kind, value) in tags]
     inner: dict[int, tuple[int, Any]] = {}
     if "exif" in metadata:
         for code, (kind, value) in metadata["exif"].sized(*like.size).values().items():
-            if code in exif.DIRECTORIES:
-                # The name, because tifffile has it that a number is a mistake.
+            if code in _exif.DIRECTORIES:
+                # tifffile rejects the numbers of these tags, so they are given by name.
                 extra.append((tifffile.TIFF.TAGS[code], 4, 1, 0, True))
                 inner[code] = kind, value
             elif code == _DESCRIPTION:
@@ -416,15 +489,15 @@ def _add_texts(
     return inner
 
 
-def _append(stream: BinaryIO, order: str, inner: exif.Values, lost: list[str]) -> None:
-    """Write directories to the end, and where they are into their tags."""
-    places = limits.tag_places(stream)
+def _append(stream: BinaryIO, order: str, inner: _exif.Values, lost: list[str]) -> None:
+    """Append directories to a TIFF, and set their tags to the places where they are."""
+    places = tag_places(stream)
     for code, (_, values) in inner.items():
         end = stream.seek(0, os.SEEK_END)
         end += end % 2
-        data = exif.pack(order, values, end)
+        data = _exif.pack(order, values, end)
         if end + len(data) > _GREATEST:
-            lost.append(exif.DIRECTORIES[code])
+            lost.append(_exif.DIRECTORIES[code])
             continue
         stream.seek(end)
         stream.write(data)

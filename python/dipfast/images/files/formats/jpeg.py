@@ -1,4 +1,4 @@
-"""JPEG."""
+"""JPEG with samples of 8 bits."""
 
 from __future__ import annotations
 
@@ -11,36 +11,57 @@ import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import jpeg_factory
 
-from dipfast.errors import InputError
-from dipfast.images.files import limits
-from dipfast.images.files.image import ImageFile, Resolution
-from dipfast.images.files.pillow import beside, load, orientation, without_warnings
+from dipfast.errors import UnreadableFileError
+from dipfast.images.files.formats._jpeg_data import check_scans
+from dipfast.images.files.formats._pillow import beside, load, orientation, without_warnings
+from dipfast.images.files.image_file import ImageFile, Resolution
 from dipfast.images.files.pixels import split, upright
 
 __all__ = ["read", "write"]
 
-# Units of JFIF, where 0 is none.
+# What one byte of a JPEG can be decoded to at most.  The true limit is 512: a block of 64 pixels
+# takes a bit at least.
+_PIXELS_PER_BYTE = 1024
+# Numbers of the units of JFIF; 0 is none.
 _UNITS = {"inch": 1, "cm": 2}
-# Where unit and density are in what is written, and what fits there and into a segment.
+# Where unit and density are in a JPEG that Pillow writes, the largest density, and the most bytes
+# of a segment.
 _DENSITY = 13
 _GREATEST = 2**16 - 1
 _LONGEST = 65533
 
 
 def read(stream: BinaryIO) -> ImageFile:
+    """Read the one image of a JPEG.
+
+    Parameters
+    ----------
+    stream
+        The file, at its beginning.
+
+    Returns
+    -------
+    ImageFile
+        The image, with what the file holds beside the pixels.
+
+    Raises
+    ------
+    UnreadableFileError
+        If what the file declares is refused; the decoder may raise anything else.
+    """
     jpeg = stream.read()
-    limits.check_scans(jpeg)
+    check_scans(jpeg)
     with without_warnings():
         image = jpeg_factory(BytesIO(jpeg))
     with image as opened:
-        if math.prod(opened.size) > limits.JPEG_PIXELS_PER_BYTE * len(jpeg):
-            raise InputError(
+        if math.prod(opened.size) > _PIXELS_PER_BYTE * len(jpeg):
+            raise UnreadableFileError(
                 f"it declares {opened.width} x {opened.height} pixels, "
                 f"more than {len(jpeg)} bytes of JPEG can be"
             )
         load(opened, itemsize=1)
         if opened.mode not in ("L", "RGB"):
-            raise InputError(
+            raise UnreadableFileError(
                 f"pixels of the kind {opened.mode} are not supported; "
                 "convert the picture to RGB or grey first"
             )
@@ -52,11 +73,26 @@ def read(stream: BinaryIO) -> ImageFile:
         if opened.info.get("comment"):
             metadata["comment"] = opened.info["comment"]
         pixels = upright(np.array(opened), turned)
-    return split(pixels, False, metadata, "JPEG")
+    return split(pixels, False, metadata)
 
 
 def write(stream: BinaryIO, pixels: np.ndarray[Any, Any], like: ImageFile) -> list[str]:
-    """Write an image, and return what could not be kept, in words."""
+    """Write an image as a JPEG.
+
+    Parameters
+    ----------
+    stream
+        Where to write.
+    pixels
+        Array (H, W) or (H, W, samples); if ``like`` has opacity, it is the last sample.
+    like
+        The image, with what is to be written beside the pixels.
+
+    Returns
+    -------
+    list of str
+        What could not be kept, in words.
+    """
     lost = []
     options: dict[str, Any] = {
         key: like.metadata[key] for key in ("icc_profile", "comment") if key in like.metadata
@@ -82,8 +118,8 @@ def write(stream: BinaryIO, pixels: np.ndarray[Any, Any], like: ImageFile) -> li
 
 
 def _density(resolution: Resolution) -> bytes | None:
-    """Unit and density as JFIF has them, None if its whole numbers cannot say it."""
-    # The unit it comes in first.
+    """Return unit and density as JFIF has them, None if its whole numbers cannot say them."""
+    # The unit of the resolution itself is tried first.
     for unit in sorted(_UNITS, key=lambda unit: unit != resolution.unit):
         converted = resolution.to(unit)
         if converted is None:

@@ -6,28 +6,19 @@ import stat
 import tempfile
 import warnings
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dipfast.errors import InputError, WouldOverwriteError
-from dipfast.images.files.access import report_path, write_atomically
-from dipfast.images.files.image import DTYPES, ImageFile
+from dipfast.errors import InputError, UnwritableFileError, WouldOverwriteError
+from dipfast.images.files import formats
+from dipfast.images.files.formats import Format
+from dipfast.images.files.image_file import ImageFile
 from dipfast.images.files.pixels import split
+from dipfast.images.files.safe import report_path, write_atomically
 
 __all__ = ["check_output", "write_image"]
-
-_SUFFIXES = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-}
-# What a format lacks of what is beside the pixels, and the one that has it.
-_BOUND = {"ome": "TIFF", "imagej": "TIFF", "tags": "TIFF", "png": "PNG"}
 
 
 def write_image(
@@ -44,7 +35,8 @@ def write_image(
     ----------
     path
         ``.png`` (uint8, uint16), ``.jpg`` (uint8) or ``.tif`` (these, other integers of up
-        to 32 bits and floats).
+        to 32 bits and floats), or the ending of another format in
+        :data:`dipfast.images.files.formats.FORMATS`.
     image
         Array (H, W), or with one more axis for 1, 3 or (TIFF) any number of channels.
         Without ``like``, the last of 2 or 4 channels is opacity in a PNG.
@@ -66,37 +58,42 @@ def write_image(
         If there is such a file already and overwrite is False.
     OSError
         If it cannot be written; an existing file is left as it was.
+    UnwritableFileError
+        If no format has the ending of the name, or the format cannot hold the image.
     ValueError
-        If the format cannot hold the image.
+        If the image does not fit to ``like``.
+    MissingExtraError
+        If the format needs an extra of dipfast that is not installed.
     """
     path = Path(path)
-    kind = _SUFFIXES.get(path.suffix.lower(), "")
+    row = _format_of(path)
     if channel_axis is None and like is not None:
         channel_axis = like.channel_axis
     pixels = image if channel_axis is None else np.moveaxis(image, channel_axis, -1)
     if like is not None:
         like = _fitting(like, pixels)
-    elif kind == "TIFF" or pixels.ndim == 2:
-        like = ImageFile(pixels, None if pixels.ndim == 2 else 2)
+    elif pixels.ndim == 2:
+        like = ImageFile(pixels)
     else:
-        like = split(pixels, pixels.shape[-1] in (2, 4), {}, "")
+        like = split(pixels, row.ends_in_opacity(pixels.shape[-1]), {})
     check_output(path, like, overwrite=overwrite)
     pixels = like.image
     if like.alpha is not None:
         pixels = np.dstack([pixels, _opacity(like.alpha, pixels.dtype)])
     if pixels.ndim == 3 and pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
-    # A copy in any case: the strides of one row or column can be anything, and encoders look.
+    # It is copied even if it is contiguous: NumPy allows any stride along an axis of length one,
+    # and some encoders use that stride.
     pixels = np.array(pixels, pixels.dtype.newbyteorder("="), order="C")
     with write_atomically(path, overwrite=overwrite) as stream:
-        lost = import_module(f"dipfast.images.files.{kind.lower()}").write(stream, pixels, like)
-    lost += _left_out(kind, like)
+        lost = row.load().write(stream, pixels, like)
+    lost += _left_out(row, like)
     if lost:
         warnings.warn(f"{path} is without: {', '.join(dict.fromkeys(lost))}", stacklevel=2)
 
 
 def _fitting(like: ImageFile, pixels: np.ndarray[Any, Any]) -> ImageFile:
-    """The file with these pixels, (H, W) or (H, W, channels), instead of its own."""
+    """Return the file with pixels, (H, W) or (H, W, channels), in place of its own."""
     size, alpha = pixels.shape[:2], like.alpha
     factor = size[0] // like.size[0]
     if size != (factor * like.size[0], factor * like.size[1]):
@@ -115,7 +112,7 @@ def _fitting(like: ImageFile, pixels: np.ndarray[Any, Any]) -> ImageFile:
 
 
 def _opacity(alpha: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """Opacity in another type, where full is the largest number, and 1 of floats."""
+    """Return opacity in another type: full is the largest integer, or 1 for floats."""
     if alpha.dtype == dtype:
         return alpha
     full = [1 if each.kind == "f" else np.iinfo(each).max for each in (alpha.dtype, dtype)]
@@ -123,13 +120,14 @@ def _opacity(alpha: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[An
     return (values if dtype.kind == "f" else values.round()).astype(dtype)
 
 
-def _left_out(kind: str, like: ImageFile) -> list[str]:
-    """What this format cannot hold of what the file had, and what it has lost on the way."""
+def _left_out(row: Format, like: ImageFile) -> list[str]:
+    """Return what a format cannot hold of a file, and what the file has lost before, in words."""
     lost = list(like.metadata.get("lost", ()))
     for key, value in like.metadata.items():
         lost += getattr(value, "lost", ())
-        if _BOUND.get(key, kind) != kind:
-            lost += [f"{name} (which {_BOUND[key]} has)" for name in value.names]
+        owner = formats.by_metadata(key)
+        if owner is not None and owner != row:
+            lost += [f"{name} (which {owner.name} has)" for name in value.names]
     return lost
 
 
@@ -155,18 +153,14 @@ def check_output(
 
     Raises
     ------
-    OSError, ValueError
+    OSError, ValueError, MissingExtraError
         As :func:`write_image` would.
     """
     path = Path(path)
-    kind = _SUFFIXES.get(path.suffix.lower())
-    if kind is None:
-        raise InputError(
-            f"cannot tell the format of {path} from its name; "
-            f"it must end in one of {', '.join(_SUFFIXES)}"
-        )
+    row = _format_of(path)
     if image is not None:
-        _check_format(path, kind, image)
+        _check_format(path, row, image)
+    row.load()  # finds out whether its libraries are there
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist")
     for target in (path, report_path(path)) if report else (path,):
@@ -187,17 +181,21 @@ def check_output(
         ) from error
 
 
-def _check_format(path: Path, kind: str, image: ImageFile) -> None:
-    dtype = image.image.dtype.name
-    if dtype not in DTYPES[kind]:
-        endings = [suffix for suffix, other in _SUFFIXES.items() if dtype in DTYPES[other]]
-        raise InputError(
-            f"{kind} cannot hold {dtype} without loss, "
-            + (f"{path} must be named {' or '.join(endings)}" if endings else "nor can the others")
+def _format_of(path: Path) -> Format:
+    """Return the format that the name of a file says."""
+    row = formats.by_suffix(path)
+    if row is None:
+        raise UnwritableFileError(
+            f"cannot tell the format of {path} from its name; "
+            f"it must end in one of {formats.all_suffixes()}"
         )
-    axis = image.channel_axis
-    channels = 1 if axis is None else image.image.shape[axis]
-    if kind != "TIFF" and channels not in (1, 3):
-        raise InputError(f"{kind} cannot hold {channels} channels, {path} must be named .tif")
-    if kind == "JPEG" and image.alpha is not None:
-        raise InputError(f"JPEG cannot hold transparency, {path} must be named .png or .tif")
+    return row
+
+
+def _check_format(path: Path, row: Format, image: ImageFile) -> None:
+    """Check that a format can hold an image, and name those that can if it cannot."""
+    lacks = row.lacks(image)
+    if lacks:
+        endings = formats.suffixes_that_hold(image)
+        advice = f"{path} must be named {endings}" if endings else "nor can the others"
+        raise UnwritableFileError(f"{row.name} cannot hold {lacks}, {advice}")

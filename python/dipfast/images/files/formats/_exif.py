@@ -1,7 +1,8 @@
-"""EXIF: kept byte for byte, but for what says something about the pixels.
+"""EXIF, kept byte for byte except for what it says about the pixels.
 
-What cameras write beside the standard tags counts its offsets from where it once stood.  So
-numbers are changed in place, and tags are taken out of their directory without moving a value.
+Cameras write data beside the standard tags whose offsets are only right as long as the data stay
+at their place.  So numbers are changed in place, and tags are taken out of their directory
+without moving a value.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from fractions import Fraction
 from io import BytesIO
 from typing import Any, BinaryIO, NamedTuple
 
-from dipfast.errors import InputError
-from dipfast.images.files import limits
-from dipfast.images.files.image import Resolution
+from dipfast.errors import UnreadableFileError
+from dipfast.images.files.formats._tiff_directories import TYPE_SIZES, read_directory
+from dipfast.images.files.image_file import Resolution
 
 __all__ = ["DIRECTORIES", "TEXTS", "Exif", "Values", "directory", "pack", "resolution_of"]
 
 Values = Mapping[int, tuple[int, Any]]
-"""A directory: codes, and types with values as bytes, or with the directory that is meant."""
+"""A directory: by its code, each tag has a type, and its values as bytes or as a directory."""
 
 TEXTS = (270, 271, 272, 305, 306, 315, 316, 33432)
 """Tags of the first directory, which TIFF has too: description, maker, date, copyright, ..."""
@@ -31,34 +32,40 @@ DIRECTORIES = {0x8769: "EXIF of the camera", 0x8825: "position on the globe"}
 """Tags that lead from the first directory to another one."""
 
 _ORIENTATION = 0x0112
+# Orientation, width and height: they are not kept, because the pixels may differ.
 _OF_THE_FILE = (_ORIENTATION, 256, 257)
 _X, _Y, _UNIT = 282, 283, 296
 _PHOTO, _RELATED = 0x8769, 0xA005
 _FOCAL_PLANE = (0xA20E, 0xA20F)
-# Where something is in the picture.
+# Tags of places in the picture.
 _PLACES = (0x9214, 0xA214)
-# Tags of width and height.
+# Tags of width and height, by directory.
 _SIZES = {_PHOTO: (0xA002, 0xA003), _RELATED: (0x1001, 0x1002)}
 _UNITS = {1: "", 2: "inch", 3: "cm", 4: "mm", 5: "µm"}
 _RATIONAL = 5
-# Types that are not of BigTIFF.
-_CLASSIC = {kind: size for kind, size in limits.TIFF_SIZES.items() if kind <= 12}
+# Sizes of the types that TIFF has without BigTIFF.
+_CLASSIC = {kind: size for kind, size in TYPE_SIZES.items() if kind <= 12}
 
 
 class _Entry(NamedTuple):
+    """A tag in EXIF: ``head`` is where the tag is, ``at`` where its value of ``size`` bytes is."""
+
     code: int
     kind: int
-    head: int  # where the tag is
-    at: int  # where its value is
+    head: int
+    at: int
     size: int
 
 
 class _Editor:
-    """The bytes of EXIF, and its directories by the tags that lead to them, 0 for the first."""
+    """EXIF that is being changed.
+
+    A directory is named by the tag that leads to it, the first by 0.
+    """
 
     def __init__(self, data: bytes) -> None:
         if data[:4] not in (b"II*\0", b"MM\0*"):
-            raise InputError("it does not begin as EXIF does")
+            raise UnreadableFileError("it does not begin as EXIF does")
         self.data = bytearray(data)
         self.order = "<" if data.startswith(b"II") else ">"
         self.offsets = {0: self._number(4)}
@@ -68,47 +75,52 @@ class _Editor:
                 self.offsets[code] = self._number(entry.at)
 
     def _number(self, at: int) -> int:
+        """Return the whole number at an offset."""
         (number,) = struct.unpack_from(self.order + "I", self.data, at)
         return int(number)
 
     def entries(self, directory: int) -> list[_Entry]:
+        """Return the tags of a directory, none if the directory is missing."""
         if directory not in self.offsets:
             return []
         stream, start = BytesIO(self.data), self.offsets[directory]
         entries, total = [], 0
         for index, (code, kind, count, value) in enumerate(
-            limits.read_directory(stream, self.order, False, start)
+            read_directory(stream, self.order, False, start)
         ):
-            size = count * limits.TIFF_SIZES.get(kind, 0)
+            size = count * TYPE_SIZES.get(kind, 0)
             head = start + 2 + 12 * index
             at = struct.unpack(self.order + "I", value)[0] if size > 4 else head + 8
             total += size
             if at + size > len(self.data) or total > 2 * len(self.data):
-                raise InputError(f"EXIF tag {code} has {size} bytes that are not there")
+                raise UnreadableFileError(f"EXIF tag {code} has {size} bytes that are not there")
             entries.append(_Entry(code, kind, head, at, size))
         return entries
 
     def find(self, directory: int, code: int) -> _Entry | None:
+        """Return a tag of a directory, None if it is missing."""
         return next((entry for entry in self.entries(directory) if entry.code == code), None)
 
     def remove(self, directory: int, codes: Iterable[int]) -> None:
+        """Take tags out of a directory."""
         for code in codes:
             entry = self.find(directory, code)
             if entry is None:
                 continue
             start = self.offsets[directory]
             count = len(self.entries(directory))
-            # The offset of the next directory moves along.
+            # The tags that follow move up, with the offset of the next directory after them.
             rest = self.data[entry.head + 12 : start + 2 + 12 * count + 4]
             self.data[entry.head : entry.head + len(rest)] = rest
             self.data[start : start + 2] = struct.pack(self.order + "H", count - 1)
 
     def end(self) -> None:
-        """Make the first directory the last: the next one is of the thumbnail."""
+        """Take out the directory that follows the first one, which is that of the thumbnail."""
         at = self.offsets[0] + 2 + 12 * len(self.entries(0))
         self.data[at : at + 4] = bytes(4)
 
     def rational(self, directory: int, code: int) -> Fraction | None:
+        """Return the value of a tag that is a fraction, None if it is missing or something else."""
         entry = self.find(directory, code)
         if entry is None or (entry.kind, entry.size) != (_RATIONAL, 8):
             return None
@@ -116,6 +128,7 @@ class _Editor:
         return Fraction(above, below) if below else None
 
     def multiply(self, directory: int, codes: Iterable[int], factor: int) -> None:
+        """Multiply fractions, and take out tags for which that cannot be done."""
         for code in codes:
             entry, value = self.find(directory, code), self.rational(directory, code)
             if entry is None:
@@ -127,7 +140,7 @@ class _Editor:
             struct.pack_into(self.order + "II", self.data, entry.at, above, below)
 
     def swap(self, directory: int, codes: tuple[int, int]) -> None:
-        """Swap two values of the same type."""
+        """Exchange the values of two tags, and take both out if their types differ."""
         first, second = (self.find(directory, code) for code in codes)
         if first is None or second is None:
             self.remove(directory, codes)
@@ -139,13 +152,14 @@ class _Editor:
         self.data[a], self.data[b] = self.data[b], self.data[a]
 
     def put(self, directory: int, code: int, number: int) -> None:
-        """Set a tag that is there to a whole number."""
+        """Set a tag to a whole number, if the directory has the tag."""
         entry = self.find(directory, code)
         if entry is None:
             return
         struct.pack_into(self.order + "HII", self.data, entry.head + 2, 4, 1, number)
 
     def values(self, directory: int) -> dict[int, tuple[int, Any]]:
+        """Return the types and values of the tags of a directory, by code."""
         return {
             entry.code: (entry.kind, bytes(self.data[entry.at : entry.at + entry.size]))
             for entry in self.entries(directory)
@@ -155,7 +169,15 @@ class _Editor:
 
 @dataclass(frozen=True)
 class Exif:
-    """EXIF of an upright picture without a thumbnail."""
+    """EXIF of an upright picture without a thumbnail.
+
+    Attributes
+    ----------
+    data
+        The bytes, beginning with the order of bytes.
+    lost
+        What could not be kept, in words.
+    """
 
     data: bytes
     lost: tuple[str, ...] = ()
@@ -164,9 +186,21 @@ class Exif:
     def read(cls, data: bytes, orientation: int = 1) -> Exif:
         """Return what is to be kept of EXIF, when the picture has been turned as it asks.
 
+        Parameters
+        ----------
+        data
+            The bytes as a file has them.
+        orientation
+            How the picture has been turned, as :func:`upright` takes it.
+
+        Returns
+        -------
+        Exif
+            The rest.
+
         Raises
         ------
-        ValueError
+        UnreadableFileError
             If it is damaged.
         """
         try:
@@ -179,16 +213,17 @@ class Exif:
                 editor.swap(0, (_X, _Y))
                 editor.swap(_PHOTO, _FOCAL_PLANE)
         except struct.error as error:
-            raise InputError(f"its EXIF is damaged: {error}") from error
+            raise UnreadableFileError(f"its EXIF is damaged: {error}") from error
         return cls(bytes(editor.data))
 
     @property
     def order(self) -> str:
-        """The order of bytes, as module struct names it."""
+        """Return the order of bytes, as module struct names it."""
         return "<" if self.data.startswith(b"II") else ">"
 
     @property
     def resolution(self) -> Resolution | None:
+        """Return the resolution that EXIF declares, None if it declares none."""
         editor = _Editor(self.data)
         unit = editor.find(0, _UNIT)
         number = 2
@@ -197,6 +232,7 @@ class Exif:
         return resolution_of(editor.rational(0, _X), editor.rational(0, _Y), number)
 
     def enlarged(self, factor: int) -> Exif:
+        """Return the EXIF of the picture with ``factor`` times the rows and columns."""
         editor = _Editor(self.data)
         editor.multiply(0, (_X, _Y), factor)
         editor.multiply(_PHOTO, _FOCAL_PLANE, factor)
@@ -204,7 +240,7 @@ class Exif:
         return Exif(bytes(editor.data), self.lost)
 
     def sized(self, height: int, width: int) -> Exif:
-        """Return it with this size, where it says one."""
+        """Return the EXIF with a size of the picture, where it declares one."""
         editor = _Editor(self.data)
         for directory, codes in _SIZES.items():
             for code, length in zip(codes, (width, height)):
@@ -212,7 +248,7 @@ class Exif:
         return Exif(bytes(editor.data), self.lost)
 
     def values(self) -> dict[int, tuple[int, Any]]:
-        """Return the texts of the first directory, and the others."""
+        """Return the texts of the first directory, and the directories that it leads to."""
         editor = _Editor(self.data)
         kept = {code: value for code, value in editor.values(0).items() if code in TEXTS}
         for code in DIRECTORIES:
@@ -225,33 +261,56 @@ class Exif:
 
 
 def resolution_of(x: Any, y: Any, unit: Any) -> Resolution | None:
-    """Return the resolution that the tags of EXIF and TIFF declare."""
+    """Return the resolution that the tags of EXIF and TIFF declare.
+
+    Parameters
+    ----------
+    x, y, unit
+        Values of the three tags.
+
+    Returns
+    -------
+    Resolution or None
+        The resolution, None if the tags declare none.
+    """
     return Resolution.of(x, y, _UNITS.get(unit, ""))
 
 
 def directory(
     stream: BinaryIO, order: str, big: bool, offset: int, leads_to: tuple[int, ...] = (_RELATED,)
 ) -> Values:
-    """Return what the directory at ``offset`` of a TIFF holds, and what these tags lead to.
+    """Return the tags of a directory of a TIFF, and of the directories that it leads to.
+
+    Parameters
+    ----------
+    stream, order, big, offset
+        As :func:`read_directory` takes them.
+    leads_to
+        Tags that lead to other directories.
+
+    Returns
+    -------
+    dict
+        Types and values, by code.
 
     Raises
     ------
-    ValueError
+    UnreadableFileError
         If it is damaged.
     """
     stream.seek(0, os.SEEK_END)
     length, total = stream.tell(), 0
     values: dict[int, tuple[int, Any]] = {}
-    for code, kind, count, value in limits.read_directory(stream, order, big, offset):
+    for code, kind, count, value in read_directory(stream, order, big, offset):
         size = count * _CLASSIC.get(kind, 0)
         total += size
         if total > length:
-            raise InputError("its EXIF is longer than the file")
+            raise UnreadableFileError("its EXIF is longer than the file")
         if size > len(value):
             stream.seek(struct.unpack(order + ("Q" if big else "I"), value)[0])
             value = stream.read(size)
         if len(value) < size:
-            raise InputError("the end of its EXIF is missing")
+            raise UnreadableFileError("the end of its EXIF is missing")
         if code in leads_to:
             inside = int.from_bytes(value, "little" if order == "<" else "big")
             values[code] = 4, directory(stream, order, big, inside, ())
@@ -261,12 +320,27 @@ def directory(
 
 
 def pack(order: str, values: Values, offset: int) -> bytes:
-    """Return a directory that stands at ``offset``, with all that it leads to after it."""
+    """Return the bytes of a directory, followed by its long values and by inner directories.
+
+    Parameters
+    ----------
+    order
+        The order of bytes, as module struct names it.
+    values
+        The tags.
+    offset
+        Where in the file the bytes will be.
+
+    Returns
+    -------
+    bytes
+        The directory.
+    """
     body = b""
     head = struct.pack(order + "H", len(values))
     start = offset + 2 + 12 * len(values) + 4
     for code, (kind, value) in sorted(values.items()):
-        size, count = len(value), len(value) // limits.TIFF_SIZES[kind]
+        size, count = len(value), len(value) // TYPE_SIZES[kind]
         if isinstance(value, Mapping):
             value, size, count = pack(order, value, start + len(body)), 5, 1
         if size > 4:

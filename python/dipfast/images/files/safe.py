@@ -20,6 +20,16 @@ def open_regular(path: str | Path) -> BinaryIO:
 
     A symbolic link to a regular file is followed.
 
+    Parameters
+    ----------
+    path
+        Path of the file.
+
+    Returns
+    -------
+    BinaryIO
+        The open file.
+
     Raises
     ------
     OSError
@@ -36,13 +46,30 @@ def open_regular(path: str | Path) -> BinaryIO:
 
 @contextmanager
 def write_atomically(path: str | Path, *, overwrite: bool = True) -> Iterator[BinaryIO]:
-    """A stream whose content takes the place of ``path`` at the end, if all went well.
+    """Write to a stream whose content takes the place of a file at the end, if all went well.
 
-    A symbolic link is replaced, not followed.  Without ``overwrite``, a file that has come
-    there in the meantime stays, and FileExistsError is raised.
+    Parameters
+    ----------
+    path
+        Path of the file.  A symbolic link is replaced, not followed.
+    overwrite
+        Whether an existing file may be replaced.  Without it, a file that has come there in the
+        meantime stays.
+
+    Yields
+    ------
+    BinaryIO
+        The stream.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    WouldOverwriteError
+        If there is a file at the end, and it may not be replaced.
     """
     path = Path(path)
-    # A short name of its own, because that of the result may be as long as names can be.
+    # The name does not contain that of the result, which may be as long as names can be.
     temporary = path.with_name(f".dipfast-{secrets.token_hex(8)}")
     mode = stat.S_IMODE(path.stat().st_mode) if path.is_file() else None
     try:
@@ -55,16 +82,17 @@ def write_atomically(path: str | Path, *, overwrite: bool = True) -> Iterator[Bi
                 os.chmod(temporary, mode)
             os.replace(temporary, path)
         else:
-            _put_where_nothing_is(temporary, path)
+            _move_to_free_name(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def _put_where_nothing_is(temporary: Path, path: Path) -> None:
+def _move_to_free_name(temporary: Path, path: Path) -> None:
+    """Move a file to a name, unless the name is taken."""
     try:
         os.link(temporary, path)  # refuses a name that is taken, which os.replace does not
-    except OSError:  # taken, or a file system without hard links
+    except OSError:  # the name is taken, or the file system has no hard links
         if os.path.lexists(path):
             raise WouldOverwriteError(f"{path} exists already") from None
         os.replace(temporary, path)
@@ -73,6 +101,17 @@ def _put_where_nothing_is(temporary: Path, path: Path) -> None:
 
 
 def report_path(path: str | Path) -> Path:
-    """Where the settings of the image at ``path`` are written: beside it, ``NAME.json``."""
+    """Return where the settings of an image are written: beside it, as ``NAME.json``.
+
+    Parameters
+    ----------
+    path
+        Path of the image.
+
+    Returns
+    -------
+    Path
+        Path of the settings.
+    """
     path = Path(path)
     return path.with_name(path.name + ".json")

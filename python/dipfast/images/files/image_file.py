@@ -12,19 +12,9 @@ import numpy as np
 
 from dipfast.errors import InputError
 
-__all__ = ["DTYPES", "METRES", "ImageFile", "Resolution"]
+__all__ = ["METRES", "ImageFile", "Resolution"]
 
 _Array = np.ndarray[Any, Any]
-
-DTYPES = {
-    "PNG": ("uint8", "uint16"),
-    "JPEG": ("uint8",),
-    "TIFF": (
-        *("uint8", "uint16", "uint32", "int8", "int16", "int32"),
-        *("float16", "float32", "float64"),
-    ),
-}
-"""What formats can hold."""
 
 METRES = {
     "m": Fraction(1),
@@ -40,7 +30,7 @@ METRES = {
 }
 """Units of length that a resolution can be converted between."""
 
-# What else these are called.
+# Other spellings of units.
 _SPELLINGS = {
     "μm": "µm",  # the Greek letter, where the other is the sign of the unit
     **dict.fromkeys(("um", "micron", "microns", "micrometer", "micrometre"), "µm"),
@@ -68,11 +58,24 @@ class Resolution:
 
     @classmethod
     def of(cls, x: Any, y: Any, unit: str = "") -> Resolution | None:
-        """Return the resolution that a file declares, None if it declares none."""
+        """Return the resolution that a file declares.
+
+        Parameters
+        ----------
+        x, y
+            Pixels per unit: numbers, or pairs of a numerator and a denominator.
+        unit
+            The unit, in any of its spellings.
+
+        Returns
+        -------
+        Resolution or None
+            The resolution, None if the values mean none.
+        """
         unit = _SPELLINGS.get(unit.strip(), unit.strip())
         values = []
         for value in (x, y):
-            # A text can be a number of any length.
+            # A text is not converted, because it can hold a number of any length.
             if isinstance(value, str):
                 return None
             try:
@@ -85,16 +88,26 @@ class Resolution:
         return None if values == [1, 1] and not unit else cls(values[0], values[1], unit)
 
     def enlarged(self, factor: int) -> Resolution:
+        """Return the resolution of an image with ``factor`` times as many rows and columns."""
         return replace(self, x=self.x * factor, y=self.y * factor)
 
     def turned(self) -> Resolution:
+        """Return the resolution of an image whose rows and columns are exchanged."""
         return replace(self, x=self.y, y=self.x)
 
     def to(self, unit: str) -> Resolution | None:
-        """Return the same in another unit of length, one of :data:`METRES`.
+        """Return the resolution in another unit of length.
 
-        What is only the shape of a pixel stays so, in whole numbers.  None, if the unit is only
-        known by its name.
+        Parameters
+        ----------
+        unit
+            One of :data:`METRES`.
+
+        Returns
+        -------
+        Resolution or None
+            The same resolution.  Without a unit it stays so, in whole numbers.  None if its own
+            unit is only known by name.
         """
         if not self.unit:
             scale = Fraction(math.lcm(self.x.denominator, self.y.denominator))
@@ -105,7 +118,19 @@ class Resolution:
         return Resolution(self.x * scale, self.y * scale, unit)
 
     def in_whole_numbers(self, largest: int) -> tuple[int, int] | None:
-        """Return the two as whole numbers, None if these are too large or a per cent off."""
+        """Return the resolution in whole numbers.
+
+        Parameters
+        ----------
+        largest
+            The largest number that is allowed.
+
+        Returns
+        -------
+        tuple of int or None
+            Pixels per unit along rows and columns, None if a number is too large or more than a
+            per cent off.
+        """
         x, y = max(round(self.x), 1), max(round(self.y), 1)
         close = abs(x - self.x) <= self.x / 100 and abs(y - self.y) <= self.y / 100
         return (x, y) if close and max(x, y) <= largest else None
@@ -127,7 +152,8 @@ class ImageFile:
         What else to keep, for :func:`write_image`: the resolution, a colour profile, EXIF, what
         ImageJ, OME or GeoTIFF say.
     format
-        ``"PNG"``, ``"JPEG"`` or ``"TIFF"``; empty if the image is not from a file.
+        Name of the format in :data:`dipfast.images.files.formats.FORMATS`, as ``"PNG"``; empty
+        if the image is not from a file.
     """
 
     image: _Array
@@ -138,7 +164,7 @@ class ImageFile:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width."""
+        """Return height and width."""
         axis = self.channel_axis
         shape = list(self.image.shape)
         if axis is not None:
@@ -161,13 +187,13 @@ class ImageFile:
         factor
             A positive whole number.
         resize
-            Makes of an array (H, W) of float64 one of the size (height, width) it is given.  It
-            is needed if there is opacity, and for nothing else.
+            Function of an array (H, W) of float64 and a size (height, width) that returns the
+            array in that size.  It is needed if there is opacity, and for nothing else.
 
         Returns
         -------
         ImageFile
-            Of ``image``, it has the new shape and the type, but no pixels.
+            The file; its ``image`` has the new shape and the type, but its pixels are all 0.
 
         Raises
         ------
@@ -196,13 +222,13 @@ class ImageFile:
         for key, value in self.metadata.items():
             enlarge = getattr(value, "enlarged", None)
             metadata[key] = value if enlarge is None else enlarge(factor)
-        # All elements are the same one: this takes no memory.
+        # A view in which all elements are the same one takes no memory.
         image = np.broadcast_to(np.zeros((), self.image.dtype), shape)
         return replace(self, image=image, alpha=alpha, metadata=metadata)
 
 
 def _like(alpha: _Array, values: _Array) -> _Array:
-    """Opacity in the type and within the range of ``alpha``."""
+    """Return values in the type and within the range of opacity."""
     if alpha.dtype.kind in "iu":
         values = values.round()
     return values.clip(alpha.min(), alpha.max()).astype(alpha.dtype)

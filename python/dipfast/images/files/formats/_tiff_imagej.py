@@ -1,4 +1,4 @@
-"""What ImageJ writes into a TIFF: the description, and a block with texts and tables."""
+"""Metadata that ImageJ writes into a TIFF: a description, and a block with texts and tables."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 __all__ = ["BLOCK", "COUNTS", "ImageJ"]
 
 COUNTS, BLOCK = 50838, 50839
-"""Tags of the block: how many bytes its parts have, and the block."""
+"""Tags of the block: the numbers of bytes of its parts, and the block."""
 
-# Parts of the block that are drawn onto pixels, and their keys in the description.
+# Parts of the block that have their place among the pixels.
 _DRAWN = {b"roi ": "region of interest", b"over": "overlay"}
+# Keys of the description: the origin of coordinates in pixels, and the size of a stack.
 _PLACES = ("xorigin", "yorigin")
 _STACKS = ("images", "channels", "slices", "frames")
-# What SCIFIO, which writes such descriptions too, says about the axes.
+# Keys about the axes of SCIFIO, which writes such descriptions too.
 _AXES = ("lengths", "scales")
 
 
@@ -23,8 +24,18 @@ _AXES = ("lengths", "scales")
 class ImageJ:
     """Metadata of ImageJ.
 
-    ``lines`` are those of the description, ``counts`` and ``block`` the values of the two tags,
-    in the ``order`` of bytes that module struct names.
+    Attributes
+    ----------
+    lines
+        Lines of the description.
+    counts, block
+        Values of the tags :data:`COUNTS` and :data:`BLOCK`.
+    order
+        The order of bytes, as module struct names it.
+    lost
+        What could not be kept, in words.
+    names
+        What another format would lack, in words.
     """
 
     lines: tuple[str, ...]
@@ -36,14 +47,16 @@ class ImageJ:
 
     @property
     def unit(self) -> str:
-        """The unit of length that the resolution is for."""
+        """Return the unit of length of the resolution, empty if there is none."""
         return self._values().get("unit", "")
 
     def _values(self) -> dict[str, str]:
+        """Return the values in the description by their keys."""
         pairs = (line.partition("=") for line in self.lines)
         return {key.strip(): _unescaped(value.strip()) for key, _, value in pairs}
 
     def enlarged(self, factor: int) -> ImageJ:
+        """Return the metadata of the image with ``factor`` times the rows and columns."""
         changed = []
         for line in self.lines:
             key, _, value = line.partition("=")
@@ -58,12 +71,12 @@ class ImageJ:
         return replace(self._without_drawings(), lines=tuple(changed))
 
     def turned(self) -> ImageJ:
-        """Return what is left when the rows and columns have been turned."""
+        """Return the metadata that stay right when the image has been turned."""
         lines = [line for line in self.lines if line.partition("=")[0].strip() not in _PLACES]
         return replace(self._without_drawings(), lines=tuple(lines))
 
     def _without_drawings(self) -> ImageJ:
-        """Leave out what has its place among the pixels."""
+        """Return the metadata without the parts that have their place among the pixels."""
         parts = _parts(self.counts, self.block, self.order)
         kept = [(name, values) for name, values in parts if name not in _DRAWN]
         if len(kept) == len(parts):
@@ -79,7 +92,18 @@ class ImageJ:
         return replace(self, counts=tuple(counts), block=block, lost=lost)
 
     def description(self, planes: int) -> bytes:
-        """Return the description of an image in so many planes, one after the other."""
+        """Return the description of an image that is written.
+
+        Parameters
+        ----------
+        planes
+            Number of planes that it is written in, one after the other.
+
+        Returns
+        -------
+        bytes
+            The description.
+        """
         lines = list(self.lines)
         if planes > 1:
             lines = [line for line in lines if line.partition("=")[0].strip() not in _STACKS]
@@ -88,7 +112,7 @@ class ImageJ:
 
 
 def _parts(counts: tuple[int, ...], block: bytes, order: str) -> list[tuple[bytes, list[bytes]]]:
-    """The parts of a block by their names, none if it is damaged."""
+    """Return the names and values of the parts of a block, none if it is damaged."""
     if not counts or counts[0] > len(block):
         return []
     sizes, at = list(counts[:0:-1]), counts[0]
@@ -106,11 +130,12 @@ def _parts(counts: tuple[int, ...], block: bytes, order: str) -> list[tuple[byte
 
 
 def _turned(name: bytes, order: str) -> bytes:
+    """Return a name of four letters, which is stored in the order of bytes as a number is."""
     return name if order == ">" else name[::-1]
 
 
 def _escaped(line: str) -> str:
-    r"""A line as ImageJ writes it: in ASCII, other signs as \uXXXX."""
+    r"""Return a line as ImageJ writes it: in ASCII, other signs as \uXXXX."""
     return "".join(
         sign if ord(sign) < 128 else "".join(f"\\u{unit:04x}" for unit in _units(sign))
         for sign in line
@@ -118,9 +143,11 @@ def _escaped(line: str) -> str:
 
 
 def _units(sign: str) -> tuple[int, ...]:
+    """Return the numbers of a sign in UTF-16."""
     data = sign.encode("utf-16-be", "surrogatepass")
     return struct.unpack(f">{len(data) // 2}H", data)
 
 
 def _unescaped(text: str) -> str:
+    r"""Return a text in which \uXXXX are signs again."""
     return re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), text)

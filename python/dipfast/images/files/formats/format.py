@@ -1,0 +1,133 @@
+"""What dipfast knows about a file format: the columns of the table of formats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, BinaryIO, Protocol, cast
+
+import numpy as np
+
+from dipfast.errors import MissingExtraError
+from dipfast.images.files.image_file import ImageFile
+
+__all__ = ["Format", "FormatModule"]
+
+
+class FormatModule(Protocol):
+    """Functions that the module of a format must have."""
+
+    def read(self, stream: BinaryIO) -> ImageFile:
+        """Read the one image of a file.
+
+        What the file declares is checked before anything is decoded.  The field ``format`` of
+        the result is set by the caller.  Any exception means that the content is bad.
+        """
+
+    def write(self, stream: BinaryIO, pixels: np.ndarray[Any, Any], like: ImageFile) -> list[str]:
+        """Write an image, and return in words what of its metadata could not be kept.
+
+        ``pixels`` are contiguous and in the native order of bytes, (H, W) or (H, W, samples);
+        if ``like`` has opacity, the last sample is opacity.
+        """
+
+
+@dataclass(frozen=True)
+class Format:
+    """A row of the table of formats.
+
+    Attributes
+    ----------
+    name
+        What messages and :attr:`ImageFile.format` call the format.
+    module
+        Name of a :class:`FormatModule`, imported when one of its files is read or written; with
+        a dot at the beginning it is relative to this package.
+    suffixes
+        Endings of file names in lower case, the usual one first.
+    signatures
+        How the content of such a file can begin.
+    dtypes
+        NumPy types that the format holds without loss.
+    channels
+        Numbers of channels, without opacity, that the format holds; None if it holds any number.
+    opacity
+        Whether the format holds opacity.
+    metadata
+        Keys of :attr:`ImageFile.metadata` that only this format holds.
+    extra
+        The extra of dipfast that brings the libraries of the module; None if dipfast itself does.
+    """
+
+    name: str
+    module: str
+    suffixes: tuple[str, ...]
+    signatures: tuple[bytes, ...]
+    dtypes: tuple[str, ...]
+    channels: tuple[int, ...] | None
+    opacity: bool
+    metadata: tuple[str, ...] = ()
+    extra: str | None = None
+
+    def load(self) -> FormatModule:
+        """Return the module that reads and writes the format.
+
+        Returns
+        -------
+        FormatModule
+            The module, imported now if it was not before.
+
+        Raises
+        ------
+        MissingExtraError
+            If a library that an extra brings is missing.
+        """
+        try:
+            return cast(FormatModule, import_module(self.module, __package__))
+        except ModuleNotFoundError as error:
+            if self.extra is None:
+                raise
+            raise MissingExtraError(
+                f"{self.name} files need {error.name}: pip install 'dipfast[{self.extra}]'"
+            ) from error
+
+    def ends_in_opacity(self, samples: int) -> bool:
+        """Return whether the last sample of a pixel is opacity, where nothing else is said.
+
+        Parameters
+        ----------
+        samples
+            Number of samples of a pixel.
+
+        Returns
+        -------
+        bool
+            Whether the format would have one sample too many otherwise.
+        """
+        if self.channels is None or samples in self.channels:
+            return False
+        return samples - 1 in self.channels
+
+    def lacks(self, image: ImageFile) -> str:
+        """Return what of an image the format cannot hold.
+
+        Parameters
+        ----------
+        image
+            An image of the type, channels and opacity in question.
+
+        Returns
+        -------
+        str
+            The reason in words, empty if the format can hold the image.
+        """
+        dtype = image.image.dtype.name
+        if dtype not in self.dtypes:
+            return f"{dtype} without loss"
+        axis = image.channel_axis
+        channels = 1 if axis is None else image.image.shape[axis]
+        if self.channels is not None and channels not in self.channels:
+            return f"{channels} channels"
+        if image.alpha is not None and not self.opacity:
+            return "transparency"
+        return ""
