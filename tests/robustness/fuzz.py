@@ -43,7 +43,7 @@ import numpy as np
 
 _SECONDS = 2.0
 _MEMORY = 512 * 2**20
-# What is declared up to this size must be read within these limits, and more be refused.
+# Images up to this size must be read within the limits above, and larger ones be refused.
 _LARGEST_IMAGE = 32 * 2**20
 _LARGEST_INPUT = 4 * 2**20
 _STANDSTILL = 30.0
@@ -64,9 +64,9 @@ Mutation = Callable[[random.Random, bytes], bytes]
 
 
 class Reader(NamedTuple):
-    """What is fuzzed: ``read`` of files like the ``seeds``.
+    """A function ``read`` that is fuzzed with files like the ``seeds``.
 
-    ``mutate`` is used in turn with the mutation of bytes, and knows the format.
+    ``mutate`` knows the format of these files; it is used in turn with the mutation of bytes.
     """
 
     seeds: Callable[[], Sequence[bytes]]
@@ -79,11 +79,11 @@ class Reader(NamedTuple):
 
 
 def mutate_bytes(rng: random.Random, data: bytes, others: Sequence[bytes] = ()) -> bytes:
-    """A few changes, anywhere."""
+    """Return data with a few changes, anywhere."""
     content = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
         kind = rng.randrange(9)
-        # Headers are at the ends of files.
+        # Most changes are near the beginning or the end, where headers are.
         near = rng.choice((len(content), 64, 512))
         at = min(rng.randrange(near or 1), max(len(content) - 1, 0))
         if rng.random() < 0.2:
@@ -116,8 +116,10 @@ def mutate_bytes(rng: random.Random, data: bytes, others: Sequence[bytes] = ()) 
 
 
 def mutate_image(rng: random.Random, data: bytes) -> bytes:
-    """Fields of TIFF; elsewhere bytes, with the check sums of PNG put right: few changes would
-    get past them."""
+    """Return an image with changed tags if it is a TIFF, else with changed bytes.
+
+    The check sums of a PNG are put right, because else few changes would get past them.
+    """
     if data[:4] in (b"II*\0", b"MM\0*"):
         return _mutate_tags(rng, data)
     changed = mutate_bytes(rng, data)
@@ -125,7 +127,7 @@ def mutate_image(rng: random.Random, data: bytes) -> bytes:
 
 
 def _mutate_tags(rng: random.Random, data: bytes) -> bytes:
-    """Code, type, count or value of some tags of the first directory."""
+    """Change code, type, count or value of some tags in the first directory of a TIFF."""
     content, order = bytearray(data), "<" if data.startswith(b"II") else ">"
     (first,) = struct.unpack_from(f"{order}I", data, 4)
     (count,) = struct.unpack_from(f"{order}H", data, first)
@@ -140,6 +142,7 @@ def _mutate_tags(rng: random.Random, data: bytes) -> bytes:
 
 
 def _sum_up(png: bytes) -> bytes:
+    """Return a PNG with the right check sums."""
     chunks, at = [png[:8]], 8
     while at + 12 <= len(png):
         (size,) = struct.unpack(">I", png[at : at + 4])
@@ -150,7 +153,7 @@ def _sum_up(png: bytes) -> bytes:
 
 
 def mutate_json(rng: random.Random, data: bytes) -> bytes:
-    """Values replaced by others, keys renamed, taken away or added."""
+    """Return JSON with values replaced by others, and keys renamed, taken away or added."""
     tree = json.loads(data)
     hostile: tuple[Any, ...] = (
         *(None, True, False, 0, -1, 1, 2**31, 2**63, -(10**30), 10**400, 1e308, 1e-320, -0.0),
@@ -185,7 +188,7 @@ def mutate_json(rng: random.Random, data: bytes) -> bytes:
 
 
 def mutate_checkpoint(rng: random.Random, data: bytes) -> bytes:
-    """The header, or what it holds, with a digest that is right where that is possible."""
+    """Return a checkpoint with changes in its header, and the right digest if that is possible."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -214,7 +217,7 @@ def mutate_checkpoint(rng: random.Random, data: bytes) -> bytes:
 
 
 def images() -> list[bytes]:
-    """Small files of all formats, and of all that tells them apart."""
+    """Return small files of all formats, in all variants that are read in ways of their own."""
     import imagecodecs
     import tifffile
     from PIL import Image, ImageCms
@@ -308,7 +311,7 @@ def images() -> list[bytes]:
 
 
 def _interlaced(pixels: Any) -> bytes:
-    """A grey PNG of 8x8 pixels in the seven passes of Adam7, which Pillow does not write."""
+    """Return an interlaced grey PNG of 8x8 pixels, which Pillow cannot write."""
     passes = (
         *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)),
         *((2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)),
@@ -323,7 +326,7 @@ def _interlaced(pixels: Any) -> bytes:
 
 
 def reports() -> list[bytes]:
-    """Reports of results of all tasks."""
+    """Return reports of results of all tasks."""
     import torch
 
     import dipfast
@@ -345,6 +348,7 @@ def reports() -> list[bytes]:
 
 
 def _tiny() -> Any:
+    """Return the settings of a very short fit."""
     from dipfast.networks import HourglassConfig
     from dipfast.settings.presets import Preset
 
@@ -353,7 +357,7 @@ def _tiny() -> Any:
 
 
 def checkpoints() -> list[bytes]:
-    """One of a run."""
+    """Return the checkpoint of a run."""
     import dipfast
 
     image = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
@@ -367,13 +371,13 @@ def checkpoints() -> list[bytes]:
 
 
 def _read_image(path: Path) -> object:
-    """Read it; what was read must be writable, with more pixels too."""
+    """Read an image, and check that it can be written enlarged."""
     from dipfast.images import files
     from dipfast.images.files import limits
 
     limits.LARGEST_IMAGE = _LARGEST_IMAGE
     read = files.read_image(path)
-    # A corner has all that is beside the pixels.
+    # One pixel is enough, because it keeps all metadata.
     corner = [slice(1)] * read.image.ndim
     if read.channel_axis is not None:
         corner[read.channel_axis] = slice(None)
@@ -381,7 +385,7 @@ def _read_image(path: Path) -> object:
     small = replace(read, image=read.image[tuple(corner)], alpha=alpha)
     small = small.enlarged(2, lambda values, size: np.broadcast_to(values, size))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what cannot be kept
+        warnings.simplefilter("ignore")  # about what cannot be kept
         files.write_image(path.with_name("written.tif"), small.image, like=small, overwrite=True)
     return read
 
@@ -398,7 +402,7 @@ def _read_checkpoint(path: Path) -> object:
     return read_checkpoint(path)
 
 
-# One more is one more line, and its functions above.
+# A new reader is one more line here, and its functions above.
 READERS: dict[str, Reader] = {
     "image": Reader(images, _read_image, mutate_image),
     "settings": Reader(reports, _read_settings, mutate_json),
@@ -410,7 +414,7 @@ READERS: dict[str, Reader] = {
 
 
 class _TooLongError(BaseException):
-    """Not an Exception, so that no reader takes it for one of a decoder."""
+    """A reader takes too long; readers do not catch it, because it is no Exception."""
 
 
 def _interrupt(*_: Any) -> None:
@@ -418,7 +422,8 @@ def _interrupt(*_: Any) -> None:
 
 
 def _peak() -> int:
-    """Bytes of memory that this process has held at most (Linux counts in KiB)."""
+    """Return the bytes of memory that this process has held at most."""
+    # Linux counts in KiB.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -432,7 +437,7 @@ def _work(name: str, seed: str, folder: Path, keep: Path, connection: Connection
     logging.disable()
     warnings.simplefilter("error")
     signal.signal(signal.SIGPROF, _interrupt)
-    outcome(reader, folder / "seed-0")  # what is imported or allocated once is no finding
+    outcome(reader, folder / "seed-0")  # what it imports or allocates once is not counted
     while True:
         data = rng.choice(seeds)
         data = reader.mutate(rng, data) if rng.random() < 0.5 else mutate_bytes(rng, data, seeds)
@@ -452,13 +457,13 @@ def _work(name: str, seed: str, folder: Path, keep: Path, connection: Connection
 
 
 def outcome(reader: Reader, path: Path) -> tuple[str, str]:
-    """``"accepted"``, ``"refused"`` or ``"findings"``, and the reason of the last."""
+    """Return ``"accepted"``, ``"refused"`` or ``"findings"``, and the reason of the last."""
     signal.setitimer(signal.ITIMER_PROF, _SECONDS)
     try:
         reader.read(path)
         return "accepted", ""
     except reader.refusals as error:
-        # A refusal must say of what file it is.
+        # A refusal must name the file.
         named = path.name in str(error)
         return ("refused", "") if named else ("findings", f"no name in: {traceback.format_exc()}")
     except (Exception, _TooLongError):
@@ -493,7 +498,7 @@ def fuzz(name: str, seconds: float, seed: int, keep: Path) -> Counter[str]:
         reason = ""
         try:
             while (left := end - time.monotonic()) > 0:
-                # The first outcome takes as long as the imports.
+                # The limit is long, because the first outcome comes after all imports.
                 if here.poll(min(left, _STANDSTILL)):
                     outcomes[here.recv()] += 1
                 elif time.monotonic() < end:
@@ -513,7 +518,7 @@ def fuzz(name: str, seconds: float, seed: int, keep: Path) -> Counter[str]:
 
 
 def main() -> int:
-    """Returns 1 if there is a finding."""
+    """Fuzz as the command line says, and return 1 if there is a finding."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10.0, help="of all readers together")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""Files made to harm their reader: refused, and that before anything is decoded."""
+"""Files made to harm their reader: they are refused before anything is decoded."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, depth: int = 8, rows: int = 0, beside: bytes = b"") -> bytes:
-    """A grey PNG that declares a size, and holds so many rows of zeros."""
+    """Return a grey PNG that declares a size, and holds so many rows of zeros."""
     head = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
     pixels = zlib.compress(bytes(rows * (1 + width * depth // 8)))
     signature = b"\x89PNG\r\n\x1a\n"
@@ -49,7 +49,7 @@ def png(width: int, height: int, depth: int = 8, rows: int = 0, beside: bytes = 
 
 
 def tiff(*directories: list[Tag], data: bytes = b"", big: bool = False) -> bytes:
-    """A TIFF of directories one after the other, with ``data`` at offset 16.
+    """Return a TIFF of directories one after the other, with ``data`` at offset 16.
 
     A tag is (code, type of struct, count, value), the value inline or, as bytes, an offset to it.
     """
@@ -71,7 +71,7 @@ def tiff(*directories: list[Tag], data: bytes = b"", big: bool = False) -> bytes
 
 
 def page(width: int = 6, height: int = 5, **changes: Any) -> list[Tag]:
-    """The tags of a grey image in one uncompressed strip."""
+    """Return the tags of a grey image in one uncompressed strip."""
     values = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 16, 277: 1, 278: height}
     values[279] = width * height
     values.update({int(code[1:]): value for code, value in changes.items()})
@@ -115,7 +115,7 @@ KINDS = ["png", "png16", "jpeg", "tiff", "zlib", "lzw", "zstd", "packbits", "lzm
 
 
 def jpeg_of_size(width: int, height: int) -> bytes:
-    """A JPEG of 8x8 pixels that declares another size."""
+    """Return a JPEG of 8x8 pixels that declares another size."""
     content = bytearray(encoded("jpeg", random_pixels(8, 8, 3)))
     at = content.index(b"\xff\xc0") + 5
     content[at : at + 4] = struct.pack(">HH", height, width)
@@ -206,7 +206,7 @@ class TestLyingHeader:
         for width, height, size in ((1, 1, 2), (2, 1, 4), (8, 8, 79), (5, 3, 22)):
             head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 1))
             for count in (size, size - 1):
-                # In pieces, as encoders make them.
+                # The pixels are in two chunks, because encoders split them too.
                 pixels = zlib.compress(bytes(count))
                 pieces = chunk(b"IDAT", pixels[:5]) + chunk(b"IDAT", pixels[5:])
                 content = b"\x89PNG\r\n\x1a\n" + head + pieces + chunk(b"IEND", b"")
@@ -293,7 +293,7 @@ class TestLyingHeader:
 
 class TestDirectories:
     def linked(self, following: list[int], count: int = 120) -> bytes:
-        """Directories without tags, each followed by the one of that index."""
+        """Return a TIFF of directories without tags, each followed by the one of that index."""
         offsets = [16 + 6 * k for k in range(count)]
         body = b"".join(
             struct.pack("<HI", 0, offsets[following[k]] if k < len(following) else 0)
@@ -307,7 +307,7 @@ class TestDirectories:
         refused(self.linked(following), "its directories go round in a circle")
 
     def test_through_the_header(self, refused: Any) -> None:
-        # The bytes from 2 on as a directory: 42 tags, and the next is this one again.
+        # The bytes from 2 on are read as a directory of 42 tags, which is followed by itself.
         content = bytearray(tiff(page(), data=bytes(600)))
         content[-4:] = struct.pack("<I", 2)
         content[4 + 42 * 12 : 8 + 42 * 12] = struct.pack("<I", 2)
@@ -496,7 +496,7 @@ class TestMetadata:
     def test_exif_of_a_tiff_that_leads_anywhere(
         self, tmp_path: Path, code: int, place: int, read: Any
     ) -> None:
-        # Also to itself, and to the first directory.
+        # Among the places are the directory itself and the header.
         data = struct.pack("<HHHIII", 1, 0xA005, 4, 1, place, 0)
         source = read(tiff([*page(_273=64), (code, "I", 1, place)], data=data + bytes(100)))
         with warnings.catch_warnings():
@@ -618,10 +618,10 @@ class TestErrors:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts processor time and memory")
 def test_a_little_fuzzing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``python -m tests.robustness.fuzz`` does it for as long as one likes."""
+    """Fuzz for a short while; ``python -m tests.robustness.fuzz`` does it for any time."""
     from tests.robustness import fuzz
 
-    monkeypatch.setattr(limits, "LARGEST_IMAGE", limits.LARGEST_IMAGE)  # it changes that
+    monkeypatch.setattr(limits, "LARGEST_IMAGE", limits.LARGEST_IMAGE)  # fuzz changes the limit
     rng, seeds, path = random.Random(0), fuzz.images(), tmp_path / "input"
     for _ in range(5):
         for content in seeds:

@@ -1,4 +1,4 @@
-"""What the numbers of a file mean: read as brightness or RGB, or refused by name."""
+"""Kinds of pixels in files: they are read as brightness or RGB, or refused by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dipfast.images.files import ImageFile, read_image, write_image
 from dipfast.images.files.pixels import straight
 
 COLOUR = (200, 60, 20)
-# Tag 262 of these is one that the reader knows; what else they need is tested elsewhere.
+# Values of tag 262 that the reader knows; what else these kinds need is tested elsewhere.
 ACCEPTED = {"MINISWHITE", "MINISBLACK", "RGB", "PALETTE"}
 
 
@@ -35,7 +35,7 @@ def random_pixels(*shape: int, bits: int = 8) -> np.ndarray:
 
 
 def tiff(pixels: np.ndarray, tags: dict[int, int] | None = None, **options: Any) -> bytes:
-    """A TIFF, with values of tags that are there set to others."""
+    """Return a TIFF after replacing the values of some of its tags."""
     stream = io.BytesIO()
     tifffile.imwrite(stream, pixels, **options)
     stream.seek(0)
@@ -46,7 +46,7 @@ def tiff(pixels: np.ndarray, tags: dict[int, int] | None = None, **options: Any)
 
 
 def without_tag(content: bytes, code: int) -> bytes:
-    """A TIFF with its directory once more at its end, and one tag less there."""
+    """Return a TIFF whose directory, copied to the end, lacks one tag."""
     (start,) = struct.unpack_from("<I", content, 4)
     (count,) = struct.unpack_from("<H", content, start)
     entries = [content[start + 2 + 12 * k :][:12] for k in range(count)]
@@ -96,7 +96,7 @@ class TestPhotometric:
 
     @pytest.mark.parametrize("colour", [True, False])
     def test_without_it(self, path: Path, colour: bool) -> None:
-        # tifffile takes them for negatives.
+        # Without the tag, tifffile would decode the pixels as negatives.
         pixels = plain(8, 8) if colour else random_pixels(8, 8)
         content = tiff(pixels, photometric="rgb" if colour else "minisblack")
         assert np.array_equal(read(path, content).image, pixels)
@@ -131,7 +131,7 @@ class TestYcbcr:
         assert source.channel_axis == 2
         for colour, columns in (((200, 60, 20), slice(0, 24)), ((20, 90, 220), slice(40, 64))):
             assert np.abs(source.image[:, columns] - np.int16(colour)).max() <= 2
-        # libtiff has the same.
+        # libtiff decodes the same pixels.
         assert np.array_equal(source.image, np.asarray(Image.open(io.BytesIO(content))))
 
     @pytest.mark.parametrize("compression", [None, "lzw", "zlib", "jpeg2000"])
@@ -152,7 +152,7 @@ class TestYcbcr:
 
     @pytest.mark.parametrize("photometric", ["rgb", "minisblack"])
     def test_samples_that_are_no_colours(self, path: Path, photometric: str) -> None:
-        # A decoder of JPEG takes three samples for colours.
+        # A decoder of JPEG treats three samples as colours.
         content = tiff(
             plain(16, 16), {262: 1 + (photometric == "rgb")}, photometric="rgb", compression="jpeg"
         )
@@ -174,7 +174,7 @@ class TestBits:
         source = read(path, content)
         assert source.image.dtype == np.uint8
         assert np.array_equal(source.image, expected)
-        # libtiff has the same.
+        # libtiff decodes the same pixels.
         assert np.array_equal(source.image, np.asarray(Image.open(path).convert("L")))
         out = path.with_name("out.tif")
         write_image(out, source.image, like=source)
@@ -203,7 +203,7 @@ class TestBits:
         with tifffile.TiffFile(out) as file:
             assert file.pages.first.tags.get("MaxSampleValue") is None
             assert np.array_equal(file.asarray(), source.image * 2 + 1)
-        # The white of 12 bits is that of 16.
+        # White of 12 bits becomes white of 16 bits.
         png = path.with_name("out.png")
         write_image(png, source.image, like=source)
         got = imagecodecs.png_decode(png.read_bytes())
@@ -302,7 +302,7 @@ class TestPalette:
         assert np.array_equal(source.image, table[0][indices] // 257)
 
     def test_lookup_tables_of_imagej(self, path: Path) -> None:
-        # What is seen is not what was measured.
+        # The colours of a lookup table are not the numbers that were measured.
         ramp = np.arange(256, dtype=np.uint16) * 257
         indices = random_pixels(9, 7)
         for table, good in (((ramp, ramp, ramp), True), ((ramp * 0, ramp, ramp * 0), False)):
@@ -342,7 +342,7 @@ class TestOpacity:
             multiplied = multiplied.round()
         got = straight(multiplied.astype(dtype), alpha.astype(dtype))
         seen = alpha > (0 if dtype != "float32" else 1e-30)
-        # Half a step of what was stored, and of what is read.
+        # The tolerance is half a step of the stored numbers, and half a step of those that are read.
         step = 0.5 + 0.5 * full / alpha[seen] if dtype != "float32" else 1e-5
         assert (np.abs(got - colours)[seen] <= step).all()
         assert (got[alpha.astype(dtype) == 0] == 0).all()
@@ -406,7 +406,7 @@ class TestOpacity:
             refused(path, content, "pixels of the kind MINISWHITE in 2 samples are not supported")
 
     def test_of_12_bits(self, path: Path) -> None:
-        # Full opacity of 12 bits is little of 16.
+        # Full opacity of 12 bits would be little opacity in 16 bits.
         options: Any = {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": [2]}
         content = tiff(random_pixels(8, 8, 2, bits=12), bitspersample=12, **options)
         refused(path, content, "opacity of 12 bits is not supported; convert the picture to 16")
@@ -525,6 +525,6 @@ def test_format(tmp_path: Path, suffix: str, kind: str) -> None:
     write_image(path, plain(8, 8))
     assert read_image(path).format == kind
     assert ImageFile(plain(8, 8)).format == ""
-    # The content says what it is.
+    # The content says the format, not the name.
     path.rename(tmp_path / "in.other")
     assert read_image(tmp_path / "in.other").format == kind

@@ -1,4 +1,4 @@
-"""Image files: pixels and what is beside them, refusals, and files that are whole or not there."""
+"""Image files: pixels and metadata, refusals, and results that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def random_pixels(shape: tuple[int, ...], dtype: str = "uint8", seed: int = 0) -
 
 
 def smooth_pixels() -> np.ndarray:
-    """A picture that JPEG hardly changes."""
+    """Return a picture that JPEG hardly changes."""
     rows, columns = np.mgrid[0:24, 0:32]
     return np.stack([8 * columns, 10 * rows, 128 + 0 * rows], axis=-1).clip(0, 255).astype(np.uint8)
 
@@ -53,27 +53,27 @@ def exif() -> bytes:
 
 
 def with_chunk(png: bytes, name: bytes, data: bytes) -> bytes:
-    """A PNG with one more chunk after the header."""
+    """Return a PNG with one more chunk after the header."""
     check = struct.pack(">I", zlib.crc32(name + data))
     return png[:33] + struct.pack(">I", len(data)) + name + data + check + png[33:]
 
 
 def open_pixels(path: Path) -> tuple[str, np.ndarray]:
-    """Mode and pixels, as another reader than ours sees them."""
+    """Return mode and pixels of an image as Pillow reads them."""
     with Image.open(path) as image:
         return image.mode, np.array(image)
 
 
 @pytest.fixture
 def unwritable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which no file can be made."""
+    """Return a folder in which no file can be made."""
     folder = tmp_path / "unwritable"
     folder.mkdir()
     if os.name == "posix" and os.geteuid() != 0:
         folder.chmod(0o555)
         return folder
 
-    # Permissions do not hold root back.
+    # Root may write anywhere, so the error is simulated.
     def refuse(*_: Any, **options: Any) -> None:
         assert Path(options["dir"]) == folder
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -483,7 +483,7 @@ class TestUnreadable:
     def test_truncated(self, tmp_path: Path, name: str, part: float) -> None:
         path = tmp_path / name
         pixels = random_pixels((40, 36), "uint16" if name == "16.png" else "uint8")
-        if name == "lzw.tif":  # with the directory at its end
+        if name == "lzw.tif":  # its directory is at its end
             Image.fromarray(pixels).save(path, compression="tiff_lzw")
         elif path.suffix == ".tif":
             options: dict[str, Any] = {"zlib.tif": {"compression": "zlib"}}.get(name, {})
@@ -643,7 +643,7 @@ class TestAtomicWrite:
 
 @pytest.mark.skipif(os.name != "posix", reason="links may need a privilege")
 class TestLinks:
-    """Where a link is in the way of a result, and nothing may be written through it."""
+    """Links that have the name of a result: nothing may be written through them."""
 
     @pytest.mark.parametrize("report", [False, True])
     @pytest.mark.parametrize("kind", ["file", "dangling", "folder", "loop"])
@@ -719,7 +719,7 @@ class TestLinks:
 
 
 class TestInTheMeantime:
-    """A file that comes while the result is made, after it was found that there is none."""
+    """Files that appear under the name of a result after it was checked that there is none."""
 
     @pytest.mark.parametrize("hard_links", [True, False])
     def test_stays(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard_links: bool) -> None:
@@ -797,7 +797,7 @@ def test_turned_as_it_is_to_be_seen(tmp_path: Path, suffix: str, orientation: in
         assert written.size == seen.shape[::-1]
         assert written.getexif()[0x010F] == "Maker"
         assert written.getexif().get(0x0112, 1) == 1
-    # The same of formats that Pillow does not read for us.
+    # The same holds for formats that are not read with Pillow.
     wide = stored.astype(np.uint16) * 257
     content = with_chunk(imagecodecs.png_encode(wide), b"eXIf", exif.tobytes()[6:])
     (tmp_path / "in16.png").write_bytes(content)

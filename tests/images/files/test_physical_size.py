@@ -1,4 +1,4 @@
-"""The size of what is in a picture: kept by all formats, also where the pixels become more."""
+"""The physical size of what a picture shows: all formats keep it, also in an enlarged picture."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def larger(image: np.ndarray, factor: int, axes: tuple[int, int] = (0, 1)) -> np
 
 
 def again(source: ImageFile, out: Path, factor: int) -> ImageFile:
-    """Write what was read with more pixels, as super-resolution does, and read that."""
+    """Write an enlarged image, as super-resolution makes it, and return what is read from it."""
     axis = source.channel_axis
     axes = (0, 1) if axis in (None, 2) else (1, 2)
     write_image(out, larger(source.image, factor, axes), like=source, overwrite=True)
@@ -110,7 +110,7 @@ class TestTags:
             with Image.open(out.with_suffix(suffix)) as image:
                 got = image.getexif()
                 assert got[270] == "Zellen im Schnitt"
-                # Pillow takes bytes for Latin-1.
+                # Pillow decodes the bytes of a text as Latin-1.
                 assert got[315].encode("latin-1").decode() == "Müller"
 
     def test_description_beside_axes(self, tmp_path: Path, out: Path) -> None:
@@ -252,7 +252,7 @@ class TestImageJ:
         with tifffile.TiffFile(out) as file:
             page = file.pages.first
             assert page.resolutionunit == {"inch": 2, "cm": 3}.get(unit, 1)
-            # One pixel per pixel says nothing.
+            # A resolution of one pixel per pixel has no meaning, so it is not kept.
             expected = 2 if unit not in ("", "pixel") else 1
             assert page.get_resolution() == (expected, expected)
             assert file.imagej_metadata["unit"] == unit
@@ -377,7 +377,7 @@ class TestOme:
         assert found.get("SizeY") == str(SHAPE[0] * factor)
         names = [channel.get("Name") for channel in found.findall(f"{OME}Channel")]
         assert names == channels
-        # tifffile makes of text and pages together what they are.
+        # tifffile derives the axes from the description and the pages together.
         with tifffile.TiffFile(out) as file:
             assert file.series[0].kind == "ome"
             assert file.series[0].axes == axes
@@ -387,7 +387,7 @@ class TestOme:
             assert file.pages.first.resolutionunit.name == "CENTIMETER"
         if factor > 1:
             return
-        # OME-XML follows its own output.
+        # What dipfast writes is written in the same way when it is read again.
         again(read_image(out), out, 1)
         assert ElementTree.tostring(ome_of(out)) == ElementTree.tostring(root)
 
@@ -447,7 +447,7 @@ class TestOme:
         source = self.write(tmp_path / "in.tif", self.text(**attributes))
         with pytest.warns(UserWarning, match="without: OME metadata, which are not about one"):
             again(source, out, 2)
-        # The size of a pixel stays.
+        # The size of a pixel is kept all the same.
         with tifffile.TiffFile(out) as file:
             assert file.pages.first.get_resolution() == (1e7 / 500 * 2, 1e7 / 250 * 2)
             assert not file.is_ome
@@ -524,11 +524,11 @@ class TestOme:
 
 
 class TestGeoTiff:
-    """What is where on the globe stays there."""
+    """GeoTIFF: everything in the picture keeps its place on the globe."""
 
     @staticmethod
     def place(path: Path, column: float, row: float) -> tuple[float, float]:
-        """Where a corner between pixels is, counted from that of the picture."""
+        """Return where a corner of a pixel is on the globe; the corner of the picture is (0, 0)."""
         with tifffile.TiffFile(path) as file:
             tags = file.pages.first.tags
             keys = tags[34735].value
@@ -657,7 +657,7 @@ class TestPng:
 
 
 def photo(path: Path, endian: str, suffix: str, **options: Any) -> dict[int, Any]:
-    """A photograph with all kinds of EXIF, written by Pillow; what is inside."""
+    """Write a photograph with all kinds of EXIF, and return the tags of its camera."""
     exif = Image.Exif()
     exif.endian = endian
     exif[0x010F], exif[0x0110], exif[0x013B] = "Maker", "Model", "Müller".encode()
@@ -687,7 +687,7 @@ class TestExif:
         photo(path, endian, suffix, dpi=(300, 150))
         again(read_image(path), out, factor)
         self.check(out, factor)
-        # What a TIFF has got another format gets back.
+        # The way through a TIFF and back loses nothing.
         back = tmp_path / "back.jpg"
         again(read_image(out), back, 1)
         self.check(back, factor)
@@ -747,7 +747,7 @@ class TestExif:
         exif.endian = "<"
         exif[0x010F] = "Maker"
         data = bytearray(exif.tobytes())
-        # The first directory, of one tag, leads to another one, of a thumbnail.
+        # The first directory has one tag, and the offset of a directory of a thumbnail after it.
         at = 6 + 8 + 2 + 12
         data[at : at + 4] = struct.pack("<I", len(data) - 6)
         data += struct.pack("<HHHII", 1, 0x0103, 3, 1, 6) + bytes(4)
@@ -902,7 +902,7 @@ def test_twice_as_many_pixels_are_half_as_large(
     factor: int,
     kind: str,
 ) -> None:
-    """Whatever the format: what is read back is the resolution times the factor, or a warning."""
+    """Check for all formats that the resolution is multiplied by the factor, or a warning given."""
     suffix = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif"}[kind]
     path = tmp_path_factory.mktemp("size", numbered=True) / f"out{suffix}"
     resolution = Resolution.of(*values, unit)

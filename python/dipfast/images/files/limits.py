@@ -19,7 +19,7 @@ LARGEST_IMAGE = 2**31
 """Bytes of decoded pixels that :func:`read_image` reads at most: 20000x20000 pixels of 8-bit
 colour, 16-bit grey or float32 grey fit.  Small files can decode to any size."""
 
-# How many copies of the pixels exist at the same time at most, which is so with Pillow.
+# Copies of the pixels that exist at the same time at most; so many are there with Pillow.
 _COPIES = 5
 
 

@@ -71,6 +71,7 @@ def find_elements(text: bytes, names: frozenset[str]) -> list[Element]:
     parents = [-1]
 
     def begin(tag: str, attributes: dict[str, str]) -> None:
+        """Record an element that begins."""
         name = tag.rpartition(":")[2]
         if name not in names:
             within.append(-1)
@@ -84,6 +85,7 @@ def find_elements(text: bytes, names: frozenset[str]) -> list[Element]:
         found.append(element)
 
     def end(_: str) -> None:
+        """Complete the element that ends."""
         index = within.pop()
         if index >= 0:
             parents.pop()
@@ -94,12 +96,14 @@ def find_elements(text: bytes, names: frozenset[str]) -> list[Element]:
             found[index] = element._replace(end=last)
 
     def tag_end(start: int) -> int:
+        """Return where the tag that begins at ``start`` ends."""
         match = _TAG.match(text, start)
         if match is None:
             raise UnreadableFileError("its XML has a tag without an end")
         return match.end()
 
     def refuse(*_: Any) -> None:
+        """Refuse an entity."""
         raise UnreadableFileError("its OME-XML declares entities, which can expand to any size")
 
     if len(text) > _LARGEST_TEXT:

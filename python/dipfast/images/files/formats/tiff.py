@@ -257,7 +257,7 @@ def _colours(page: Any) -> _Array:
     return np.asarray(table[0] if (table == table[0]).all() else table.T)
 
 
-# --- what is beside them -----------------------------------------------------------------
+# --- metadata ----------------------------------------------------------------------------
 
 
 def _beside(page: Any, stream: BinaryIO, ome: Ome | None, channels: int) -> dict[str, Any]:
