@@ -342,7 +342,7 @@ class TestOpacity:
             multiplied = multiplied.round()
         got = straight(multiplied.astype(dtype), alpha.astype(dtype))
         seen = alpha > (0 if dtype != "float32" else 1e-30)
-        # The tolerance is half a step of the stored numbers, and half a step of those that are read.
+        # The tolerance is half a step of the stored numbers, and half a step of those read.
         step = 0.5 + 0.5 * full / alpha[seen] if dtype != "float32" else 1e-5
         assert (np.abs(got - colours)[seen] <= step).all()
         assert (got[alpha.astype(dtype) == 0] == 0).all()
