@@ -46,7 +46,7 @@ def measure(name: str, size: int, channels: int) -> tuple[int, int]:
     )
     recovery = Recovery(prior)
     for state in prior:
-        recovery.admit(state)
+        recovery.check(state)
         _ = state.average
     return peak() - before, estimate
 

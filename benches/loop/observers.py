@@ -1,4 +1,4 @@
-"""What watching a fit costs: the stop rule, the best image, recovery, history, checkpoints.
+"""Measure what observing a run costs: stop rule, best image, recovery, history, checkpoints.
 
     python -m benches.loop.observers [--size 256] [--iterations 40]
 
@@ -16,34 +16,34 @@ from pathlib import Path
 
 import torch
 
+from dipfast.images.layout import Layout
 from dipfast.model.noise import NoiseModel
-from dipfast.prior.loop import DeepImagePrior, State
-from dipfast.prior.methods import make_stages
+from dipfast.model.operators import Identity
+from dipfast.prior.loop import State
 from dipfast.run.checkpoint import Checkpoint, CheckpointFile
-from dipfast.run.interrupt import Interrupt
-from dipfast.run.runner import Fit
-from dipfast.settings.presets import PRESETS
-from dipfast.stopping import RULES, StopRule
+from dipfast.run.job import Job
+from dipfast.run.observers import CallbackObserver
+from dipfast.run.prepare import Task, prepare
+from dipfast.run.runner import Runner
+from dipfast.settings.settings import DenoiseSettings, make_settings
+from dipfast.stopping import RULES
 
 
-def make(size: int, iterations: int) -> DeepImagePrior:
-    preset = PRESETS["denoise-balanced"]
+def make(rule: str, size: int, iterations: int) -> Job:
+    """Return the job of a grey picture with noise."""
     generator = torch.Generator().manual_seed(0)
     noise = NoiseModel(0.1)
-    measurement = noise.sample(torch.full((1, 3, size, size), 0.5), generator)
-    return DeepImagePrior(
-        measurement,
-        make_stages("two_stage", iterations, 0.2),
-        network=preset.network,
-        noise=noise,
-        input_noise=preset.input_noise,
-    )
+    picture = noise.sample(torch.full((3, size, size), 0.5), generator)
+    options = {"noise": noise, "stop": rule, "max_iterations": iterations, "device": "cpu"}
+    settings = make_settings(DenoiseSettings, options)
+    task = Task(picture, Layout.of(picture, data_range=1.0), [Identity()])
+    return prepare(task, settings)[0]
 
 
-def pairs(rule: StopRule, size: int, iterations: int) -> list[tuple[float, float]]:
-    """Seconds of an iteration alone and watched, until the rule stops."""
-    alone, fit = make(size, iterations), Fit(make(size, iterations), rule)
-    alone.problem = fit.prior.problem
+def pairs(rule: str, size: int, iterations: int) -> list[tuple[float, float]]:
+    """Return the seconds of an iteration alone and of one that is observed, until the rule stops."""
+    job = make(rule, size, iterations)
+    alone = job.make_prior()
     times = []
     begin = time.perf_counter()
 
@@ -55,8 +55,10 @@ def pairs(rule: StopRule, size: int, iterations: int) -> list[tuple[float, float
         times.append((time.perf_counter() - start, watched))
         begin = time.perf_counter()
 
-    fit.run(callback)
-    assert torch.equal(alone.output, fit.prior.output)
+    runner = Runner(job, [CallbackObserver(callback)])
+    alone.problem = runner.prior.problem
+    runner.run()
+    assert torch.equal(alone.output, runner.prior.output)
     return times[5:]
 
 
@@ -70,21 +72,19 @@ def main() -> None:
     print(f"torch {torch.__version__}, CPU, {options.size}x{options.size} colour\n")
     print("| rule | iteration alone (ms) | watched (ms) | ratio |")
     print("|---|---|---|---|")
-    for name, rule in RULES.items():
-        times = pairs(rule, options.size, options.iterations)
+    for name in RULES:
+        times = pairs(name, options.size, options.iterations)
         alone, watched = (1e3 * statistics.median(column) for column in zip(*times))
         ratio = statistics.median(b / a for a, b in times)
         print(f"| {name} | {alone:.1f} | {watched:.1f} | {ratio:.3f} |", flush=True)
-    fit = Fit(make(options.size, options.iterations), RULES["auto"])
-    interrupt = Interrupt()
-    interrupt.stop()
-    fit.run(interrupt=interrupt)  # one iteration
+    runner = Runner(make("auto", options.size, 1))
+    values = runner.state_dict()
     with tempfile.TemporaryDirectory() as folder:
         file = CheckpointFile(Path(folder) / "checkpoint")
         times_of_writing = []
         for _ in range(9):
             start = time.perf_counter()
-            file.write(Checkpoint(fit.state_dict(), {}))
+            file.write(Checkpoint(values, {}))
             times_of_writing.append(time.perf_counter() - start)
         size = file.path.stat().st_size / 1e6
     print(f"\ncheckpoint: {size:.1f} MB, {1e3 * statistics.median(times_of_writing):.0f} ms")

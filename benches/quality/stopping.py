@@ -70,15 +70,15 @@ class Watch(StopRule):
         for name, rule in self.rules.items():
             if name in self.stopped:
                 continue
-            verdict = rule.update(state, self.memories[name])
-            if verdict.best is not False:
+            decision = rule.update(state, self.memories[name])
+            if decision.best is not False:
                 self.best[name] = state.iteration
-            if verdict.reason is not None:
+            if decision.stop is not None:
                 self.stopped[name] = state.iteration
         problem, average = state.problem, state.average
-        assert problem.unseen is not None
+        assert problem.held_out_problem is not None
         self.residuals.append(problem.mean_square(average))
-        self.errors.append(problem.unseen.mean_square(average))
+        self.errors.append(problem.held_out_problem.mean_square(average))
         return Decision(best=True)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,10 +12,9 @@ from torch import Tensor
 from dipfast import ops
 from dipfast.arrays import as_constant
 from dipfast.checks import DataRange
-from dipfast.errors import InputError, InputTypeError
+from dipfast.errors import InputError
 from dipfast.images.layout import Layout
 from dipfast.images.masks import resolve_mask
-from dipfast.model.noise import NoiseModel
 from dipfast.model.operators import (
     Downsample,
     Identity,
@@ -25,24 +23,30 @@ from dipfast.model.operators import (
     as_operator,
     known_mask,
 )
-from dipfast.ops.resampling import DownsampleKernel
-from dipfast.prior.stages import Stage
-from dipfast.run.interrupt import Interrupt
-from dipfast.run.prepare import Options, Task
-from dipfast.run.restoration import restore_images
+from dipfast.run.batch import restore_images
+from dipfast.run.prepare import Task
 from dipfast.run.result import Result
-from dipfast.run.runner import Callback
-from dipfast.settings.names import Marks, Method, NoiseKind, Quality, RuleName
-from dipfast.settings.presets import Preset
-from dipfast.stopping import StopRule
+from dipfast.settings.describe import takes
+from dipfast.settings.settings import (
+    DenoiseSettings,
+    InpaintSettings,
+    RestoreSettings,
+    SuperResolveSettings,
+    make_settings,
+)
 from dipfast.torch_modes import plain_modes
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["denoise", "inpaint", "restore", "super_resolve"]
+    from dipfast.settings.types import (
+        InpaintOptions,
+        Options,
+        RestoreOptions,
+        SuperResolveOptions,
+    )
 
-FACTORS = (2, 3, 4, 8)
+__all__ = ["denoise", "inpaint", "restore", "super_resolve"]
 
 # A sharp image is brighter and darker at some places than one that a lens or a pixel averaged:
 # so many widths of the range, at either end, of a range that was found in the data.
@@ -51,32 +55,9 @@ _MARGIN = 0.25
 _SAME_BRIGHTNESS = 1e-3
 
 
+@takes(DenoiseSettings)
 @plain_modes()
-def denoise(
-    image: Any,
-    *,
-    sigma: float | Literal["auto"] = "auto",
-    noise: NoiseKind | NoiseModel = "auto",
-    tv_weight: float | Literal["auto"] = "auto",
-    method: Method | Sequence[Stage] = "two_stage",
-    stop: StopRule | RuleName = "auto",
-    time_limit: float | None = None,
-    quality: Quality = "balanced",
-    preset: str | Preset | None = None,
-    max_iterations: int | None = None,
-    network_input: Any = None,
-    device: str | torch.device = "auto",
-    seed: int = 0,
-    channel_axis: int | None = None,
-    data_range: DataRange = None,
-    reference: Any = None,
-    callback: Callback | None = None,
-    interrupt: Interrupt | None = None,
-    snapshots: float | None = None,
-    checkpoint: str | Path | None = None,
-    checkpoint_every: int = 100,
-    resume: bool = False,
-) -> Result:
+def denoise(image: Any, **options: Unpack[Options]) -> Result:
     r"""Remove the noise from one image.
 
     A network :math:`f_\theta` that was never trained is fitted to the image y,
@@ -92,80 +73,7 @@ def denoise(
     image
         Array (H, W) or with one more axis for the channels, or tensor (H, W), (C, H, W)
         or (N, C, H, W).  The images of a batch are restored one after the other.
-    sigma
-        Standard deviation of the noise, in the unit of the image; ``"auto"`` estimates it.
-    noise
-        What kind of noise it is: ``"gaussian"``; ``"clipped"``, which is cut off at the ends
-        of the range, as in every 8-bit picture; ``"poisson_gaussian"`` (cameras, microscopes,
-        telescopes), whose variance grows with the signal; a
-        :class:`~dipfast.model.noise.NoiseModel`; or ``"auto"``, Gaussian noise, or Poisson-Gaussian
-        noise if that is clearly what it is, cut off where the histogram piles up at an end
-        (:func:`dipfast.model.noise.estimate_noise_model`; with sigma given, Gaussian noise).  The
-        network is fitted so that what is expected of the clean picture meets the image.
-    tv_weight
-        lambda, for an image in [0, 1]; larger is smoother.  ``"auto"`` is 2 sigma (in the
-        same unit), or what the preset says at least.
-    method
-        ``"two_stage"``; ``"dip"``, without total variation; ``"dip_tv"``, with it
-        throughout; a variant of :func:`dipfast.prior.methods.make_stages`; or a sequence of stages of
-        your own (:class:`dipfast.prior.stages.Stage`), with all their iterations.
-    stop
-        When to end, and which iteration was the best: ``"auto"``, the rule that measured best
-        (docs/stopping.md); ``"discrepancy"``, ``"held_out"``, ``"es_wmv"`` or ``"es_emv"``
-        (:mod:`dipfast.stopping`); ``"none"`` runs all iterations; or a rule of your own.
-    time_limit
-        Seconds after which it ends in any case; None for no limit.  Without a checkpoint, some
-        iterations are timed first, and no more are planned than there is time for, so that both
-        stages fit.  A result that is likely worse than the image is warned of
-        (``result.unfinished``).
-    quality
-        How much work: ``"fast"``, ``"balanced"`` or ``"best"`` is 500, 800 or 2000 iterations,
-        for :func:`restore` 800, 2000 or 4000 (:data:`dipfast.settings.presets.PRESETS`).
-    preset
-        Instead of the quality: the name of one of these presets, such as
-        ``"original-denoising"`` for the settings of the original, or a
-        :class:`~dipfast.settings.presets.Preset`.
-    max_iterations
-        Of both stages together; None takes the number that goes with the quality.  The fall
-        of the input noise is spread over them, so fewer are not the start of more.
-    network_input
-        A picture of the same scene that the network is given instead of noise (flash and no
-        flash), of the size of the result; needed for preset ``"original-flash"``.
-    device
-        ``"auto"`` is the GPU (CUDA) where there is one, else the CPU.
-    seed
-        The same seed gives the same bits on the CPU of the same machine.
-    channel_axis
-        The axis of the channels; None recognises up to four channels at the end or in front of
-        the pixels, and any number in front of the pixels of a tensor.
-    data_range
-        R for values from 0 to R, or the pair (darkest, brightest).  None: 0 to 255 for uint8;
-        for anything else from the least to the largest value, so that the unit of an image does
-        not matter (``result.settings`` has what was found).
-    reference
-        The clean image, in the form of ``image``, if there is one: adds PSNR to history
-        and metrics.  It is never used to decide anything.  The peak of PSNR is the width of
-        the range if that is given or that of 8 bits; else 65535 for a reference of 16 bits with
-        values over 16383, 1 for one in [0, 1] that fills half of it, and otherwise the width
-        of the reference.
-    callback
-        Called with each :class:`~dipfast.prior.loop.State`; it may raise StopIteration to end the
-        fit.  What it returns is ignored.
-    interrupt
-        Its ``stop()``, called in another thread, ends the fit
-        (:class:`~dipfast.run.interrupt.Interrupt`).
-    snapshots
-        Megabytes for images on the way (:class:`~dipfast.run.snapshots.Snapshots`); None keeps
-        none.
-    checkpoint
-        File to keep the state of the fit in, so that nothing is lost when the program is
-        killed; None for none.  It stays when the fit is over.
-    checkpoint_every
-        Iterations from one writing to the next.
-    resume
-        Go on from the checkpoint, if there is one, to the same bits as without the
-        interruption (on the CPU of the same machine with the same number of threads).  It
-        must be that of the same image, options and versions.
+    {options}
 
     Returns
     -------
@@ -176,14 +84,16 @@ def denoise(
 
     Raises
     ------
-    TypeError
+    InputTypeError
         If an image does not hold real numbers.
-    ValueError
+    InputError
         If an argument is out of its range, or layout or value range are ambiguous; the
-        message names it.  Or if the checkpoint is damaged, or that of another run.
-    FileExistsError
+        message names it.
+    CheckpointMismatchError, DamagedCheckpointError
+        If the checkpoint is that of another run, or damaged.
+    WouldOverwriteError
         If there is a checkpoint already, and ``resume`` is False.
-    MemoryError
+    MemoryLimitError
         If the fit does not fit into memory; the message says what would.
 
     References
@@ -197,52 +107,18 @@ def denoise(
     >>> import dipfast
     >>> noisy = np.random.default_rng(0).normal(128, 25, (32, 32)).clip(0, 255).astype("uint8")
     >>> result = dipfast.denoise(noisy, max_iterations=5)
-    >>> result.image.shape, result.image.dtype, result.stop_reason
+    >>> result.image.shape, result.image.dtype, str(result.stop_reason)
     ((32, 32), dtype('uint8'), 'all iterations done')
     """
+    settings = make_settings(DenoiseSettings, dict(options))
     image = as_constant("image", image)
-    task = Task(
-        "denoise",
-        image,
-        Layout.of(image, channel_axis=channel_axis, data_range=data_range),
-        [Identity()],
-        before=lambda y: y,
-    )
-    return restore_images(
-        task,
-        sigma=sigma,
-        noise=noise,
-        tv_weight=tv_weight,
-        method=method,
-        stop=stop,
-        time_limit=time_limit,
-        quality=quality,
-        preset=preset,
-        max_iterations=max_iterations,
-        network_input=network_input,
-        device=device,
-        seed=seed,
-        reference=reference,
-        callback=callback,
-        interrupt=interrupt,
-        snapshots=snapshots,
-        checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
-        resume=resume,
-    )
+    layout = Layout.of(image, channel_axis=settings.channel_axis, data_range=settings.data_range)
+    return restore_images(Task(image, layout, [Identity()]), settings)
 
 
+@takes(InpaintSettings)
 @plain_modes()
-def inpaint(
-    image: Any,
-    mask: Any = None,
-    *,
-    mask_marks: Marks = "missing",
-    keep_known: bool = True,
-    channel_axis: int | None = None,
-    data_range: DataRange = None,
-    **options: Unpack[Options],
-) -> Result:
+def inpaint(image: Any, mask: Any = None, **options: Unpack[InpaintOptions]) -> Result:
     r"""Fill in missing pixels.
 
     The network is fitted to the known pixels m of the image y,
@@ -266,20 +142,7 @@ def inpaint(
         - ``"alpha"``: the last of 2 or 4 channels is opacity, and pixels that are not opaque
           are missing; the result is without that channel;
         - None: pixels that are NaN or masked are missing (they are in any case).
-    mask_marks
-        Whether non-zero values of the mask mark the ``"missing"`` pixels, as in scikit-image and
-        OpenCV, or the ``"known"`` ones, as in the original.
-    keep_known
-        Put the known pixels into the result as they are, to the last bit (the default).  With
-        False they are those of the network as well, which takes noise out of them.
-    channel_axis, data_range
-        As for :func:`denoise`.
-    **options
-        ``sigma`` (the default is 0, no noise; with "auto" it is estimated from the known
-        pixels, and fine texture taken for noise), ``noise``, ``tv_weight``, ``method``, ``stop``,
-        ``time_limit``, ``quality``, ``preset``, ``max_iterations``, ``network_input``,
-        ``device``, ``seed``, ``reference``, ``callback``, ``interrupt``, ``snapshots``,
-        ``checkpoint``, ``checkpoint_every`` and ``resume``, as for :func:`denoise`.
+    {options}
 
     Returns
     -------
@@ -288,9 +151,9 @@ def inpaint(
 
     Raises
     ------
-    TypeError
+    InputTypeError
         If image or mask do not hold real numbers.
-    ValueError
+    InputError
         If an argument is out of its range, the mask does not fit the image, or nothing or
         everything is missing; the message names it.
 
@@ -323,41 +186,29 @@ def inpaint(
     >>> bool((result.image[~mask] == 100).all())
     True
     """
-    if not isinstance(keep_known, bool):
-        raise InputTypeError(f"keep_known must be True or False, got {keep_known!r}")
-    whole, missing = resolve_mask(image, mask, mask_marks, channel_axis)
+    settings = make_settings(InpaintSettings, dict(options))
+    channel_axis = settings.channel_axis
+    whole, missing = resolve_mask(image, mask, settings.mask_marks, channel_axis)
     if whole.ndim < image.ndim:  # grey with opacity has no axis of channels any more
         channel_axis = None
-    layout = Layout.of(whole, channel_axis=channel_axis, data_range=data_range, known=~missing)
+    layout = Layout.of(
+        whole, channel_axis=channel_axis, data_range=settings.data_range, known=~missing
+    )
     whole = as_constant("image", layout.filled(whole, missing))
     known = torch.from_numpy(np.ascontiguousarray(~missing))
-    options.setdefault("sigma", 0.0)
     task = Task(
-        "inpaint",
         whole,
         layout,
         [Mask(m[None]) for m in known],  # one for all, or one for each image of a batch
-        before=lambda y: y,
-        keep=known if keep_known else None,
-        settings={
-            "mask_marks": mask_marks,
-            "keep_known": keep_known,
-            "missing": float(missing.mean()),
-        },
+        kept_mask=known if settings.keep_known else None,
+        found={"missing": float(missing.mean())},
     )
-    return restore_images(task, **options)
+    return restore_images(task, settings)
 
 
+@takes(SuperResolveSettings)
 @plain_modes()
-def super_resolve(
-    image: Any,
-    factor: int,
-    *,
-    kernel: DownsampleKernel = "lanczos2",
-    channel_axis: int | None = None,
-    data_range: DataRange = None,
-    **options: Unpack[Options],
-) -> Result:
+def super_resolve(image: Any, factor: int, **options: Unpack[SuperResolveOptions]) -> Result:
     r"""Enlarge an image by a whole number, with detail that becomes it when made smaller.
 
     .. math:: \min_\theta \tfrac12 \| D f_\theta(z) - y \|^2
@@ -372,15 +223,7 @@ def super_resolve(
         y, as for :func:`denoise`.
     factor
         2, 3, 4 or 8.
-    kernel
-        What a small pixel saw of the large ones: ``"lanczos2"`` (the default, as in the
-        original), ``"lanczos3"``, ``"bicubic"``, ``"bilinear"`` or ``"box"``, the mean, as the
-        pixels of a sensor do.
-    channel_axis, data_range
-        As for :func:`denoise`.
-    **options
-        As for :func:`inpaint`; ``sigma`` is 0 by default.  ``tv_weight`` is 0.01 at least: a
-        little total variation to begin with helps where there is no noise too.
+    {options}
 
     Returns
     -------
@@ -389,8 +232,13 @@ def super_resolve(
 
     Raises
     ------
-    TypeError, ValueError
+    InputTypeError, InputError
         If an argument is out of its range; the message names it.
+
+    Notes
+    -----
+    ``tv_weight="auto"`` is 0.01 at least: a little total variation to begin with helps where
+    there is no noise too.
 
     References
     ----------
@@ -405,37 +253,32 @@ def super_resolve(
     >>> dipfast.super_resolve(small, 4, max_iterations=5).image.shape
     (36, 28, 3)
     """
+    settings = make_settings(SuperResolveSettings, {"factor": factor, **options})
     image = as_constant("image", image)
-    if factor not in FACTORS or isinstance(factor, bool | float):
-        raise InputError(f"factor must be one of {', '.join(map(str, FACTORS))}, got {factor!r}")
-    operator = Downsample(factor, kernel)
-    options.setdefault("sigma", 0.0)
-    task = Task(
-        "super_resolve",
+    layout = Layout.of(
         image,
-        Layout.of(image, channel_axis=channel_axis, data_range=data_range, margin=_MARGIN),
-        [operator],
-        before=lambda y: ops.resize(
-            y,
-            (y.shape[-2] * operator.factor, y.shape[-1] * operator.factor),
-            kernel="bicubic",
-            channel_axis=1,
-        ).clamp(0, 1),
-        settings={"factor": operator.factor, "kernel": kernel},
+        channel_axis=settings.channel_axis,
+        data_range=settings.data_range,
+        margin=_MARGIN,
     )
-    return restore_images(task, **options)
+    operator = Downsample(settings.factor, settings.kernel)
+    return restore_images(Task(image, layout, [operator], _enlarged_by(factor)), settings)
 
 
+def _enlarged_by(factor: int) -> Callable[[Tensor], Tensor]:
+    """Return a function that enlarges measurements bicubically."""
+
+    def enlarged(y: Tensor) -> Tensor:
+        size = y.shape[-2] * factor, y.shape[-1] * factor
+        large: Tensor = ops.resize(y, size, kernel="bicubic", channel_axis=1)
+        return large.clamp(0, 1)
+
+    return enlarged
+
+
+@takes(RestoreSettings)
 @plain_modes()
-def restore(
-    measurement: Any,
-    operator: Any,
-    *,
-    image_shape: tuple[int, ...] | None = None,
-    channel_axis: int | None = None,
-    data_range: DataRange = None,
-    **options: Unpack[Options],
-) -> Result:
+def restore(measurement: Any, operator: Any, **options: Unpack[RestoreOptions]) -> Result:
     r"""Undo any degradation that you can write down: y = A(u) + noise.
 
     .. math:: \min_\theta \tfrac12 \| A f_\theta(z) - y \|^2
@@ -452,21 +295,16 @@ def restore(
         ``Compose(Blur(kernel), Downsample(2))``; a physics of deepinv; or any differentiable
         ``torch.nn.Module`` or function of tensors (N, C, H, W) in [0, 1].  It is copied and not
         fitted.
-    image_shape
-        (H, W) of the result, or (channels, H, W), where a module or function does not keep the
-        shape; None takes it from the operator, else from the measurement.
-    channel_axis, data_range
-        As for :func:`denoise`; the result has the same axes and range.
-    **options
-        As for :func:`denoise`; ``sigma`` is "auto" by default.
+    {options}
 
     Returns
     -------
     Result
+        ``image`` has the axes and the range of the measurement.
 
     Raises
     ------
-    TypeError, ValueError
+    InputTypeError, InputError
         If an argument is out of its range, or the operator does not give the shape of the
         measurement; the message names it.
 
@@ -476,31 +314,25 @@ def restore(
 
     >>> import numpy as np
     >>> import dipfast
-    >>> from dipfast.model.operators import Blur, gaussian_kernel
+    >>> from dipfast.operators import Blur, gaussian_kernel
     >>> blurred = np.random.default_rng(0).random((48, 48), dtype=np.float32)
     >>> dipfast.restore(blurred, Blur(gaussian_kernel(1.6)), max_iterations=5).image.shape
     (48, 48)
     """
+    settings = make_settings(RestoreSettings, dict(options))
     measurement = as_constant("measurement", measurement)
-    layout = Layout.form_of(measurement, channel_axis=channel_axis, name="measurement")
+    layout = Layout.form_of(measurement, channel_axis=settings.channel_axis, name="measurement")
     y = layout.to_tensor(measurement)
-    shape = _image_shape(image_shape, y)
+    shape = _image_shape(settings.image_shape, y)
     model = as_operator(operator, shape)
-    before, of_white, of_grey = _probe(model, y, shape, layout)
+    baseline, of_white, of_grey = _probe(model, y, shape, layout)
     scales = bool(((of_grey - of_white / 2).abs() < _SAME_BRIGHTNESS).all())
     known = _known(model)
-    layout = _range_for(of_white, scales, measurement, layout, data_range, known)
+    layout = _range_for(of_white, scales, measurement, layout, settings.data_range, known)
     if known is not None:
         measurement = as_constant("measurement", layout.filled(measurement, ~known))
-    task = Task(
-        "restore",
-        measurement,
-        layout,
-        [model],
-        before=before,
-        settings={"operator": type(operator).__name__},
-    )
-    return restore_images(task, **options)
+    task = Task(measurement, layout, [model], baseline, found={"operator": type(operator).__name__})
+    return restore_images(task, settings)
 
 
 def _image_shape(image_shape: Any, y: Tensor) -> tuple[int, ...] | None:

@@ -164,6 +164,10 @@ class Layout:
             device=None if isinstance(image, np.ndarray) else image.device,
         )
 
+    def of_one(self) -> Layout:
+        """Return the layout of one image of a batch, which is still a batch."""
+        return replace(self, shape=(1, *self.shape[1:])) if len(self.shape) == 4 else self
+
     def with_range(
         self,
         image: Any,

@@ -52,7 +52,7 @@ class Problem:
         return int(self.known.expand(self.measurement.shape).sum())
 
     @cached_property
-    def unseen(self) -> Problem | None:
+    def held_out_problem(self) -> Problem | None:
         """The problem of the elements that are held out; None if there are none."""
         if self.held_out is None:
             return None

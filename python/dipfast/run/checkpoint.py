@@ -13,17 +13,26 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dipfast.errors import InputError, WouldOverwriteError
+from dipfast.errors import (
+    CheckpointMismatchError,
+    DamagedCheckpointError,
+    WouldOverwriteError,
+)
 from dipfast.images.files import open_regular
-from dipfast.state_dict import Values
+from dipfast.prior.loop import State
+from dipfast.run.observers import Observer
+from dipfast.state_dict import Values, flatten, subtree
 
-__all__ = ["Checkpoint", "CheckpointFile", "digest_of", "read_checkpoint"]
+if TYPE_CHECKING:
+    from dipfast.run.runner import Runner
+
+__all__ = ["BatchCheckpoint", "Checkpoint", "CheckpointFile", "digest_of", "read_checkpoint"]
 
 _FORMAT = "dipfast checkpoint 1"
 _LARGEST_HEAD = 16_000_000  # bytes; that of the original's network has a hundred thousand
@@ -64,7 +73,7 @@ class CheckpointFile:
     5
     >>> file.read({"seed": 1})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    dipfast.errors.InputError: checkpoint ...run.checkpoint is one of another run: seed is 0 there, 1 here
+    dipfast.errors.CheckpointMismatchError: checkpoint ...run.checkpoint is one of another run: ...
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -161,10 +170,83 @@ class CheckpointFile:
             warnings.warn(f"{damage}; going on from the one before it", stacklevel=2)
         differences = list(_differences("", checkpoint.identity, identity))
         if differences:
-            raise InputError(
+            raise CheckpointMismatchError(
                 f"checkpoint {self.path} is one of another run: {'; '.join(differences)}"
             )
         return checkpoint
+
+
+class BatchCheckpoint:
+    """Keep the runs of a batch, one after the other, in one file.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    every
+        Iterations from one writing to the next.
+    resume
+        Whether to go on from the file, if it is there.
+    identity
+        What run it is.
+
+    Raises
+    ------
+    WouldOverwriteError
+        If there is a file, and ``resume`` is False.
+    CheckpointMismatchError, DamagedCheckpointError
+        If it is that of another run, or damaged.
+    """
+
+    def __init__(
+        self, path: str | Path, every: int, resume: bool, identity: dict[str, Any]
+    ) -> None:
+        self.file = CheckpointFile(path)
+        self.every = every
+        self.identity = identity
+        self._saved: Values = {}
+        self._states: dict[str, Values] = {}
+        if not resume:
+            self.file.check_free()
+        elif (found := self.file.read(identity)) is not None:
+            self._saved = found.values
+
+    def of(self, item: int) -> Observer:
+        """Return the observer of the run of one image."""
+        return _CheckpointObserver(self, str(item))
+
+    def restore(self, run: Runner, item: str) -> None:
+        """Take a run to where the file was written."""
+        if values := subtree(self._saved, item):
+            try:
+                run.load(values)
+            except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                raise CheckpointMismatchError(
+                    f"checkpoint {self.file.path} does not fit: {error}"
+                ) from error
+
+    def save(self, run: Runner, item: str) -> None:
+        """Write the state of a run, and of those before it."""
+        self._states[item] = run.state_dict()
+        try:
+            self.file.write(Checkpoint(flatten(self._states), self.identity))
+        except OSError as error:  # such as a full disk; the work must not be lost for it
+            warnings.warn(f"checkpoint {self.file.path} not written: {error}", stacklevel=2)
+
+
+class _CheckpointObserver(Observer):
+    def __init__(self, batch: BatchCheckpoint, item: str) -> None:
+        self.batch, self.item = batch, item
+
+    def begin(self, run: Runner) -> None:
+        self.batch.restore(run, self.item)
+
+    def observe(self, run: Runner, state: State) -> None:
+        if state.iteration % self.batch.every == 0:
+            self.batch.save(run, self.item)
+
+    def end(self, run: Runner) -> None:
+        self.batch.save(run, self.item)
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -187,19 +269,21 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             head = json.loads(stream.read(size)) if size <= _LARGEST_HEAD else {}
             texts = dict(head["__metadata__"])
             if texts.get("format") != _FORMAT:
-                raise InputError("it is not one of this version")
+                raise ValueError("it is not one of this version")
             stream.seek(0)
             tensors = load(stream.read())
             digest = texts.pop("digest")
             if digest != _digest(texts, tensors):
-                raise InputError("its content has changed")
+                raise ValueError("its content has changed")
             identity, scalars = json.loads(texts["identity"]), json.loads(texts["scalars"])
             for name, value in scalars.items():
                 if not isinstance(value, int | float | str):
-                    raise InputError(f"{name} is neither number nor text")
+                    raise ValueError(f"{name} is neither number nor text")
             return Checkpoint({**tensors, **scalars}, dict(identity))
         except (SafetensorError, *_DAMAGES) as error:
-            raise InputError(f"checkpoint {path} is no checkpoint or damaged: {error}") from error
+            raise DamagedCheckpointError(
+                f"checkpoint {path} is no checkpoint or damaged: {error}"
+            ) from error
 
 
 def _differences(name: str, there: Any, here: Any) -> Iterator[str]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from dipfast._native import end_in_time
+from dipfast.stop_reason import Stop, StopReason
 
 __all__ = ["Interrupt", "ending_in_time"]
 
@@ -25,8 +26,8 @@ _LAST_WORDS = (
 )
 # Handled only where nobody else does.
 _SIGNALS = {
-    signal.SIGINT: ("interrupted", signal.default_int_handler),
-    signal.SIGTERM: ("terminated", signal.SIG_DFL),
+    signal.SIGINT: (StopReason.INTERRUPTED, signal.default_int_handler),
+    signal.SIGTERM: (StopReason.TERMINATED, signal.SIG_DFL),
 }
 _HINTS = {
     signal.SIGINT: "ending with what there is; Ctrl-C again gives up",
@@ -47,14 +48,14 @@ class Interrupt:
     >>> threading.Timer(0.1, interrupt.stop).start()
     >>> noisy = numpy.zeros((16, 16), numpy.uint8)
     >>> result = dipfast.denoise(noisy, max_iterations=10**6, stop="none", interrupt=interrupt)
-    >>> result.stop_reason
-    'stopped'
+    >>> print(result.stop_reason)
+    stopped
     """
 
     def __init__(self) -> None:
         self._event = threading.Event()
         self._noticed = False
-        self.reason = ""
+        self.stop_asked: Stop | None = None
 
     @property
     def requested(self) -> bool:
@@ -63,10 +64,17 @@ class Interrupt:
         self._noticed = self._noticed or asked
         return asked
 
-    def stop(self, reason: str = "stopped") -> None:
-        """Ask for it, from any thread; it stays asked for."""
+    def stop(self, reason: StopReason | str = StopReason.STOPPED) -> None:
+        """Ask for the end, from any thread; it stays asked for.
+
+        Parameters
+        ----------
+        reason
+            One of the reasons, or words of your own, which ``result.stop_detail`` will have.
+        """
         if not self._event.is_set():
-            self.reason = reason
+            own = not isinstance(reason, StopReason)
+            self.stop_asked = Stop(StopReason.STOPPED, reason) if own else Stop(StopReason(reason))
             self._event.set()
 
     @contextmanager

@@ -84,7 +84,7 @@ def estimate_fit(
 
     Notes
     -----
-    For seven networks of :data:`dipfast.settings.presets.PRESETS`, from 64x64 to 1024x1024 pixels, it was
+    For seven networks of :data:`~dipfast.settings.presets.PRESETS`, from 64x64 to 1024x1024 pixels, it was
     between 3% less and 34% more than the peak measured on the CPU under Linux.  It has not been
     measured on a GPU.  ``python -m benches.loop.memory`` measures again.
 
@@ -162,7 +162,7 @@ def check_memory(
     >>> check_memory(Hourglass(), *shapes, torch.float32, torch.device("cpu"))
     ... # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    dipfast.errors.MemoryLimitError: restoring 3x1000000x1000000 pixels with this network takes about 9.1 PB of ...
+    dipfast.errors.MemoryLimitError: restoring 3x1000000x1000000 pixels with this network takes ...
     """
     need, room = estimate_fit(network, z_shape, image_shape, dtype, device), available(device)
     if need is not None and room is not None and need > room:

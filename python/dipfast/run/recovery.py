@@ -48,7 +48,7 @@ class Recovery:
         """Whether going back has failed to help too often."""
         return self.failures > _FAILURES
 
-    def admit(self, state: State) -> bool:
+    def check(self, state: State) -> bool:
         """Whether the iteration is a good one; if not, the loop has been taken back."""
         if state.first_in_stage:
             self._recent.clear()  # another goal, another loss

@@ -12,6 +12,7 @@ import numpy as np
 
 from dipfast.errors import InputError
 from dipfast.images import files
+from dipfast.stop_reason import StopReason
 
 __all__ = ["Result"]
 
@@ -33,12 +34,17 @@ class Result:
         (of the running average), known pixels of inpainting put in.  For a batch, ``item``
         counts the images.
     stop_reason
-        Why it ended.
+        Why it ended; of a batch, why the last of its runs did.
     best_iteration
         The iteration that ``image`` is from, which the stop rule judged best; of a batch, that
         of the last image.  0 if there was none.
     settings
-        Everything needed to run it again, versions included.
+        The task and its settings as they were given: everything needed to run it again.
+    found
+        What was found in the image and decided, and where it ran, versions included.  Of a batch,
+        lists have an entry for each image.
+    stop_detail
+        Why it ended, in words and with numbers.
     metrics
         With a reference: PSNR in dB of what there was before (``psnr_input``: the noisy image,
         the one with holes, its bicubic enlargement), of ``image`` (``psnr``)
@@ -68,9 +74,11 @@ class Result:
 
     image: Any
     history: dict[str, list[Any]]
-    stop_reason: str
+    stop_reason: StopReason
     best_iteration: int
     settings: dict[str, Any]
+    found: dict[str, Any]
+    stop_detail: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     channel_axis: int | None = None
     raw_image: Any = None
@@ -91,7 +99,7 @@ class Result:
         metrics = "".join(f"\n  {name}: {value:.2f} dB" for name, value in self._ratios().items())
         return (
             f"<dipfast.Result: {self.settings.get('task', 'restoration')}, {kind}\n"
-            f"  {self.stop_reason}; {self.summary()}{metrics}>"
+            f"  {self.stop_detail or self.stop_reason}; {self.summary()}{metrics}>"
         )
 
     def _ratios(self) -> dict[str, float]:
@@ -99,7 +107,7 @@ class Result:
 
     def summary(self) -> str:
         """Return what was taken for granted and what was done, in one line."""
-        settings = self.settings
+        settings = self.found
         parts = []
         if "data_range" in settings:
             low, high = settings["data_range"]
@@ -131,7 +139,8 @@ class Result:
         equals its reference.
         """
         return {
-            "stop_reason": self.stop_reason,
+            "stop_reason": str(self.stop_reason),
+            "stop_detail": self.stop_detail,
             "best_iteration": self.best_iteration,
             "stop_iteration": self.stop_iteration,
             "spikes": self.spikes,
@@ -140,6 +149,7 @@ class Result:
             "seconds": _finite(self.seconds),
             "metrics": _finite(self.metrics),
             "settings": _finite(self.settings),
+            "found": _finite(self.found),
         }
 
     def save(

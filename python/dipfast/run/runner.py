@@ -1,39 +1,35 @@
-"""Run the loop to its end: ask the stop rule, keep the best, tell the callback, keep the books."""
+"""The engine: one job to one outcome."""
 
 from __future__ import annotations
 
 import math
-from array import array
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dipfast import ops
-from dipfast.prior.loop import DeepImagePrior, State
-from dipfast.run.interrupt import Interrupt
+from dipfast.errors import MemoryLimitError
+from dipfast.prior.loop import State
+from dipfast.run.job import Job
+from dipfast.run.memory import explain
+from dipfast.run.observers import History, Observer
 from dipfast.run.recovery import Recovery
-from dipfast.run.snapshots import Snapshots
 from dipfast.state_dict import Values, copy_to, flatten, subtree, tensor_of
-from dipfast.stopping import StopRule
+from dipfast.stop_reason import Stop, StopReason
+from dipfast.torch_modes import plain_modes
 
-__all__ = ["Callback", "Fit", "Iterate", "join_histories"]
-
-Callback: TypeAlias = Callable[[State], object]
-
-# Columns of a history are arrays of integers or of floating point: lists are larger.
-_DTYPES = {"q": torch.int64, "d": torch.float64}
-_KINDS = {dtype: kind for kind, dtype in _DTYPES.items()}
+__all__ = ["Iterate", "Outcome", "Runner", "run"]
 
 # As near to a measurement without noise as nobody would call worse.
 _CLOSE = 0.02
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Iterate:
-    """One iteration, to keep.
+    """Hold the images of one iteration.
 
     Attributes
     ----------
@@ -42,7 +38,7 @@ class Iterate:
     loss
         The objective of ``output``, per element.
     output
-        What the network made, of shape (1, C, H, W).
+        What the network made, of shape (1, C, H, W), in [0, 1].
     average
         The running average by then.
     """
@@ -53,113 +49,161 @@ class Iterate:
     average: Tensor
 
 
-class Fit:
-    """The fit of one image, and its history.
-
-    Parameters
-    ----------
-    prior
-        The loop.
-    rule
-        What ends it, and which iteration it judges best.
-    reference
-        The clean image (1, C, H, W) in the unit of the measurement, to report PSNR.
-    peak
-        Of PSNR, in the same unit.
-    snapshots
-        Where images on the way are kept; None for nowhere.
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Hold what came out of a job; the network is not among it.
 
     Attributes
     ----------
     best, last
-        The iterate that the rule judges best, and the last one; None before the first.
-    stop_reason
+        The iterate that the rule judged best, and the last one; None if there was none.
+    stop
         Why it ended.
-    finished
-        Whether it is over for good, or goes on when it is resumed.
-    finish
-        What becomes of images of the network before they are compared with the reference.
+    history
+        One list for each column, one entry for each iteration that was not taken back.
+    iterations
+        How many there might have been.
+    spikes, failures
+        How often the loss leapt up, and how often it was not finite.
+    excess
+        None, or how far the best image is from the measurement and how far the noise makes it, if
+        the fit was cut short and the image is likely worse than the measurement
+        (:meth:`Runner.excess`).
     """
 
-    def __init__(
-        self,
-        prior: DeepImagePrior,
-        rule: StopRule,
-        reference: Tensor | None = None,
-        snapshots: Snapshots | None = None,
-        peak: float = 1.0,
-    ) -> None:
-        prior.problem = rule.prepare(prior.problem)
-        self.prior = prior
-        self.rule = rule
-        self.reference, self.peak = reference, peak
-        self.snapshots = snapshots
-        self.recovery = Recovery(prior)
-        self.finish: Callable[[Tensor], Tensor] = lambda image: image
+    best: Iterate | None
+    last: Iterate | None
+    stop: Stop
+    history: dict[str, list[Any]]
+    iterations: int
+    spikes: int
+    failures: int
+    excess: tuple[float, float] | None
+
+
+def run(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
+    """Restore one image.
+
+    Parameters
+    ----------
+    job
+        The image, and what is to be done (:func:`dipfast.run.prepare.prepare`).
+    observers
+        What looks at the run; the first of them that says why to end it is obeyed, but a stop rule
+        of the job that says so at the same iteration comes first.
+
+    Returns
+    -------
+    Outcome
+        The same bits for the same job on the CPU of the same machine with the same number of
+        threads, in whatever process.
+
+    Raises
+    ------
+    MemoryLimitError
+        If there was not enough memory; the message says what would fit.
+    """
+    outcome = None
+    with plain_modes():
+        try:
+            outcome = Runner(job, observers).run()
+        except RuntimeError as error:
+            if not _ran_out(error):
+                raise
+        if outcome is None:
+            # Not before here, where nothing holds what the step had taken any more.
+            raise MemoryLimitError(explain(**job.sizes))
+    return outcome
+
+
+def _ran_out(error: RuntimeError) -> bool:
+    """Whether torch found no memory; on the CPU it has no error of its own for that."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+class Runner:
+    """A run: the loop of a job, and what observers may see of it.
+
+    Attributes
+    ----------
+    job
+        What is worked on.
+    prior
+        The loop.
+    best
+        The iterate that the rule judges best; None before the first.
+    stop
+        Why it ended; None while it goes on.
+    """
+
+    def __init__(self, job: Job, observers: Sequence[Observer] = ()) -> None:
+        self.job = job
+        self.prior = job.make_prior()
+        self.rule = job.rule
+        self.prior.problem = self.rule.prepare(self.prior.problem)
+        self.recovery = Recovery(self.prior)
+        self.history = History()
+        self.observers = [self.history, *observers]
         self.best: Iterate | None = None
+        self.stop: Stop | None = None
         self._last: Iterate | None = None
-        self.stop_reason = "all iterations done"
-        self.finished = False
-        self._memory: Values = {}
-        self._columns: dict[str, array[Any]] = {}
+        self._memory: Values = {}  # of the rule
+        self._reference = None if job.reference is None else job.reference.to(job.device)
 
-    def run(
-        self,
-        callback: Callback | None = None,
-        interrupt: Interrupt | None = None,
-        saver: Callable[[int], object] | None = None,
-    ) -> bool:
-        """Fit until the stages, the rule, the callback or an interrupt end it.
+    def run(self) -> Outcome:
+        """Run to the end, and return what came out."""
+        for observer in self.observers:
+            observer.begin(self)
+        if self.stop is None:
+            self.stop = self._loop()
+            if self.stop.reason.is_final:
+                self._last = self.last
+                self.recovery.forget()
+        for observer in self.observers:
+            observer.end(self)
+        return self._outcome()
 
-        ``saver`` is told every iteration that is over.  Returns False if the whole task is to
-        end and not this image alone.
-        """
+    def _loop(self) -> Stop:
+        """Go through the iterations, and return why they ended."""
         for state in self.prior:
-            if not self.recovery.admit(state):
+            if not self.recovery.check(state):
                 if self.recovery.gave_up:
-                    self.stop_reason = "gave up: the loss keeps becoming infinite or undefined"
-                    break
+                    return Stop(StopReason.GAVE_UP)
                 continue
-            verdict = self.rule.update(state, self._memory)
+            decision = self.rule.update(state, self._memory)
             # Only now, so that no stop rule can see the reference.
             state = replace(state, metrics=self._measure(state))
             # A rule may have nothing good to say of the first iterations.
-            self._keep(state, best=verdict.best is not False or self.best is None)
-            try:
-                if callback is not None:
-                    callback(state)
-            except StopIteration:
-                self.stop_reason = "stopped by the callback"
-                return False
-            if verdict.reason is not None:
-                self.stop_reason = verdict.reason
-                if not verdict.pause:
-                    self._finish()
-                return self.finished
-            if interrupt is not None and interrupt.requested:
-                self.stop_reason = interrupt.reason
-                return False
-            if saver is not None:
-                saver(state.iteration)
-        self._finish()
-        return True
+            if decision.best is not False or self.best is None:
+                self.best = Iterate(
+                    state.iteration, float(state.terms.value), state.image, state.average
+                )
+            asked = [observer.observe(self, state) for observer in self.observers]
+            reason = decision.stop or next((stop for stop in asked if stop), None)
+            if reason is not None:
+                return Stop.of(reason)
+        return Stop(StopReason.ALL_ITERATIONS)
 
-    def _finish(self) -> None:
-        """It is over for good: what it would go on from is not needed any more."""
-        self._last, self.finished = self.last, True
-        self.recovery.forget()
+    @property
+    def is_finished(self) -> bool:
+        """Whether it is over for good, and would not go on when it is resumed."""
+        return self.stop is not None and self.stop.reason.is_final
 
     @property
     def last(self) -> Iterate | None:
         """The last iterate; None before the first."""
-        if self._last is not None or not self._columns:
+        numbers = self.history.last
+        if self._last is not None or not numbers:
             return self._last
-        return Iterate(
-            self._columns["iteration"][-1],
-            self._columns["loss"][-1],
-            self.prior.output.clone(),
-            self.prior.average,
-        )
+        images = self.prior.image, self.prior.average
+        return Iterate(numbers["iteration"], numbers["loss"], *images)
+
+    def finish(self, image: Tensor) -> Tensor:
+        """Return an image of the network with the known pixels put in, if they are kept."""
+        kept = self.job.kept_mask
+        if kept is None:
+            return image
+        return torch.where(kept.to(image.device), self.prior.problem.measurement, image)
 
     def excess(self) -> tuple[float, float] | None:
         r"""Return how far the best image is from the measurement, and how far the noise makes it.
@@ -179,34 +223,43 @@ class Fit:
             return None
         return math.sqrt(distance), math.sqrt(noise)
 
-    def history(self) -> dict[str, list[Any]]:
-        """One list for each column, one entry for each iteration that was not taken back."""
-        stages = [stage.name for stage in self.prior.stages]
-        return {
-            name: [stages[k] for k in column] if name == "stage" else list(column)
-            for name, column in self._columns.items()
-        }
+    def _outcome(self) -> Outcome:
+        stop = self.stop
+        assert stop is not None
+        asked_for = self.job.settings.max_iterations
+        planned_short = asked_for is not None and self.prior.iterations < asked_for
+        gave_up = stop.reason is StopReason.GAVE_UP
+        cut_short = not self.is_finished or planned_short or gave_up or self.best is None
+        return Outcome(
+            best=self.best,
+            last=self.last,
+            stop=stop,
+            history=self.history.columns([stage.name for stage in self.prior.stages]),
+            iterations=self.prior.iterations,
+            spikes=self.recovery.spikes,
+            failures=self.recovery.failures,
+            excess=self.excess() if cut_short else None,
+        )
 
     def state_dict(self) -> Values:
-        """All that a run that is resumed has to know.
+        """Return all that a run that is resumed has to know.
 
-        Of a fit that is finished that is much less.
+        Of a run that is finished that is much less.
         """
         parts: dict[str, Values] = {
-            "history": {
-                name: torch.tensor(list(column), dtype=_DTYPES[column.typecode])
-                for name, column in self._columns.items()
-            },
-            "snapshots": {} if self.snapshots is None else self.snapshots.state_dict(),
             "best": {} if self.best is None else dict(vars(self.best)),
             "recovery": self.recovery.state_dict(),
+            **{o.name: o.state_dict() for o in self.observers if o.name},
         }
-        if self.finished:
+        if self.is_finished:
             parts["last"] = {} if self.last is None else dict(vars(self.last))
         else:
             parts["rule"] = self._memory
             parts["prior"] = self.prior.state_dict()
-        return {"finished": int(self.finished), "stop_reason": self.stop_reason, **flatten(parts)}
+        reason, detail = (
+            ("", "") if self.stop is None else (self.stop.reason.name, self.stop.detail)
+        )
+        return {"stop_reason": reason, "stop_detail": detail, **flatten(parts)}
 
     def load(self, values: Values) -> None:
         """Go on from :meth:`state_dict`.
@@ -214,22 +267,17 @@ class Fit:
         Raises
         ------
         KeyError, TypeError, ValueError
-            If they are not those of such a fit, which must not be used any more then.
+            If they are not those of such a run, which must not be used any more then.
         """
-        self.finished = bool(values["finished"])
-        if self.finished:
-            self.stop_reason = str(values["stop_reason"])
-        columns = subtree(values, "history")
-        self._columns = {
-            name: array(_KINDS[tensor.dtype], tensor.tolist())
-            for name in columns
-            if (tensor := tensor_of(columns, name)).dtype in _KINDS
-        }
+        reason = str(values["stop_reason"])
+        if reason and StopReason[reason].is_final:
+            self.stop = Stop(StopReason[reason], str(values["stop_detail"]))
         self.best, self._last = (self._iterate(subtree(values, part)) for part in ("best", "last"))
         self.recovery.load(subtree(values, "recovery"))
-        if self.snapshots is not None:
-            self.snapshots.load(subtree(values, "snapshots"))
-        if not self.finished:
+        for observer in self.observers:
+            if observer.name:
+                observer.load(subtree(values, observer.name))
+        if self.stop is None:
             self._memory = copy_to(self.prior.z.device, subtree(values, "rule"))
             self.prior.load(subtree(values, "prior"))
 
@@ -244,40 +292,11 @@ class Fit:
             tensor_of(values, "average").to(device),
         )
 
-    def _keep(self, state: State, best: bool) -> None:
-        """Write an iteration down, and keep its images if they are to be kept."""
-        terms = state.terms
-        row = {
-            "iteration": state.iteration,
-            "stage": self.prior.stages.index(state.stage),
-            "loss": float(terms.value),
-            "data": float(terms.data),
-            "tv": float(terms.tv),
-            **{name: float(value) for name, value in state.metrics.items()},
-        }
-        for name, value in row.items():
-            kind = "q" if isinstance(value, int) else "d"
-            self._columns.setdefault(name, array(kind)).append(value)
-        if best:
-            self.best = Iterate(state.iteration, row["loss"], state.image, state.average)
-        if self.snapshots is not None and self.snapshots.wants(state.iteration):
-            self.snapshots.add(state.iteration, state.average)
-
     def _measure(self, state: State) -> dict[str, Tensor]:
-        if self.reference is None:
+        if self._reference is None:
             return {}
-        return {
-            "psnr": self._psnr(state.image),
-            "psnr_average": self._psnr(state.average),
-        }
+        return {"psnr": self._psnr(state.image), "psnr_average": self._psnr(state.average)}
 
     def _psnr(self, image: Tensor) -> Tensor:
-        value: Tensor = ops.psnr(self.finish(image), self.reference, data_range=self.peak)
+        value: Tensor = ops.psnr(self.finish(image), self._reference, data_range=self.job.peak)
         return value
-
-
-def join_histories(histories: list[dict[str, list[Any]]]) -> dict[str, list[Any]]:
-    """One after the other, with a column ``item`` that counts them."""
-    begun = [(item, history) for item, history in enumerate(histories) if history]
-    columns = {name: [x for _, h in begun for x in h[name]] for _, h in begun[:1] for name in h}
-    return {"item": [item for item, h in begun for _ in h["iteration"]], **columns}

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from dipfast.errors import InputError
+from dipfast.prior.loop import State
+from dipfast.run.observers import Observer
 from dipfast.state_dict import Values
+
+if TYPE_CHECKING:
+    from dipfast.run.runner import Runner
 
 __all__ = ["Snapshot", "Snapshots"]
 
@@ -35,7 +40,7 @@ class Snapshot:
     item: int = 0
 
 
-class Snapshots:
+class Snapshots(Observer):
     """Images of a fit, the closer together the earlier, within a given memory.
 
     A fit changes fast at first and slowly later, so the iterations that are kept are spaced
@@ -58,6 +63,8 @@ class Snapshots:
     [1, 5, 19, 71, 351, 492]
     """
 
+    name = "snapshots"
+
     def __init__(self, megabytes: float) -> None:
         if not megabytes > 0:
             raise InputError(f"megabytes must be positive, got {megabytes!r}")
@@ -72,6 +79,10 @@ class Snapshots:
     def items(self) -> list[tuple[int, Tensor]]:
         """Iterations and images, in order."""
         return list(self._images.items())
+
+    def observe(self, run: Runner, state: State) -> None:
+        if self.wants(state.iteration):
+            self.add(state.iteration, state.average)
 
     def wants(self, iteration: int) -> bool:
         """Whether an image of this iteration would be taken."""

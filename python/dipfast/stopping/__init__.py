@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dipfast.model.loop_view import LoopView
 from dipfast.settings.names import RULE_NAMES
+from dipfast.stop_reason import StopReason
 from dipfast.stopping.automatic import Automatic
 from dipfast.stopping.combine import FirstOf, LastOf
 from dipfast.stopping.discrepancy import Discrepancy
@@ -15,7 +16,6 @@ from dipfast.stopping.held_out import HeldOut
 from dipfast.stopping.never import Never
 from dipfast.stopping.rule import Decision, StopRule
 from dipfast.stopping.running_variance import RunningVariance
-from dipfast.stopping.time_limit import TimeLimit
 from dipfast.stopping.windowed_variance import WindowedVariance
 
 __all__ = [
@@ -29,8 +29,8 @@ __all__ = [
     "LoopView",
     "Never",
     "RunningVariance",
+    "StopReason",
     "StopRule",
-    "TimeLimit",
     "WindowedVariance",
 ]
 

@@ -34,9 +34,9 @@ class CompositeRule(StopRule):
     def ask(self, k: int, state: LoopView, memory: Values) -> Decision:
         """What the k-th rule says, which has a part of the memory to itself."""
         own = subtree(memory, str(k))
-        verdict = self.rules[k].update(state, own)
+        decision = self.rules[k].update(state, own)
         memory |= flatten({str(k): own})
-        return verdict
+        return decision
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,16 @@ class FirstOf(CompositeRule):
 
     Examples
     --------
-    >>> from dipfast.stopping import HeldOut, TimeLimit
-    >>> FirstOf((HeldOut(), TimeLimit(60)))
-    FirstOf(rules=(HeldOut(fraction=0.01, patience=0.2, seed=0), TimeLimit(seconds=60)))
+    >>> from dipfast.stopping import Discrepancy, HeldOut
+    >>> FirstOf((HeldOut(), Discrepancy())).rules[0]
+    HeldOut(fraction=0.01, patience=0.2, seed=0)
     """
 
     def update(self, state: LoopView, memory: Values) -> Decision:
-        verdicts = [self.ask(k, state, memory) for k in range(len(self.rules))]
-        best = next((verdict.best for verdict in verdicts if verdict.best is not None), None)
-        # One that ends for good outranks one that pauses.
-        ends = sorted((v for v in verdicts if v.reason is not None), key=lambda v: v.pause)
-        return Decision(best, *ends[0][1:]) if ends else Decision(best)
+        decisions = [self.ask(k, state, memory) for k in range(len(self.rules))]
+        best = next((decision.best for decision in decisions if decision.best is not None), None)
+        stop = next((decision.stop for decision in decisions if decision.stop is not None), None)
+        return Decision(best, stop)
 
 
 @dataclass(frozen=True)
@@ -75,16 +74,16 @@ class LastOf(CompositeRule):
     """
 
     def update(self, state: LoopView, memory: Values) -> Decision:
-        best, reason = False, None
+        best, stop = False, None
         for k in range(len(self.rules)):
             if f"over.{k}" in memory:
                 continue
-            verdict = self.ask(k, state, memory)
-            if verdict.reason is not None:
-                reason = verdict.reason
+            decision = self.ask(k, state, memory)
+            if decision.stop is not None:
+                stop = decision.stop
                 memory[f"over.{k}"] = 1
-            if verdict.best is not None:
+            if decision.best is not None:
                 memory["judged"] = 1
-                best = best or verdict.best
+                best = best or decision.best
         over = all(f"over.{k}" in memory for k in range(len(self.rules)))
-        return Decision(best if "judged" in memory else None, reason if over else None)
+        return Decision(best if "judged" in memory else None, stop if over else None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dipfast.errors import InputError
 from dipfast.model.loop_view import LoopView
+from dipfast.stop_reason import StopReason
 from dipfast.stopping.rule import Decision, StopRule
 
 if TYPE_CHECKING:
@@ -55,4 +56,4 @@ class Discrepancy(StopRule):
             return Decision(best=True)
         distance = state.problem.mean_square(state.average)
         reached = distance <= self.factor**2 * noise.typical_variance
-        return Decision(best=True, reason="residual at the noise level" if reached else None)
+        return Decision(best=True, stop=StopReason.NOISE_LEVEL if reached else None)

@@ -59,11 +59,11 @@ class HeldOut(StopRule):
         return replace(problem, held_out=held_out)
 
     def update(self, state: LoopView, memory: Values) -> Decision:
-        unseen = state.problem.unseen
+        unseen = state.problem.held_out_problem
         if unseen is None:
             return Decision(best=True)
         error = unseen.mean_square(state.average)
-        verdict = seek_minimum(
+        decision = seek_minimum(
             error, state, memory, patience=self.patience, name="the error of held-out pixels"
         )
-        return verdict if state.in_last_stage else verdict._replace(reason=None)
+        return decision if state.in_last_stage else decision._replace(stop=None)

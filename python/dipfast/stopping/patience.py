@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dipfast.errors import InputError
 from dipfast.model.loop_view import LoopView
+from dipfast.stop_reason import Stop, StopReason
 from dipfast.stopping.rule import Decision
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def seek_minimum(
     passed = state.iteration - int(memory.setdefault("least_at", state.iteration))
     if passed < max(patience * state.iterations, _LEAST_PATIENCE):
         return Decision(best=False)
-    return Decision(best=False, reason=f"{name} has not fallen for {passed} iterations")
+    words = f"{name} has not fallen for {passed} iterations"
+    return Decision(best=False, stop=Stop(StopReason.MINIMUM, words))
 
 
 def check_share(name: str, value: float, *, one: bool = False) -> None:

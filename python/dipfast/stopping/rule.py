@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
+from dipfast.stop_reason import Stop, StopReason
+
 if TYPE_CHECKING:
     from dipfast.model.loop_view import LoopView
     from dipfast.model.problem import Problem
@@ -21,15 +23,13 @@ class Decision(NamedTuple):
     best
         Whether it is the best so far: the last one of which it is true is returned.  None
         leaves that to another rule; if none has an opinion, the last iteration is returned.
-    reason
-        Why to stop, or None to go on.
-    pause
-        Whether a run that is resumed from its checkpoint goes on all the same.
+    stop
+        Why to stop: a text of your own, a :class:`~dipfast.stopping.StopReason`, or one with its
+        numbers (:class:`~dipfast.stop_reason.Stop`); None to go on.
     """
 
     best: bool | None = None
-    reason: str | None = None
-    pause: bool = False
+    stop: Stop | StopReason | str | None = None
 
 
 class StopRule(ABC):
@@ -50,12 +50,12 @@ class StopRule(ABC):
     ...         last, memory["last"] = memory.get("last"), state.average
     ...         if last is None or (state.average - last).abs().mean() > self.change:
     ...             return Decision(best=True)
-    ...         return Decision(best=True, reason="it hardly changes any more")
+    ...         return Decision(best=True, stop="it hardly changes any more")
     >>> import dipfast, numpy
     >>> noisy = numpy.zeros((16, 16), numpy.uint8)
     >>> result = dipfast.denoise(noisy, stop=Smooth(0.1), max_iterations=50)
-    >>> result.stop_reason
-    'it hardly changes any more'
+    >>> print(result.stop_reason, '-', result.stop_detail)
+    the stop rule said so - it hardly changes any more
     """
 
     def prepare(self, problem: Problem) -> Problem:

@@ -1,0 +1,189 @@
+"""A batch: one run after the other, and one result out of their outcomes."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dipfast import ops
+from dipfast.run.checkpoint import BatchCheckpoint
+from dipfast.run.interrupt import Interrupt
+from dipfast.run.job import Job
+from dipfast.run.observers import CallbackObserver, InterruptObserver, Observer
+from dipfast.run.prepare import Task, prepare
+from dipfast.run.record import found, given, identify
+from dipfast.run.result import Result
+from dipfast.run.runner import Iterate, Outcome, run
+from dipfast.run.snapshots import Snapshot, Snapshots
+from dipfast.run.time_limit import TimeLimit, affordable
+from dipfast.settings.settings import Settings
+
+__all__ = ["restore_images"]
+
+
+def restore_images(task: Task, settings: Settings) -> Result:
+    """Restore the images of a batch one after the other, and return them as one result.
+
+    The network of one image at a time is in memory.
+    """
+    begun = time.monotonic()
+    interrupt = settings.interrupt or Interrupt()
+    limit = None if settings.time_limit is None else TimeLimit(settings.time_limit)
+    jobs = prepare(task, settings)
+    checkpoint = _checkpoint(task, settings, jobs)
+    outcomes: list[Outcome] = []
+    snapshots: list[Snapshots | None] = []
+    with interrupt.on_signals():
+        for item, job in enumerate(jobs):
+            if limit is not None and checkpoint is None and isinstance(settings.method, str):
+                job = jobs[item] = affordable(job, limit, len(jobs) - item, interrupt)
+            store = None if settings.snapshots is None else Snapshots(settings.snapshots)
+            snapshots.append(store)
+            observers: list[Observer | None] = [
+                store,
+                None if settings.callback is None else CallbackObserver(settings.callback),
+                limit,
+                InterruptObserver(interrupt),
+                None if checkpoint is None else checkpoint.of(item),
+            ]
+            outcomes.append(run(job, [o for o in observers if o is not None]))
+            if not outcomes[-1].stop.reason.is_final:
+                break
+        # Here, so that nothing that ends the run early makes its result be lost.
+        return _result(task, settings, jobs, outcomes, snapshots, time.monotonic() - begun)
+
+
+def _checkpoint(task: Task, settings: Settings, jobs: Sequence[Job]) -> BatchCheckpoint | None:
+    if settings.checkpoint is None:
+        return None
+    return BatchCheckpoint(
+        settings.checkpoint,
+        settings.checkpoint_every,
+        settings.resume,
+        identify(task, settings, jobs),
+    )
+
+
+# --- the result --------------------------------------------------------------------------
+
+
+def _result(
+    task: Task,
+    settings: Settings,
+    jobs: Sequence[Job],
+    outcomes: Sequence[Outcome],
+    snapshots: Sequence[Snapshots | None],
+    seconds: float,
+) -> Result:
+    layout = task.layout
+
+    def images(of: Callable[[Outcome], Iterate | None], kind: str) -> tuple[Any, Any]:
+        """Return images of all outcomes, with known pixels put in and without."""
+        made = []
+        for item, job in enumerate(jobs):
+            iterate = of(outcomes[item]) if item < len(outcomes) else None
+            # What an interrupted batch did not come to stays as it was.
+            made.append(job.baseline if iterate is None else getattr(iterate, kind).cpu())
+        raw = layout.to_image(torch.cat(made))
+        kept = task.kept_mask
+        return raw if kept is None else layout.merge(kept, task.image, raw), raw
+
+    image, raw_image = images(lambda outcome: outcome.best, "average")
+    last = outcomes[-1]
+    unfinished = _unfinished(jobs, outcomes)
+    if unfinished is not None and settings.time_limit is not None:
+        more = "time_limit was too short" if settings.checkpoint is None else "resume goes on"
+        warnings.warn(f"{unfinished}; {more}", stacklevel=5)
+    return Result(
+        image=image,
+        history=_history(jobs, outcomes),
+        stop_reason=last.stop.reason,
+        stop_detail="; ".join(dict.fromkeys(str(outcome.stop) for outcome in outcomes)),
+        best_iteration=0 if last.best is None else last.best.iteration,
+        best_loss=math.nan if last.best is None else last.best.loss,
+        best_output=images(lambda outcome: outcome.best, "output")[0],
+        stop_iteration=0 if last.last is None else last.last.iteration,
+        stop_image=images(lambda outcome: outcome.last, "average")[0],
+        stop_output=images(lambda outcome: outcome.last, "output")[0],
+        snapshots=[
+            Snapshot(iteration, _as_image(layout.of_one(), job, picture), item)
+            for item, (job, store) in enumerate(zip(jobs, snapshots))
+            if store is not None
+            for iteration, picture in store.items()
+        ],
+        spikes=sum(outcome.spikes for outcome in outcomes),
+        failures=sum(outcome.failures for outcome in outcomes),
+        unfinished=unfinished,
+        seconds=seconds,
+        settings=given(settings),
+        found=found(task, settings, jobs[: len(outcomes)]),
+        metrics=_metrics(task, jobs, outcomes, image),
+        channel_axis=layout.channel_axis,
+        raw_image=raw_image,
+    )
+
+
+def _as_image(layout: Any, job: Job, picture: Tensor) -> Any:
+    """Return an image of the network in the form of the result, with known pixels put in."""
+    if job.kept_mask is not None:
+        picture = torch.where(job.kept_mask, job.problem.measurement, picture)
+    return layout.to_image(picture)
+
+
+def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:
+    """Return why the result is likely worse than what came in; None if it is not.
+
+    It is None too if no run was ended before it was done.
+    """
+    if len(outcomes) < len(jobs):
+        return f"{len(outcomes)} of {len(jobs)} images were worked on"
+    for job, outcome in zip(jobs, outcomes):
+        if outcome.excess is not None:
+            done = 0 if outcome.last is None else outcome.last.iteration
+            distance, noise = (job.range_width * value for value in outcome.excess)
+            most = job.settings.max_iterations or job.iterations
+            return (
+                f"after {done} of {most} iterations the result is {distance:.3g} away "
+                f"from the image, whose noise is {noise:.3g}: likely worse than the image itself"
+            )
+    return None
+
+
+def _history(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
+    """Return the history of one image, or those of a batch, with a column that counts them."""
+    if len(jobs) == 1:
+        return outcomes[0].history
+    begun = [(item, o.history) for item, o in enumerate(outcomes) if o.history]
+    columns = {name: [x for _, h in begun for x in h[name]] for _, h in begun[:1] for name in h}
+    return {"item": [item for item, h in begun for _ in h["iteration"]], **columns}
+
+
+def _metrics(
+    task: Task, jobs: Sequence[Job], outcomes: Sequence[Outcome], image: Any
+) -> dict[str, float]:
+    references = [job.reference for job in jobs if job.reference is not None]
+    if not references:
+        return {}
+    clean, peak = torch.cat(references), jobs[0].peak
+
+    def psnr(x: Tensor) -> float:
+        return float(ops.psnr(x.double(), clean.double(), data_range=peak))
+
+    metrics = {
+        "psnr_input": psnr(torch.cat([job.baseline for job in jobs])),
+        # Of what is returned, rounded as it is.
+        "psnr": psnr(task.layout.to_tensor(image).cpu()),
+    }
+    history = outcomes[0].history
+    if len(jobs) == 1 and history:
+        averages = history["psnr_average"]
+        metrics["psnr_stop"] = averages[-1]
+        metrics["psnr_oracle"] = max(averages)
+        metrics["oracle_iteration"] = history["iteration"][averages.index(max(averages))]
+    return metrics
