@@ -1,1 +1,1 @@
-"""The compiled kernels against their peers; run by ``python -m benches.kernels``."""
+"""Compare the compiled kernels with their peers; run by ``python -m benches.kernels``."""

@@ -1,4 +1,4 @@
-"""The compiled kernels against their peers, float32.
+"""Compare the compiled kernels with their peers, in float32.
 
     python -m benches.kernels [SUBJECT ...] [--sizes 256 512 2048 4096] [--threads 1 2]
     python -m benches.kernels --device cuda
@@ -18,25 +18,29 @@ from functools import partial
 
 import torch
 
-from benches.kernels import denoising, metrics, resampling, variation
+from benches.kernels import mse, psnr, resample, ssim, total_variation, tv_denoise
 from benches.kernels.comparison import HEADER, Comparison, rows
 
 # Each yields its comparisons for images of this many rows and columns.
 SUBJECTS: dict[str, Callable[[int], Iterator[Comparison]]] = {
-    "variation": variation.comparisons,
-    "metrics": metrics.comparisons,
-    "resampling": resampling.comparisons,
-    "denoising": denoising.comparisons,
+    "total_variation": total_variation.comparisons,
+    "mse": mse.comparisons,
+    "psnr": psnr.comparisons,
+    "ssim": ssim.comparisons,
+    "resample": resample.comparisons,
+    "tv_denoise": tv_denoise.comparisons,
 }
 
-# Those that have Triton kernels, and take the device as well.
+# The subjects that have Triton kernels; their functions take the device as well.
 ON_CUDA: dict[str, Callable[..., Iterator[Comparison]]] = {
-    "variation": variation.comparisons,
-    "metrics": metrics.comparisons,
+    "total_variation": total_variation.comparisons,
+    "mse": mse.comparisons,
+    "psnr": psnr.comparisons,
 }
 
 
 def main() -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(description="kernels against their peers")
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=", ".join(SUBJECTS))
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 2048, 4096])

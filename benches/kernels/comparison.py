@@ -1,4 +1,4 @@
-"""One kernel beside its peers: first the same result, then the time."""
+"""Compare a kernel with its peers: first that results are the same, then the time."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benches.pairs import alternate
 
-__all__ = ["HEADER", "Comparison", "copy_bandwidth", "installed", "rows"]
+__all__ = ["HEADER", "Comparison", "copy_bandwidth", "installed", "rows", "shape_of"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is computed, by whom, and how to tell that it is the same.
+    """Say what is computed, by which functions, and how their results are compared.
 
     Attributes
     ----------
@@ -33,7 +34,7 @@ class Comparison:
         Bytes that memory must carry at least: what is read and what is written, once.
         0 where the kernel is not bound by memory.
     device
-        Where it runs; the clock is read when the device has done all.
+        Where it runs; the time is taken when the device has finished.
     """
 
     kernel: str
@@ -45,7 +46,7 @@ class Comparison:
     device: str = "cpu"
 
     def finished(self, function: Callable[[], Any]) -> Callable[[], Any]:
-        """The function, and waiting for its result."""
+        """Return a function that also waits until the device has the result."""
         if self.device == "cpu":
             return function
 
@@ -58,15 +59,20 @@ class Comparison:
 
 
 def installed(module: str) -> ModuleType | None:
-    """The module, or None where it is not installed."""
+    """Return a module, or None where it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError:
         return None
 
 
+def shape_of(x: Tensor) -> str:
+    """Return the shape of a tensor for the table."""
+    return "x".join(str(size) for size in x.shape)
+
+
 def copy_bandwidth(count: int, device: str = "cpu") -> float:
-    """GB/s of reading one float32 array of ``count`` elements and writing another."""
+    """Return the GB/s of reading a float32 array of ``count`` elements and writing another."""
     a, b = torch.rand(count, device=device), torch.rand(count, device=device)
     times = []
     for _ in range(25):
@@ -81,7 +87,7 @@ def copy_bandwidth(count: int, device: str = "cpu") -> float:
 
 
 def rows(comparison: Comparison, seconds: float) -> Iterator[str]:
-    """A row of the table for each peer, which takes about ``seconds``."""
+    """Yield a row of the table for each peer; each takes about ``seconds``."""
     ours = comparison.finished(comparison.ours)
     result = ours()
     for name, peer in comparison.peers.items():

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dipfast import ops
 from dipfast.networks import Hourglass
-from dipfast.ops.arguments import Backend
+from dipfast.ops._arguments import Backend
 from dipfast.settings.presets import PRESETS
 
 WEIGHT = 0.1

@@ -1,8 +1,10 @@
-"""Compiled kernels of dipfast; call them through ``dipfast.ops``.
+"""Declare the compiled kernels of dipfast, which ``dipfast.ops`` calls.
 
-Arrays are C-contiguous, all float32 or all float64; the metrics also take images that are
-all uint8 or all uint16, and then compute in float64.  With ``channels_last`` the channels
-are the last axis, otherwise the last two axes are rows and columns.
+They fill the arrays that are given for results, and raise ``dipfast.errors.InputError`` and
+``InputTypeError`` for arguments that do not fit together.  Arrays are C-contiguous, all float32
+or all float64; ``mse`` and ``ssim`` also take images that are all uint8 or all uint16, and then
+compute in float64.  With ``channels_last`` the channels are the last axis, otherwise the last two
+axes are rows and columns.
 """
 
 from typing import Final, TypeAlias, final
@@ -15,7 +17,7 @@ _Pixels: TypeAlias = _Floats | NDArray[np.uint8] | NDArray[np.uint16]
 
 __all__ = [
     "Resampler",
-    "TvSolver",
+    "TvDenoiser",
     "__version__",
     "end_in_time",
     "mse",
@@ -89,7 +91,7 @@ class Resampler:
     def matrices(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 
 @final
-class TvSolver:
+class TvDenoiser:
     def __new__(
         cls,
         f: _Floats,
@@ -99,7 +101,7 @@ class TvSolver:
         spatial_dims: int = 2,
         channels: int = 1,
         dual: _Floats | None = None,
-    ) -> TvSolver: ...
+    ) -> TvDenoiser: ...
     def advance(self, iterations: int) -> None: ...
     def gap(self) -> float: ...
     def image(self, out: _Floats) -> None: ...

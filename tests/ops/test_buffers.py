@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from dipfast import ops
-from dipfast.ops import buffers
+from dipfast.ops import _buffers
 
 LARGE = (3, 300, 300)
 
@@ -17,23 +17,23 @@ def address(x: np.ndarray) -> int:
 
 class TestBuffers:
     def test_used_again_when_nobody_looks_any_more(self) -> None:
-        x = buffers.empty((1000, 1000), np.float32)
+        x = _buffers.empty((1000, 1000), np.float32)
         first = address(x)
         assert first % 64 == 0
         del x
-        assert address(buffers.empty((1000, 1000), np.float32)) == first
+        assert address(_buffers.empty((1000, 1000), np.float32)) == first
 
     def test_not_while_a_view_of_it_lives(self) -> None:
-        x = buffers.empty((1000, 1000), np.float32)
+        x = _buffers.empty((1000, 1000), np.float32)
         x[:] = 1
         view = x[3:5, ::2]
         tensor = torch.from_numpy(x)[7:9]
         del x
         for _ in range(5):
-            buffers.empty((1000, 1000), np.float32)[:] = 2
+            _buffers.empty((1000, 1000), np.float32)[:] = 2
         assert (view == 1).all()
         del view
-        buffers.empty((1000, 1000), np.float32)[:] = 3
+        _buffers.empty((1000, 1000), np.float32)[:] = 3
         assert (tensor == 1).all()
 
     def test_results_are_independent(self) -> None:
@@ -54,7 +54,7 @@ class TestBuffers:
 
     def test_little_is_kept(self) -> None:
         for count in range(10**6, 10**6 + 10):
-            buffers.empty((count,), np.float64)
-        assert len(buffers._idle) <= 3
-        buffers.empty((2**28,), np.float64)
-        assert all(memory.nbytes < 2**29 for memory in buffers._idle)
+            _buffers.empty((count,), np.float64)
+        assert len(_buffers._idle) <= 3
+        _buffers.empty((2**28,), np.float64)
+        assert all(memory.nbytes < 2**29 for memory in _buffers._idle)

@@ -25,9 +25,10 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from dipfast import ops
-from dipfast.ops import library, reference
-from dipfast.ops.arguments import check_backend
-from dipfast.ops.library.memory import dense
+from dipfast.ops import _reference as reference
+from dipfast.ops import _torch
+from dipfast.ops._arguments import check_backend
+from dipfast.ops._memory import dense
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
@@ -126,22 +127,22 @@ class TestKernels:
         close(psnr, reference.psnr(a, b, 2.0))
 
     def test_many_tiles_for_a_program(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from dipfast.ops.library import triton_kernels
+        from dipfast.ops._triton import kernels, numbers
 
-        monkeypatch.setattr(triton_kernels, "PROGRAMS", 2)
+        monkeypatch.setattr(numbers, "PROGRAMS", 2)
         u, y = (torch.rand(3, 30, 150, dtype=torch.float64, device=DEVICE) for _ in range(2))
         for form in (("anisotropic", 0.0, 2), ("isotropic", 0.1, 3)):
-            *terms, gradient = triton_kernels.tv_objective(u, y, None, 0.3, *form, True)
+            *terms, gradient = kernels.tv_objective(u, y, None, 0.3, *form, True)
             for a, b in zip(terms, reference.tv_objective(u, y, 0.3, None, *form)):
                 close(a, b)
             close(gradient, reference.tv_objective_gradient(u, y, 0.3, None, *form))
-        close(triton_kernels.mse(u, y, True)[0], reference.mse(u, y))
+        close(kernels.mse(u, y, True)[0], reference.mse(u, y))
 
     def test_numbers_arrive_in_double_precision(self) -> None:
         u, y = (torch.rand(6, 7, dtype=torch.float64, device=DEVICE) for _ in range(2))
         for epsilon in (1 / 3, 1e-60, 5e-324):
             form = ("isotropic", epsilon, 2)
-            value = library.tv_objective(u, y, None, 1 / 3, *form, True, True)[0]
+            value = _torch.tv_objective(u, y, None, 1 / 3, *form, True, True)[0]
             expected = reference.tv_objective(u, y, 1 / 3, None, *form)[0]
             torch.testing.assert_close(value, expected, rtol=1e-14, atol=0)
 
@@ -257,23 +258,23 @@ class TestBackend:
             ops.mse(torch.ones(2), torch.ones(2), backend="triton")
 
     def test_without_triton_torch_computes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from dipfast.ops.library import triton_backend
+        from dipfast.ops._triton import backend
 
-        monkeypatch.setattr(triton_backend, "_is_installed", lambda: False)
-        triton_backend._works_on.cache_clear()
+        monkeypatch.setattr(backend, "_is_installed", lambda: False)
+        backend._works_on.cache_clear()
         try:
             x = torch.rand(3, 4, device=DEVICE)
-            assert not triton_backend._is_usable(x)
+            assert not backend._is_usable(x)
             close(ops.total_variation(x), reference.total_variation(x))
             with pytest.raises(ValueError, match="Triton, which is not installed"):
                 ops.total_variation(x, backend="triton")
         finally:
-            triton_backend._works_on.cache_clear()
+            backend._works_on.cache_clear()
 
     def test_triton_is_not_imported_for_tensors_of_the_cpu(self) -> None:
         code = (
             "import sys, torch, dipfast; x = torch.ones(5, 4); dipfast.ops.mse(x, x);"
-            "sys.exit('dipfast.ops.library.triton_kernels' in sys.modules)"
+            "sys.exit('dipfast.ops._triton.kernels' in sys.modules)"
         )
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -311,9 +312,9 @@ class TestCuda:
     def test_same_bits_again(self) -> None:
         u, y, m = (t.cuda() for t in self.tensors((3, 700, 900)))
         arguments = (u, y, m, 0.1, "isotropic", 1e-3, 2, True)
-        expected = library.tv_objective(*arguments)
+        expected = _torch.tv_objective(*arguments)
         for _ in range(5):
-            assert all(map(torch.equal, library.tv_objective(*arguments), expected))
+            assert all(map(torch.equal, _torch.tv_objective(*arguments), expected))
 
     def test_nothing_waits_for_the_device(self) -> None:
         tensors = [t.cuda() for t in self.tensors()]

@@ -1,7 +1,7 @@
-"""Functional kernels: one meaning, several back ends.
+"""Compute with functional kernels: each has one meaning and several back ends.
 
-NumPy arrays go in and NumPy comes out, without torch being imported; tensors go in and
-tensors come out, and gradients flow.
+For NumPy arrays they return arrays and floats, and do not import torch; for tensors they return
+tensors, and gradients flow.
 
 ``channel_axis``
     Operations on pixels work on the last two axes (the last three of volumes, with
@@ -13,17 +13,18 @@ tensors come out, and gradients flow.
     ``"auto"``: the compiled kernel for arrays and CPU tensors; for CUDA tensors the Triton
     kernel where there is one and Triton works, else torch, as for other devices.
     ``"native"``: the compiled kernel; tensors of other devices travel through the host.
-    ``"torch"``: the plain definition in :mod:`dipfast.ops.reference`.
+    ``"torch"``: the plain definition in :mod:`dipfast.ops._reference`.
     ``"triton"``: the Triton kernel, for CUDA tensors only (in Triton's interpreter, with the
     environment variable TRITON_INTERPRET=1, for any); ValueError where there is none.
 """
 
-from dipfast.ops.denoising import tv_denoise
-from dipfast.ops.metrics import mse, psnr
+from dipfast.ops.mse import mse
 from dipfast.ops.noise_level import estimate_noise
-from dipfast.ops.resampling import downsample, downsample_adjoint, resize, resize_adjoint
-from dipfast.ops.similarity import ssim
-from dipfast.ops.variation import total_variation, tv_objective
+from dipfast.ops.psnr import psnr
+from dipfast.ops.resample import downsample, downsample_adjoint, resize, resize_adjoint
+from dipfast.ops.ssim import ssim
+from dipfast.ops.total_variation import total_variation, tv_objective
+from dipfast.ops.tv_denoise import tv_denoise
 
 __all__ = [
     "downsample",

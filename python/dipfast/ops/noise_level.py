@@ -1,4 +1,4 @@
-"""How noisy an image is, from the image alone."""
+"""Estimate the noise of an image from the image alone."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 # ramps, so that it sees noise rather than shading.
 _ROOT = math.sqrt(3.0)
 _HIGH_PASS = np.array([1 - _ROOT, _ROOT - 3, 3 + _ROOT, -1 - _ROOT]) / (4 * math.sqrt(2.0))
-# Fewer blocks than this tell nothing.
+# With fewer blocks than this, the median is not reliable.
 _FEWEST_BLOCKS = 64
 
 # Median of |x| for a normal x of standard deviation 1.
 _MEDIAN_TO_DEVIATION = 0.6744897501960817
 
-# Rows and columns of the regions of which those that are constant are left out.
+# Rows, and columns, of a region; regions that are constant are left out.
 _REGION = 16
-# A pixel that is so many standard deviations from the median of its neighbours is an outlier.
+# Standard deviations from the median of its neighbours from which on a pixel is an outlier.
 _OUTLIER = 6.0
-# Pixels that are compared with their neighbours at a time, of which there are eight copies.
+# Pixels that are compared with their neighbours at a time; memory holds eight copies of them.
 _BAND = 1 << 20
 
 
 def estimate_noise(image: Any, *, channel_axis: int | None = None) -> float:
-    r"""Standard deviation of white noise in an image.
+    r"""Return the standard deviation of white noise in an image.
 
     .. math:: \hat\sigma = \mathrm{median}(|d|) / 0.6745
 
@@ -93,6 +93,7 @@ def estimate_noise(image: Any, *, channel_axis: int | None = None) -> float:
 
 
 def _level(plane: Floats) -> float:
+    """Return the standard deviation of the noise of one channel."""
     if not ((plane > plane.min()) & (plane < plane.max())).any():
         return 0.0  # one value, or black and white, which noise is not
     outliers = find_outliers(plane)
@@ -101,10 +102,10 @@ def _level(plane: Floats) -> float:
 
 
 def find_outliers(plane: Floats, known: Any = None) -> Bools:
-    """Return which pixels of an image (H, W) are unlike all around, such as hot pixels.
+    """Return which pixels of an image (H, W) are outliers, such as hot pixels.
 
-    They are further from the median of their eight neighbours (those that are known) than six
-    times what pixels of varied regions usually are.
+    An outlier is further from the median of its eight neighbours (those that are known) than six
+    times the standard deviation of that distance in regions that are not constant.
     """
     values = plane if known is None else np.where(known, plane, np.nan)
     padded = np.pad(values, 1, constant_values=np.nan)
@@ -121,8 +122,10 @@ def find_outliers(plane: Floats, known: Any = None) -> Bools:
 
 
 def _distance_from_neighbours(padded: Floats) -> Floats:
-    """Return how far the inner pixels are from the median of those of their eight neighbours that
-    are not NaN; 0 where there is nothing to compare."""
+    """Return the distance of the inner pixels from the median of their eight neighbours.
+
+    Neighbours that are NaN do not count; the distance is 0 where there is none, or it is NaN.
+    """
     rows, columns = padded.shape[0] - 2, padded.shape[1] - 2
     shifts = [(row, column) for row in range(3) for column in range(3) if (row, column) != (1, 1)]
     around = np.stack(
@@ -138,7 +141,7 @@ def _distance_from_neighbours(padded: Floats) -> Floats:
 
 
 def wavelet_blocks(plane: Floats, known: Any = None) -> tuple[Floats, Floats]:
-    """Brightness around, and diagonal detail of, small blocks all over an image (H, W).
+    """Return the brightness around, and the diagonal detail of, small blocks of an image (H, W).
 
     With white noise the detail varies by its standard deviation, and the brightness, a mean over
     16x16 pixels, hardly.  Blocks are the 4x4 pixels of the wavelet, or 4 pixels in a row or column
@@ -174,7 +177,7 @@ def wavelet_blocks(plane: Floats, known: Any = None) -> tuple[Floats, Floats]:
         corners = np.lib.stride_tricks.sliding_window_view(plane, (2, 2))
         details = (corners[..., 0, 0] - corners[..., 0, 1] - corners[..., 1, 0]) / 2
         details += corners[..., 1, 1] / 2
-    # Rounding leaves traces of flat regions that are meant to be 0.
+    # In flat regions the detail is 0 but for rounding.
     details[np.abs(details) <= _rounding(plane)] = 0
     rows, columns = np.nonzero(whole)
     centres = rows * step[0] + size[0] // 2, columns * step[1] + size[1] // 2
@@ -184,6 +187,7 @@ def wavelet_blocks(plane: Floats, known: Any = None) -> tuple[Floats, Floats]:
 
 
 def _rounding(plane: Floats) -> float:
+    """Return the size below which a difference of pixels is taken for rounding."""
     return 1e-12 * float(np.abs(plane).max(initial=0))
 
 
@@ -202,7 +206,7 @@ def _varied(plane: Floats, known: Bools) -> Bools:
 
 
 def _brightness(plane: Floats, known: Any, rows: Any, columns: Any, reach: int = 8) -> Floats:
-    """Means over the known pixels around some."""
+    """Return the means of the known pixels around some pixels, ``reach`` pixels to each side."""
     sums = [np.pad(x.cumsum(0).cumsum(1), ((1, 0), (1, 0))) for x in (plane * known, known * 1.0)]
     (top, bottom), (left, right) = (
         (np.maximum(centre - reach, 0), np.minimum(centre + reach, n))
@@ -213,12 +217,12 @@ def _brightness(plane: Floats, known: Any, rows: Any, columns: Any, reach: int =
 
 
 def deviation(details: Floats) -> float:
-    """Standard deviation of what wavelet coefficients hold of noise, by their median."""
+    """Return the standard deviation of the noise in wavelet coefficients, from their median."""
     return float(np.median(np.abs(details))) / _MEDIAN_TO_DEVIATION if details.size else 0.0
 
 
 def _all_known(known: Any, size: tuple[int, int], step: tuple[int, int]) -> Any:
-    """Which blocks of this size hold known pixels only."""
+    """Return which blocks of this size hold known pixels only."""
     windows = np.lib.stride_tricks.sliding_window_view(known, size)
     return windows[:: step[0], :: step[1]].all(axis=(2, 3))
 

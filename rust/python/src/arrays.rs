@@ -2,24 +2,27 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use dipfast_core::{Error, Executor, Float, Layout, Mask, Sample, Sum};
+use dipfast_core::Error;
+use dipfast_core::element::{Float, Sample, Sum};
+use dipfast_core::exec::Executor;
+use dipfast_core::mem::{Layout, Mask};
 use numpy::{
     Element, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyReadwriteArrayDyn,
     PyUntypedArrayMethods,
 };
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::pool;
+use crate::errors::{from_core, input_error, input_type_error, kernel_panicked};
+use crate::threads;
 
-/// An element type on both sides.
+/// An element type of the kernels that NumPy has too.
 pub(crate) trait Number: Float + Element {}
 impl Number for f32 {}
 impl Number for f64 {}
 
-/// An element type of images on both sides.
+/// An element type of images that NumPy has too.
 pub(crate) trait Pixel: Sample<Float = Self::Number> + Element {
-    /// What is computed in.
+    /// The type of the results.
     type Number: Number + Sum;
 }
 impl Pixel for f32 {
@@ -49,7 +52,8 @@ macro_rules! with_element_type {
 }
 pub(crate) use with_element_type;
 
-/// The same for images, integers of 8 and 16 bits among them.
+/// Runs the expression with `$t` set to the element type of an image, which may also be `u8` or
+/// `u16`.
 macro_rules! with_pixel_type {
     ($array:expr, $t:ident => $body:expr) => {
         if $array.is_instance_of::<numpy::PyArrayDyn<u8>>() {
@@ -65,13 +69,14 @@ macro_rules! with_pixel_type {
 }
 pub(crate) use with_pixel_type;
 
-/// A mask of either type, borrowed.
+/// A borrowed mask, of weights or of bytes that are not zero where pixels are known.
 pub(crate) enum MaskArray<'py, T: Number> {
     Weights(PyReadonlyArrayDyn<'py, T>),
     Known(PyReadonlyArrayDyn<'py, u8>),
 }
 
 impl<'py, T: Number> MaskArray<'py, T> {
+    /// Borrows an array of bytes, or of the element type of the image, as a mask.
     pub(crate) fn read(mask: &Bound<'py, PyAny>) -> PyResult<Self> {
         if mask.is_instance_of::<PyArrayDyn<u8>>() {
             read("mask", mask).map(Self::Known)
@@ -80,6 +85,7 @@ impl<'py, T: Number> MaskArray<'py, T> {
         }
     }
 
+    /// Returns the mask as the kernels take it.
     pub(crate) fn view(&self) -> PyResult<Mask<'_, T>> {
         Ok(match self {
             Self::Weights(mask) => Mask::Weights(mask.as_slice()?),
@@ -88,46 +94,45 @@ impl<'py, T: Number> MaskArray<'py, T> {
     }
 }
 
-/// Borrows an array for reading.
+/// Borrows an array of this element type for reading.
 pub(crate) fn read<'py, T: Element>(
     name: &str,
     array: &Bound<'py, PyAny>,
 ) -> PyResult<PyReadonlyArrayDyn<'py, T>> {
     let array = typed::<T>(name, array)?;
     let borrowed = array.try_readonly();
-    borrowed.map_err(|error| PyValueError::new_err(format!("{name}: {error}")))
+    borrowed.map_err(|error| input_error(format!("{name}: {error}")))
 }
 
-/// Borrows an array for writing.
+/// Borrows an array of this element type for writing.
 pub(crate) fn write<'py, T: Element>(
     name: &str,
     array: &Bound<'py, PyAny>,
 ) -> PyResult<PyReadwriteArrayDyn<'py, T>> {
     let array = typed::<T>(name, array)?;
     let borrowed = array.try_readwrite();
-    borrowed.map_err(|error| PyValueError::new_err(format!("{name}: {error}")))
+    borrowed.map_err(|error| input_error(format!("{name}: {error}")))
 }
 
+/// Returns an array as one of this element type; it must be C-contiguous.
 fn typed<'a, 'py, T: Element>(
     name: &str,
     array: &'a Bound<'py, PyAny>,
 ) -> PyResult<&'a Bound<'py, PyArrayDyn<T>>> {
     let array = array.cast::<PyArrayDyn<T>>().map_err(|_| {
-        PyTypeError::new_err(format!(
+        input_type_error(format!(
             "{name} must be an array of float32 or float64, the same for all arguments"
         ))
     })?;
     if array.is_c_contiguous() {
         Ok(array)
     } else {
-        Err(PyValueError::new_err(format!(
-            "{name} must be C-contiguous"
-        )))
+        Err(input_error(format!("{name} must be C-contiguous")))
     }
 }
 
-/// The layout of an array: (..., H, W) or (..., D, H, W), with the channels of a pixel behind
-/// that if they come last.
+/// Returns the layout of an array (..., H, W) or (..., D, H, W), or with the channels of a pixel
+/// as one more axis behind these.
 pub(crate) fn layout(
     shape: &[usize],
     spatial_dims: usize,
@@ -145,19 +150,20 @@ pub(crate) fn layout(
             Layout::volumes(product(planes)?, *slices, *rows, *columns, channels)
         }
         _ => {
-            return Err(PyValueError::new_err(format!(
+            return Err(input_error(format!(
                 "u must have {spatial_dims} spatial dimensions, 2 or 3, got shape {shape:?}"
             )));
         }
     };
-    layout.map_err(to_python)
+    layout.map_err(from_core)
 }
 
+/// Returns the product of sizes, or the exception for one that overflows.
 fn product(sizes: &[usize]) -> PyResult<usize> {
     let product = sizes
         .iter()
         .try_fold(1_usize, |n, &size| n.checked_mul(size));
-    product.ok_or_else(|| to_python(Error::Overflow))
+    product.ok_or_else(|| from_core(Error::SizeOverflow))
 }
 
 /// Runs a kernel without the interpreter lock; a defect in it becomes a `RuntimeError`.
@@ -165,15 +171,9 @@ pub(crate) fn compute<R: Send>(
     py: Python<'_>,
     kernel: impl FnOnce(&dyn Executor) -> Result<R, Error> + Send,
 ) -> PyResult<R> {
-    let run = || catch_unwind(AssertUnwindSafe(|| kernel(&*pool::executor())));
+    let run = || catch_unwind(AssertUnwindSafe(|| kernel(&*threads::executor())));
     match py.detach(run) {
-        Ok(result) => result.map_err(to_python),
-        Err(_) => Err(PyRuntimeError::new_err(
-            "a dipfast kernel failed; please report it",
-        )),
+        Ok(result) => result.map_err(from_core),
+        Err(_) => Err(kernel_panicked()),
     }
-}
-
-pub(crate) fn to_python(error: Error) -> PyErr {
-    PyValueError::new_err(error.to_string())
 }

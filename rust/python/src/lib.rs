@@ -1,12 +1,16 @@
-//! Python bindings: arrays in, arrays filled, nothing computed here.
+//! Python bindings of `dipfast_core`: arrays in, arrays filled, nothing computed here.
+//!
+//! Each kernel has a file of the name that it has in `dipfast_core::kernels`.
 
 mod arrays;
 mod ending;
-mod metrics;
-mod pool;
+mod errors;
+mod mse;
 mod resample;
-mod rof;
-mod tv;
+mod ssim;
+mod threads;
+mod total_variation;
+mod tv_denoise;
 
 use pyo3::prelude::*;
 
@@ -16,19 +20,21 @@ mod _native {
     #[pymodule_export]
     use super::ending::end_in_time;
     #[pymodule_export]
-    use super::metrics::{mse, structural_similarity};
-    #[pymodule_export]
-    use super::pool::threads_are_lost;
+    use super::mse::mse;
     #[pymodule_export]
     use super::resample::Resampler;
     #[pymodule_export]
-    use super::rof::TvSolver;
+    use super::ssim::ssim;
     #[pymodule_export]
-    use super::tv::{total_variation, tv_objective};
+    use super::threads::threads_are_lost;
+    #[pymodule_export]
+    use super::total_variation::{total_variation, tv_objective};
+    #[pymodule_export]
+    use super::tv_denoise::TvDenoiser;
 
     #[pymodule_init]
     fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
-        super::pool::prepare();
+        super::threads::prepare();
         Ok(())
     }
 

@@ -1,16 +1,17 @@
-//! Bindings of `dipfast_core::resample`.
+//! Bindings of `dipfast_core::kernels::resample`.
 
-use dipfast_core::resample::{self, Filter, Phase, Table};
+use dipfast_core::kernels::resample::{self, Filter, Phase, Table};
 use numpy::{PyArray2, PyArrayMethods, PyUntypedArrayMethods};
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arrays::{Number, compute, layout, read, to_python, with_element_type, write};
+use crate::arrays::{Number, compute, layout, read, with_element_type, write};
+use crate::errors::{from_core, input_error};
 
-/// Resampling of images of `size` to images of `result`, compiled for the call.
+/// The resampling of images of `size` to images of `result`, with all its weights.
 ///
-/// `factor` and `phase` are for "lanczos2" only, which knows the size of its results.  With
-/// `adjoint` it is the adjoint map, which takes images of `result` to images of `size`.
+/// `factor` and `phase` are for "lanczos2" only; they determine the size of the result, which
+/// `result` must equal.  With `adjoint` it is the adjoint map, which takes images of `result` to
+/// images of `size`.
 #[pyclass(frozen, module = "dipfast._native")]
 pub(crate) struct Resampler {
     rows: Table,
@@ -21,8 +22,9 @@ pub(crate) struct Resampler {
 
 type Matrix<'py> = Bound<'py, PyArray2<f64>>;
 
-/// A resampler with weights of this type.
+/// An element type that a resampler has weights of.
 trait Typed: Number {
+    /// Returns the weights of this type.
     fn of(resampler: &Resampler) -> &resample::Resampler<Self>;
 }
 
@@ -63,7 +65,7 @@ impl Resampler {
         })
     }
 
-    /// Fills `y` with the resampled images `x`.
+    /// Fill `y` with the resampled images `x`.
     #[pyo3(signature = (x, y, *, channels_last=false))]
     fn apply(
         &self,
@@ -74,7 +76,7 @@ impl Resampler {
         with_element_type!(x, T => self.typed_apply::<T>(x, y, channels_last))
     }
 
-    /// The matrices R and C of Y = R X C', in double precision.
+    /// Return the matrices R and C of Y = R X C', in double precision.
     fn matrices<'py>(&self, py: Python<'py>) -> PyResult<(Matrix<'py>, Matrix<'py>)> {
         Ok((matrix(py, &self.rows)?, matrix(py, &self.columns)?))
     }
@@ -95,6 +97,7 @@ impl Resampler {
     }
 }
 
+/// Returns the weights along one axis.
 fn table(
     kernel: &str,
     inputs: usize,
@@ -109,13 +112,11 @@ fn table(
             } else if phase == 0.5 {
                 Phase::Half
             } else {
-                return Err(PyValueError::new_err(format!(
-                    "phase must be 0 or 0.5, got {phase}"
-                )));
+                return Err(input_error(format!("phase must be 0 or 0.5, got {phase}")));
             };
-            let table = Table::lanczos2(inputs, factor, phase).map_err(to_python)?;
+            let table = Table::lanczos2(inputs, factor, phase).map_err(from_core)?;
             if table.results() != results {
-                return Err(PyValueError::new_err(format!(
+                return Err(input_error(format!(
                     "result must be {} for {inputs} pixels, got {results}",
                     table.results()
                 )));
@@ -127,14 +128,15 @@ fn table(
         "bilinear" => Filter::Bilinear,
         "box" => Filter::Box,
         _ => {
-            return Err(PyValueError::new_err(format!(
+            return Err(input_error(format!(
                 "kernel must be lanczos2, lanczos3, bicubic, bilinear or box, got '{kernel}'"
             )));
         }
     };
-    Table::resize(filter, inputs, results).map_err(to_python)
+    Table::resize(filter, inputs, results).map_err(from_core)
 }
 
+/// Returns the weights along one axis as a dense matrix.
 fn matrix<'py>(py: Python<'py>, table: &Table) -> PyResult<Matrix<'py>> {
     let matrix = PyArray2::<f64>::zeros(py, [table.results(), table.inputs()], false);
     {

@@ -15,16 +15,18 @@
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 
-use dipfast_core::{Executor, Threads};
+use dipfast_core::exec::{Executor, Threads};
 use pyo3::pyfunction;
 
-/// To be called once, when the module is imported.
+/// Prepares for forks; to be called once, when the module is imported.
 pub(crate) fn prepare() {
     #[cfg(target_os = "linux")]
     forks::prepare();
 }
 
-/// Whether this process was forked from one whose threads torch would wait for: it may use one.
+/// Return whether this process was forked from one whose threads torch would wait for ever for.
+///
+/// Torch may then use one thread only.
 #[pyfunction]
 pub(crate) fn threads_are_lost() -> bool {
     #[cfg(target_os = "linux")]
@@ -33,7 +35,7 @@ pub(crate) fn threads_are_lost() -> bool {
     return false;
 }
 
-/// What to run the next kernel on.
+/// Returns the threads that the next kernel is to run on.
 pub(crate) fn executor() -> Box<dyn Executor> {
     let available = available();
     #[cfg(target_os = "linux")]
@@ -47,7 +49,9 @@ pub(crate) fn executor() -> Box<dyn Executor> {
     Box::new(Threads(available))
 }
 
-/// Processors that the process may use; asked once, since that means reading files.
+/// Returns the number of processors that the process may use.
+///
+/// It is asked for once, because that means reading files.
 fn available() -> NonZeroUsize {
     static AVAILABLE: OnceLock<NonZeroUsize> = OnceLock::new();
     *AVAILABLE.get_or_init(|| Threads::available().0)
@@ -61,7 +65,7 @@ mod torch {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
     use std::sync::{Mutex, OnceLock};
 
-    use dipfast_core::Executor;
+    use dipfast_core::exec::Executor;
 
     use super::forks::threads_are_lost;
 
@@ -72,7 +76,7 @@ mod torch {
     type Region = unsafe extern "C" fn(Work, *mut c_void, c_uint, c_uint);
     type Work = unsafe extern "C" fn(*mut c_void);
 
-    /// What this process has loaded of torch.
+    /// The functions of torch and OpenMP that this process has loaded.
     #[derive(Clone, Copy)]
     pub(super) struct Torch {
         num_threads: NumThreads,
@@ -90,10 +94,10 @@ mod torch {
     }
 
     impl Torch {
-        /// None if there is no torch in this process.
+        /// Returns what is loaded of torch; None if there is no torch in this process.
         pub(super) fn loaded() -> Option<Self> {
             static FOUND: OnceLock<Torch> = OnceLock::new();
-            // Not found is not remembered: torch may be imported later.
+            // That there is no torch is not remembered, because it may be imported later.
             FOUND.get().copied().or_else(|| {
                 let torch = Self::look_up()?;
                 Some(*FOUND.get_or_init(|| torch))
@@ -140,7 +144,7 @@ mod torch {
             })
         }
 
-        /// What `torch.get_num_threads()` returns.
+        /// Returns what `torch.get_num_threads()` does.
         pub(super) fn threads(self) -> NonZeroUsize {
             // SAFETY: see `look_up`.
             let threads = unsafe { (self.num_threads)() };
@@ -148,7 +152,7 @@ mod torch {
             NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN)
         }
 
-        /// torch's pool, of which so many threads are used; None where it cannot be had.
+        /// Returns torch's pool, limited to this many threads; None where it cannot be used.
         pub(super) fn pool(self, threads: NonZeroUsize) -> Option<Pool> {
             let parallel_for = self.parallel_for?;
             (!threads_are_lost()).then_some(Pool {
@@ -157,8 +161,9 @@ mod torch {
             })
         }
 
-        /// Ends the threads of the pool that this thread uses, which a new one will take the
-        /// place of; whether that could be done, where it is needed.
+        /// Ends the threads of the pool that this thread uses, which OpenMP replaces by new ones.
+        ///
+        /// Returns false where that is needed and could not be done.
         pub(super) fn let_go(self) -> bool {
             const HARD: c_int = 2;
             self.other_openmp
@@ -168,7 +173,7 @@ mod torch {
                 })
         }
 
-        /// Lets all threads of the pool do nothing, which takes for ever if they are lost.
+        /// Lets all threads of the pool do nothing; does not return if they are lost.
         pub(super) fn meet(self) {
             unsafe extern "C" fn nothing(_: *mut c_void) {}
             if let Some(gomp) = self.gomp
@@ -186,7 +191,7 @@ mod torch {
         threads: NonZeroUsize,
     }
 
-    /// What the C callback needs: the tasks, and room for a panic on its way back.
+    /// What the C callback needs: the tasks, and room for the panic of a task.
     struct Context<'a> {
         task: &'a (dyn Fn(usize) + Sync),
         panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -199,7 +204,7 @@ mod torch {
                 panic: Mutex::new(None),
             };
             let pointer = (&raw mut context).cast::<c_void>();
-            // So many tasks for one thread at least that no more threads are busy.
+            // With at least this many tasks for a thread, no more threads than wanted are busy.
             let grain = count.div_ceil(self.threads.get()).max(1);
             // SAFETY: `body` matches `Body`, and the context outlives the call, which
             // returns only when all tasks are done.
@@ -226,7 +231,7 @@ mod torch {
     }
 }
 
-/// What becomes of torch's threads when a process is forked.
+/// Keeps torch's threads usable when a process is forked.
 #[cfg(target_os = "linux")]
 mod forks {
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -236,14 +241,15 @@ mod forks {
     static LET_GO: AtomicBool = AtomicBool::new(false);
     static LOST: AtomicBool = AtomicBool::new(false);
 
+    /// Returns whether this process has none of the threads that torch would wait for.
     pub(super) fn threads_are_lost() -> bool {
         LOST.load(Ordering::Relaxed)
     }
 
-    /// Watches for forks from now on, and finds out about the one before, if there was one.
+    /// Registers what is done at a fork, and finds out whether this process was forked before.
     pub(super) fn prepare() {
         unsafe extern "C" fn before() {
-            // A pool that is lost would be waited for here, too.
+            // To let go of a pool that is lost would take for ever.
             let sound = !threads_are_lost() && Torch::loaded().is_none_or(Torch::let_go);
             LET_GO.store(sound, Ordering::Relaxed);
         }
@@ -253,7 +259,7 @@ mod forks {
         if let Some(torch) = Torch::loaded()
             && is_forked()
         {
-            // Nobody let the pool go, if there was one.
+            // The fork was before this module was loaded, so that the pool was not let go.
             LOST.store(!meets_in_a_child(torch), Ordering::Relaxed);
         }
         // SAFETY: the handlers touch nothing but atomics, the loader and OpenMP, which are in
@@ -261,7 +267,7 @@ mod forks {
         unsafe { libc::pthread_atfork(Some(before), None, Some(in_child)) };
     }
 
-    /// Whether this process was forked and is still the same program.
+    /// Returns whether this process was forked and is still the same program.
     fn is_forked() -> bool {
         const PF_FORKNOEXEC: u32 = 0x40;
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -271,7 +277,7 @@ mod forks {
         flags.is_some_and(|f| f.parse().is_ok_and(|f: u32| f & PF_FORKNOEXEC != 0))
     }
 
-    /// Whether the pool works, tried in a child, which a timer ends if it waits for ever.
+    /// Returns whether the pool works, by trying it in a child process that a timer ends.
     fn meets_in_a_child(torch: Torch) -> bool {
         const SECONDS: u32 = 2;
         // SAFETY: the child calls nothing but the system and OpenMP, whose state is that of this

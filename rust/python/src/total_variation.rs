@@ -1,14 +1,17 @@
-//! Bindings of `dipfast_core::tv`.
+//! Bindings of `dipfast_core::kernels::total_variation`.
 
-use dipfast_core::Layout;
-use dipfast_core::tv::{self, Data, Kind};
+use dipfast_core::kernels::{
+    self,
+    total_variation::{Data, Kind},
+};
+use dipfast_core::mem::Layout;
 use numpy::{PyReadonlyArrayDyn, PyUntypedArrayMethods};
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays::{MaskArray, Number, compute, layout, read, with_element_type, write};
+use crate::errors::input_error;
 
-/// Total variation; fills `gradient` if it is given.
+/// Return the total variation of `u`; fill `gradient` if it is given.
 #[pyfunction]
 #[pyo3(signature = (
     u, *, kind="anisotropic", epsilon=0.0, spatial_dims=2, channels_last=false, gradient=None
@@ -41,14 +44,15 @@ fn typed_total_variation<T: Number>(
     let u = u.as_slice()?;
     let gradient = gradient.as_mut().map(|g| g.as_slice_mut()).transpose()?;
     compute(py, |exec| {
-        tv::total_variation(u, layout, kind, gradient, exec)
+        kernels::total_variation::total_variation(u, layout, kind, gradient, exec)
     })
 }
 
-/// Both terms of 1/2 || m (u - y) ||^2 + weight TV(u); fills `gradient` if it is given.
+/// Return the terms 1/2 || m (u - y) ||^2 and TV(u) of the objective; fill `gradient`, that of
+/// their sum with TV times `weight`, if it is given.
 ///
-/// The mask is of the type of `u`, or uint8 (known where not zero), and has a whole number of
-/// planes, each of which serves `mask_repeat` planes of `u` in a row.
+/// The mask is of the type of `u`, or uint8 (known where not zero).  It has a whole number of
+/// planes; each stands for `mask_repeat` consecutive planes of `u`.
 #[pyfunction]
 #[pyo3(signature = (
     u, y, mask, weight, *, mask_repeat=1, kind="anisotropic", epsilon=0.0, spatial_dims=2,
@@ -99,17 +103,18 @@ fn typed_tv_objective<T: Number>(
     };
     let gradient = gradient.as_mut().map(|g| g.as_slice_mut()).transpose()?;
     let terms = compute(py, |exec| {
-        tv::objective(u, data, layout, kind, gradient, exec)
+        kernels::total_variation::tv_objective(u, data, layout, kind, gradient, exec)
     })?;
     Ok((terms.data, terms.tv))
 }
 
+/// Returns the kind of total variation of this name.
 fn kind_of(kind: &str, epsilon: f64) -> PyResult<Kind> {
     match kind {
         "anisotropic" => Ok(Kind::Anisotropic),
         "isotropic" => Ok(Kind::Isotropic { epsilon }),
         "huber" => Ok(Kind::Huber { epsilon }),
-        _ => Err(PyValueError::new_err(format!(
+        _ => Err(input_error(format!(
             "kind must be anisotropic, isotropic or huber, got {kind:?}"
         ))),
     }

@@ -1,0 +1,8 @@
+//! The element types of images, and of the sums that are made of them.
+
+mod float;
+mod sample;
+
+pub use float::Float;
+pub(crate) use float::finite_or_nan;
+pub use sample::{Sample, Sum};
