@@ -58,7 +58,7 @@ def comparisons(size: int, device: str = "cpu") -> Iterator[Comparison]:
 
     # The same through autograd, as in a training step.
     def trained(u: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-        return by_autograd(partial(ops.total_variation, **options), u.requires_grad_())
+        return by_autograd(lambda u: ops.total_variation(u, **options), u.requires_grad_())
 
     yield compare("total variation, autograd", trained, anisotropic)
 

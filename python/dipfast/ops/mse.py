@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -16,9 +16,84 @@ from dipfast.ops._dispatch import check_backend, through_torch
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
+    from dipfast.ops._arguments import Floats
+
 __all__ = ["check_pair", "mse", "of_arrays", "of_tensors", "to_device"]
+
+
+@overload
+def mse(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    *,
+    mask: NDArray[Any] | None = None,
+    per_image: Literal[False] = False,
+    backend: Backend = "auto",
+    return_gradient: Literal[False] = False,
+) -> float: ...
+
+
+@overload
+def mse(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    *,
+    mask: NDArray[Any] | None = None,
+    per_image: Literal[True],
+    backend: Backend = "auto",
+    return_gradient: Literal[False] = False,
+) -> NDArray[np.float64]: ...
+
+
+@overload
+def mse(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    *,
+    mask: NDArray[Any] | None = None,
+    per_image: Literal[False] = False,
+    backend: Backend = "auto",
+    return_gradient: Literal[True],
+) -> tuple[float, Floats]: ...
+
+
+@overload
+def mse(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    *,
+    mask: NDArray[Any] | None = None,
+    per_image: Literal[True],
+    backend: Backend = "auto",
+    return_gradient: Literal[True],
+) -> tuple[NDArray[np.float64], Floats]: ...
+
+
+@overload
+def mse(
+    a: Tensor,
+    b: Tensor,
+    *,
+    mask: Tensor | None = None,
+    per_image: bool = False,
+    backend: Backend = "auto",
+    return_gradient: Literal[False] = False,
+) -> Tensor: ...
+
+
+@overload
+def mse(
+    a: Tensor,
+    b: Tensor,
+    *,
+    mask: Tensor | None = None,
+    per_image: bool = False,
+    backend: Backend = "auto",
+    return_gradient: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
 
 
 def mse(
@@ -29,7 +104,7 @@ def mse(
     per_image: bool = False,
     backend: Backend = "auto",
     return_gradient: bool = False,
-) -> Any:
+) -> object:
     r"""Return the mean squared error, :math:`\sum m (a - b)^2 / \sum m`.
 
     Parameters

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from dipfast.arrays import as_constant, check_image, find_channel_axis, is_tensor
 from dipfast.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 __all__ = ["deviation", "estimate_noise", "find_outliers", "wavelet_blocks"]
 
@@ -33,7 +37,7 @@ _OUTLIER = 6.0
 _BAND = 1 << 20
 
 
-def estimate_noise(image: Any, *, channel_axis: int | None = None) -> float:
+def estimate_noise(image: NDArray[Any] | Tensor, *, channel_axis: int | None = None) -> float:
     r"""Return the standard deviation of white noise in an image.
 
     .. math:: \hat\sigma = \mathrm{median}(|d|) / 0.6745

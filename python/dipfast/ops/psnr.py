@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -12,7 +12,47 @@ from dipfast.ops._arguments import Backend, in_units, range_width
 from dipfast.ops._dispatch import through_torch
 from dipfast.ops.mse import check_pair, of_arrays, of_tensors, to_device
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
 __all__ = ["psnr"]
+
+
+@overload
+def psnr(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    *,
+    data_range: DataRange = None,
+    mask: NDArray[Any] | None = None,
+    per_image: Literal[False] = False,
+    backend: Backend = "auto",
+) -> float: ...
+
+
+@overload
+def psnr(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    *,
+    data_range: DataRange = None,
+    mask: NDArray[Any] | None = None,
+    per_image: Literal[True],
+    backend: Backend = "auto",
+) -> NDArray[np.float64]: ...
+
+
+@overload
+def psnr(
+    a: Tensor,
+    b: Tensor,
+    *,
+    data_range: DataRange = None,
+    mask: Tensor | None = None,
+    per_image: bool = False,
+    backend: Backend = "auto",
+) -> Tensor: ...
 
 
 def psnr(
@@ -23,7 +63,7 @@ def psnr(
     mask: Any = None,
     per_image: bool = False,
     backend: Backend = "auto",
-) -> Any:
+) -> object:
     r"""Return the peak signal-to-noise ratio in dB, :math:`10 \log_{10}(R^2 / \mathrm{mse}(a, b))`.
 
     Parameters

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeAlias,
+    TypedDict,
+    get_args,
+    overload,
+)
 
 from dipfast.arrays import is_tensor
 from dipfast.checks import check_choice
@@ -14,11 +23,43 @@ from dipfast.ops._compiled.resample import resampler
 from dipfast.ops._dispatch import through_torch
 from dipfast.settings.names import DOWNSAMPLE_KERNELS, DownsampleKernel
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from dipfast.ops._arguments import Floats
+
 __all__ = ["downsample", "downsample_adjoint", "resize", "resize_adjoint"]
 
 ResizeKernel: TypeAlias = Literal["lanczos3", "bicubic", "bilinear", "box"]
 RESIZE_KERNELS: tuple[ResizeKernel, ...] = get_args(ResizeKernel)
 Size: TypeAlias = tuple[int, int]
+
+
+class _DownsampleOptions(TypedDict, total=False):
+    """Type the options of :func:`downsample` and its adjoint."""
+
+    kernel: DownsampleKernel
+    phase: float
+    channel_axis: int | None
+    backend: Backend
+
+
+class _ResizeOptions(TypedDict, total=False):
+    """Type the options of :func:`resize` and its adjoint."""
+
+    kernel: ResizeKernel
+    channel_axis: int | None
+    backend: Backend
+
+
+@overload
+def downsample(x: NDArray[Any], factor: int, **options: Unpack[_DownsampleOptions]) -> Floats: ...
+
+
+@overload
+def downsample(x: Tensor, factor: int, **options: Unpack[_DownsampleOptions]) -> Tensor: ...
 
 
 def downsample(
@@ -29,7 +70,7 @@ def downsample(
     phase: float = 0.5,
     channel_axis: int | None = None,
     backend: Backend = "auto",
-) -> Any:
+) -> object:
     r"""Return images smaller by a whole number: filtered, then every factor-th pixel kept.
 
     With ``kernel="lanczos2"`` as in super-resolution by Deep Image Prior [1]_, the same along
@@ -101,6 +142,18 @@ def downsample(
     return axes.back(_resample(x, form, False, backend))
 
 
+@overload
+def downsample_adjoint(
+    y: NDArray[Any], factor: int, size: Size, **options: Unpack[_DownsampleOptions]
+) -> Floats: ...
+
+
+@overload
+def downsample_adjoint(
+    y: Tensor, factor: int, size: Size, **options: Unpack[_DownsampleOptions]
+) -> Tensor: ...
+
+
 def downsample_adjoint(
     y: Any,
     factor: int,
@@ -110,7 +163,7 @@ def downsample_adjoint(
     phase: float = 0.5,
     channel_axis: int | None = None,
     backend: Backend = "auto",
-) -> Any:
+) -> object:
     r"""Apply the adjoint of :func:`downsample`.
 
     With A the down-sampling of images of this size, :math:`A^T y`; that is,
@@ -164,6 +217,14 @@ def downsample_adjoint(
     return axes.back(_resample(y, form, True, backend))
 
 
+@overload
+def resize(x: NDArray[Any], size: Size, **options: Unpack[_ResizeOptions]) -> Floats: ...
+
+
+@overload
+def resize(x: Tensor, size: Size, **options: Unpack[_ResizeOptions]) -> Tensor: ...
+
+
 def resize(
     x: Any,
     size: Size,
@@ -171,7 +232,7 @@ def resize(
     kernel: ResizeKernel = "lanczos3",
     channel_axis: int | None = None,
     backend: Backend = "auto",
-) -> Any:
+) -> object:
     r"""Return images of another size, antialiased, as Pillow's ``Image.resize`` of float images.
 
     Along each axis, with scale s = (old size) / (new size) and stretch r = max(s, 1),
@@ -234,6 +295,14 @@ def resize(
     return axes.back(_resample(x, form, False, backend))
 
 
+@overload
+def resize_adjoint(y: NDArray[Any], size: Size, **options: Unpack[_ResizeOptions]) -> Floats: ...
+
+
+@overload
+def resize_adjoint(y: Tensor, size: Size, **options: Unpack[_ResizeOptions]) -> Tensor: ...
+
+
 def resize_adjoint(
     y: Any,
     size: Size,
@@ -241,7 +310,7 @@ def resize_adjoint(
     kernel: ResizeKernel = "lanczos3",
     channel_axis: int | None = None,
     backend: Backend = "auto",
-) -> Any:
+) -> object:
     r"""Apply the adjoint of :func:`resize`.
 
     With A the resizing of images of size ``size`` to that of y, :math:`A^T y`; that is,

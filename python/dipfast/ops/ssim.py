@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from dipfast import _native
 from dipfast.arrays import is_tensor
+from dipfast.checks import DataRange
 from dipfast.errors import InputError
 from dipfast.ops import _arguments, _buffers
 from dipfast.ops._arguments import Axes, Backend, in_units, range_width
 from dipfast.ops._dispatch import through_torch
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
+
+    from dipfast.ops._arguments import Floats
 
 __all__ = ["ssim"]
 
@@ -22,16 +26,94 @@ __all__ = ["ssim"]
 WINDOW = 11
 
 
+@overload
+def ssim(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    *,
+    data_range: DataRange = None,
+    channel_axis: int | None = None,
+    per_image: Literal[False] = False,
+    backend: Backend = "auto",
+    return_map: Literal[False] = False,
+) -> float: ...
+
+
+@overload
+def ssim(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    *,
+    data_range: DataRange = None,
+    channel_axis: int | None = None,
+    per_image: Literal[True],
+    backend: Backend = "auto",
+    return_map: Literal[False] = False,
+) -> NDArray[np.float64]: ...
+
+
+@overload
+def ssim(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    *,
+    data_range: DataRange = None,
+    channel_axis: int | None = None,
+    per_image: Literal[False] = False,
+    backend: Backend = "auto",
+    return_map: Literal[True],
+) -> tuple[float, Floats]: ...
+
+
+@overload
+def ssim(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    *,
+    data_range: DataRange = None,
+    channel_axis: int | None = None,
+    per_image: Literal[True],
+    backend: Backend = "auto",
+    return_map: Literal[True],
+) -> tuple[NDArray[np.float64], Floats]: ...
+
+
+@overload
+def ssim(
+    a: Tensor,
+    b: Tensor,
+    *,
+    data_range: DataRange = None,
+    channel_axis: int | None = None,
+    per_image: bool = False,
+    backend: Backend = "auto",
+    return_map: Literal[False] = False,
+) -> Tensor: ...
+
+
+@overload
+def ssim(
+    a: Tensor,
+    b: Tensor,
+    *,
+    data_range: DataRange = None,
+    channel_axis: int | None = None,
+    per_image: bool = False,
+    backend: Backend = "auto",
+    return_map: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+
+
 def ssim(
     a: Any,
     b: Any,
     *,
-    data_range: float | None = None,
+    data_range: DataRange = None,
     channel_axis: int | None = None,
     per_image: bool = False,
     backend: Backend = "auto",
     return_map: bool = False,
-) -> Any:
+) -> object:
     r"""Return the mean structural similarity (SSIM) of Wang et al.
 
     With means :math:`\mu`, variances :math:`\sigma^2` and the covariance :math:`\sigma_{ab}`

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeAlias,
+    TypedDict,
+    get_args,
+    overload,
+)
 
 import numpy as np
 
@@ -15,12 +24,50 @@ from dipfast.ops._compiled import total_variation as compiled
 from dipfast.ops._dispatch import check_backend, through_torch
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
+    from typing_extensions import Unpack
+
+    from dipfast.ops._arguments import Floats
 
 __all__ = ["total_variation", "tv_objective"]
 
 Kind: TypeAlias = Literal["anisotropic", "isotropic", "huber"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class _Options(TypedDict, total=False):
+    """Type the options that do not change what is returned."""
+
+    kind: Kind
+    epsilon: float
+    spatial_dims: Literal[2, 3]
+    channel_axis: int | None
+    backend: Backend
+
+
+@overload
+def total_variation(
+    x: NDArray[Any], *, return_gradient: Literal[False] = False, **options: Unpack[_Options]
+) -> float: ...
+
+
+@overload
+def total_variation(
+    x: NDArray[Any], *, return_gradient: Literal[True], **options: Unpack[_Options]
+) -> tuple[float, Floats]: ...
+
+
+@overload
+def total_variation(
+    x: Tensor, *, return_gradient: Literal[False] = False, **options: Unpack[_Options]
+) -> Tensor: ...
+
+
+@overload
+def total_variation(
+    x: Tensor, *, return_gradient: Literal[True], **options: Unpack[_Options]
+) -> tuple[Tensor, Tensor]: ...
 
 
 def total_variation(
@@ -32,7 +79,7 @@ def total_variation(
     channel_axis: int | None = None,
     backend: Backend = "auto",
     return_gradient: bool = False,
-) -> Any:
+) -> object:
     r"""Return the total variation of images or volumes.
 
     With :math:`d_k` the difference to the next pixel along axis k, 0 at the far border,
@@ -174,6 +221,110 @@ def _tensor_variation(
     return value.to(home), slope.detach().to(home)
 
 
+@overload
+def tv_objective(
+    u: NDArray[Any],
+    y: NDArray[Any],
+    tv_weight: float,
+    *,
+    mask: NDArray[Any] | None = None,
+    return_terms: Literal[False] = False,
+    return_gradient: Literal[False] = False,
+    **options: Unpack[_Options],
+) -> float: ...
+
+
+@overload
+def tv_objective(
+    u: NDArray[Any],
+    y: NDArray[Any],
+    tv_weight: float,
+    *,
+    mask: NDArray[Any] | None = None,
+    return_terms: Literal[False] = False,
+    return_gradient: Literal[True],
+    **options: Unpack[_Options],
+) -> tuple[float, Floats]: ...
+
+
+@overload
+def tv_objective(
+    u: NDArray[Any],
+    y: NDArray[Any],
+    tv_weight: float,
+    *,
+    mask: NDArray[Any] | None = None,
+    return_terms: Literal[True],
+    return_gradient: Literal[False] = False,
+    **options: Unpack[_Options],
+) -> tuple[float, float, float]: ...
+
+
+@overload
+def tv_objective(
+    u: NDArray[Any],
+    y: NDArray[Any],
+    tv_weight: float,
+    *,
+    mask: NDArray[Any] | None = None,
+    return_terms: Literal[True],
+    return_gradient: Literal[True],
+    **options: Unpack[_Options],
+) -> tuple[float, float, float, Floats]: ...
+
+
+@overload
+def tv_objective(
+    u: Tensor,
+    y: Tensor,
+    tv_weight: float,
+    *,
+    mask: Tensor | None = None,
+    return_terms: Literal[False] = False,
+    return_gradient: Literal[False] = False,
+    **options: Unpack[_Options],
+) -> Tensor: ...
+
+
+@overload
+def tv_objective(
+    u: Tensor,
+    y: Tensor,
+    tv_weight: float,
+    *,
+    mask: Tensor | None = None,
+    return_terms: Literal[False] = False,
+    return_gradient: Literal[True],
+    **options: Unpack[_Options],
+) -> tuple[Tensor, Tensor]: ...
+
+
+@overload
+def tv_objective(
+    u: Tensor,
+    y: Tensor,
+    tv_weight: float,
+    *,
+    mask: Tensor | None = None,
+    return_terms: Literal[True],
+    return_gradient: Literal[False] = False,
+    **options: Unpack[_Options],
+) -> tuple[Tensor, Tensor, Tensor]: ...
+
+
+@overload
+def tv_objective(
+    u: Tensor,
+    y: Tensor,
+    tv_weight: float,
+    *,
+    mask: Tensor | None = None,
+    return_terms: Literal[True],
+    return_gradient: Literal[True],
+    **options: Unpack[_Options],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
+
+
 def tv_objective(
     u: Any,
     y: Any,
@@ -187,7 +338,7 @@ def tv_objective(
     backend: Backend = "auto",
     return_terms: bool = False,
     return_gradient: bool = False,
-) -> Any:
+) -> object:
     r"""Return the objective of total-variation denoising.
 
     Data term and total variation are computed in one pass over memory.

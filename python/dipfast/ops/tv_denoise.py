@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict, overload
 
 import numpy as np
 
@@ -17,6 +17,13 @@ from dipfast.ops import _arguments
 from dipfast.ops._arguments import Axes, Backend
 from dipfast.ops.noise_level import estimate_noise
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from dipfast.ops._arguments import Floats
+
 __all__ = ["tv_denoise"]
 
 # The weight with the best PSNR, over the standard deviation of the noise; and the power of the
@@ -27,6 +34,116 @@ _CHANNELS_POWER = 0.37
 # Iterations between two looks at the gap: at first, at least, at most; and the most iterations
 # times elements, so that Ctrl-C does not have to wait long.
 _FIRST, _FEWEST, _MOST, _MOST_WORK = 16, 8, 64, 1 << 29
+
+
+class _Options(TypedDict, total=False):
+    """Type the options that do not change what is returned."""
+
+    tol: float
+    max_num_iter: int
+    channel_axis: int | None
+    joint_channels: bool
+    kind: Literal["isotropic", "anisotropic"]
+    spatial_dims: Literal[2, 3]
+    sigma: float | Literal["auto"]
+    callback: Callable[[int, float], object] | None
+    backend: Backend
+
+
+@overload
+def tv_denoise(
+    image: NDArray[Any],
+    weight: float | None = None,
+    *,
+    init: NDArray[Any] | None = None,
+    return_dual: Literal[False] = False,
+    return_gap: Literal[False] = False,
+    **options: Unpack[_Options],
+) -> Floats: ...
+
+
+@overload
+def tv_denoise(
+    image: NDArray[Any],
+    weight: float | None = None,
+    *,
+    init: NDArray[Any] | None = None,
+    return_dual: Literal[False] = False,
+    return_gap: Literal[True],
+    **options: Unpack[_Options],
+) -> tuple[Floats, float]: ...
+
+
+@overload
+def tv_denoise(
+    image: NDArray[Any],
+    weight: float | None = None,
+    *,
+    init: NDArray[Any] | None = None,
+    return_dual: Literal[True],
+    return_gap: Literal[False] = False,
+    **options: Unpack[_Options],
+) -> tuple[Floats, Floats]: ...
+
+
+@overload
+def tv_denoise(
+    image: NDArray[Any],
+    weight: float | None = None,
+    *,
+    init: NDArray[Any] | None = None,
+    return_dual: Literal[True],
+    return_gap: Literal[True],
+    **options: Unpack[_Options],
+) -> tuple[Floats, Floats, float]: ...
+
+
+@overload
+def tv_denoise(
+    image: Tensor,
+    weight: float | None = None,
+    *,
+    init: Tensor | None = None,
+    return_dual: Literal[False] = False,
+    return_gap: Literal[False] = False,
+    **options: Unpack[_Options],
+) -> Tensor: ...
+
+
+@overload
+def tv_denoise(
+    image: Tensor,
+    weight: float | None = None,
+    *,
+    init: Tensor | None = None,
+    return_dual: Literal[False] = False,
+    return_gap: Literal[True],
+    **options: Unpack[_Options],
+) -> tuple[Tensor, float]: ...
+
+
+@overload
+def tv_denoise(
+    image: Tensor,
+    weight: float | None = None,
+    *,
+    init: Tensor | None = None,
+    return_dual: Literal[True],
+    return_gap: Literal[False] = False,
+    **options: Unpack[_Options],
+) -> tuple[Tensor, Tensor]: ...
+
+
+@overload
+def tv_denoise(
+    image: Tensor,
+    weight: float | None = None,
+    *,
+    init: Tensor | None = None,
+    return_dual: Literal[True],
+    return_gap: Literal[True],
+    **options: Unpack[_Options],
+) -> tuple[Tensor, Tensor, float]: ...
 
 
 def tv_denoise(
@@ -45,7 +162,7 @@ def tv_denoise(
     return_gap: bool = False,
     callback: Callable[[int, float], object] | None = None,
     backend: Backend = "auto",
-) -> Any:
+) -> object:
     r"""Denoise images by total variation [1]_, solved to a known accuracy.
 
     .. math:: \hat u = \arg\min_u \; P(u), \quad P(u) = \tfrac12 \| u - f \|^2 + \lambda \, TV(u)
