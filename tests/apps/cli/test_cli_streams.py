@@ -24,14 +24,16 @@ import dipfast
 from dipfast.apps import report
 from dipfast.apps.cli import main
 from dipfast.images.files import read_image, write_image
+from dipfast.stop_reason import StopReason
 
 WHITE = np.full((8, 8), 255, np.uint8)
 RESULT = dipfast.Result(
     image=WHITE,
     history={"iteration": [1], "stage": ["dip"], "loss": [0.1], "data": [0.1], "tv": [0.0]},
-    stop_reason="all iterations done",
+    stop_reason=StopReason.ALL_ITERATIONS,
     best_iteration=1,
     settings={"task": "denoise"},
+    found={},
     stop_iteration=1,
 )
 
@@ -169,8 +171,12 @@ class TestStatus:
         assert denoise() == 3
         assert (read_image("ö.png").image == WHITE).all()
 
-    @pytest.mark.parametrize(("reason", "status"), [("interrupted", 130), ("terminated", 143)])
-    def test_interrupted(self, instead: Callable[..., None], reason: str, status: int) -> None:
+    @pytest.mark.parametrize(
+        ("reason", "status"), [(StopReason.INTERRUPTED, 130), (StopReason.TERMINATED, 143)]
+    )
+    def test_interrupted(
+        self, instead: Callable[..., None], reason: StopReason, status: int
+    ) -> None:
         instead(stop_reason=reason, unfinished="after 3 of 800 iterations")
         assert denoise() == status
 

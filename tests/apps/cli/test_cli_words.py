@@ -14,30 +14,39 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dipfast.apps.cli import main
-from dipfast.apps.cli.arguments import make_parser, tidied, words_of
+from dipfast.apps.cli.commands import words_of
+from dipfast.apps.cli.options import NOT_TYPED, Request
+from dipfast.apps.cli.usage import COMMANDS, parse
 from dipfast.apps.cli.words import did_you_mean, one_line
-from dipfast.apps.cli.work import COMMANDS
 from dipfast.images.files import write_image
-from dipfast.ops.resampling import DOWNSAMPLE_KERNELS
-from dipfast.settings.names import BOUNDARIES, MARKS, METHODS, NOISE_KINDS, QUALITIES, TASKS
+from dipfast.settings.names import (
+    BOUNDARIES,
+    DOWNSAMPLE_KERNELS,
+    FACTORS,
+    MARKS,
+    METHODS,
+    NOISE_KINDS,
+    QUALITIES,
+    RULE_NAMES,
+    TASKS,
+)
+from dipfast.settings.option import options_of
 from dipfast.settings.presets import PRESETS
-from dipfast.stopping import RULES
-from dipfast.tasks import FACTORS
+from dipfast.settings.settings import SETTINGS
 
 NAMES = {"denoise": "denoise", "inpaint": "inpaint", "super_resolve": "superres"}
 
 
-def typed(*arguments: str) -> Any:
-    """The options of a command line that is in order."""
-    parser = make_parser(COMMANDS)
-    return parser.parse_args(tidied(parser, arguments))
+def request_of(*arguments: str) -> Request:
+    """Return the request of a command line that is in order."""
+    request = parse(arguments)
+    assert request is not None
+    return request
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What is said about a command line before anything is read."""
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    assert caught.value.code == 2
+    """Return what is said about a command line before anything is read."""
+    assert main(arguments) == 2
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.startswith("dipfast: error: ")
@@ -81,8 +90,11 @@ class TestNearMisses:
             (["in.png", "out.png"], "'in.png'; expected denoise, inpaint, superres or restore"),
             (["--hlep"], "there is no option --hlep; did you mean --help?"),
             (["denoise", "--sigmaa", "3", "in.png", "out.png"], "--sigmaa; did you mean --sigma?"),
-            (["denoise", "in.png", "out.png", "--tv_weight=1"], "did you mean --tv-weight?"),
+            (["denoise", "in.png", "out.png", "--tv_wieght=1"], "did you mean --tv-weight?"),
             (["denoise", "in.png", "out.png", "-sigma", "3"], "-sigma; did you mean --sigma?"),
+            (["denoise", "a", "b", "--data", "3"], "no option --data; did you mean --data-range?"),
+            (["denoise", "a", "b", "--check", "c"], "--check; did you mean --checkpoint?"),
+            (["denoise", "a", "b", "--quiet=x"], "--quiet takes no value"),
             (["restore", "in.png", "out.png", "--blurr", "box:3"], "did you mean --blur?"),
             (["denoise", "in.png", "out.png", "--xyz"], "'dipfast denoise --help' tells more"),
             (["denoise", "-7.png", "out.png"], "for a file of that name, type ./-7.png"),
@@ -118,8 +130,8 @@ class TestNearMisses:
         assert message == f"{option}: there is no file {text!r}; did you mean {meant}?"
         # A file of that name is one.
         Path(text).touch()
-        options = typed(command, "in.png", "out.png", option, text)
-        assert getattr(options, option.removeprefix("--")) == text
+        own = request_of(command, "in.png", "out.png", option, text).own
+        assert getattr(own, option.removeprefix("--")) == text
 
     def test_other_words(self) -> None:
         assert did_you_mean("salt", ["auto", "gaussian"]) == ""
@@ -173,7 +185,8 @@ class TestValues:
     def test_masks_of_a_value(self, capsys: pytest.CaptureFixture[str]) -> None:
         message = refused(capsys, "inpaint", "in.png", "out.png", "--mask", "value:x")
         assert message == "--mask: value:V needs a number, such as value:0, got 'value:x'"
-        assert typed("inpaint", "in.png", "out.png", "--mask", "value:-9999").mask == -9999
+        own = request_of("inpaint", "in.png", "out.png", "--mask", "value:-9999").own
+        assert own.mask == -9999  # type: ignore[attr-defined]
 
     @pytest.mark.parametrize("form", ["{} {}", "{}={}"])
     @pytest.mark.parametrize(
@@ -182,21 +195,30 @@ class TestValues:
             ("--data-range", "-500,4095", (-500, 4095)),
             ("--data-range", "-1e-3,.5", (-0.001, 0.5)),
             ("--data-range", "-inf", -np.inf),
-            ("--data", "-.5,-.25", (-0.5, -0.25)),  # abbreviated
+            ("--data-range", "-.5,-.25", (-0.5, -0.25)),
             ("--sigma", "-3", -3),
             ("--seed", "-1", -1),
             ("--strip", "-x.png", "-x.png"),
         ],
     )
     def test_negative_values(self, form: str, option: str, text: str, value: Any) -> None:
-        options = typed("denoise", "in.png", *form.format(option, text).split(), "out.png")
-        assert (options.image, options.output) == ("in.png", "out.png")
-        found = [v for k, v in vars(options).items() if k.startswith(option[2:].replace("-", "_"))]
-        assert value in found
+        request = request_of("denoise", "in.png", *form.format(option, text).split(), "out.png")
+        assert (request.own.image, request.own.output) == ("in.png", "out.png")
+        name = option[2:].replace("-", "_")
+        assert {**request.own.model_dump(), **request.options}[name] == value
 
     def test_names_that_begin_with_a_dash(self) -> None:
-        options = typed("denoise", "--quiet", "--", "-a.png", "--b.png")
-        assert (options.image, options.output) == ("-a.png", "--b.png")
+        own = request_of("denoise", "--quiet", "--", "-a.png", "--b.png").own
+        assert (own.image, own.output) == ("-a.png", "--b.png")
+
+    def test_the_last_one_counts(self) -> None:
+        request = request_of("denoise", "a", "b", "--sigma", "3", "--quiet", "--sigma=4", "--quiet")
+        assert (request.options, request.own.quiet) == ({"sigma": 4}, True)
+
+    def test_only_what_was_typed(self) -> None:
+        assert request_of("superres", "a", "b").options == {}
+        request = request_of("inpaint", "a", "b", "--no-keep-known", "--seed", "0")
+        assert request.options == {"keep_known": False, "seed": 0}
 
     @settings(max_examples=200)
     @given(
@@ -216,12 +238,9 @@ class TestValues:
         """Whatever is typed, the help is printed, or one line about what is wrong."""
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err):
-            try:
-                status = main(arguments)
-            except SystemExit as end:
-                status = int(end.code or 0)
+            status = main(arguments)
         if status == 0:
-            assert out.getvalue().startswith("usage: ")
+            assert out.getvalue().startswith("Usage: ")
             assert err.getvalue() == ""
         else:
             assert status == 2
@@ -230,21 +249,21 @@ class TestValues:
 
     def test_file_names(self, capsys: pytest.CaptureFixture[str]) -> None:
         message = refused(capsys, "denoise", "my", "photo.png", "out.png", "--quiet")
-        assert "IN and OUT expected, got 3 names: my, photo.png, out.png" in message
+        assert "IN and OUT expected, and nothing besides, got also out.png" in message
         assert "names with blanks need quotes" in message
         assert "required: OUT; 'dipfast denoise --help' tells" in refused(capsys, "denoise", "a")
         assert "--sigma needs a value" in refused(capsys, "denoise", "a", "b", "--sigma", "--json")
 
 
 class TestChoices:
-    """Those of the command line are those of the library, which it does not import."""
+    """Choices of the command line are those of the library."""
 
     @pytest.mark.parametrize(
         ("task", "option", "names"),
         [
             ("denoise", "--noise", NOISE_KINDS),
             ("denoise", "--method", METHODS),
-            ("denoise", "--stop", RULES),
+            ("denoise", "--stop", RULE_NAMES),
             ("denoise", "--quality", QUALITIES),
             ("denoise", "--preset", [k for k, v in PRESETS.items() if v.input != "given"]),
             ("inpaint", "--mask-marks", MARKS),
@@ -257,14 +276,14 @@ class TestChoices:
         self, capsys: pytest.CaptureFixture[str], task: str, option: str, names: Any
     ) -> None:
         command = NAMES.get(task, task)
-        message = refused(capsys, command, "a", "b", option, "qqqqqqqq")
+        needed = ["--blur", "box:3"] if task == "restore" else []
+        message = refused(capsys, command, "a", "b", option, "qqqqqqqq", *needed)
         listed = re.fullmatch(rf"{option}: one of (.*) expected, got 'qqqqqqqq'", message)
         assert listed is not None
         assert set(listed[1].split(", ")) == set(names)
 
     def test_commands(self) -> None:
-        parsers = make_parser(COMMANDS).get_default("commands")
-        assert [parser.get_default("task") for parser in parsers.values()] == list(TASKS)
+        assert list(COMMANDS) == list(TASKS)
 
 
 COMMAND_LINES = {
@@ -276,37 +295,40 @@ COMMAND_LINES = {
 
 
 @pytest.fixture(params=COMMAND_LINES)
-def options(request: pytest.FixtureRequest) -> Any:
-    return typed(*COMMAND_LINES[request.param])
+def request_(request: pytest.FixtureRequest) -> Request:
+    return request_of(*COMMAND_LINES[request.param])
 
 
 class TestTranslation:
-    def test_every_option(self, options: Any) -> None:
+    def test_every_option(self, request_: Request) -> None:
         """Whatever the library calls an argument, it is told under its option's name."""
-        words = words_of(options)
-        for action in options.command.arguments:
-            if not action.option_strings or action.dest == "help":
+        words = words_of(request_)
+        for option in options_of(SETTINGS[request_.task]).values():
+            name = option.name
+            if name in NOT_TYPED or option.role not in ("result", "record", "files"):
                 continue
-            name, option = action.dest, action.option_strings[-1]
-            if action.nargs == 0:
-                assert words.translate(f"{name}={action.const}") == option
+            typed = "--" + name.replace("_", "-")
+            if option.is_flag:
+                assert words.translate(f"{name}=True") == typed
+                negative = "--no-keep-known" if name == "keep_known" else f"no {typed}"
+                assert words.translate(f"{name}=False") == negative
             else:
-                assert words.translate(f"x for {name}='auto', y") == f"x for {option} auto, y"
-                assert words.translate(f"so {name}=(0.5, 2.0).") == f"so {option} 0.5,2."
-            assert words.translate(f"{name} must be 3, got 4") == f"{option} must be 3, got 4"
-            assert words.translate(f"wrong: {name} is 3") == f"wrong: {option} is 3"
+                assert words.translate(f"x for {name}='auto', y") == f"x for {typed} auto, y"
+                assert words.translate(f"so {name}=(0.5, 2.0).") == f"so {typed} 0.5,2."
+            assert words.translate(f"{name} must be 3, got 4") == f"{typed} must be 3, got 4"
+            assert words.translate(f"wrong: {name} is 3") == f"wrong: {typed} is 3"
             if "_" in name:
-                assert words.translate(f"the {name} of it") == f"the {option} of it"
+                assert words.translate(f"the {name} of it") == f"the {typed} of it"
             else:
                 assert words.translate(f"the {name} of it") == f"the {name} of it"
 
-    def test_functions(self, options: Any) -> None:
+    def test_functions(self, request_: Request) -> None:
         for task in TASKS:
-            told = words_of(options).translate(f"x; dipfast.{task}(image, mask) does that")
+            told = words_of(request_).translate(f"x; dipfast.{task}(image, mask) does that")
             assert told == f"x; 'dipfast {NAMES.get(task, task)} IN OUT' does that"
 
     def test_file_names_stay(self) -> None:
-        words = words_of(typed("inpaint", "a.png", "b", "--mask", "max_iterations/mask=1.png"))
+        words = words_of(request_of("inpaint", "a.png", "b", "--mask", "max_iterations/mask=1.png"))
         for text in (
             "cannot read max_iterations/mask=1.png: it is damaged",
             "the folder max_iterations does not exist",
@@ -316,7 +338,7 @@ class TestTranslation:
 
     @given(st.from_regex(r"[a-z_/=]{1,20}\.png", fullmatch=True))
     def test_any_file_name_stays(self, name: str) -> None:
-        words = words_of(typed("denoise", name, "b.png", "--checkpoint", "c.state"))
+        words = words_of(request_of("denoise", name, "b.png", "--checkpoint", "c.state"))
         assert words.translate(f"cannot read {name}: why") == f"cannot read {name}: why"
 
     def test_one_line(self) -> None:

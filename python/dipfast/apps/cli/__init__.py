@@ -1,64 +1,65 @@
 """The command line.  Heavy imports wait until a command needs them.
 
-``arguments.py`` knows what can be typed, ``words.py`` puts messages into words of the command
-line, ``streams.py`` keeps printing from being the end of the work, ``pictures.py`` reads masks and
-the like, and ``work.py`` does what was asked for.
+``usage.py`` knows the commands and says what is wrong with what was typed; ``commands.py`` makes
+the options out of those of the tasks and of ``options.py``, which are the command line's own;
+``values.py`` reads values; ``earlier.py`` reads settings of an earlier result; ``words.py`` puts
+messages into words of the command line; ``streams.py`` keeps a failure of printing from ending the
+work; ``pictures.py`` reads masks and the like; ``work.py`` does what was asked for; and
+``exits.py`` has the exit codes.
 """
 
 from __future__ import annotations
 
-import argparse
 import errno
 import os
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dipfast.apps.cli.arguments import make_parser, tidied, words_of
+from dipfast.apps.cli.exits import DONE, INTERRUPTED, WRONG, code_of_error
 from dipfast.apps.cli.streams import say, steady_streams
+from dipfast.apps.cli.usage import UsageError, parse
 from dipfast.apps.cli.words import Words, did_you_mean
-from dipfast.apps.cli.work import COMMANDS, INTERRUPTED, WorkError
-from dipfast.errors import InputError
+from dipfast.errors import DipfastError
 from dipfast.run.interrupt import ending_in_time
+
+if TYPE_CHECKING:
+    from dipfast.apps.cli.options import Request
 
 __all__ = ["main"]
 
-# Settings of an earlier result that an option makes meaningless.
-_OUTRANKED = {
-    "quality": ("preset", "max_iterations"),
-    "preset": ("max_iterations",),
-    "method": ("tv_weight",),
-    "sigma": ("noise", "tv_weight"),
-    "noise": ("sigma", "tv_weight"),
-}
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, and return the exit status.
+    """Run the command line, and return the exit code (:data:`dipfast.apps.cli.exits.EXIT_CODES`).
 
-    0: done, whatever became of what was printed; 1: something failed on the way, or after the
-    picture was written; 2: wrong arguments or files, and nothing was done; 3: a picture was
-    written, but the work was cut so short that it is likely worse than what came in; 130:
-    interrupted (Ctrl-C); 143: terminated.
+    Parameters
+    ----------
+    arguments
+        What was typed after the name of the program; that of this process if None.
     """
     with ending_in_time(), steady_streams():
         try:
-            return _main(sys.argv[1:] if arguments is None else arguments)
+            request = parse(sys.argv[1:] if arguments is None else arguments)
+            return DONE if request is None else _run(request)
         except KeyboardInterrupt:
             say("interrupted")
             return INTERRUPTED
+        except UsageError as error:
+            say(f"error: {error}")
+            return WRONG
+        except OSError as error:  # a file of the completion that cannot be written
+            say(f"error: {error}")
+            return WRONG
 
 
-def _main(arguments: Sequence[str]) -> int:
-    parser = make_parser(COMMANDS)
-    if not arguments:
-        parser.print_help()
-        return 0
-    arguments = tidied(parser, arguments)
-    options = parser.parse_args(arguments)
-    words = words_of(options)
+def _run(request: Request) -> int:
+    """Do what was asked for, and return the exit code."""
+    from dipfast.apps.cli.commands import words_of
+    from dipfast.apps.cli.work import run
+
+    words = words_of(request)
 
     def warn(message: Warning | str, *_: Any, **__: Any) -> None:
         say(f"warning: {words.translate(str(message))}")
@@ -68,63 +69,26 @@ def _main(arguments: Sequence[str]) -> int:
             # Not an error, whatever the environment asks for: it may come after hours of work.
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = warn
-            if options.settings is not None:
-                options = _with_settings(options, arguments)
-            return int(options.run(options))
-    except (OSError, ValueError, TypeError, ImportError) as error:
+            return run(request)
+    except Exception as error:
+        code = code_of_error(error)
+        if code is None:
+            raise
         say(f"error: {_message(error, words)}")
-        return 2
-    except (WorkError, RuntimeError, MemoryError) as error:  # of torch, out of memory among them
-        reason = str(error).strip().partition("\n")[0] or "out of memory"
-        say(f"error: {words.translate(reason)}")
-        return 1
-
-
-def _with_settings(options: argparse.Namespace, arguments: Sequence[str]) -> argparse.Namespace:
-    """Return the arguments with the settings of an earlier result in place of defaults."""
-    from dipfast.images.files import report_path
-    from dipfast.run.record import read_settings
-
-    path = options.settings
-    try:
-        settings = read_settings(path)
-    except ValueError:
-        if report_path(path).exists():
-            raise InputError(
-                f"--settings {path} is no report; did you mean {report_path(path)}?"
-            ) from None
-        raise
-    task = settings.pop("task")
-    if task != options.task:
-        makers = {command.get_default("task"): name for name, command in options.commands.items()}
-        raise InputError(
-            f"--settings {path} is of 'dipfast {makers[task]}'; its settings are for that alone"
-        )
-    # What is said on the command line outranks them, and those that it makes meaningless.
-    unsaid = object()
-    parser = make_parser(COMMANDS)
-    parser.parse_args(arguments).command.set_defaults(
-        **dict.fromkeys((*settings, *_OUTRANKED), unsaid)
-    )
-    said = vars(parser.parse_args(arguments))
-    for name, others in _OUTRANKED.items():
-        if said[name] is not unsaid:
-            for other in others:
-                settings.pop(other, None)
-    parser = make_parser(COMMANDS)
-    parser.parse_args(arguments).command.set_defaults(**settings)
-    return parser.parse_args(arguments)
+        return code
 
 
 def _message(error: Exception, words: Words) -> str:
     """Return what was wrong, in words of the command line, with the next step."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}{_next_step(error)}"
-    text = words.translate(str(error))
-    # Those of our own, about places to write to.
-    if isinstance(error, FileExistsError) and text.endswith("exists already"):
-        return f"{text}; --force replaces it"
-    if isinstance(error, FileNotFoundError) and text.endswith("does not exist"):
+    text = str(error).strip()
+    if not isinstance(error, DipfastError):
+        # Those of torch have many lines, and that of lack of memory may have none.
+        text = text.partition("\n")[0] or "out of memory"
+    text = words.translate(text)
+    # Those of our own have no number; they are about places to write to.
+    if isinstance(error, FileNotFoundError):
         return f"{text}; make it first"
     if isinstance(error, IsADirectoryError):
         return f"{text}; choose another name"

@@ -11,13 +11,23 @@ from typing import Any
 
 __all__ = ["Words", "did_you_mean", "one_line"]
 
+# Fewer letters are the beginning of too many names.
+_LEAST_LETTERS = 3
 _VALUE = r"""'[^']*'|"[^"]*"|\([^()]*\)|[^\s,;:()]+"""
 
 
 def did_you_mean(word: str, names: Iterable[str], *, least: float = 0.6) -> str:
-    """Return the question whether the most alike of some names was meant; empty if none is.
+    """Return the question whether one of some names was meant; empty if none is like the word.
 
-    Less alike than ``least``, of 1, it is rather another word than mistyped.
+    Parameters
+    ----------
+    word
+        What was typed.
+    names
+        What could have been typed.
+    least
+        How alike a name must be, of 1; below that it is another word rather than mistyped.  A
+        name that begins with the word is alike enough in any case.
 
     Examples
     --------
@@ -26,11 +36,13 @@ def did_you_mean(word: str, names: Iterable[str], *, least: float = 0.6) -> str:
     >>> did_you_mean("lanczos", ["lanczos2", "lanczos3", "box"])
     '; did you mean lanczos2 or lanczos3?'
     """
+    names = tuple(names)
     ratios = {name: SequenceMatcher(None, _plain(word), _plain(name)).ratio() for name in names}
     best = max(ratios.values(), default=0.0)
-    if best < least:
-        return ""
-    return f"; did you mean {' or '.join(name for name, r in ratios.items() if r == best)}?"
+    alike = [name for name, ratio in ratios.items() if ratio == best >= least]
+    if not alike and len(word) >= _LEAST_LETTERS:
+        alike = [name for name in names if _plain(name).startswith(_plain(word))]
+    return f"; did you mean {' or '.join(alike)}?" if alike else ""
 
 
 def _plain(word: str) -> str:
@@ -48,7 +60,7 @@ def one_line(text: str) -> str:
 
 
 class Words:
-    """Translates messages of the library, which name arguments of functions.
+    """Translate messages of the library, which name arguments of functions.
 
     Parameters
     ----------
@@ -56,7 +68,7 @@ class Words:
         What the command line calls an argument of the library: an option, or the file name that
         was typed.
     flags
-        Of these, options without a value: the value of the argument that they stand for.
+        Of these, options without a value: what is typed for True and for False.
     functions
         How the command line calls a function of the library.
     typed
@@ -65,7 +77,8 @@ class Words:
     Examples
     --------
     >>> names = {"image": "in.png", "data_range": "--data-range", "resume": "--resume"}
-    >>> words = Words(names, {"resume": True}, {"inpaint": "dipfast inpaint IN OUT"}, [])
+    >>> flags = {"resume": {True: "--resume", False: "no --resume"}}
+    >>> words = Words(names, flags, {"inpaint": "dipfast inpaint IN OUT"}, [])
     >>> words.translate("values of image beyond data_range=(0.0, 255.0) will be cut off")
     'values of image beyond --data-range 0,255 will be cut off'
     >>> words.translate("image has NaN pixels; dipfast.inpaint(image) fills them")
@@ -77,7 +90,7 @@ class Words:
     def __init__(
         self,
         names: Mapping[str, str],
-        flags: Mapping[str, Any],
+        flags: Mapping[str, Mapping[bool, str]],
         functions: Mapping[str, str],
         typed: Iterable[str],
     ) -> None:
@@ -115,8 +128,9 @@ class Words:
             return f"({name})" if found["alone"] else name
         name = self._names[found["left"]]
         value = _literal(found["right"])
-        if found["left"] in self._flags:
-            return name if value == self._flags[found["left"]] else f"no {name}"
+        flag = self._flags.get(found["left"], {})
+        if isinstance(value, bool) and value in flag:
+            return flag[value]
         return f"{name} {_typed(value)}"
 
 

@@ -2,225 +2,253 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dipfast
+from dipfast.apps.cli.commands import DEFAULTS, option_name
+from dipfast.apps.cli.earlier import options_with_record
+from dipfast.apps.cli.exits import FAILED, WorkError, code_of_result, code_of_stop
+from dipfast.apps.cli.options import InpaintOwn, OwnOptions, Request, RestoreOwn
 from dipfast.apps.cli.streams import say
 from dipfast.apps.cli.words import one_line
-from dipfast.errors import InputError
+from dipfast.errors import DipfastError, InputError, WouldOverwriteError
+from dipfast.settings.names import TaskName
+from dipfast.settings.settings import SETTINGS, make_settings
 
 if TYPE_CHECKING:
     from dipfast.images.files import ImageFile
     from dipfast.prior.loop import State
     from dipfast.run.result import Result
 
-__all__ = ["COMMANDS", "INTERRUPTED", "WorkError"]
+__all__ = ["run"]
 
-# As shells have it: 128 and the number of the signal.
-INTERRUPTED = 130
-_EXITS = {"interrupted": INTERRUPTED, "terminated": 143}
-_FAILED, _UNFINISHED = 1, 3
 # For --strip: enough for eight images of any size that is looked at.
 _STRIP_MEGABYTES = 256.0
 
 
-class WorkError(Exception):
-    """Something failed that is no fault of the arguments."""
+@dataclass
+class _Job:
+    """Hold what a command is to do.
+
+    Attributes
+    ----------
+    own
+        The options of the command line itself.
+    options
+        The options of the task that are not left at their defaults, for the function.
+    settings
+        All options of the task, checked.
+    output
+        Where the result is written to: OUT, or another name if that does not work.
+    told
+        What is told with the result.
+    """
+
+    own: Any
+    options: dict[str, Any]
+    settings: Any
+    output: str
+    told: list[str] = field(default_factory=list)
 
 
-# --- the commands ------------------------------------------------------------------------
+def run(request: Request) -> int:
+    """Do what was asked for, and return the exit code."""
+    kind = SETTINGS[request.task]
+    needed = {name: value for name, value in DEFAULTS.items() if name in kind.model_fields}
+    options = {**needed, **options_with_record(request)}
+    settings = make_settings(kind, options)
+    return _TASKS[request.task](_Job(request.own, options, settings, str(request.own.output)))
 
 
-def _denoise(options: argparse.Namespace) -> int:
-    return _run(options, lambda source, **more: dipfast.denoise(source.image, **more))
+# --- the tasks ---------------------------------------------------------------------------
 
 
-def _inpaint(options: argparse.Namespace) -> int:
+def _denoise(job: _Job) -> int:
+    return _restored(job, lambda source, **options: dipfast.denoise(source.image, **options))
+
+
+def _inpaint(job: _Job) -> int:
     from dipfast.apps.cli.pictures import find_missing_pixels
 
-    of_file = isinstance(options.mask, str) and options.mask != "alpha"
-    told: list[str] = []
+    own: InpaintOwn = job.own
+    of_file = isinstance(own.mask, str) and own.mask != "alpha"
 
-    def fill(source: ImageFile, **more: Any) -> Result:
-        missing = find_missing_pixels(options.mask, options.mask_marks, source, options.image)
-        told.append(f"mask: {missing.origin}")
-        if not options.quiet:
+    def fill(source: ImageFile, **options: Any) -> Result:
+        missing = find_missing_pixels(own.mask, job.settings.mask_marks, source, str(own.image))
+        job.told.append(f"mask: {missing.origin}")
+        if not own.quiet:
             share = f"{missing.share:.1%}"
-            say(f"{share} of the pixels of {options.image} are missing; {told[0]}")
-        return dipfast.inpaint(
-            source.image,
-            missing.mask,
-            mask_marks=missing.marks,
-            keep_known=options.keep_known,
-            **more,
-        )
+            say(f"{share} of the pixels of {own.image} are missing; {job.told[0]}")
+        return dipfast.inpaint(source.image, missing.mask, **options)
 
     def form(source: ImageFile) -> ImageFile:
-        return replace(source, alpha=None) if options.mask == "alpha" else source
+        return replace(source, alpha=None) if own.mask == "alpha" else source
 
-    return _run(options, fill, form=form, other_input=options.mask if of_file else None, told=told)
+    return _restored(job, fill, form=form, other_inputs={"mask": own.mask} if of_file else {})
 
 
-def _super_resolve(options: argparse.Namespace) -> int:
-    def enlarge(source: ImageFile, **more: Any) -> Result:
-        return dipfast.super_resolve(source.image, options.factor, kernel=options.kernel, **more)
+def _super_resolve(job: _Job) -> int:
+    factor: int = job.options.pop("factor")
+
+    def enlarge(source: ImageFile, **options: Any) -> Result:
+        return dipfast.super_resolve(source.image, factor, **options)
 
     def form(source: ImageFile) -> ImageFile:
-        return source.enlarged(options.factor, partial(dipfast.ops.resize, kernel="bicubic"))
+        return source.enlarged(factor, partial(dipfast.ops.resize, kernel="bicubic"))
 
-    return _run(options, enlarge, form=form, factor=options.factor)
+    return _restored(job, enlarge, form=form, factor=factor)
 
 
-def _restore(options: argparse.Namespace) -> int:
+def _restore(job: _Job) -> int:
     from dipfast.apps.cli.pictures import point_spread
 
-    def deblur(source: ImageFile, **more: Any) -> Result:
-        kernel = point_spread(options.blur, source, options.image)
-        operator = dipfast.operators.Blur(kernel, options.boundary)
-        return dipfast.restore(source.image, operator, **more)
+    own: RestoreOwn = job.own
 
-    picture = options.blur if isinstance(options.blur, str) else None
-    return _run(options, deblur, other_input=picture)
+    def deblur(source: ImageFile, **options: Any) -> Result:
+        kernel = point_spread(own.blur, source, str(own.image))
+        operator = dipfast.operators.Blur(kernel, own.boundary)
+        return dipfast.restore(source.image, operator, **options)
+
+    of_file = isinstance(own.blur, str)
+    return _restored(job, deblur, other_inputs={"blur": own.blur} if of_file else {})
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+_TASKS: dict[TaskName, Callable[[_Job], int]] = {
     "denoise": _denoise,
     "inpaint": _inpaint,
     "super_resolve": _super_resolve,
     "restore": _restore,
 }
-"""What does each task, by the name of the function of the library; returns the exit status."""
 
 
 # --- what they have in common ------------------------------------------------------------
 
 
-def _run(
-    options: argparse.Namespace,
+def _restored(
+    job: _Job,
     task: Callable[..., Result],
     *,
     form: Callable[[ImageFile], ImageFile] = lambda source: source,
-    other_input: str | None = None,
+    other_inputs: dict[str, str] | None = None,
     factor: int = 1,
-    told: list[str] | None = None,
 ) -> int:
     """Read, restore, write and tell.
 
     Parameters
     ----------
-    options
-        What was typed.
+    job
+        What was asked for.
     task
         Restores the file that was read.
     form
         Makes of the file that was read one like the result.
-    other_input
-        A file that the task reads besides.
+    other_inputs
+        Files that the task reads besides, by option.
     factor
         Of the size of the result.
-    told
-        What the task wants told when it is done.
+
+    Returns
+    -------
+    int
+        The exit code.
     """
     from dipfast.apps.cli.pictures import read_reference
     from dipfast.images import files
 
     # Everything that can be wrong is found out before the work.
-    source = files.read_image(options.image)
-    reference = None
-    if options.reference is not None:
-        reference = read_reference(options.reference, source, options.image, factor)
+    own: OwnOptions = job.own
+    source = files.read_image(own.image)
+    options = dict(job.options)
+    if source.channel_axis is not None:
+        options["channel_axis"] = source.channel_axis
+    if own.reference is not None:
+        options["reference"] = read_reference(str(own.reference), source, str(own.image), factor)
+    if own.strip is not None:
+        options["snapshots"] = _STRIP_MEGABYTES
     like = form(source)
-    _check_files(options, like, other_input)
-    _check_device(options.device)
-    with _Progress(hidden=options.quiet) as progress:
+    _check_files(job, like, other_inputs or {})
+    _check_device(job.settings.device)
+    with _Progress(hidden=own.quiet) as progress:
         try:
-            result = task(
-                source,
-                sigma=options.sigma,
-                noise=options.noise,
-                tv_weight=options.tv_weight,
-                method=options.method,
-                stop=options.stop,
-                time_limit=options.time_limit,
-                quality=options.quality,
-                preset=options.preset,
-                max_iterations=options.max_iterations,
-                device=options.device,
-                seed=options.seed,
-                channel_axis=source.channel_axis,
-                data_range=options.data_range,
-                reference=reference,
-                callback=progress,
-                snapshots=None if options.strip is None else _STRIP_MEGABYTES,
-                checkpoint=options.checkpoint,
-                checkpoint_every=options.checkpoint_every,
-                resume=options.resume,
-            )
-        except (OSError, ValueError, TypeError, ImportError) as error:
+            result = task(source, callback=progress, **options)
+        except (OSError, DipfastError) as error:
             if progress.begun:
                 raise WorkError(str(error)) from error
             raise
     # Another Ctrl-C must not come between the work and its result.
     with dipfast.Interrupt().on_signals() as interrupt:
-        failure = _save(result, options, like)
-        _tell(result, options, told or [])
+        failure = _save(result, job, like)
+        _tell(result, job)
     if failure is not None:
         raise WorkError(failure)
-    drawn = interrupt.requested or _draw(result, options)
-    status = _EXITS.get(interrupt.reason) or _EXITS.get(result.stop_reason)
-    if status is None and not drawn:
-        status = _FAILED
-    if status is None and result.unfinished is not None:
-        status = _UNFINISHED
-    return status or 0
+    drawn = interrupt.requested or _draw(result, own)
+    asked = interrupt.stop_asked
+    code = code_of_stop(asked.reason if asked is not None else None)
+    if code is None:
+        code = code_of_stop(result.stop_reason)
+    if code is None and not drawn:
+        code = FAILED
+    return code_of_result(result) if code is None else code
 
 
-def _check_files(options: argparse.Namespace, like: ImageFile, other_input: str | None) -> None:
+def _check_files(job: _Job, like: ImageFile, other_inputs: dict[str, str]) -> None:
     """Refuse files that cannot be written, or would take the place of others."""
     from dipfast.images import files
 
-    source, output = options.image, options.output
+    own: OwnOptions = job.own
+    source, output = own.image, own.output
     if Path(output).is_dir():
         raise InputError(
             f"{output} is a folder; name a file in it, such as {Path(output) / Path(source).name}"
         )
-    if Path(output).resolve() == Path(source).resolve() and not options.force:
+    if Path(output).resolve() == Path(source).resolve() and not own.force:
         raise InputError(f"{output} is IN itself; name another OUT, or --force replaces it")
-    inputs = {"--reference": options.reference, "--settings": options.settings}
-    if other_input is not None:
-        inputs["--mask" if options.task == "inpaint" else "--blur"] = other_input
+    inputs = {"reference": own.reference, "settings": own.settings, **other_inputs}
     taken = {Path(path).resolve(): path for path in inputs.values() if path is not None}
     report = files.report_path(output)
-    for option, path in (("OUT", output), ("the report of OUT", report)):
+    for name, path in (("OUT", output), ("the report of OUT", report)):
         # The settings of this very run may be used again for it.
-        if taken.get(Path(path).resolve(), options.settings) != options.settings:
-            raise InputError(f"{option} would overwrite {path}; choose another name")
-    files.check_output(output, like, report=True, overwrite=options.force)
+        if taken.get(Path(path).resolve(), own.settings) != own.settings:
+            raise InputError(f"{name} would overwrite {path}; choose another name")
+    _check_output(output, like, report=True, overwrite=own.force)
     taken |= {Path(path).resolve(): path for path in (source, output, report)}
-    for name in ("checkpoint", "curves", "strip"):
-        path = getattr(options, name)
+    outputs = {
+        "checkpoint": job.settings.checkpoint,
+        "curves": own.curves,
+        "strip": own.strip,
+    }
+    for name, path in outputs.items():
         if path is None:
             continue
         if Path(path).resolve() in taken:
             raise InputError(
-                f"--{name} would overwrite {taken[Path(path).resolve()]}; choose another name"
+                f"{option_name(name)} would overwrite {taken[Path(path).resolve()]}; "
+                "choose another name"
             )
         taken[Path(path).resolve()] = path
         if name != "checkpoint":
             from dipfast.apps.report import check_plots
 
             check_plots()
-            files.check_output(path, overwrite=options.force)
+            _check_output(path, overwrite=own.force)
+
+
+def _check_output(*arguments: Any, **options: Any) -> None:
+    from dipfast.images import files
+
+    try:
+        files.check_output(*arguments, **options)
+    except WouldOverwriteError as error:
+        raise WouldOverwriteError(f"{error}; --force replaces it") from None
 
 
 def _check_device(name: str) -> None:
@@ -243,30 +271,30 @@ def _check_device(name: str) -> None:
         ) from error
 
 
-def _save(result: Result, options: argparse.Namespace, like: ImageFile) -> str | None:
+def _save(result: Result, job: _Job, like: ImageFile) -> str | None:
     """Write the picture, somewhere else if need be, and return what went wrong, if anything did.
 
-    ``options.output`` is where it was written to.
+    ``job.output`` is where it was written to.
     """
     from dipfast.images.files import ImageFile
 
-    asked = options.output
+    asked = job.output
     bare = ImageFile(like.image, like.channel_axis, like.alpha)
     elsewhere = os.path.join(tempfile.gettempdir(), Path(asked).name)
     errors: list[Exception] = []
     for path, form in ((asked, like), (asked, like), (asked, bare), (elsewhere, bare)):
-        options.output = _free_name(path) if errors else path
+        job.output = _free_name(path) if errors else path
         try:
-            result.save(options.output, like=form, overwrite=options.force and not errors)
+            result.save(job.output, like=form, overwrite=job.own.force and not errors)
             break
         except Exception as error:  # whatever it is, the work must not be lost
             errors.append(error)
     else:
         raise WorkError(f"the result is lost: {'; '.join(map(_reason, errors))}") from errors[0]
     # It was not there when we looked.
-    if all(isinstance(error, FileExistsError) for error in errors):
+    if all(isinstance(error, WouldOverwriteError) for error in errors):
         return None
-    return f"{asked} could not be written: {_reason(errors[0])}; the result is in {options.output}"
+    return f"{asked} could not be written: {_reason(errors[0])}; the result is in {job.output}"
 
 
 def _reason(error: Exception) -> str:
@@ -284,17 +312,17 @@ def _free_name(path: str) -> str:
     return str(free)
 
 
-def _draw(result: Result, options: argparse.Namespace) -> bool:
+def _draw(result: Result, own: OwnOptions) -> bool:
     """Draw what was asked for, tell what cannot be drawn, and return whether all could be."""
     from dipfast.apps.report import draw_curves, draw_strip
 
     draw: dict[str, Callable[[Any, str], None]] = {
-        "curves": partial(draw_curves, log_x=options.log_x),
+        "curves": partial(draw_curves, log_x=own.log_x),
         "strip": draw_strip,
     }
     all_drawn = True
     for name, function in draw.items():
-        path = getattr(options, name)
+        path = getattr(own, name)
         if path is not None:
             try:
                 function(result, path)
@@ -304,22 +332,22 @@ def _draw(result: Result, options: argparse.Namespace) -> bool:
     return all_drawn
 
 
-def _tell(result: Result, options: argparse.Namespace, told: list[str]) -> None:
-    if options.json:
+def _tell(result: Result, job: _Job) -> None:
+    if job.own.json_:
         print(json.dumps(result.report(), indent=2))
         return
-    line = f"{options.output}: {result.stop_reason}"
+    line = f"{job.output}: {result.stop_detail or result.stop_reason}"
     line += f", best of {result.stop_iteration} iterations: {result.best_iteration}"
     if result.metrics:
         line += f", PSNR {result.metrics['psnr_input']:.2f} -> {result.metrics['psnr']:.2f} dB"
-    if result.stop_reason in _EXITS and options.checkpoint is not None:
+    if code_of_stop(result.stop_reason) is not None and job.settings.checkpoint is not None:
         line += " (--resume --force goes on)"
     print(one_line(line))
-    print(one_line("; ".join([result.summary(), *told])))
+    print(one_line("; ".join([result.summary(), *job.told])))
 
 
 class _Progress:
-    """A progress bar that looks at states, a few times a second."""
+    """Show a progress bar that looks at states, a few times a second."""
 
     def __init__(self, hidden: bool) -> None:
         from tqdm import tqdm

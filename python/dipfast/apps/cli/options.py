@@ -1,0 +1,133 @@
+"""Options that the command line has beside those of the tasks: files, and what is printed.
+
+They are described in the same form as :mod:`dipfast.settings.settings`, and read in the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+from dipfast.settings.names import Boundary, TaskName
+from dipfast.settings.option import option
+
+__all__ = [
+    "NOT_TYPED",
+    "OWN_OPTIONS",
+    "POSITIONAL",
+    "InpaintOwn",
+    "OwnOptions",
+    "Request",
+    "RestoreOwn",
+]
+
+FileName: TypeAlias = str | Path
+
+
+class OwnOptions(BaseModel):
+    """Hold the options of the command line itself, for every command."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    image: FileName = option(
+        ...,
+        "The image: PNG, JPEG or TIFF, 8 or 16 bit or float.",
+        expected="a file name",
+        role="image",
+    )
+    output: FileName = option(
+        ...,
+        "Where to write the result. Its settings go to OUT.json.",
+        expected="a file name",
+        role="files",
+    )
+    force: bool = option(False, "Replace files that exist.", role="files")
+    settings: FileName | None = option(
+        None,
+        "The report of an earlier result (OUT.json): its settings in place of the defaults.",
+        expected="a file name",
+        role="files",
+    )
+    reference: FileName | None = option(
+        None,
+        "The clean image, to report PSNR. It is never used to decide anything.",
+        expected="a file name",
+        role="image",
+    )
+    curves: FileName | None = option(
+        None,
+        "Draw loss and PSNR into this picture.",
+        expected="a file name",
+        role="files",
+    )
+    strip: FileName | None = option(
+        None,
+        "Draw images of several iterations, side by side, into this picture.",
+        expected="a file name",
+        role="files",
+    )
+    log_x: bool = option(False, "Logarithmic iterations in the curves.", role="files")
+    json_: bool = option(False, "Print the report as JSON, and nothing else.", role="files")
+    quiet: bool = option(False, "No progress bar.", role="files")
+
+
+class InpaintOwn(OwnOptions):
+    """Hold the options of the command line itself for ``dipfast inpaint``."""
+
+    mask: Any = option(
+        None,
+        "Which pixels are missing: a picture of the same size, white on black or strokes on a "
+        "clear layer; alpha, those of IN that are not opaque; or value:V, those of IN of value V. "
+        "Without it, those that are NaN.",
+        expected="a file name, alpha or value:V",
+        role="image",
+    )
+
+
+class RestoreOwn(OwnOptions):
+    """Hold the options of the command line itself for ``dipfast restore``."""
+
+    blur: Any = option(
+        ...,
+        "What blurred the image, a point-spread function: gaussian:SIGMA (in pixels), box:SIZE, or "
+        "a grey picture of it, which is scaled to the sum 1.",
+        expected="a file name, gaussian:SIGMA or box:SIZE",
+    )
+    boundary: Boundary = option("reflect", "What lies beyond the border of the image.")
+
+
+OWN_OPTIONS: dict[TaskName, type[OwnOptions]] = {
+    "denoise": OwnOptions,
+    "inpaint": InpaintOwn,
+    "super_resolve": OwnOptions,
+    "restore": RestoreOwn,
+}
+"""The class of the command line's own options for each task."""
+
+POSITIONAL = {"image": "IN", "output": "OUT"}
+"""Options that are typed without a name, and what the help calls them."""
+
+NOT_TYPED = {"channel_axis", "image_shape", "snapshots"}
+"""Options of the tasks that are not typed: a file tells the first two, and --strip the third."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Hold what was typed.
+
+    Attributes
+    ----------
+    task
+        The name of the function of the library.
+    own
+        The options of the command line itself.
+    options
+        The options of the task that were typed, and no others.
+    """
+
+    task: TaskName
+    own: OwnOptions
+    options: dict[str, Any]

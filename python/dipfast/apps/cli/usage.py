@@ -1,0 +1,159 @@
+"""What can be typed, and what is wrong with what was typed.
+
+Importing this module imports no settings: ``dipfast --help`` answers without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
+
+from dipfast._native import __version__
+from dipfast.apps.cli.exits import EXIT_CODES
+from dipfast.apps.cli.words import did_you_mean, one_line
+from dipfast.errors import InputError
+
+if TYPE_CHECKING:
+    from dipfast.apps.cli.options import Request
+
+__all__ = ["COMMANDS", "Command", "UsageError", "make_app", "parse"]
+
+
+class UsageError(InputError):
+    """Tell what is wrong with a command line, in one line."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """Name a command and say what it does."""
+
+    name: str
+    help: str
+
+
+_CTRL_C = "Ctrl-C ends early and keeps the result so far."
+
+COMMANDS: dict[str, Command] = {
+    "denoise": Command("denoise", f"Remove noise from an image.\n\n{_CTRL_C}"),
+    "inpaint": Command("inpaint", f"Fill in missing pixels.\n\n{_CTRL_C}"),
+    "super_resolve": Command("superres", f"Enlarge an image.\n\n{_CTRL_C}"),
+    "restore": Command("restore", f"Undo a blur.\n\n{_CTRL_C}"),
+}
+"""The command of each task of the library."""
+
+_EPILOGUE = "Exit codes: {}.".format("; ".join(f"{k} {v}" for k, v in EXIT_CODES.items()))
+
+
+def make_app() -> App:
+    """Return the command line.  A command is imported when it is asked for."""
+    app = App(
+        name="dipfast",
+        help="Restore one image with no training data.\n\n"
+        "'dipfast COMMAND --help' tells more about a command.",
+        help_epilogue=_EPILOGUE,
+        # The texts are no markup.
+        help_format="plaintext",
+        version=f"dipfast {__version__}",
+    )
+    for command in COMMANDS.values():
+        target = f"dipfast.apps.cli.commands:{command.name}"
+        app.command(target, name=command.name, help=command.help, help_epilogue=_EPILOGUE)
+    app.register_install_completion_command(
+        help="Install the completion of bash, zsh or fish for 'dipfast'."
+    )
+    return app
+
+
+def parse(arguments: Sequence[str], app: App | None = None) -> Request | None:
+    """Return what was typed; None if it was a question that is answered, such as ``--help``.
+
+    Raises
+    ------
+    UsageError
+        If there is something wrong with it.
+    """
+    app = app or make_app()
+    try:
+        command, bound, _ = app.parse_args(
+            list(arguments), print_error=False, exit_on_error=False, verbose=False
+        )
+    except CycloptsError as error:
+        raise _told(error, app) from None
+    request: Request | None = command(*bound.args, **bound.kwargs)
+    return request
+
+
+# --- what is wrong -----------------------------------------------------------------------
+
+
+def _told(error: CycloptsError, app: App) -> UsageError:
+    """Return an error of the library in one line, with the next step."""
+    if isinstance(error.__cause__, UsageError):  # one of our own readers
+        return error.__cause__
+    asked = " ".join(["dipfast", *(error.command_chain or ())])
+    text = _reason(error, app)
+    return UsageError(text if "did you mean" in text else f"{text}; '{asked} --help' tells more")
+
+
+def _reason(error: CycloptsError, app: App) -> str:
+    unused = error.unused_tokens or []
+    if isinstance(error, UnknownOptionError):
+        options = (name for argument in error.argument_collection for name in argument.names)
+        return _no_option(error.token.keyword or error.token.value, options, app)
+    if isinstance(error, UnknownCommandError):
+        return _no_command(unused[0], app)
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        name = error.keyword or error.argument.name
+        if error.keyword is not None:
+            return f"{name} needs a value"
+        mistyped = [word for word in unused if _is_option(word)]
+        if mistyped and error.app is not None:
+            options = (n for a in error.app.assemble_argument_collection() for n in a.names)
+            return _no_option(mistyped[0], options, app)
+        return f"required: {name}"
+    if isinstance(error, CoercionError) and error.token and error.target_type is bool:
+        return f"{error.token.keyword} takes no value, got {error.token.value!r}"
+    if isinstance(error, UnusedCliTokensError):
+        return (
+            f"IN and OUT expected, and nothing besides, got also {', '.join(unused)}; "
+            "names with blanks need quotes"
+        )
+    return one_line(str(error))
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-")
+
+
+def _no_command(name: str, app: App) -> str:
+    if _is_option(name):
+        return _no_option(name, app, app)
+    names = [command.name for command in COMMANDS.values()]
+    # A file name in the place of a command is not mistyped.
+    hint = "" if Path(name).suffix else did_you_mean(name, names)
+    *most, last = names
+    return f"there is no command {name!r}" + (hint or f"; expected {', '.join(most)} or {last}")
+
+
+def _no_option(word: str, options: Iterable[str], app: App) -> str:
+    """Say that there is no such option, and which one may have been meant."""
+    typed = word.partition("=")[0]
+    names = {*options, *app.help_flags, *app.version_flags}
+    plain = sorted(name.removeprefix("--") for name in names if name.startswith("--"))
+    hint = did_you_mean(typed.lstrip("-"), plain)
+    hint = hint.replace("mean ", "mean --").replace(" or ", " or --")
+    if not hint and not typed.startswith("--"):
+        hint = f"; for a file of that name, type ./{word}"
+    return f"there is no option {typed}{hint}"
