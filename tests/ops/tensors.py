@@ -1,4 +1,4 @@
-"""Tensors of every kind for the tests of the operations, and what they are compared with."""
+"""Make tensors of every kind for the tests of the operations, and compare results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MEMORY = ("contiguous", "channels_last", "strided", "transposed", "expanded")
 
 @st.composite
 def images(draw: st.DrawFn, count: int = 1, depth: bool = False) -> list[Tensor]:
-    """Tensors of one shape (N, C, H, W) and dtype, each anyhow in memory.
+    """Draw tensors of one shape (N, C, H, W) and dtype, each in some memory format.
 
     With ``depth`` they may be volumes (N, C, D, H, W) too.
     """
@@ -41,14 +41,14 @@ def images(draw: st.DrawFn, count: int = 1, depth: bool = False) -> list[Tensor]
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     tensors = []
     for _ in range(count):
-        # Quarters: equal neighbours occur, and differences are exact in float32.
+        # In quarters equal neighbours occur, and differences are exact in float32.
         x = torch.randint(-4, 5, shape, generator=generator).to(dtype) / 4
         tensors.append(in_memory(x, draw(st.sampled_from(MEMORY))))
     return tensors
 
 
 def front(x: Tensor, spatial_dims: int = 2) -> int | None:
-    """The channel axis that says that the pixels of x, which may be few, are its last axes."""
+    """Return the channel axis that says that the pixels of x, however few, are its last axes."""
     return -spatial_dims - 1 if x.ndim > spatial_dims else None
 
 

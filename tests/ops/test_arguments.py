@@ -1,4 +1,4 @@
-"""What the operations refuse."""
+"""Test which arguments the operations refuse."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class TestArguments:
 
 
 class Metres(np.ndarray):
-    """An array with a unit, as of astropy."""
+    """Have a unit, as arrays of astropy do."""
 
     unit = "m"
     value = np.ones((8, 9))
@@ -151,7 +151,7 @@ OPERATIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-# Those of which the first argument alone matters, and that take tensors as well.
+# Operations whose first argument alone is tested here, and which take tensors as well.
 PLAIN = [name for name in OPERATIONS if "," not in name and "torch" not in name]
 
 

@@ -1,4 +1,4 @@
-"""Memory that is used again is never in use twice."""
+"""Test that memory that is used again does not belong to two results at a time."""
 
 from __future__ import annotations
 

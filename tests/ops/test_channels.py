@@ -1,4 +1,4 @@
-"""Channels wherever they are: the result is that of the axes moved by hand, or the call asks."""
+"""Test channels at every axis: results are as if the axis were moved by hand."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 def double(x: Any, options: dict[str, Any]) -> tuple[int, int]:
-    """Twice the rows and columns."""
+    """Return images with twice the rows and columns."""
     sizes = list(x.shape)
     if options.get("channel_axis") is not None:
         del sizes[options["channel_axis"]]
@@ -62,7 +62,7 @@ def as_tensor(x: Any) -> Tensor:
 
 @st.composite
 def pictures(draw: st.DrawFn) -> tuple[Any, int, str]:
-    """Images (N, C, H, W) or (C, H, W), where their channels go to, and a back end."""
+    """Draw images (N, C, H, W) or (C, H, W), an axis for their channels, and a back end."""
     shape = (
         *([draw(st.integers(1, 3))] if draw(st.booleans()) else []),
         draw(st.integers(1, 6)),
@@ -215,7 +215,7 @@ class TestMasks:
         mask = (rng.random(of_mask) > 0.5).astype(dtype)
         whole = mask if mask.ndim == len(shape) else mask[..., None]
         known = np.broadcast_to(whole, shape).astype(np.float64)
-        # By hand: the data term and its gradient in NumPy.
+        # The data term and its gradient, computed in NumPy.
         data = 0.5 * ((known * (u - y)) ** 2).sum()
         options: dict[str, Any] = {"return_terms": True, "return_gradient": True}
         options["backend"] = backend

@@ -1,4 +1,4 @@
-"""Mean squared errors, and PSNR made of them, against the plain definitions."""
+"""Test mean squared errors, and PSNR made of them, against the plain definitions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BACKENDS = ("native", "torch")
 
 @st.composite
 def weighted(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
-    """Two images and a mask that broadcasts to them, of zeros now and then."""
+    """Draw two images and a mask that broadcasts to them and may be zero everywhere."""
     a, b = draw(images(count=2))
     shape = [draw(st.sampled_from([size, 1])) for size in a.shape]
     if draw(st.booleans()):
@@ -196,7 +196,7 @@ class TestMse:
 
 
 def exact_mse(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:
-    """What is to be computed; float64 has the squares of all numbers of float32."""
+    """Return the mean in float64, which has the squares of all numbers of float32."""
     weights = np.ones(a.shape) if mask is None else np.broadcast_to(mask, a.shape).astype(float)
     distance = np.where(weights == 0, 0, a.astype(float) - b.astype(float))
     return float((weights * distance**2).sum() / weights.sum())
@@ -208,7 +208,7 @@ def decibels(data_range: float, mse: float) -> float:
 
 @st.composite
 def far_apart(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Two images of float32, whose differences are of any size there is; and a mask or none."""
+    """Draw two images of float32, whose differences are of any size, and a mask or none."""
     rng = np.random.default_rng(draw(st.integers(0, 999)))
     shape = (draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.sampled_from([5, 17, 40])))
     middle, spread = draw(st.floats(-149, 127)), draw(st.sampled_from([0, 1, 20, 300]))
@@ -382,7 +382,7 @@ class TestRange:
         holes = rng.random(a.shape) < 0.3
         holes[:, 0] = False
         if dtype == np.float16:
-            exponent = exponent // 20  # what it has
+            exponent = exponent // 20  # float16 has no larger range
         scale = 2.0**exponent
 
         def measure(scale: float, garbage: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The noise level of pictures whose noise is known."""
+"""Test the noise level of pictures whose noise is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PSNR alone: its definition, its peers and its data range; test_mse.py has what both share."""
+"""Test PSNR: its definition, its peers and its data range; test_mse.py has what both share."""
 
 from __future__ import annotations
 

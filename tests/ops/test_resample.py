@@ -1,4 +1,4 @@
-"""Down-sampling and resizing against the original's convolution, Pillow, and one another."""
+"""Test down-sampling and resizing against the original's convolution, Pillow, and one another."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIZES = st.tuples(st.integers(1, 40), st.integers(1, 70))
 
 
 def original(x: Tensor, factor: int, phase: float) -> Tensor:
-    """The convolution of Deep Image Prior: one dense kernel for all channels."""
+    """Apply the convolution of Deep Image Prior: one dense kernel for all channels."""
     width = 4 * factor + (phase == 0)
     weights = np.zeros((width, width))
     for i in range(width):
@@ -60,7 +60,7 @@ FORMS = [
 
 @st.composite
 def tensors(draw: st.DrawFn) -> Tensor:
-    """(N, C, H, W) of any size from 1x1 and dtype, anyhow in memory."""
+    """Draw images (N, C, H, W) of any size from 1x1 up, any dtype and memory format."""
     shape = (draw(st.integers(1, 3)), draw(st.integers(1, 5)), *draw(SIZES))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     dtype = draw(st.sampled_from([torch.float32, torch.float64]))
@@ -69,7 +69,7 @@ def tensors(draw: st.DrawFn) -> Tensor:
 
 
 def factors(draw: st.DrawFn, x: Tensor, phase: float) -> int:
-    """One that leaves something."""
+    """Draw a factor with which there is a result."""
     factor = draw(st.integers(1, min(9, *x.shape[-2:])))
     whole = phase == 0.5 and factor % 2
     return factor - 1 if whole and factor == min(x.shape[-2:]) else factor
@@ -231,7 +231,7 @@ class TestOperator:
     @pytest.mark.parametrize("how", ["contiguous", "channels_last"])
     @pytest.mark.parametrize("form", FORMS)
     def test_other_devices(self, form: tuple, how: str) -> None:
-        # What runs on them is plain torch, so it can be held to account on the CPU.
+        # Other devices run plain torch, which is tested here on the CPU.
         x = in_memory(torch.rand(2, 3, 6, 8, dtype=torch.float64), how)
         plain = _resample_torch(x, *form)
         native = _torch.resample(x, *form)

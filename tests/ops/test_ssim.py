@@ -1,4 +1,4 @@
-"""SSIM against scikit-image and the plain definition, on random shapes and memory."""
+"""Test SSIM against scikit-image and the plain definition, on random shapes and memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DTYPES = (np.uint8, np.uint16, np.int16, np.float16, np.float32, np.float64)
 
 
 def wang(a: np.ndarray, b: np.ndarray, data_range: float, **options: object) -> float:
-    """What is to be computed, by scikit-image in double precision."""
+    """Return the SSIM that scikit-image computes in double precision."""
     return structural_similarity(
         a.astype(np.float64),
         b.astype(np.float64),
@@ -38,7 +38,7 @@ def wang(a: np.ndarray, b: np.ndarray, data_range: float, **options: object) -> 
 
 
 def pair(shape: tuple[int, ...], dtype: object, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Two images that are alike, bright and flat on one side and not on the other."""
+    """Return two similar images, bright and flat on one side and not on the other."""
     rng = np.random.default_rng(seed)
     top = float(np.iinfo(dtype).max) if np.dtype(dtype).kind in "iu" else 1.0
     a = np.where(np.arange(shape[-1]) % 40 < 20, 0.9, rng.random(shape))
@@ -218,7 +218,7 @@ class TestSimilarity:
         if level < 1:
             assert windows.mean() == pytest.approx(wang(a, b, 1.0), abs=1e-6)
         else:
-            # Means that large are equal to all digits.
+            # Means of this size are equal in all their digits.
             np.testing.assert_allclose(windows, expected, rtol=0, atol=1e-2)
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -322,7 +322,7 @@ class TestUnits:
         value, windows = measure(1.0)
         there, windows_there = measure(unit)
         assert windows.dtype == dtype
-        if offset != -300:  # where the mean decides, and its digits with it
+        if offset != -300:  # there the digits of the mean decide
             assert 0.1 < value < 0.999999
         assert there == value
         np.testing.assert_array_equal(windows_there, windows)
@@ -351,7 +351,7 @@ class TestUnits:
     @pytest.mark.parametrize("backend", BACKENDS)
     @pytest.mark.parametrize("level", [1e4, 1e8])
     def test_on_an_offset(self, level: float, backend: str) -> None:
-        # Multiples of what float32 has there.
+        # Multiples of the spacing of float32 numbers at this level.
         a, b, _ = pair((40, 41), np.uint8, 0)
         a, b = ((8.0 * image).astype(np.float32) for image in (a, b))
         mean = level + a.astype(float).mean()

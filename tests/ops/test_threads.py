@@ -1,4 +1,4 @@
-"""Kernels beside other threads and processes."""
+"""Test kernels in processes with other threads, and in forked processes."""
 
 from __future__ import annotations
 

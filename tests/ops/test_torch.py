@@ -1,4 +1,4 @@
-"""The torch operators: autograd, tracing, threads."""
+"""Test the torch operators: autograd, tracing, threads."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class TestAutograd:
     def test_kernels_of_other_devices(
         self, tensors: list[Tensor], form: tuple[str, float, int], gradient: bool
     ) -> None:
-        # What runs on CUDA tensors is plain torch, so it can be held to account on the CPU.
+        # CUDA tensors without Triton are computed by plain torch, which is tested here on the CPU.
         u, y, m = tensors
         pairs = [
             (

@@ -1,4 +1,4 @@
-"""Total variation and its objective against the plain definitions, on random shapes and memory."""
+"""Test total variation and its objective against the plain definitions, on random shapes."""
 
 from __future__ import annotations
 

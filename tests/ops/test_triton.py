@@ -1,4 +1,4 @@
-"""The Triton kernels against the plain definitions, and the operations on CUDA tensors.
+"""Test the Triton kernels against the plain definitions, and operations on CUDA tensors.
 
 Without a GPU the kernels run in Triton's interpreter: ``test_in_the_interpreter`` runs the tests
 of this file once more in a process of its own, because TRITON_INTERPRET=1 has to be set before
@@ -46,7 +46,7 @@ FORMS = [("anisotropic", 0.0), *itertools.product(("isotropic", "huber"), (0.0, 
 @pytest.mark.skipif(INTERPRETED, reason="is in the interpreter")
 def test_in_the_interpreter() -> None:
     which = ["-k", "TestKernels or TestAutograd", "-p", "no:cacheprovider", __file__]
-    # Of NumPy, about the interpreter of older Triton.
+    # The interpreter of older Triton makes NumPy warn.
     quiet = ["-W", "ignore:Conversion of an array:DeprecationWarning"]
     command = [sys.executable, "-m", "pytest", "-q", *quiet, *which]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -56,7 +56,7 @@ def test_in_the_interpreter() -> None:
 
 @st.composite
 def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor | None, int]:
-    """u, y, a mask or none, and the number of spatial axes; shapes around those of the tiles."""
+    """Draw u, y, a mask or none, and the number of spatial axes; shapes around those of tiles."""
     spatial_dims = draw(st.sampled_from([2, 3]))
     leading = draw(st.lists(st.integers(1, 3), max_size=3))
     shape = [*leading, *(draw(st.integers(1, 4)) for _ in range(spatial_dims - 1))]
@@ -65,7 +65,7 @@ def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor | None, int]:
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
 
     def image(shape: list[int]) -> Tensor:
-        # Quarters: equal neighbours occur, and differences are exact in float32.
+        # In quarters equal neighbours occur, and differences are exact in float32.
         x = torch.randint(-4, 5, shape, generator=generator).to(dtype) / 4
         if len(shape) == spatial_dims + 2 and draw(st.booleans()):
             return x.movedim(1, -1).contiguous().movedim(-1, 1)
@@ -281,7 +281,7 @@ class TestBackend:
 
 @needs_cuda
 class TestCuda:
-    """What holds on CUDA tensors whether Triton is there or not."""
+    """Test what holds on CUDA tensors with and without Triton."""
 
     def tensors(self, shape: tuple[int, ...] = (2, 3, 70, 300)) -> list[Tensor]:
         generator = torch.Generator().manual_seed(0)

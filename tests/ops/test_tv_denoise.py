@@ -1,4 +1,4 @@
-"""Total-variation denoising: optimal by a measure of its own, and by solutions found otherwise."""
+"""Test total-variation denoising against its own gap and solutions found by other methods."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS = ("isotropic", "anisotropic")
 
 
 def differences(u: np.ndarray, dims: int) -> np.ndarray:
-    """u[next] - u along the last axes, 0 at the far border."""
+    """Return u[next] - u along the last axes, 0 at the far border."""
     out = np.zeros((dims, *u.shape))
     for k, axis in enumerate(range(-dims, 0)):
         inner = np.moveaxis(out[k], axis, 0)
@@ -58,21 +58,21 @@ def objective(
 def gap(
     u: np.ndarray, p: np.ndarray, f: np.ndarray, weight: float, kind: str, joint: bool = False
 ) -> float:
-    """Objective minus the dual objective, both in full."""
+    """Return the objective minus the dual objective, each computed by its definition."""
     f, p = f.astype(np.float64), p.astype(np.float64)
     q = adjoint(p)
     return objective(u, f, weight, kind, len(p), joint) - ((f * q).sum() - 0.5 * (q**2).sum())
 
 
 def start(f: np.ndarray, weight: float, kind: str, dims: int, joint: bool = False) -> float:
-    """What the gap of one image is relative to."""
+    """Return the objective that the gap of one image is relative to."""
     f = f.astype(np.float64)
     mean = f.mean(axis=tuple(range(-dims, 0)), keepdims=True)
     return min(objective(f, f, weight, kind, dims, joint), 0.5 * ((f - mean) ** 2).sum())
 
 
 def bounded(f: np.ndarray, weight: float, dims: int, joint: bool) -> float:
-    """The weight from which on no other is used, since the solution is the mean."""
+    """Return the weight from which on the solution is the mean, so that none larger is used."""
     channels = f.shape[-dims - 1] if joint else 1
     root = np.sqrt(channels * sum(n * n for n in f.shape[-dims:] if n > 1))
     return min(weight, np.ptp(f.astype(np.float64)) * root)
@@ -80,7 +80,7 @@ def bounded(f: np.ndarray, weight: float, dims: int, joint: bool) -> float:
 
 @st.composite
 def problems(draw: st.DrawFn) -> tuple[np.ndarray, dict[str, object]]:
-    """An image, anyhow in memory, and how to denoise it."""
+    """Draw an image, in some memory format, and how to denoise it."""
     dims = draw(st.sampled_from([2, 3]))
     kind = draw(st.sampled_from(KINDS))
     joint = kind == "isotropic" and draw(st.booleans())
@@ -116,7 +116,7 @@ class TestOptimal:
         assert reached <= tol
         assert norms(p, kind, joint).max() <= weight * (1 + 1e-5)
         assert u.mean() == pytest.approx(f.mean(), abs=1e-3)
-        # That of the image that has come least far: the others lack less.
+        # The gap is that of the image with the largest gap.
         excess = []
         for k in [slice(None)] if joint else range(len(f)):
             parts = u[k], p[:, k], f[k]
@@ -139,7 +139,7 @@ class TestOptimal:
     @pytest.mark.parametrize("seed", range(3))
     def test_one_row_by_search(self, kind: str, seed: int) -> None:
         # Along one axis p is the clipped running sum of f - u: dynamic programming over its
-        # value, on a fine grid, which knows nothing of iterations.
+        # value, on a fine grid, a method without iterations.
         f = np.random.default_rng(seed).integers(0, 5, 6).astype(float)
         weight, levels = 0.75, np.linspace(-0.75, 0.75, 241)
         cost, choices = np.where(levels == 0, 0.0, np.inf)[None], []
@@ -207,7 +207,7 @@ class TestOptimal:
         # The faint edge of the last channel is kept by those of the others.
         step = [u[:, 12:, 2].mean() - u[:, :4, 2].mean() for u in (joint, alone)]
         assert step[0] > step[1] + 0.01
-        # One channel is joint with none.
+        # With one channel there is no other one to be joint with.
         one = noisy[..., :1]
         joint = ops.tv_denoise(one, 0.15, channel_axis=-1, joint_channels=True)
         assert (joint == ops.tv_denoise(one, 0.15, channel_axis=-1)).all()
@@ -228,7 +228,7 @@ class TestOptimal:
             np.testing.assert_array_equal(np.moveaxis(warm, axis, 0), start)
 
     def test_tall_images_are_cut_without_a_trace(self) -> None:
-        # CompositeRule bands and several iterations in each pass; a constant along the rows makes
+        # Several bands and several iterations in each pass; a constant along the rows makes
         # every column the same problem.
         f = np.repeat(np.random.default_rng(7).normal(size=(700, 1)), 70, axis=1)
         wide = ops.tv_denoise(f, 0.5, tol=0, max_num_iter=37)
@@ -240,7 +240,7 @@ class TestOptimal:
 
 @st.composite
 def stacks(draw: st.DrawFn) -> tuple[np.ndarray, dict[str, object]]:
-    """Images (N, C, ...) that need different numbers of iterations, and how to denoise them."""
+    """Draw images (N, C, ...) that need different numbers of iterations, and their options."""
     dims = draw(st.sampled_from([2, 3]))
     kind = draw(st.sampled_from(KINDS))
     joint = kind == "isotropic" and draw(st.booleans())
@@ -319,7 +319,7 @@ class TestMany:
 
         assert looks(f) == [look for image in f for look in looks(image)]
 
-        # What ends by it is the image that it was called for.
+        # It ends the iteration of the image that it was called for.
         def stop(iteration: int, gap: float) -> bool:
             count.append(iteration)
             return len(count) == 1

@@ -1,4 +1,4 @@
-"""Types of the results of public operations, for readers, mypy and pyright, and as they are.
+"""Test the types of the results of public operations.
 
 ``mypy tests/ops/test_types.py`` and ``pyright tests/ops/test_types.py`` check the lines with
 ``assert_type``, which do nothing when pytest runs them; pytest checks what the results are.

@@ -193,7 +193,7 @@ def check_pair(a: Any, b: Any, mask: Any, per_image: bool, backend: str) -> tupl
         return a, b, mask
     if mask is None:
         return a, b, ~masked
-    if mask.dtype.kind == "f":  # of weights everything is looked at
+    if mask.dtype.kind == "f":  # with weights, every element is read
         a, b, mask = (np.where(masked, x.dtype.type(0), x) for x in (a, b, mask))
         return a, b, mask
     return a, b, (mask if mask.dtype == np.bool_ else mask != 0) & ~masked

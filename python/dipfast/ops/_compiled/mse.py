@@ -11,8 +11,8 @@ from dipfast.ops._arguments import SMALLEST
 
 __all__ = ["mse"]
 
-# The kernel squares float32 in float32, where squares below 2**-126 lose digits, and their products
-# with weights too: 2**-26 of a mean of this size.
+# The kernel squares float32 numbers in float32.  Squares below 2**-126, and products of weights and
+# squares below that, lose digits; they are less than 2**-26 of a mean that is not below this.
 _SMALLEST_OF_SINGLE = 2.0**-100
 
 
@@ -29,7 +29,7 @@ def mse(a: Any, b: Any, *, mask: Any = None, gradient: Any = None, **form: Any) 
         least = min(values)
         if weights and least >= _SMALLEST_OF_SINGLE:
             least *= mask[mask != 0].min(initial=1.0)
-        # Too large squares are NaN, which is not larger either.
+        # Where squares were too large for float32 the mean is NaN.
         large = least >= _SMALLEST_OF_SINGLE and not np.isnan(values).any()
         if large or _are_equal(values, a, b):
             return values
@@ -44,8 +44,8 @@ def mse(a: Any, b: Any, *, mask: Any = None, gradient: Any = None, **form: Any) 
             gradient[...] = slope
         if all(abs(value) >= SMALLEST for value in values) or _are_equal(values, a, b):
             return values
-        # Equal images have equal differences in any unit; the squares of others do not vanish
-        # in this one.
+        # The mean may be 0 because squares vanished.  In this unit they do not, so that here only
+        # equal images have a mean of 0.
         enlarged = (a.astype(np.float64) - b) * 2.0**700
         squares = _native.mse(enlarged, np.zeros_like(enlarged), mask=mask, **form)
     lost = (abs(value) < SMALLEST and square != 0 for value, square in zip(values, squares))

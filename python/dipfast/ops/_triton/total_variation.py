@@ -246,7 +246,7 @@ def _variation_kernel(
                     mask_at += (outer % channels).to(tl.int64) * mask_c
                     mask_at = mask_at + column.to(tl.int64) * mask_w
                 m = tl.load(mask + mask_at, mask=inside, other=0).to(x.dtype)
-            # Selected and not multiplied by 0, which would let NaN and infinity through.
+            # Selected instead of multiplied by 0, because NaN and infinity times 0 are NaN.
             residual = tl.where(m != 0, m * residual, 0.0)
             wide = tl.where(inside, residual, 0.0).to(tl.float64)
             data_sum += tl.sum(tl.sum(0.5 * wide * wide, axis=1), axis=0)

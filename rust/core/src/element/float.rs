@@ -17,21 +17,21 @@ pub trait Float:
     + private::Sealed
     + 'static
 {
-    /// 0.
+    /// The number 0.
     const ZERO: Self;
-    /// Absolute value.
+    /// Returns the absolute value.
     fn abs(self) -> Self;
-    /// -1, 0 or 1, with 0 for 0, -0 and NaN.
+    /// Returns -1, 0 or 1, with 0 for 0, -0 and NaN.
     fn sign(self) -> Self;
-    /// Square root.
+    /// Returns the square root.
     fn sqrt(self) -> Self;
-    /// 1 / self, and 0 for 0.
+    /// Returns 1 / self, and 0 for 0.
     fn inverse(self) -> Self;
-    /// The larger one; the other where one is NaN.
+    /// Returns the larger number; `other` where one is NaN.
     fn max(self, other: Self) -> Self;
-    /// Nearest value of this type.
+    /// Returns the nearest number of this type.
     fn from_f64(value: f64) -> Self;
-    /// The same value in double precision.
+    /// Returns the same number as `f64`.
     fn to_f64(self) -> f64;
 }
 

@@ -1,4 +1,4 @@
-//! The element types of images that the metrics read as they are.
+//! The element types of images that `mse` and `ssim` read without a conversion.
 
 use std::ops::AddAssign;
 
@@ -6,22 +6,22 @@ use super::float::Float;
 
 /// An element type of images: `f32`, `f64`, `u8` or `u16`.
 pub trait Sample: Copy + Send + Sync + private::Sealed + 'static {
-    /// What is computed in where integers do not suffice.
+    /// The type of results that are not integers.
     type Float: Float + Sum;
-    /// What squares of differences are added up in: exact for integers, of which it has room
-    /// for at least 65536.
+    /// The type of sums of squared differences: for integers such sums are exact with up to 65536
+    /// terms.
     type Square: Sum;
-    /// self - other.
+    /// Returns self - other.
     fn difference(self, other: Self) -> Self::Float;
-    /// (self - other)^2.
+    /// Returns (self - other)^2.
     fn square(self, other: Self) -> Self::Square;
-    /// The same value in double precision.
+    /// Returns the same number as `f64`.
     fn to_f64(self) -> f64;
 }
 
-/// What sums are kept in until they are emptied into double precision.
+/// A type of sums that are added to a sum in `f64` before they lose digits.
 pub trait Sum: Copy + Default + AddAssign {
-    /// The same value in double precision.
+    /// Returns the same number as `f64`.
     fn to_f64(self) -> f64;
 }
 

@@ -1,15 +1,16 @@
-//! Work in blocks, on whatever threads there are.
+//! Blocks of work, and the threads that run them.
 //!
 //! A kernel cuts its work into blocks whose size depends on the shape alone, every block
 //! writes its own sums and its own part of the gradient, and the sums are added up in the
-//! order of the blocks.  Which thread computes which block therefore cannot be seen in the
-//! result.
+//! order of the blocks.  The result therefore has the same bits whichever thread computes a
+//! block.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// Elements of a block: enough to outweigh handing it to a thread, few enough to share.
+/// The number of elements of a block: so many that handing it to a thread costs little, and so
+/// few that there are blocks for all threads.
 pub(crate) const BLOCK: usize = 1 << 15;
 
 /// Something that runs independent tasks, in any order, on any thread.
@@ -28,12 +29,12 @@ impl Executor for Serial {
     }
 }
 
-/// Runs the tasks on this many threads, started for the call.
+/// Runs the tasks on this many threads, which are started for the call.
 #[derive(Debug, Clone, Copy)]
 pub struct Threads(pub NonZeroUsize);
 
 impl Threads {
-    /// As many threads as the process may use (affinity and cgroup quota counted in).
+    /// Returns as many threads as affinity and cgroup quota allow the process.
     #[must_use]
     pub fn available() -> Self {
         Self(thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
@@ -58,7 +59,7 @@ impl Executor for Threads {
         };
         thread::scope(|scope| {
             for _ in 0..helpers {
-                // A thread that cannot be had is no loss: the others take its blocks.
+                // If a thread cannot be started, the others run its tasks.
                 let _ = thread::Builder::new().spawn_scoped(scope, work);
             }
             work();
@@ -98,7 +99,7 @@ pub(crate) fn run_blocks<R: Clone + Default + Send>(
     results
 }
 
-/// Sums that begin with 0: arrays of any length have no default.
+/// Sums whose default is 0, which arrays of any length do not have.
 #[derive(Clone)]
 struct Sums<const K: usize>([f64; K]);
 
@@ -114,11 +115,12 @@ pub(crate) struct Parts<'a, T> {
 }
 
 impl<'a, T> Parts<'a, T> {
+    /// Cuts a slice into parts of this size; the last one may be smaller.
     pub(crate) fn new(whole: &'a mut [T], size: usize) -> Self {
         Self::of(whole.chunks_mut(size.max(1)))
     }
 
-    /// These parts, of any size.
+    /// Takes parts of any size.
     pub(crate) fn of(parts: impl Iterator<Item = &'a mut [T]>) -> Self {
         Self {
             parts: parts
@@ -127,6 +129,7 @@ impl<'a, T> Parts<'a, T> {
         }
     }
 
+    /// Returns a part; None if it was taken before, or there is none.
     pub(crate) fn take(&self, index: usize) -> Option<&'a mut [T]> {
         let mut part = self.parts.get(index)?.lock().ok()?;
         part.take()

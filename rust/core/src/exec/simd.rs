@@ -1,19 +1,19 @@
-//! One source for every instruction set: a kernel is compiled once for each of them, and
-//! the widest that the processor has is chosen at run time.
+//! Instruction sets: a kernel is compiled once for each of them, and the widest one that the
+//! processor has is chosen at run time.
 //!
 //! Kernels keep their sums in [`LANES`] lanes, whatever the width of a register, and the
-//! compiler never fuses a multiplication with an addition, so the instruction set cannot be
-//! seen in the result.
+//! compiler never fuses a multiplication with an addition, so the result has the
+//! same bits with every instruction set.
 
 use crate::element::Float;
 
-/// Number of partial sums that a kernel keeps: one AVX-512 register of `f32`.
+/// The number of partial sums that a kernel keeps: one AVX-512 register of `f32`.
 pub(crate) const LANES: usize = 16;
 
-/// Chunks of [`LANES`] elements after which the lanes are emptied into double precision.
+/// The number of chunks of [`LANES`] elements after which the lanes are added to a sum in `f64`.
 pub(crate) const CHUNKS_PER_SUM: usize = 64;
 
-/// A sum in [`LANES`] lanes that are emptied into double precision before they lose digits.
+/// A sum in [`LANES`] lanes that are added to a sum in `f64` before they lose digits.
 pub(crate) struct Lanes<T> {
     lanes: [T; LANES],
     chunks: usize,
@@ -30,8 +30,9 @@ impl<T: Float> Lanes<T> {
         }
     }
 
-    /// The lanes, with room for this many more chunks, at most [`CHUNKS_PER_SUM`]; they
-    /// come back by [`Lanes::end`].
+    /// Returns the lanes, to which this many chunks, at most [`CHUNKS_PER_SUM`], may be added.
+    ///
+    /// [`Lanes::end`] takes them back.
     #[inline(always)]
     pub(crate) fn begin(&mut self, chunks: usize) -> [T; LANES] {
         self.chunks += chunks;
@@ -42,7 +43,7 @@ impl<T: Float> Lanes<T> {
         self.lanes
     }
 
-    /// Takes the lanes back.
+    /// Takes back the lanes of [`Lanes::begin`].
     #[inline(always)]
     pub(crate) fn end(&mut self, lanes: [T; LANES]) {
         self.lanes = lanes;
@@ -54,7 +55,7 @@ impl<T: Float> Lanes<T> {
         self.lanes = [T::ZERO; LANES];
     }
 
-    /// The sum so far.
+    /// Returns the sum.
     #[inline(always)]
     pub(crate) fn sum(mut self) -> f64 {
         self.empty();
@@ -65,14 +66,14 @@ impl<T: Float> Lanes<T> {
 /// A piece of work to be compiled for every instruction set.
 pub(crate) trait Kernel {
     type Output;
-    /// The work; implementations must be `#[inline(always)]`.
+    /// Does the work; implementations must be `#[inline(always)]`.
     fn run(self) -> Self::Output;
 }
 
-/// What a kernel is compiled for.
+/// An instruction set that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InstructionSet {
-    /// What every processor of the architecture has.
+    /// The instructions that every processor of the architecture has.
     Baseline,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -81,7 +82,7 @@ pub(crate) enum InstructionSet {
 }
 
 impl InstructionSet {
-    /// All of them, the widest last.
+    /// All instruction sets of the architecture, the widest last.
     pub(crate) const ALL: &[Self] = &[
         Self::Baseline,
         #[cfg(target_arch = "x86_64")]
@@ -90,7 +91,7 @@ impl InstructionSet {
         Self::Avx512,
     ];
 
-    /// Whether this processor has it.
+    /// Returns whether this processor has the instruction set.
     pub(crate) fn is_available(self) -> bool {
         match self {
             Self::Baseline => true,
@@ -106,7 +107,8 @@ impl InstructionSet {
         }
     }
 
-    /// Runs a kernel compiled for it, or for the baseline where it is not available.
+    /// Runs a kernel compiled for this instruction set, or for the baseline where it is not
+    /// available.
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
@@ -121,7 +123,7 @@ impl InstructionSet {
     }
 }
 
-/// Runs a kernel with the widest instruction set at hand.
+/// Runs a kernel with the widest instruction set that the processor has.
 #[inline]
 pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     let widest = InstructionSet::ALL.iter().rfind(|set| set.is_available());

@@ -1,4 +1,4 @@
-//! Mean squared error and the peak signal-to-noise ratio made of it.
+//! Mean squared error, of images with and without weights, with its gradient.
 
 use std::ops::Range;
 
@@ -12,24 +12,25 @@ use crate::mem::Mask;
 /// The weights of the elements of an image, plane by plane.
 #[derive(Debug, Clone, Copy)]
 pub struct Weights<'a, T> {
-    /// A whole number of planes.
+    /// The mask, which has a whole number of planes.
     pub mask: Mask<'a, T>,
-    /// Elements of a plane.
+    /// The number of elements of a plane.
     pub plane: usize,
-    /// How many planes of the image in a row share a plane of the mask; after its last plane
-    /// it begins again.
+    /// The number of consecutive planes of the image that share a plane of the mask; after the last
+    /// plane of the mask its first one follows.
     pub repeat: usize,
 }
 
-/// sum m (a - b)^2 / sum m for each of `images` parts of equal length, with m = 1 if there
-/// are no weights; and the gradient 2 m (a - b) / sum m with respect to `a` if a buffer for
-/// it is given.  The gradient with respect to `b` is the negative of it.
+/// Returns sum m (a - b)^2 / sum m for each of `images` parts of equal length, with m = 1 if there
+/// are no weights; fills `gradient`, 2 m (a - b) / sum m with respect to `a`, if it is given.
 ///
-/// What [`Mask::Known`] leaves out is not looked at.  NaN for empty parts, where the weights
-/// are all zero, and where anything that counts is not finite.
+/// The gradient with respect to `b` is the negative of that.  Elements that [`Mask::Known`] leaves
+/// out have no influence.  The mean is NaN for empty parts, where all weights are zero, and where
+/// an element that counts is not finite.
 ///
 /// # Errors
-/// [`Error::WrongLength`] if the slices do not fit each other, the parts or the planes.
+/// [`Error::WrongLength`] if the slices do not fit each other, [`Error::Indivisible`] if they do
+/// not divide into the parts or the planes.
 pub fn mse<P: Sample>(
     a: &[P],
     b: &[P],
@@ -71,23 +72,23 @@ pub fn mse<P: Sample>(
     })
 }
 
-/// How elements count.
+/// A way in which elements are weighted.
 trait Weighing<P: Sample> {
-    /// What says so, one for each element.
+    /// The type of the mark of each element.
     type Mark: Copy + Sync + 'static;
-    /// What m (a - b)^2 is added up in.
+    /// The type of sums of m (a - b)^2.
     type Sum: Sum;
-    /// What m is added up in.
+    /// The type of sums of m.
     type Total: Sum;
-    /// m.
+    /// Returns the weight m of a mark.
     fn weight(mark: Self::Mark) -> Self::Total;
-    /// m (a - b)^2.
+    /// Returns m (a - b)^2.
     fn term(mark: Self::Mark, a: P, b: P) -> Self::Sum;
-    /// m x.
+    /// Returns m x.
     fn times(mark: Self::Mark, x: P::Float) -> P::Float;
 }
 
-/// All alike.
+/// All elements have the weight 1.
 struct All;
 
 impl<P: Sample> Weighing<P> for All {
@@ -108,7 +109,7 @@ impl<P: Sample> Weighing<P> for All {
     }
 }
 
-/// Those that are marked by a byte that is not zero.
+/// Elements have the weight 1 where a byte is not zero, else 0.
 struct Known;
 
 impl<P: Sample> Weighing<P> for Known {
@@ -134,7 +135,7 @@ impl<P: Sample> Weighing<P> for Known {
     }
 }
 
-/// Each as its weight says.
+/// Each element has its own weight.
 struct Weighted;
 
 impl<P: Sample> Weighing<P> for Weighted {
@@ -156,7 +157,7 @@ impl<P: Sample> Weighing<P> for Weighted {
     }
 }
 
-/// The planes of a mask, and which one an element of the image belongs to.
+/// The planes of a mask, which planes of the image share.
 #[derive(Clone, Copy)]
 struct Shared<'a, M> {
     marks: &'a [M],
@@ -175,13 +176,14 @@ impl<'a, M: Copy + Sync> Shared<'a, M> {
         }
     }
 
-    /// The plane of the mask for a plane of the image.
+    /// Returns the plane of the mask for a plane of the image.
     #[inline(always)]
     fn of(&self, plane: usize) -> usize {
         plane / self.repeat % self.planes
     }
 
-    /// The marks from an element of the image on, at most `count` and to the end of the plane.
+    /// Returns the marks from an element of the image on: `count`, or those up to the end of the
+    /// plane.
     #[inline(always)]
     fn part(&self, at: usize, count: usize) -> &'a [M] {
         let within = at % self.plane;
@@ -189,7 +191,7 @@ impl<'a, M: Copy + Sync> Shared<'a, M> {
         &self.marks[self.of(at / self.plane) * self.plane + within..][..count]
     }
 
-    /// The sum of the weights of every image.
+    /// Returns the sum of the weights of every image.
     fn totals<P: Sample, W: Weighing<P, Mark = M>>(
         &self,
         image: usize,
@@ -212,7 +214,7 @@ impl<'a, M: Copy + Sync> Shared<'a, M> {
     }
 }
 
-/// The sum of weights.
+/// The computation of the sum of weights.
 struct Total<'a, P: Sample, W: Weighing<P>>(&'a [W::Mark]);
 
 impl<P: Sample, W: Weighing<P>> Kernel for Total<'_, P, W> {
@@ -244,7 +246,7 @@ struct Pair<'a, P> {
 }
 
 impl<P: Sample> Pair<'_, P> {
-    /// The mean of every image, given the sums of their weights.
+    /// Returns the mean of every image, given the sums of the weights.
     fn means<W: Weighing<P>>(
         self,
         marks: Shared<'_, W::Mark>,
@@ -289,7 +291,7 @@ impl<P: Sample> Pair<'_, P> {
     }
 }
 
-/// Sum of weighted squared differences of one block.
+/// The computation of the sum of weighted squared differences of one block.
 struct Squares<'a, P: Sample, W: Weighing<P>, const GRADIENT: bool> {
     pair: Pair<'a, P>,
     marks: Shared<'a, W::Mark>,
@@ -319,7 +321,8 @@ impl<P: Sample, W: Weighing<P>, const GRADIENT: bool> Kernel for Squares<'_, P, 
     }
 }
 
-/// Elements in a row, and their marks in a row.
+/// Returns the sum of weighted squared differences of consecutive elements and marks; fills the
+/// gradient if there is one.
 #[inline(always)]
 fn segment<P: Sample, W: Weighing<P>, const GRADIENT: bool>(
     a: &[P],

@@ -1,8 +1,8 @@
 //! Resizing, down-sampling and their adjoints: a banded linear map along each of two axes.
 //!
 //! Y = R X C', where the rows of the matrices R and C are those of a [`Table`].  The adjoint
-//! is the same with both tables transposed, so every result, of the adjoint too, is gathered
-//! from its inputs by one thread in a fixed order.
+//! is the same with both tables transposed, so that one thread adds up every result, also of the
+//! adjoint, from its inputs in a fixed order.
 
 mod columns;
 mod passes;
@@ -21,16 +21,18 @@ use passes::{ColumnsFirst, RowsFirst};
 
 pub use table::{Filter, Phase, Table};
 
-/// Elements, of the image or of the result, whichever is larger, that a block takes.
+/// The number of elements of a block, of the image or of the result, whichever has more.
 const BLOCK: usize = 1 << 16;
 
-/// Bytes of an image that is not in the caches, or not in the nearest.
+/// The number of bytes from which on an image is fetched ahead, because it is not in the near
+/// caches.
 const FETCH: usize = 1 << 23;
 
-/// Bytes of a result that no cache would hold until it is read.
+/// The number of bytes from which on a result is written with streaming stores, because no cache
+/// would hold it until it is read.
 const STREAMING_BYTES: usize = 1 << 25;
 
-/// Rows and columns as weighted sums of rows and columns.
+/// A map of images whose results are weighted sums of rows and columns.
 #[derive(Debug, Clone)]
 pub struct Resampler<T> {
     /// The rows of the result as sums of rows of the image.
@@ -40,7 +42,7 @@ pub struct Resampler<T> {
 }
 
 impl<T: Float> Resampler<T> {
-    /// Takes the tables of the two axes.
+    /// Returns the map with these tables for the two axes.
     #[must_use]
     pub fn new(rows: &Table, columns: &Table) -> Self {
         Self {
@@ -49,7 +51,7 @@ impl<T: Float> Resampler<T> {
         }
     }
 
-    /// The layout of the result for images of this layout.
+    /// Returns the layout of the result for images of this layout.
     ///
     /// # Errors
     /// [`Error::WrongLength`] if the images do not have the rows and columns of the tables,
@@ -84,7 +86,7 @@ impl<T: Float> Resampler<T> {
         if result.is_empty() {
             return Ok(());
         }
-        // Rows of all planes are numbered through, and a block may span planes.
+        // The rows of all planes have consecutive numbers, and a block may span planes.
         let all_rows = y.len() / result.row_len;
         let rows_first = self.rows_first();
         let block_rows = self.block_rows(layout, result, rows_first);
@@ -126,7 +128,7 @@ impl<T: Float> Resampler<T> {
         Ok(())
     }
 
-    /// Whether there is less to do if rows are summed up before columns are.
+    /// Returns whether fewer multiplications are needed if rows are summed up before columns.
     fn rows_first(&self) -> bool {
         let (rows, columns) = (&self.rows, &self.columns);
         let rows_first = rows.len() * columns.inputs() + rows.results() * columns.cost();
@@ -134,6 +136,7 @@ impl<T: Float> Resampler<T> {
         rows_first <= columns_first
     }
 
+    /// Returns the number of rows of the result in a block.
     fn block_rows(&self, layout: Layout, result: Layout, rows_first: bool) -> usize {
         let (inputs, results) = (self.rows.inputs(), self.rows.results());
         let elements = if rows_first {
@@ -141,8 +144,8 @@ impl<T: Float> Resampler<T> {
         } else {
             result.row_len.max(layout.row_len * inputs / results)
         };
-        // Where columns come first, blocks that share rows of the image compute them twice:
-        // there are to be many more that they do not share.
+        // If columns come first, neighbouring blocks compute the rows of the image that both need,
+        // so that blocks should have many rows that they alone need.
         let least = if rows_first { 1 } else { 32 * results / inputs };
         (BLOCK / elements)
             .max(least)

@@ -1,12 +1,12 @@
 //! Structural similarity of images (Wang et al. 2004), with its gradient.
 //!
-//! Of the windows that lie within the image, in which pixels are weighted by a Gaussian,
-//! the statistics of s = a + b and d = a - b are taken: means m, and variances v.  Then
+//! For all windows that lie within the image, the means m and variances v of s = a + b and
+//! d = a - b are computed, with pixels weighted by a Gaussian.  Then
 //!
 //! SSIM = (ms^2 - md^2 + 2 C1) (vs - vd + 2 C2) / ((ms^2 + md^2 + 2 C1) (vs + vd + 2 C2)),
 //!
-//! which is the definition in a and b, with four filters instead of five.  They are in double
-//! precision, because a variance is a small difference of large numbers where the image is
+//! which is the definition in a and b, with four filters instead of five.  These compute in
+//! double precision, because a variance is a small difference of large numbers where the image is
 //! bright and flat.
 
 use std::array::from_fn;
@@ -20,30 +20,30 @@ use crate::exec::parallel::{Parts, run_blocks};
 use crate::exec::simd::{Kernel, LANES, dispatch};
 use crate::mem::Layout;
 
-/// Rows and columns of the window.
+/// The number of rows, and of columns, of the window.
 pub const WINDOW: usize = 2 * RADIUS + 1;
 
-/// Standard deviation of the Gaussian, in pixels.
+/// The standard deviation of the Gaussian, in pixels.
 const SIGMA: f64 = 1.5;
 
-/// As far as the Gaussian reaches: 3.5 standard deviations.
+/// The number of pixels on each side of the middle of a window: 3.5 standard deviations, rounded.
 const RADIUS: usize = 5;
 
 /// The constants of the definition, in units of the data range: C1 = (K1 R)^2, C2 = (K2 R)^2.
 const K1: f64 = 0.01;
 const K2: f64 = 0.03;
 
-/// Rows of the image that are one task.
+/// The number of rows of the image that are one task.
 const BAND: usize = 64;
 
-/// Elements of a row that are swept at once: few enough for what is kept of the rows to stay in
-/// the second cache, enough for the pixels to come in long runs.
+/// The number of elements of a row that are computed together: so few that the rows that are kept
+/// stay in the L2 cache, and so many that pixels are read in long runs.
 const STRIP: usize = 512;
 
 /// Buffers that are filled if they are given.
 #[derive(Debug)]
 pub struct Outputs<'a, T> {
-    /// SSIM of every window: as the image, without the outermost 5 rows and columns.
+    /// The SSIM of every window: an image without the outermost 5 rows and columns.
     pub map: Option<&'a mut [T]>,
     /// The gradient of the value of each image with respect to `a`.
     pub to_a: Option<&'a mut [T]>,
@@ -51,13 +51,14 @@ pub struct Outputs<'a, T> {
     pub to_b: Option<&'a mut [T]>,
 }
 
-/// Mean SSIM of each of `images` groups of planes of equal number.
+/// Returns the mean SSIM of each of `images` groups of as many planes; fills the outputs.
 ///
-/// NaN for no planes, and where anything in the image is not finite.
+/// It is NaN for a group without planes, and where anything in the image is not finite.
 ///
 /// # Errors
-/// [`Error::SmallerThanWindow`] if the image is smaller than the window; [`Error::WrongLength`] if a buffer
-/// does not fit the layout, or the planes the images.
+/// [`Error::SmallerThanWindow`] if the image is smaller than the window, [`Error::WrongLength`] if
+/// a buffer does not fit the layout, [`Error::Indivisible`] if the planes do not divide into
+/// groups.
 pub fn ssim<P: Sample>(
     a: &[P],
     b: &[P],
@@ -148,24 +149,24 @@ pub fn ssim<P: Sample>(
     Ok(sums.map(|sum| finite_or_nan(sum / total)).collect())
 }
 
-/// The Gaussian from its centre outwards, normalised to a sum of 1 over the window.
+/// Returns the Gaussian from its centre outwards, normalised to a sum of 1 over the window.
 fn taps() -> [f64; RADIUS + 1] {
     let taps: [f64; RADIUS + 1] = from_fn(|k| (-0.5 * (k * k) as f64 / (SIGMA * SIGMA)).exp());
     let sum = 2.0 * taps.iter().sum::<f64>() - taps[0];
     taps.map(|tap| tap / sum)
 }
 
-/// A row of double precision in chunks.
+/// A chunk of a row.
 type Chunk = [f64; LANES];
 
-/// Statistics of a row: of s, d, s^2 and d^2.
+/// The number of statistics of a row: the means of s, d, s^2 and d^2.
 const STATISTICS: usize = 4;
 
 /// Some rows of one plane.
 struct Band<'a, P: Sample> {
     a: &'a [P],
     b: &'a [P],
-    /// Rows and elements of a row of the map.
+    /// The number of rows of the map, and of elements of a row.
     valid: [usize; 2],
     row_len: usize,
     step: usize,
@@ -176,7 +177,7 @@ struct Band<'a, P: Sample> {
     map: &'a mut [P::Float],
 }
 
-/// The sum of the map over a band; with the gradient of the sum times a scale, in a and b.
+/// The computation of the sum of the map over a band, and of its gradient in a and b times a scale.
 struct Sweep<'a, P: Sample, const GRADIENT: bool>(Band<'a, P>, f64, [&'a mut [P::Float]; 2]);
 
 impl<P: Sample, const GRADIENT: bool> Kernel for Sweep<'_, P, GRADIENT> {
@@ -202,22 +203,22 @@ impl<P: Sample, const GRADIENT: bool> Kernel for Sweep<'_, P, GRADIENT> {
     }
 }
 
-/// What a sweep keeps of the rows.
+/// The rows that a sweep keeps.
 struct Buffers {
-    /// Chunks of a row.
+    /// The number of chunks of a row.
     chunks: usize,
-    /// Statistics of a row, before the filter; with room for the taps.
+    /// The statistics of a row before the filter, with further elements for its taps.
     loaded: [Vec<f64>; STATISTICS],
-    /// The last rows, filtered along themselves.
+    /// The last rows, filtered along the row.
     ring: Vec<Chunk>,
     /// The statistics of the windows of a row.
     windows: [Vec<Chunk>; STATISTICS],
-    /// SSIM of a row of windows.
+    /// The SSIM of a row of windows.
     map: Vec<Chunk>,
     /// The derivatives of SSIM by these statistics, and the last rows of them, filtered.
     slopes: [Vec<f64>; STATISTICS],
     slope_ring: Vec<Chunk>,
-    /// Zeros.
+    /// Zeros, for rows that do not exist.
     nothing: Vec<Chunk>,
 }
 
@@ -240,14 +241,14 @@ impl Buffers {
     }
 }
 
-/// Where in a ring with this many chunks in a row a statistic of a row lies.
+/// Returns where a statistic of a row lies in a ring whose rows have this many chunks.
 #[inline(always)]
 fn slot(chunks: usize, row: usize, statistic: usize) -> Range<usize> {
     let start = (row % WINDOW * STATISTICS + statistic) * chunks;
     start..start + chunks
 }
 
-/// Sweeps down these columns of the band: those of the map, or of the gradient.
+/// Computes these columns of the band, of the map or of the gradient, from top to bottom.
 #[inline(always)]
 fn strip<P: Sample, const GRADIENT: bool>(
     band: &mut Band<'_, P>,
@@ -258,7 +259,7 @@ fn strip<P: Sample, const GRADIENT: bool>(
 ) -> f64 {
     let Range { start, end } = band.rows.clone();
     let halo = 2 * RADIUS * band.step;
-    // The windows that are looked at; a pixel lies in those of the 10 rows and columns before.
+    // The windows that are computed: a pixel lies in those of the 10 rows and columns before it.
     let reach = |start: usize, by: usize| start.saturating_sub(if GRADIENT { by } else { 0 });
     let rows = reach(start, 2 * RADIUS)..end.min(band.valid[0]);
     let windows = reach(columns.start, halo)..columns.end.min(band.valid[1]);
@@ -266,10 +267,10 @@ fn strip<P: Sample, const GRADIENT: bool>(
         return 0.0;
     }
     let width = windows.len();
-    // Those that are added up are of this band and these columns.
+    // Only windows of this band and these columns are added up.
     let before = columns.start - windows.start;
     let own = before.min(width)..width;
-    // Where the first window stands in its row of slopes.
+    // The position of the first window in its row of slopes.
     let offset = if GRADIENT { halo - before } else { 0 };
     // Means are of the distance to the first pixel: the variances lose fewer digits.
     let first = band.a[start * band.row_len + columns.start].to_f64();
@@ -342,7 +343,7 @@ fn strip<P: Sample, const GRADIENT: bool>(
     sum
 }
 
-/// s, d and their squares of the pixels of a row.
+/// Computes s, d and their squares for the pixels of a row.
 #[inline(always)]
 fn load<P: Sample>(a: &[P], b: &[P], shift: f64, to: &mut [Vec<f64>; STATISTICS]) {
     let [s, d, ss, dd] = to.each_mut().map(|row| &mut row[..a.len()]);
@@ -375,7 +376,7 @@ fn load<P: Sample>(a: &[P], b: &[P], shift: f64, to: &mut [Vec<f64>; STATISTICS]
     }
 }
 
-/// The Gaussian along a row, of which `width` elements are wanted.
+/// Filters a row by the Gaussian along the row; computes `width` elements.
 #[inline(always)]
 fn filter_row(from: &[f64], step: usize, width: usize, taps: &[f64; RADIUS + 1], to: &mut [Chunk]) {
     let mut lines = [from.as_chunks().0; WINDOW];
@@ -385,7 +386,7 @@ fn filter_row(from: &[f64], step: usize, width: usize, taps: &[f64; RADIUS + 1],
     gather(lines, width, taps, to);
 }
 
-/// The Gaussian across lines.
+/// Filters by the Gaussian across lines; computes `width` elements.
 #[inline(always)]
 fn gather(lines: [&[Chunk]; WINDOW], width: usize, taps: &[f64; RADIUS + 1], to: &mut [Chunk]) {
     let count = width.div_ceil(LANES);
@@ -409,8 +410,8 @@ fn gather(lines: [&[Chunk]; WINDOW], width: usize, taps: &[f64; RADIUS + 1], to:
     }
 }
 
-/// SSIM of a row of windows, from their statistics; and its derivatives by these, each of
-/// which begins at `offset`, zeros around.
+/// Computes the SSIM of a row of windows from their statistics, and its derivatives by these, which
+/// begin at `offset` with zeros around.
 #[inline(always)]
 fn similarity<const GRADIENT: bool>(
     [c1, c2]: [f64; 2],
@@ -431,7 +432,7 @@ fn similarity<const GRADIENT: bool>(
             let (light, dark) = (mean * mean, md * md);
             let top = [light - dark + c1, vs - vd + c2];
             let bottom = [light + dark + c1, vs + vd + c2];
-            // Exactly 1 where the images are equal.
+            // It is exactly 1 where the images are equal.
             map[i][lane] = top[0] * top[1] / (bottom[0] * bottom[1]);
             if GRADIENT {
                 let inverse = 1.0 / (bottom[0] * bottom[1]);
@@ -457,7 +458,7 @@ fn similarity<const GRADIENT: bool>(
     }
 }
 
-/// The sum of a row of the map.
+/// Returns the sum of a row of the map.
 #[inline(always)]
 fn sum_of(row: &[f64]) -> f64 {
     let (chunks, rest) = row.as_chunks::<LANES>();
@@ -470,7 +471,7 @@ fn sum_of(row: &[f64]) -> f64 {
     lanes.iter().sum::<f64>() + rest.iter().sum::<f64>()
 }
 
-/// The gradient of a row, from the derivatives by the statistics of the windows it lies in.
+/// Computes the gradient of a row from the derivatives by the statistics of its windows.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "the state of one loop")]
 fn pull<P: Sample>(

@@ -18,7 +18,7 @@ use crate::mem::{Layout, Mask};
 use penalty::{Anisotropic, Huber, Isotropic, Penalty};
 use rows::{Image, Rows};
 
-/// What is summed up over the pixels; |d| is the Euclidean norm.
+/// The penalty that is summed up over the pixels; |d| is the Euclidean norm.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
     /// Sum of |d_k| over the axes.  The derivative takes sign(0) = 0.
@@ -26,12 +26,12 @@ pub enum Kind {
     /// sqrt(|d|^2 + epsilon^2) - epsilon, so that flat pixels add nothing; with epsilon = 0
     /// the derivative at flat pixels is 0.
     Isotropic {
-        /// Rounds off the kink at d = 0; not negative.
+        /// How far the kink at d = 0 is rounded off; not negative.
         epsilon: f64,
     },
     /// |d|^2 / (2 epsilon) where |d| <= epsilon, |d| - epsilon / 2 elsewhere.
     Huber {
-        /// Where the parabola ends; not negative.
+        /// The norm up to which the penalty is a parabola; not negative.
         epsilon: f64,
     },
 }
@@ -52,14 +52,14 @@ pub struct Data<'a, T> {
     pub y: &'a [T],
     /// m; 1 everywhere if there is none.
     pub mask: Option<Mask<'a, T>>,
-    /// How many planes in a row share a plane of the mask; after its last plane it begins
-    /// again.
+    /// The number of consecutive planes that share a plane of the mask; after the last plane of
+    /// the mask its first one follows.
     pub mask_repeat: usize,
-    /// Of the total variation.
+    /// The weight of the total variation.
     pub weight: f64,
 }
 
-/// Total variation of `u`, and its gradient if a buffer for it is given.
+/// Returns the total variation of `u`; fills `gradient` if it is given.
 ///
 /// The value is NaN if anything in `u` is not finite (or the sum overflows).
 ///
@@ -84,8 +84,8 @@ pub fn total_variation<T: Float>(
     fused::<T, false>(image, kind, gradient, exec).map(|terms| terms.tv)
 }
 
-/// Both terms of 1/2 || m (u - y) ||^2 + weight TV(u), and the gradient of their sum with
-/// respect to `u` if a buffer for it is given.
+/// Returns both terms of 1/2 || m (u - y) ||^2 + weight TV(u); fills `gradient`, that of the whole
+/// with respect to `u`, if it is given.
 ///
 /// # Errors
 /// [`Error::WrongLength`] if a buffer does not fit the layout.
@@ -115,7 +115,7 @@ pub fn tv_objective<T: Float>(
     fused::<T, true>(image, kind, gradient, exec)
 }
 
-/// Compiles the rows for what there is to compute.
+/// Computes the terms with the code that is compiled for the kind of total variation.
 fn fused<T: Float, const DATA: bool>(
     image: Image<'_, T>,
     kind: Kind,
@@ -138,6 +138,7 @@ fn fused<T: Float, const DATA: bool>(
     Ok(terms)
 }
 
+/// Computes the terms with the code that is compiled for images or for volumes.
 fn deep<T: Float, P: Penalty<T>, const DATA: bool>(
     image: Image<'_, T>,
     penalty: P,
@@ -151,19 +152,22 @@ fn deep<T: Float, P: Penalty<T>, const DATA: bool>(
     }
 }
 
-/// Elements of a block of rows: with a gradient, the row above a block is looked at twice.
+/// The number of elements of a block of rows.  With a gradient, the row above a block is read once
+/// more, so that blocks should have many rows.
 const BLOCK: usize = 1 << 16;
 
-/// Bytes of a gradient that no cache would hold until it is read.
+/// The number of bytes from which on a gradient is written with streaming stores, because no cache
+/// would hold it until it is read.
 const STREAMING_BYTES: usize = 1 << 25;
 
+/// Computes the terms in blocks of rows.
 fn blocks<T: Float, P: Penalty<T>, const DATA: bool, const DEEP: bool>(
     image: Image<'_, T>,
     penalty: P,
     gradient: Option<&mut [T]>,
     exec: &dyn Executor,
 ) -> Terms {
-    // Rows of all planes are numbered through, and a block may span planes.
+    // The rows of all planes have consecutive numbers, and a block may span planes.
     let row_len = image.layout.row_len;
     let all_rows = image.layout.len() / row_len;
     let block_rows = (BLOCK / row_len).max(16);

@@ -1,7 +1,8 @@
 //! Total-variation denoising: min over u of 1/2 ||u - f||^2 + weight TV(u).
 //!
-//! The accelerated primal-dual method of Chambolle and Pock (2011, algorithm 2).  With K the
-//! differences of [`total_variation`](super::total_variation) and p, one vector for each pixel, the dual variable:
+//! The method is the accelerated primal-dual algorithm of Chambolle and Pock (2011, algorithm 2).
+//! With the differences K of [`total_variation`](super::total_variation), and the dual variable p,
+//! a vector for each pixel, an iteration is
 //!
 //! ```text
 //! p <- projection of p + sigma K v onto |p| <= weight
@@ -9,8 +10,8 @@
 //! v <- u + theta (u - former u)
 //! ```
 //!
-//! Every state comes with a bound on what it lacks: the optimum is not below the objective at
-//! u minus the gap
+//! Every state has a bound on its distance from the optimum: the objective at u is not above the
+//! optimum by more than the gap
 //!
 //! ```text
 //! 1/2 ||u - f + K' p||^2 + sum over pixels of weight |K u| - <K u, p>
@@ -22,12 +23,12 @@
 //! with noise of 25 of 255, weight 0.1, isotropic / anisotropic: FISTA on the dual 155 / 185,
 //! with restart the same, this method with the convexity 1 and the step product 1 of the
 //! textbook 95 / 155, with those below 75 / 115; other weights and noises alike
-//! (`python -m benches.tv_methods`).  Its u is also better than f - K' p at the same p.
+//! (`python -m benches.quality.tv_methods`).  Its u is also better than f - K' p at the same p.
 //!
 //! Several iterations are made in one pass over memory: an iteration needs of the one before
 //! it the row itself and the row below, so it can trail that one by a row.  Bands of rows are
 //! independent of each other if each also computes, for every iteration but the last, one row
-//! more of its neighbours.  Every element is computed in the same way wherever that happens.
+//! more of its neighbours.  Every element is computed by the same operations in all bands.
 
 mod state;
 mod sweep;
@@ -43,16 +44,16 @@ use crate::mem::buffers::Aligned;
 use state::{Band, Grid, Scratch, State};
 use sweep::{Gap, Step, Sweep};
 
-/// What |K u| is at a pixel.
+/// The norm |K u| at a pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Norm {
     /// The sum of the absolute differences.
     Anisotropic,
     /// The Euclidean norm of the differences.
     Isotropic,
-    /// The Euclidean norm of the differences of so many consecutive planes together.
+    /// The Euclidean norm of the differences of several consecutive planes together.
     Joint {
-        /// Planes that are denoised together; divides the number of planes.
+        /// The number of planes that are denoised together; it divides the number of planes.
         channels: usize,
     },
 }
@@ -61,34 +62,36 @@ pub enum Norm {
 /// for products below 4/3 (Banert, Upadhyaya, Giselsson 2023); the larger, the faster.
 const STEP_PRODUCT: f64 = 1.3;
 
-/// A problem and how far its solution has come.
+/// A problem of total-variation denoising, and the present state of its solution.
 #[derive(Debug)]
 pub struct TvDenoiser<T> {
     grid: Grid,
     norm: Norm,
-    /// Times `scale`.
+    /// The weight of the total variation, times `scale`.
     weight: f64,
-    /// What the image was multiplied by, a power of two, so that squares neither overflow nor
+    /// The power of two that the image was multiplied by, so that squares neither overflow nor
     /// vanish.
     scale: f64,
-    /// Subtracted from each plane before that: single precision is for what is left.
+    /// The means, which are subtracted from each plane first: single precision has more digits for
+    /// the rest.
     means: Vec<f64>,
     f: Aligned<T>,
     state: State<T>,
-    /// What the next sweep writes to.
+    /// The state that the next sweep writes to.
     next: State<T>,
     scratch: std::sync::Mutex<Vec<Scratch<T>>>,
     tau: f64,
-    /// What gaps are relative to, times `scale`^2.
+    /// The objective that gaps are relative to, times `scale`^2.
     start: f64,
 }
 
 impl<T: Float> TvDenoiser<T> {
-    /// The problem of denoising the planes of `f`, with the state u = f and p = 0, or that of a
-    /// former solution's [`TvDenoiser::dual`].
+    /// Returns the problem of denoising the planes of `f`, in the state u = f and p = 0, or in that
+    /// of a dual variable that [`TvDenoiser::dual`] wrote.
     ///
     /// # Errors
-    /// [`Error::WrongLength`] if a buffer does not fit the layout, which must not be interleaved.
+    /// [`Error::WrongLength`] if a buffer does not fit the layout, [`Error::Interleaved`] if that
+    /// is interleaved, [`Error::Indivisible`] if the joint channels do not divide its planes.
     pub fn new(
         f: &[T],
         layout: Layout,
@@ -152,9 +155,11 @@ impl<T: Float> TvDenoiser<T> {
         }
     }
 
-    /// Upper bound on how far the objective is above the optimum, relative to the objective at
-    /// the better of u = f and u = mean: of each plane, or of the planes that are denoised
-    /// together, summed over all.  0 where that is 0, NaN where anything in f is not finite.
+    /// Returns the relative gap, an upper bound on how far the objective is above the optimum.
+    ///
+    /// It is relative to the objective at the better of u = f and u = mean, which is chosen for
+    /// each plane, or group of planes that are denoised together, and summed over all.  The gap is
+    /// 0 where that objective is 0, and NaN where anything in f is not finite.
     pub fn gap(&self, exec: &dyn Executor) -> f64 {
         if self.start == 0.0 {
             return 0.0;
@@ -163,7 +168,7 @@ impl<T: Float> TvDenoiser<T> {
         finite_or_nan(gap / self.start)
     }
 
-    /// Writes u.
+    /// Writes the image u.
     ///
     /// # Errors
     /// [`Error::WrongLength`] if the buffer is not of the size of f.
@@ -177,7 +182,7 @@ impl<T: Float> TvDenoiser<T> {
         Ok(())
     }
 
-    /// Writes p, an array of the size of f for each axis, the last axis last.
+    /// Writes the dual variable p, an array of the size of f for each axis, the last axis last.
     ///
     /// # Errors
     /// [`Error::WrongLength`] if the buffer has another size.
@@ -194,6 +199,7 @@ impl<T: Float> TvDenoiser<T> {
         Ok(())
     }
 
+    /// Returns the numbers of the next iteration.
     fn step(&mut self) -> Step<T> {
         // The data term is strongly convex with 1; a smaller value, which the theory allows as
         // well, has the step sizes change more slowly.
@@ -213,6 +219,7 @@ impl<T: Float> TvDenoiser<T> {
         }
     }
 
+    /// Makes the iterations of one pass over memory.
     fn sweep(&mut self, steps: &[Step<T>], exec: &dyn Executor) {
         match (self.norm, self.grid.deep) {
             (Norm::Anisotropic, false) => self.sweep_as::<0, false>(steps, exec),
@@ -252,7 +259,7 @@ impl<T: Float> TvDenoiser<T> {
         std::mem::swap(&mut self.state, &mut self.next);
     }
 
-    /// The gap of each band, in units of `scale`^2.
+    /// Returns the gap of each band, in units of `scale`^2.
     fn band_gaps(&self, exec: &dyn Executor) -> Vec<f64> {
         match (self.norm, self.grid.deep) {
             (Norm::Anisotropic, false) => self.gaps_as::<0, false>(exec),
@@ -287,6 +294,7 @@ impl<T: Float> TvDenoiser<T> {
         squares
     }
 
+    /// Returns the objective that gaps are relative to, given the squared norms of the bands.
     fn start_value(&self, squares: &[f64], exec: &dyn Executor) -> f64 {
         // At p = 0 and u = f the gap is weight TV(f).
         let variations = self.band_gaps(exec);
@@ -296,7 +304,7 @@ impl<T: Float> TvDenoiser<T> {
             .map(|(squares, variation)| {
                 let to_mean = 0.5 * squares.iter().sum::<f64>();
                 let to_image = variation.iter().sum::<f64>();
-                // NaN in either comes out.
+                // If either is NaN, the result is NaN.
                 if to_mean < to_image {
                     to_mean
                 } else {
@@ -307,7 +315,7 @@ impl<T: Float> TvDenoiser<T> {
     }
 }
 
-/// The largest power of two not above a positive value, 1 where there is none.
+/// Returns the largest power of two not above a positive value, 1 where there is none.
 fn power_of_two_below(value: f64) -> f64 {
     if !(value.is_finite() && value >= f64::MIN_POSITIVE) {
         return 1.0;

@@ -1,16 +1,16 @@
-//! Large buffers.
+//! Large buffers of zeros.
 
 use std::ops::{Deref, DerefMut, Range};
 
 use crate::element::Float;
 
-/// From here on, in bytes, huge pages are asked for, as NumPy does: otherwise the first touch
-/// of the pages can take longer than the computation.
+/// The number of bytes from which on huge pages are asked for, as NumPy does: with small pages
+/// the first write to each of them can take longer than the computation.
 const HUGE: usize = 1 << 22;
 
-/// So many zeros.
+/// Returns `count` zeros.
 pub(crate) fn zeros<T: Float>(count: usize) -> Vec<T> {
-    // Zeroed by the system, not touched here.
+    // The system provides zeros, so that nothing is written here.
     let values = vec![T::ZERO; count];
     if count * size_of::<T>() >= HUGE {
         ask_for_huge_pages(&values);
@@ -18,6 +18,7 @@ pub(crate) fn zeros<T: Float>(count: usize) -> Vec<T> {
     values
 }
 
+/// Advises the system to use huge pages for a buffer.
 #[cfg(target_os = "linux")]
 fn ask_for_huge_pages<T: Float>(values: &[T]) {
     const PAGE: usize = 1 << 12;
@@ -29,8 +30,8 @@ fn ask_for_huge_pages<T: Float>(values: &[T]) {
     let start = values
         .as_ptr()
         .wrapping_byte_add(start - range.start as usize);
-    // SAFETY: the range lies within a live allocation, and this advice changes nothing that a
-    // program can see.  Where it is refused, all stays as it was.
+    // SAFETY: the range lies within a live allocation, and the advice changes no content of
+    // memory, whether it is followed or not.
     unsafe {
         libc::madvise(start.cast_mut().cast(), length, libc::MADV_HUGEPAGE);
     }

@@ -1,9 +1,9 @@
-//! How an image lies in memory.
+//! The layout of images in memory.
 
 use crate::error::Error;
 
-/// `planes` stacks of `slices` images of `rows` rows; horizontal neighbours are `step`
-/// elements apart.
+/// The layout of `planes` stacks of `slices` images of `rows` rows, in which horizontal
+/// neighbours are `step` elements apart.
 ///
 /// One description serves both memory formats: a planar image (N, C, H, W) is N*C planes
 /// with rows of W elements and step 1; an interleaved one (N, H, W, C, "channels last") is
@@ -18,18 +18,19 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// `planes` contiguous images of `rows` x `columns`.
+    /// Returns the layout of `planes` contiguous images of `rows` x `columns`.
     ///
     /// # Errors
-    /// [`Error::SizeOverflow`] if the number of elements does not fit.
+    /// [`Error::SizeOverflow`] if the number of elements is larger than the largest `usize`.
     pub fn planar(planes: usize, rows: usize, columns: usize) -> Result<Self, Error> {
         Self::interleaved(planes, rows, columns, 1)
     }
 
-    /// `planes` images of `rows` x `columns`, the `channels` of a pixel side by side.
+    /// Returns the layout of `planes` images of `rows` x `columns`, in which the `channels` of a
+    /// pixel lie side by side.
     ///
     /// # Errors
-    /// [`Error::SizeOverflow`] if the number of elements does not fit.
+    /// [`Error::SizeOverflow`] if the number of elements is larger than the largest `usize`.
     pub fn interleaved(
         planes: usize,
         rows: usize,
@@ -39,11 +40,11 @@ impl Layout {
         Self::volumes(planes, 1, rows, columns, channels)
     }
 
-    /// `planes` stacks of `slices` images of `rows` x `columns`, the `channels` of a pixel
-    /// side by side.
+    /// Returns the layout of `planes` stacks of `slices` images of `rows` x `columns`, in which the
+    /// `channels` of a pixel lie side by side.
     ///
     /// # Errors
-    /// [`Error::SizeOverflow`] if the number of elements does not fit.
+    /// [`Error::SizeOverflow`] if the number of elements is larger than the largest `usize`.
     pub fn volumes(
         planes: usize,
         slices: usize,
@@ -52,7 +53,7 @@ impl Layout {
         channels: usize,
     ) -> Result<Self, Error> {
         let sizes = [planes, slices, rows, columns, channels];
-        // Also with a size of 0 the product of the others has to fit.
+        // If one size is 0, the product of the others must not overflow either.
         let product = |sizes: &[usize]| {
             sizes
                 .iter()
@@ -68,13 +69,13 @@ impl Layout {
         })
     }
 
-    /// Number of elements.
+    /// Returns the number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
         self.planes * self.slices * self.rows * self.row_len
     }
 
-    /// Whether there is no element at all.
+    /// Returns whether there are no elements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -1,15 +1,16 @@
-//! Which elements of an image count, and for how much.
+//! Masks: which elements of an image count, and with which weight.
 
-/// A value for each element of a whole number of planes.
+/// A mask of a whole number of planes, with a value for each element.
 #[derive(Debug, Clone, Copy)]
 pub enum Mask<'a, T> {
-    /// Weights.
+    /// The weights of the elements.
     Weights(&'a [T]),
-    /// 1 where not zero, else 0.
+    /// Bytes that are not zero where elements count.
     Known(&'a [u8]),
 }
 
 impl<T> Mask<'_, T> {
+    /// Returns the number of elements.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Weights(values) => values.len(),

@@ -1,15 +1,15 @@
-//! Images that no cache holds: read ahead of time, and results written past the caches.
+//! Reading and writing images that are larger than the caches.
 //!
-//! Processors fetch ahead by themselves, but lose the thread where a page ends and where results
-//! are written in between.
+//! Processors fetch memory ahead of time by themselves, but stop to do so where a page ends and
+//! where results are written in between: [`prefetch`] asks for it.
 //!
-//! An ordinary store reads the line of memory that it changes part of, and pushes something
-//! else out of the cache.  A result that does not fit into the cache anyway is written with a
-//! third less traffic by stores that do neither.
+//! An ordinary store first reads the cache line that it changes, and replaces another line of the
+//! cache.  A streaming store does neither, which saves a third of the traffic for results that do
+//! not fit into the cache anyway: [`store_streaming`] uses it.
 
 use crate::element::Float;
 
-/// Asks for `count` elements that will be read soon, as far as there are so many.
+/// Fetches up to `count` elements into the cache that will be read soon.
 #[inline(always)]
 pub(crate) fn prefetch<T: Float>(values: &[T], from: usize, count: usize) {
     let end = (from + count).min(values.len());
@@ -24,7 +24,9 @@ pub(crate) fn prefetch<T: Float>(values: &[T], from: usize, count: usize) {
     let _ = lines;
 }
 
-/// Copies `from` to `to`, which must be of the same length.  To be followed by [`fence`].
+/// Copies `from` to `to`, which must have the same length, without filling the cache.
+///
+/// [`fence`] must follow the last such copy.
 #[inline(always)]
 pub(crate) fn store_streaming<T: Float>(from: &[T], to: &mut [T]) {
     #[cfg(target_arch = "x86_64")]
@@ -52,8 +54,10 @@ fn stream<T: Float>(from: &[T], to: &mut [T]) {
     tail.copy_from_slice(last);
 }
 
-/// Ends a series of such writes, before anyone is told that the result is ready: nothing else
-/// keeps them in order with what follows.
+/// Orders streaming stores before all later stores.
+///
+/// It must be called before another thread is told that the result is ready, because nothing else
+/// keeps streaming stores in order with what follows.
 #[inline(always)]
 pub(crate) fn fence() {
     // SAFETY: SSE is part of x86-64.

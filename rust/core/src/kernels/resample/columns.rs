@@ -1,23 +1,23 @@
 //! The pass along rows, which sums up columns.
 //!
-//! Neighbouring results are made of inputs that overlap in a way that no vector instruction
-//! knows.  There are two ways round that.  Where results are many for each input, as in
-//! enlarging, each input is multiplied with its weights in a chunk of results, most of which
-//! are not 0.  Otherwise some rows are turned round, so that the elements of a column are
-//! neighbours, and their results are turned back.
+//! Neighbouring results need inputs that overlap, and there is no vector instruction for loading
+//! them.  So there are two methods.  If there are many results for each input, as in enlarging,
+//! each input is multiplied with its weights in a chunk of results, most of which are not 0.
+//! Otherwise some rows are transposed, so that the elements of a column are neighbours, and their
+//! results are transposed back.
 
 use super::pieces::{Visit, pieces};
 use super::table::Table;
 use crate::element::Float;
 use crate::exec::simd::LANES;
 
-/// Rows that are turned round together.
+/// The number of rows that are transposed together.
 const GROUP: usize = 8;
 
-/// Rows that share the weights once these are loaded.
+/// The number of rows for which weights are loaded once.
 const SHARED: usize = 4;
 
-/// What it costs to turn an element round, in multiplications.
+/// The cost of transposing an element, in multiplications.
 const TURN: usize = 4;
 
 /// The columns of the result as sums of columns of the image.
@@ -27,7 +27,7 @@ pub(super) struct Columns<T> {
     chunks: Option<Chunks<T>>,
 }
 
-/// All weights between a chunk of results and the inputs that they need, zeros too.
+/// All weights between a chunk of results and the inputs that they need, including zeros.
 #[derive(Debug, Clone)]
 struct Chunks<T> {
     spans: Vec<Span>,
@@ -43,7 +43,7 @@ struct Span {
     to: usize,
 }
 
-/// Room for rows that are turned round.
+/// Memory for rows that are transposed.
 pub(super) struct Scratch<T> {
     turned: Vec<[T; GROUP]>,
 }
@@ -77,7 +77,7 @@ impl<T: Float> Columns<T> {
         self.table.results()
     }
 
-    /// What a row costs, in multiplications.
+    /// Returns the cost of a row, in multiplications.
     pub(super) fn cost(&self) -> usize {
         match &self.chunks {
             Some(chunks) => LANES * chunks.weights.len(),
@@ -85,13 +85,14 @@ impl<T: Float> Columns<T> {
         }
     }
 
-    /// Rows `y` from rows `x`.
+    /// Computes rows `y` from rows `x`.
     #[inline(always)]
     pub(super) fn apply(&self, x: &[T], step: usize, scratch: &mut Scratch<T>, y: &mut [T]) {
         let (x_len, y_len) = (self.inputs() * step, self.results() * step);
         if step == 1
             && let Some(chunks) = &self.chunks
-            // A zero is no weight for what is not finite.
+            // This method multiplies by zeros outside the weights, which NaN and infinity do not
+            // allow.
             && all_finite(x)
         {
             let (mut x_groups, mut y_groups) = (
@@ -113,7 +114,7 @@ impl<T: Float> Columns<T> {
         }
     }
 
-    /// Sums of columns of a group of rows that is turned round; `y` is not.
+    /// Sums up columns of a group of rows that are transposed; `y` is not.
     #[inline(always)]
     fn sum_turned(&self, turned: &[[T; GROUP]], step: usize, y: &mut [T]) {
         let y_len = self.results() * step;
@@ -158,13 +159,13 @@ impl<T: Float> Columns<T> {
     }
 }
 
-/// What turning a row round and its result back costs.
+/// Returns the cost of transposing a row, and its result back.
 fn turns<T>(table: &Table<T>) -> usize {
     TURN * (table.inputs() + table.results())
 }
 
 impl<T: Float> Chunks<T> {
-    /// None where there is less than a chunk.
+    /// Returns None if there are fewer results than a chunk has.
     fn new(table: &Table) -> Option<Self> {
         let last = table.results().checked_sub(LANES)?;
         let mut spans = Vec::new();
@@ -215,9 +216,10 @@ impl<T: Float> Chunks<T> {
     }
 }
 
+/// Returns whether all elements are finite.
 #[inline(always)]
 fn all_finite<T: Float>(x: &[T]) -> bool {
-    // 0 times what is not finite is NaN, and that stays in the sum.
+    // 0 times a number that is not finite is NaN, and so is the sum then.
     let mut sums = [T::ZERO; LANES];
     let (chunks, rest) = x.as_chunks::<LANES>();
     for chunk in chunks {
@@ -229,7 +231,7 @@ fn all_finite<T: Float>(x: &[T]) -> bool {
     sums.iter().all(zero) && rest.iter().all(zero)
 }
 
-/// Turns up to [`GROUP`] rows round; lanes without a row keep what they have.
+/// Transposes up to [`GROUP`] rows; lanes without a row are not changed.
 #[inline(always)]
 fn turn<T: Float>(x: &[T], row_len: usize, turned: &mut [[T; GROUP]]) {
     if x.len() == GROUP * row_len {
@@ -243,7 +245,7 @@ fn turn<T: Float>(x: &[T], row_len: usize, turned: &mut [[T; GROUP]]) {
     }
 }
 
-/// A group of rows to be turned round.
+/// A group of rows to be transposed.
 struct Turn<'a, T> {
     x: &'a [T],
     row_len: usize,

@@ -9,17 +9,18 @@ use crate::element::Float;
 use crate::exec::simd::Kernel;
 use crate::mem::streaming_store::{fence, prefetch, store_streaming};
 
-/// Rows of the result that are made from one scratch pad.
+/// The number of rows of the result that share scratch memory.
 pub(super) const GROUP: usize = 8;
 
-/// Rows of the result: rows of the image are summed up, then columns of what that gives.
+/// The computation of rows of the result by summing up rows of the image, and then columns of the
+/// sums.
 pub(super) struct RowsFirst<'a, T> {
     pub(super) tables: &'a Resampler<T>,
     pub(super) x: &'a [T],
     pub(super) step: usize,
     pub(super) rows: Range<usize>,
     pub(super) y: &'a mut [T],
-    /// Whether the image has to be fetched from memory ahead of time.
+    /// Whether the image is fetched from memory ahead of time.
     pub(super) fetch: bool,
 }
 
@@ -46,8 +47,8 @@ impl<T: Float> Kernel for RowsFirst<'_, T> {
                 sum.weights = weights;
             }
             let sums = &sums[..y.len() / y_len];
-            // While this group is computed, the rows that the next one adds are fetched: no
-            // processor sees by itself which they are, since rows are read piece by piece.
+            // While this group is computed, the further rows of the next one are fetched.  Rows are
+            // read piece by piece, so that no processor would predict these reads.
             let mut ahead = &[][..];
             if self.fetch {
                 let end = ((start + 2 * GROUP) * rows.inputs() / rows.results()).max(fetched);
@@ -68,9 +69,10 @@ impl<T: Float> Kernel for RowsFirst<'_, T> {
     }
 }
 
-/// Rows of the result: columns of the rows that it needs are summed up, then rows of those.
+/// The computation of rows of the result by summing up columns of the rows of the image that are
+/// needed, and then rows of the sums.
 ///
-/// With `STREAMING` they are written to memory without filling the caches with them.
+/// With `STREAMING` they are written with streaming stores.
 pub(super) struct ColumnsFirst<'a, T, const STREAMING: bool> {
     pub(super) tables: &'a Resampler<T>,
     pub(super) x: &'a [T],
@@ -91,7 +93,7 @@ impl<T: Float, const STREAMING: bool> Kernel for ColumnsFirst<'_, T, STREAMING> 
         let mut start = self.rows.start;
         let mut rest = self.y;
         while start < self.rows.end {
-            // As much as lies in one plane.
+            // The rows up to the end of the plane.
             let (plane, row) = (start / rows.results(), start % rows.results());
             let count = (self.rows.end - start).min(rows.results() - row);
             let (y, after) = rest.split_at_mut(count * y_len);
@@ -124,7 +126,8 @@ impl<T: Float, const STREAMING: bool> Kernel for ColumnsFirst<'_, T, STREAMING> 
     }
 }
 
-/// Room for some elements, from the start of a cache line on: registers are as wide as that.
+/// Returns memory for `count` elements that begins at a cache line, which is as wide as the widest
+/// registers.
 #[inline(always)]
 fn aligned<T: Float>(memory: &mut Vec<T>, count: usize) -> &mut [T] {
     const LINE: usize = 64;
@@ -134,7 +137,7 @@ fn aligned<T: Float>(memory: &mut Vec<T>, count: usize) -> &mut [T] {
     &mut memory[skip..skip + count]
 }
 
-/// Elements of a row before and after the pass over columns.
+/// Returns the number of elements of a row before and after the pass over columns.
 #[inline(always)]
 fn lengths<T: Float>(columns: &Columns<T>, step: usize) -> (usize, usize) {
     (columns.inputs() * step, columns.results() * step)
@@ -147,7 +150,7 @@ struct Sum<'a, T> {
     weights: &'a [T],
 }
 
-/// Sums of rows of this length, one after the other.
+/// The computation of sums of rows of this length, one after the other.
 struct SumRows<'a, T, const STREAMING: bool> {
     sums: &'a [Sum<'a, T>],
     length: usize,
@@ -165,7 +168,7 @@ impl<T: Float, const STREAMING: bool> Visit for SumRows<'_, T, STREAMING> {
             let mut total = [T::ZERO; N];
             for (&weight, row) in sum.weights.iter().zip(sum.rows.chunks_exact(self.length)) {
                 let Some(values) = row[at..].first_chunk::<N>() else {
-                    break; // never: rows are of this length
+                    break; // does not happen: all rows have this length
                 };
                 for lane in 0..N {
                     total[lane] += weight * values[lane];

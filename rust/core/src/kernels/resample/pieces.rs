@@ -1,19 +1,19 @@
 //! A row cut into pieces that fit into registers.
 
-/// Elements of a long piece.
+/// The number of elements of a long piece.
 pub(super) const WIDE: usize = 64;
 
-/// Elements of a short piece.
+/// The number of elements of a short piece.
 const NARROW: usize = 8;
 
 /// Work on a piece of a row; implementations must be `#[inline(always)]`.
 pub(super) trait Visit {
-    /// `N` elements from `at` on.
+    /// Works on `N` elements from `at` on.
     fn piece<const N: usize>(&mut self, at: usize);
 }
 
-/// Cuts a row into pieces.  They may overlap: what is done to an element is the same each
-/// time.
+/// Cuts a row into pieces and works on them.  Pieces may overlap, because the work on an element
+/// gives the same result each time.
 #[inline(always)]
 pub(super) fn pieces<V: Visit>(length: usize, visit: &mut V) {
     let mut at = 0;

@@ -1,4 +1,4 @@
-//! Along one axis: which inputs every result is made of, and with which weights.
+//! The inputs of every result along one axis, and their weights.
 
 use std::f64::consts::PI;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use crate::error::{Error, check_positive};
 
 /// A linear map along one axis whose results are weighted sums of consecutive inputs.
 ///
-/// In other words the rows of a banded matrix.
+/// It holds the rows of a banded matrix.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table<T = f64> {
     inputs: usize,
@@ -16,7 +16,7 @@ pub struct Table<T = f64> {
     weights: Vec<T>,
 }
 
-/// Where the inputs of one result begin, and which part of the weights is theirs.
+/// The first input of one result, and the part of the weights that belongs to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Span {
     first: usize,
@@ -37,7 +37,7 @@ pub enum Filter {
     Box,
 }
 
-/// Where the samples that remain lie when every `factor`-th is kept.
+/// The position of the samples that remain when every `factor`-th is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// On the first pixel of each group.
@@ -47,6 +47,7 @@ pub enum Phase {
 }
 
 impl Filter {
+    /// Returns the distance from which on the kernel is 0.
     fn support(self) -> f64 {
         match self {
             Self::Lanczos3 => 3.0,
@@ -56,6 +57,7 @@ impl Filter {
         }
     }
 
+    /// Returns the kernel at a distance.
     fn value(self, x: f64) -> f64 {
         match self {
             Self::Lanczos3 => lanczos(x, 3.0),
@@ -75,7 +77,7 @@ impl Filter {
     }
 }
 
-/// sinc(x) sinc(x / a) for |x| < a.
+/// Returns sinc(x) sinc(x / a) for |x| < a, else 0.
 fn lanczos(x: f64, a: f64) -> f64 {
     if x == 0.0 {
         1.0
@@ -87,8 +89,8 @@ fn lanczos(x: f64, a: f64) -> f64 {
 }
 
 impl Table {
-    /// Resizing as Pillow does it: pixels are squares, the kernel is stretched where the axis
-    /// shrinks, cut off at the border, and its weights there are scaled to the sum 1.
+    /// Returns the table of resizing as Pillow does it: pixels are squares, the kernel is stretched
+    /// where the axis shrinks and cut off at the border, and its weights are scaled to the sum 1.
     ///
     /// # Errors
     /// [`Error::NotPositive`] if a size is 0.
@@ -111,8 +113,8 @@ impl Table {
         Ok(table.finish())
     }
 
-    /// Lanczos-2 down-sampling as in Deep Image Prior: the same weights everywhere, beyond the
-    /// border the border pixel again.
+    /// Returns the table of Lanczos-2 down-sampling as in Deep Image Prior: the weights are the
+    /// same for all results, and the border pixel stands for the pixels beyond the border.
     ///
     /// # Errors
     /// [`Error::NotPositive`] if a size is 0, or the factor, or if nothing would be left.
@@ -149,7 +151,7 @@ impl Table {
         Ok(table.finish())
     }
 
-    /// The adjoint map: what was an input is a result.
+    /// Returns the table of the adjoint map, whose inputs are the results of this one.
     #[must_use]
     pub fn transposed(&self) -> Self {
         let mut bounds = vec![(usize::MAX, 0); self.inputs];
@@ -171,7 +173,7 @@ impl Table {
         table.finish()
     }
 
-    /// The same with weights of another type.
+    /// Returns the same table with weights of another type.
     pub(super) fn cast<T: Float>(&self) -> Table<T> {
         Table {
             inputs: self.inputs,
@@ -182,19 +184,19 @@ impl Table {
 }
 
 impl<T> Table<T> {
-    /// Number of inputs.
+    /// Returns the number of inputs.
     #[must_use]
     pub fn inputs(&self) -> usize {
         self.inputs
     }
 
-    /// Number of results.
+    /// Returns the number of results.
     #[must_use]
     pub fn results(&self) -> usize {
         self.spans.len()
     }
 
-    /// The first input of a result, and the weights of this and of the following ones.
+    /// Returns the first input of a result, and the weights of this and of the following inputs.
     #[inline(always)]
     #[must_use]
     pub fn row(&self, result: usize) -> (usize, &[T]) {
@@ -202,7 +204,7 @@ impl<T> Table<T> {
         (first, &self.weights[from..to])
     }
 
-    /// The inputs that some results need.
+    /// Returns the inputs that some results need.
     pub(super) fn needed(&self, results: Range<usize>) -> Range<usize> {
         let spans = self.spans[results].iter();
         spans
@@ -212,13 +214,13 @@ impl<T> Table<T> {
             .unwrap_or(0..0)
     }
 
-    /// Number of all weights.
+    /// Returns the number of all weights.
     pub(super) fn len(&self) -> usize {
         self.weights.len()
     }
 }
 
-/// A table that grows by one result after the other.
+/// A table to which results are added one after the other.
 struct Builder(Table);
 
 impl Builder {
@@ -237,6 +239,7 @@ impl Builder {
         self.push_as_it_is(first, inputs, |input| weight(input) * scale);
     }
 
+    /// Adds a result with weights that are not scaled.
     fn push_as_it_is(&mut self, first: usize, inputs: Range<usize>, weight: impl Fn(usize) -> f64) {
         let from = self.0.weights.len();
         let before = inputs.clone().take_while(|&k| weight(k) == 0.0).count();
@@ -249,6 +252,7 @@ impl Builder {
         self.0.spans.push(Span { first, from, to });
     }
 
+    /// Returns the table.
     fn finish(self) -> Table {
         self.0
     }

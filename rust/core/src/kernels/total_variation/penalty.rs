@@ -1,16 +1,16 @@
-//! What the differences at a pixel cost, and the derivative of that.
+//! Penalties of the differences at a pixel, and their derivatives.
 
 use crate::element::Float;
 
 /// A penalty of the differences at a pixel along x, y and z.
 pub(super) trait Penalty<T>: Copy + Send + Sync {
-    /// Whether a derivative depends on the differences along other axes too.
+    /// Whether the derivative by a difference depends on the differences along other axes too.
     const LAGGED: bool;
-    /// The penalty and its derivative by each of the differences.
+    /// Returns the penalty and its derivative by each of the differences.
     fn cost(self, d: [T; 3]) -> (T, [T; 3]);
 }
 
-/// sum |d_k|
+/// The penalty sum |d_k|.
 #[derive(Clone, Copy)]
 pub(super) struct Anisotropic;
 
@@ -23,11 +23,11 @@ impl<T: Float> Penalty<T> for Anisotropic {
     }
 }
 
-/// sqrt(|d|^2 + epsilon^2) - epsilon
+/// The penalty sqrt(|d|^2 + epsilon^2) - epsilon.
 #[derive(Clone, Copy)]
 pub(super) struct Isotropic<T> {
     square: T,
-    /// The root of `square` as it is computed, so that flat pixels cost exactly nothing.
+    /// The root of `square` as it is computed, so that the penalty of flat pixels is exactly 0.
     root: T,
 }
 
@@ -53,12 +53,12 @@ impl<T: Float> Penalty<T> for Isotropic<T> {
     }
 }
 
-/// |d|^2 / (2 epsilon) where |d| <= epsilon, |d| - epsilon / 2 elsewhere
+/// The penalty |d|^2 / (2 epsilon) where |d| <= epsilon, |d| - epsilon / 2 elsewhere.
 #[derive(Clone, Copy)]
 pub(super) struct Huber<T> {
     epsilon: T,
     half: T,
-    /// 1 / (2 epsilon), or 0: then only a norm of 0 is that small.
+    /// 1 / (2 epsilon), or 0 if epsilon is 0, where only a norm of 0 is multiplied by it.
     curvature: T,
 }
 

@@ -1,12 +1,12 @@
-//! A block of rows: one sweep from top to bottom.
+//! The computation of a block of rows, in one sweep from top to bottom.
 //!
 //! Rows are worked on in chunks of [`LANES`] elements.  Chunks at the border, where neighbours
 //! are missing or the row ends, are put together from copies and go through the same code.
 //!
 //! The gradient at a pixel needs the derivatives p of the penalty at the pixel and at those
 //! before it.  Where each is a function of one difference, as in the anisotropic case, it is
-//! cheaper to compute them once more for the pixels before (`direct`).  Otherwise they are
-//! kept for as long as they are needed: along x for a segment, along y for a row (`lagged`).
+//! cheaper to compute them once more for the pixels before ([`Row::direct`]).  Otherwise they are
+//! kept for as long as they are needed: along x for a segment, along y for a row ([`Memory`]).
 
 use std::array::from_fn;
 use std::ops::Range;
@@ -17,10 +17,10 @@ use crate::exec::simd::{Kernel, LANES, Lanes};
 use crate::mem::streaming_store::{fence, prefetch, store_streaming};
 use crate::mem::{Layout, Mask};
 
-/// Chunks of a row that are worked on together: what they need stays in the L1 cache.
+/// The number of chunks of a row that are computed together: their data stay in the L1 cache.
 const SEGMENT: usize = 32;
 
-/// What is read.  Without a data term, `y` stands in unread.
+/// The arrays that are read.  Without a data term, `y` is not.
 #[derive(Clone, Copy)]
 pub(super) struct Image<'a, T> {
     pub(super) u: &'a [T],
@@ -31,20 +31,20 @@ pub(super) struct Image<'a, T> {
     pub(super) layout: Layout,
 }
 
-/// Consecutive rows, numbered through all slices of all planes.
+/// Consecutive rows; the rows of all slices of all planes have consecutive numbers.
 pub(super) struct Rows<'a, T, P, const DATA: bool, const GRADIENT: bool, const DEEP: bool> {
     pub(super) image: Image<'a, T>,
     pub(super) penalty: P,
     pub(super) rows: Range<usize>,
     pub(super) gradient: &'a mut [T],
-    /// Whether the gradient is written to memory without filling the caches with it.
+    /// Whether the gradient is written with streaming stores.
     pub(super) streaming: bool,
 }
 
 impl<T: Float, P: Penalty<T>, const DATA: bool, const GRADIENT: bool, const DEEP: bool> Kernel
     for Rows<'_, T, P, DATA, GRADIENT, DEEP>
 {
-    /// sum of (m (u - y))^2, TV
+    /// The sum of (m (u - y))^2, and TV.
     type Output = [f64; 2];
 
     #[inline(always)]
@@ -74,7 +74,7 @@ impl<T: Float, P: Penalty<T>, const DATA: bool, const GRADIENT: bool, const DEEP
             image.layout.step,
         );
         if P::LAGGED && GRADIENT && !first.is_multiple_of(image.layout.rows) {
-            // The row above belongs to another block; only its derivatives are of interest.
+            // The row above belongs to another block; only its derivatives are used here.
             let above = Row::new(image, first - 1, NoMask);
             let mut unused = Lanes::new();
             for segment in segments(chunks) {
@@ -150,7 +150,7 @@ impl<T: Float, P: Penalty<T>, const DATA: bool, const GRADIENT: bool, const DEEP
     }
 }
 
-/// The chunks of a row in portions of [`SEGMENT`].
+/// Returns the chunks of a row in portions of [`SEGMENT`].
 #[inline(always)]
 fn segments(chunks: usize) -> impl Iterator<Item = Range<usize>> {
     (0..chunks)
@@ -158,13 +158,13 @@ fn segments(chunks: usize) -> impl Iterator<Item = Range<usize>> {
         .map(move |start| start..(start + SEGMENT).min(chunks))
 }
 
-/// Derivatives of the penalty, kept until the pixels that need them come.
+/// Derivatives of the penalty, kept for the pixels behind and below.
 struct Memory<T> {
-    /// Along x, preceded by `step` zeros.
+    /// Those along x, preceded by `step` zeros.
     x: Vec<T>,
-    /// Along y, of the row above until the present one is written over it.
+    /// Those along y: of the row above, until those of the present row replace them.
     y: Vec<[T; LANES]>,
-    /// What the gradient of the present row has so far: all but the x of the pixel before.
+    /// The gradient of the present row but for the derivative along x of the pixel before.
     gradient: Vec<[T; LANES]>,
 }
 
@@ -177,7 +177,7 @@ impl<T: Float> Memory<T> {
         }
     }
 
-    /// Some chunks of each, or none where there is no gradient.
+    /// Returns some chunks of each array, or none where there is no gradient.
     #[inline(always)]
     fn cut<const GRADIENT: bool>(
         &mut self,
@@ -192,8 +192,8 @@ impl<T: Float> Memory<T> {
     }
 }
 
-/// One row and its neighbours.  Beyond the border lies the border row again, so that the
-/// difference to it is 0.
+/// One row and its neighbours.  Where there is no neighbour the row itself stands for it, so that
+/// the difference is 0.
 struct Row<'a, T, M> {
     here: &'a [T],
     above: &'a [T],
@@ -243,7 +243,7 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
         }
     }
 
-    /// Chunks that are whole and lie between those at the borders, within a segment.
+    /// Returns the chunks of a segment that are whole and do not lie at a border.
     #[inline(always)]
     fn inner(&self, segment: &Range<usize>, before: usize, behind: usize) -> Range<usize> {
         let start = before.div_ceil(LANES).clamp(segment.start, segment.end);
@@ -251,7 +251,7 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
         start..end.clamp(start, segment.end)
     }
 
-    /// Sums and gradient of an anisotropic segment.
+    /// Computes the sums and the gradient of a segment whose penalty is anisotropic.
     #[inline(always)]
     fn direct<const DATA: bool, const GRADIENT: bool, const DEEP: bool>(
         &self,
@@ -310,7 +310,7 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
                 }
             }
         }
-        // Their own sums, so that the next row need not wait for them.
+        // These chunks have their own sums, so that the sums of the next row do not depend on them.
         let mut at_border = [[T::ZERO; LANES]; 2];
         for i in (segment.start..inner.start).chain(inner.end..segment.end) {
             let at = i * LANES;
@@ -363,8 +363,8 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
         sums[1].end(tv);
     }
 
-    /// Penalty of a segment, and its derivatives into the memory; `behind` is the same row of
-    /// the slice before.
+    /// Adds up the penalty of a segment and keeps its derivatives; `behind` is the same row of the
+    /// slice before.
     #[inline(always)]
     fn differentiate<P: Penalty<T>, const GRADIENT: bool, const DEEP: bool>(
         &self,
@@ -464,7 +464,7 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
         }
     }
 
-    /// Data term of a segment, and its gradient out of the memory.
+    /// Adds up the data term of a segment and completes its gradient.
     #[inline(always)]
     fn collect<const DATA: bool, const GRADIENT: bool>(
         &self,
@@ -490,7 +490,7 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
                 false => (here, here, &mut [][..]),
             };
             if !DATA {
-                // Flat, or the compiler makes gathers of it.
+                // As flat slices, because the compiler makes slow gathers of chunks here.
                 let (before, rest) = (before.as_flattened(), rest.as_flattened());
                 for (k, slope) in slopes.as_flattened_mut().iter_mut().enumerate() {
                     *slope = before[k] + rest[k];
@@ -533,7 +533,7 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
         sum.end(data);
     }
 
-    /// The left neighbours of the chunk at `at`; the element itself where there is none.
+    /// Returns the left neighbours of the chunk at `at`; the element itself where there is none.
     #[inline(always)]
     fn left(&self, at: usize) -> [T; LANES] {
         if at >= self.step && at + LANES <= self.here.len() {
@@ -552,7 +552,7 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
         left
     }
 
-    /// The right neighbours of the chunk at `at`; the element itself where there is none.
+    /// Returns the right neighbours of the chunk at `at`; the element itself where there is none.
     #[inline(always)]
     fn right(&self, at: usize) -> [T; LANES] {
         if at + LANES + self.step <= self.here.len() {
@@ -571,8 +571,8 @@ impl<'a, T: Float, M: Weights<T>> Row<'a, T, M> {
     }
 }
 
-/// Anisotropic penalty of a pixel and gradient there; the neighbours are left, right, above,
-/// below, behind, next.
+/// Returns the anisotropic penalty of a pixel and the gradient there; the neighbours are left,
+/// right, above, below, behind, next.
 #[inline(always)]
 fn signs<T: Float, const GRADIENT: bool, const DEEP: bool>(
     u: T,
@@ -593,13 +593,13 @@ fn signs<T: Float, const GRADIENT: bool, const DEEP: bool>(
     (cost, slope)
 }
 
-/// Square of the residual of a pixel, and the gradient of the objective there.
+/// Returns the square of the residual of a pixel, and the gradient of the objective there.
 #[inline(always)]
 fn pull<T: Float, M: Weights<T>>(u: T, y: T, mask: T, weight: T, slope: T) -> (T, T) {
     let mut residual = u - y;
     let mut pull = residual;
     if M::ANY {
-        // Selected and not multiplied by 0, which would let NaN and infinity through.
+        // Selected instead of multiplied by 0, because NaN and infinity times 0 are NaN.
         let counts = mask != T::ZERO;
         residual = if counts { mask * residual } else { T::ZERO };
         pull = mask * residual;
@@ -607,9 +607,9 @@ fn pull<T: Float, M: Weights<T>>(u: T, y: T, mask: T, weight: T, slope: T) -> (T
     (residual * residual, pull + weight * slope)
 }
 
-/// A mask, or a row of it.
+/// A mask, or a row of one.
 trait Weights<T: Float>: Copy {
-    /// Whether there is one.
+    /// Whether there is a mask.
     const ANY: bool;
     type Chunks: Copy;
     fn len(self) -> usize;
@@ -670,7 +670,7 @@ impl<'a, T: Float> Weights<T> for &'a [T] {
     }
 }
 
-/// Bytes: 1 where not zero.
+/// A mask of bytes, whose weight is 1 where they are not zero.
 #[derive(Clone, Copy)]
 struct Known<'a>(&'a [u8]);
 
@@ -708,13 +708,13 @@ fn weight_of<T: Float>(known: u8) -> T {
     }
 }
 
-/// Whole chunks from an element on.
+/// Returns whole chunks from an element on.
 #[inline(always)]
 fn cut<T>(values: &[T], from: usize, count: usize) -> &[[T; LANES]] {
     &values[from..].as_chunks().0[..count]
 }
 
-/// What there is of a chunk, and zeros.
+/// Returns the chunk from an element on, filled up with zeros at the end of the row.
 #[inline(always)]
 fn some<T: Copy + Default>(values: &[T], at: usize) -> [T; LANES] {
     let values = &values[at..];

@@ -1,4 +1,4 @@
-//! How the state of the solver lies in memory.
+//! The layout of the state of the denoiser in memory.
 //!
 //! The image is cut along its first axis into units: the rows of an image, or the slices of a
 //! volume, of all channels that are denoised together.  Rows are padded: [`LANES`] elements in
@@ -15,16 +15,16 @@ use crate::exec::simd::LANES;
 use crate::mem::Layout;
 use crate::mem::buffers::{Aligned, zeros};
 
-/// Chunks of a row that are worked on together: what they need stays in the L1 cache.
+/// The number of chunks of a row that are computed together: their data stay in the L1 cache.
 pub(super) const SEGMENT: usize = 32;
 
-/// Most iterations of a sweep.
+/// The largest number of iterations of a sweep.
 const DEPTH: usize = 16;
 
-/// Bytes that a sweep may keep at hand, so that they stay in the L2 cache.
+/// The number of bytes of scratch memory of a sweep, so that they stay in the L2 cache.
 const CACHE: usize = 1 << 19;
 
-/// Pixels of a band.
+/// The least number of pixels of a band.
 const BAND: usize = 1 << 15;
 
 #[derive(Debug, Clone, Copy)]
@@ -32,18 +32,18 @@ pub(super) struct Grid {
     pub(super) groups: usize,
     pub(super) channels: usize,
     pub(super) units: usize,
-    /// Rows of a unit and channel.
+    /// The number of rows of a unit and channel.
     pub(super) rows: usize,
     pub(super) columns: usize,
     /// Whether units are slices.
     pub(super) deep: bool,
-    /// Chunks of a row without its padding.
+    /// The number of chunks of a row without its padding.
     pub(super) chunks: usize,
-    /// Elements of a row with its padding.
+    /// The number of elements of a row with its padding.
     pub(super) stride: usize,
-    /// Iterations of a sweep.
+    /// The number of iterations of a sweep.
     pub(super) depth: usize,
-    /// Bands of a group.
+    /// The number of bands of a group.
     pub(super) bands: usize,
 }
 
@@ -80,38 +80,39 @@ impl Grid {
         grid
     }
 
-    /// Number of spatial axes.
+    /// Returns the number of spatial axes.
     pub(super) fn axes(&self) -> usize {
         if self.deep { 3 } else { 2 }
     }
 
-    /// Units that a sweep has at hand.
+    /// Returns the number of units in the scratch memory of a sweep.
     pub(super) fn slots(&self) -> usize {
         self.depth + 2
     }
 
-    /// Elements of a unit.
+    /// Returns the number of elements of a unit.
     pub(super) fn unit(&self) -> usize {
         self.channels * self.rows * self.stride
     }
 
-    /// Elements of an array of the state.
+    /// Returns the number of elements of an array of the state.
     pub(super) fn len(&self) -> usize {
         self.groups * self.units * self.unit()
     }
 
-    /// Elements of the image.
+    /// Returns the number of elements of the image.
     pub(super) fn pixels(&self) -> usize {
         self.groups * self.channels * self.units * self.rows * self.columns
     }
 
-    /// Units of one of the bands of all groups.
+    /// Returns the units of a band; the bands of all groups have consecutive numbers.
     fn units_of(&self, index: usize) -> Range<usize> {
         let band = index % self.bands;
         self.units * band / self.bands..self.units * (band + 1) / self.bands
     }
 
-    /// Rows of a band: where in the state, which plane, and where in the image.
+    /// Returns for each row of a band where it lies in the state, its plane, and where it lies in
+    /// the image.
     fn rows_of(&self, index: usize) -> impl Iterator<Item = (Range<usize>, usize, Range<usize>)> {
         let grid = *self;
         let group = index / grid.bands;
@@ -133,15 +134,15 @@ impl Grid {
         })
     }
 
-    /// Where in the image the part of a plane lies that belongs to a band; these parts are
-    /// numbered through the bands of all planes.
+    /// Returns where in the image the part of a plane lies that belongs to a band; the parts of all
+    /// planes have consecutive numbers.
     fn part_of(&self, index: usize) -> Range<usize> {
         let (units, unit) = (self.units_of(index), self.rows * self.columns);
         let plane = index / self.bands * self.units;
         (plane + units.start) * unit..(plane + units.end) * unit
     }
 
-    /// Mean of each plane, and the largest distance from them.
+    /// Returns the mean of each plane, and the largest distance of an element from its mean.
     pub(super) fn means<T: Float>(&self, f: &[T], exec: &dyn Executor) -> (Vec<f64>, f64) {
         let parts = self.groups * self.channels * self.bands;
         let plane = (self.units * self.rows * self.columns) as f64;
@@ -184,7 +185,7 @@ impl Grid {
         })
     }
 
-    /// Takes over a dual variable; where it must be 0, at the far borders, it is not read.
+    /// Copies a dual variable into the state, but not at the far borders, where it is 0.
     pub(super) fn fill_dual<T: Float>(
         &self,
         state: &mut State<T>,
@@ -241,7 +242,7 @@ impl Grid {
         });
     }
 
-    /// A padded array in the bands of all groups.
+    /// Splits a padded array into the bands of all groups.
     fn split<'a, T>(&self, whole: &'a mut [T]) -> Pieces<'a, T> {
         let count = self.groups * self.bands;
         Pieces::new(
@@ -268,7 +269,7 @@ impl<'a, T> Pieces<'a, T> {
         self.0.len()
     }
 
-    /// Empty if it was taken before, or there is none.
+    /// Returns a part; it is empty if it was taken before, or there is none.
     fn take(&self, index: usize) -> &'a mut [T] {
         let piece = self.0.get(index).and_then(|piece| piece.lock().ok());
         piece
@@ -277,6 +278,7 @@ impl<'a, T> Pieces<'a, T> {
     }
 }
 
+/// Returns the sum of values.
 fn sum<T: Float>(values: &[T]) -> f64 {
     let mut lanes = [0.0; LANES];
     let (chunks, rest) = values.as_chunks::<LANES>();
@@ -288,6 +290,7 @@ fn sum<T: Float>(values: &[T]) -> f64 {
     lanes.iter().sum::<f64>() + rest.iter().map(|value| value.to_f64()).sum::<f64>()
 }
 
+/// Returns the largest distance of a value from the mean.
 fn largest<T: Float>(values: &[T], mean: f64) -> f64 {
     let mut lanes = [0.0; LANES];
     let (chunks, rest) = values.as_chunks::<LANES>();
@@ -308,7 +311,7 @@ fn largest<T: Float>(values: &[T], mean: f64) -> f64 {
 /// One of the bands of all groups.
 #[derive(Debug, Clone)]
 pub(super) struct Band {
-    /// Where the arrays of its group begin.
+    /// The element at which the arrays of its group begin.
     pub(super) origin: usize,
     pub(super) units: Range<usize>,
 }
@@ -322,7 +325,7 @@ impl Band {
     }
 }
 
-/// The variables, each an array of padded rows.
+/// The variables u, v and p, each an array of padded rows.
 #[derive(Debug)]
 pub(super) struct State<T> {
     pub(super) u: Vec<T>,
@@ -345,7 +348,7 @@ impl<T: Float> State<T> {
         }
     }
 
-    /// The bands of all groups.
+    /// Splits the state into the bands of all groups.
     pub(super) fn bands(&mut self, grid: Grid) -> Bands<'_, T> {
         let [x, y, z] = &mut self.p;
         Bands {
@@ -364,7 +367,7 @@ impl<T: Float> State<T> {
     }
 }
 
-/// A state in bands.
+/// A state that is split into bands.
 pub(super) struct Bands<'a, T> {
     u: Pieces<'a, T>,
     v: Pieces<'a, T>,
@@ -376,7 +379,7 @@ impl<'a, T> Bands<'a, T> {
         self.u.len()
     }
 
-    /// The variables of a band, to be asked for once.
+    /// Returns the variables of a band; they are empty if they were taken before.
     pub(super) fn take(&self, index: usize) -> Variables<'a, T> {
         Variables {
             u: self.u.take(index),
@@ -393,15 +396,16 @@ pub(super) struct Variables<'a, T> {
     pub(super) p: [&'a mut [T]; 3],
 }
 
-/// The units that a sweep is at work on, in turn written over, and what a row needs.
+/// Scratch memory of a sweep: the units that it works on, and arrays for a row.  A new unit
+/// replaces the oldest one.
 #[derive(Debug)]
 pub(super) struct Scratch<T> {
     pub(super) u: Aligned<T>,
     pub(super) v: Aligned<T>,
     pub(super) p: [Aligned<T>; 3],
-    /// What the p of a pixel are to be multiplied by, for a segment of a row.
+    /// The factors of p at the pixels of a segment of a row.
     pub(super) scales: Vec<[T; LANES]>,
-    /// The p before the first row or slice.
+    /// Zeros that stand for the p before the first row or slice.
     pub(super) zeros: Vec<T>,
 }
 

@@ -12,17 +12,17 @@ const JOINT: u8 = 2;
 /// The numbers of an iteration.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step<T> {
-    /// Step of p.
+    /// The step size of p.
     pub(super) sigma: T,
-    /// 1 / (1 + tau), the share that u keeps of itself.
+    /// 1 / (1 + tau), the factor of the former u.
     pub(super) keep: T,
-    /// tau / (1 + tau), the share that it takes of f - K' p.
+    /// tau / (1 + tau), the factor of f - K' p.
     pub(super) pull: T,
-    /// How far v is ahead of u.
+    /// The factor of the extrapolation from u to v.
     pub(super) theta: T,
 }
 
-/// As many iterations as there are steps, from one state to the next.
+/// A pass over a band that makes an iteration for each step, from one state to the next.
 pub(super) struct Sweep<'a, T, const NORM: u8, const DEEP: bool> {
     pub(super) grid: Grid,
     pub(super) band: Band,
@@ -42,14 +42,14 @@ impl<T: Float, const NORM: u8, const DEEP: bool> Kernel for Sweep<'_, T, NORM, D
         let depth = self.steps.len();
         let Range { start, end } = self.band.units.clone();
         let last = (end + depth).min(self.grid.units);
-        // The unit to be read; iteration k is k units behind.
+        // `front` is the unit that is read; iteration k works on the unit k before it.
         for front in start.saturating_sub(depth)..end + depth {
             if front < last {
                 self.load(front);
             }
             for k in 1..=depth {
-                // The first unit may lack the p of the one before it; only its own p are
-                // of use then, and these are complete.
+                // The first unit may lack the p of the unit before it.  Then only its own p are
+                // used, which do not depend on those.
                 let first = start.saturating_sub(depth - k + 1);
                 let behind = (end + depth - k).min(self.grid.units);
                 if (first + k..behind + k).contains(&front) {
@@ -64,6 +64,7 @@ impl<T: Float, const NORM: u8, const DEEP: bool> Kernel for Sweep<'_, T, NORM, D
 }
 
 impl<T: Float, const NORM: u8, const DEEP: bool> Sweep<'_, T, NORM, DEEP> {
+    /// Returns where a unit lies in the scratch memory.
     #[inline(always)]
     fn slot(&self, unit: usize) -> Range<usize> {
         let size = self.grid.unit();
@@ -71,6 +72,7 @@ impl<T: Float, const NORM: u8, const DEEP: bool> Sweep<'_, T, NORM, DEEP> {
         slot * size..(slot + 1) * size
     }
 
+    /// Copies a unit of the state into the scratch memory.
     #[inline(always)]
     fn load(&mut self, unit: usize) {
         let slot = self.slot(unit);
@@ -84,6 +86,7 @@ impl<T: Float, const NORM: u8, const DEEP: bool> Sweep<'_, T, NORM, DEEP> {
         }
     }
 
+    /// Copies a unit from the scratch memory to the next state.
     #[inline(always)]
     fn store(&mut self, unit: usize) {
         let slot = self.slot(unit);
@@ -97,7 +100,7 @@ impl<T: Float, const NORM: u8, const DEEP: bool> Sweep<'_, T, NORM, DEEP> {
         }
     }
 
-    /// Iteration k of a unit.
+    /// Makes iteration k of a unit.
     #[inline(always)]
     fn iterate(&mut self, unit: usize, k: usize) {
         let Grid {
@@ -192,7 +195,7 @@ impl<T: Float, const NORM: u8, const DEEP: bool> Sweep<'_, T, NORM, DEEP> {
     }
 }
 
-/// Where the neighbours along y and z of a row begin, the row itself where there is none.
+/// Returns where the next rows along y and z begin; where there is none, where the row itself does.
 #[inline(always)]
 fn below(
     here: usize,
@@ -209,7 +212,7 @@ fn below(
     (below, after + inside)
 }
 
-/// The p that K' takes together for a row.
+/// The rows of p from which K' p is computed for a row.
 struct Neighbours<'a, T, const DEEP: bool> {
     rows: [&'a [T]; 3],
     zeros: &'a [T],
@@ -223,7 +226,7 @@ struct Neighbours<'a, T, const DEEP: bool> {
 }
 
 impl<'a, T: Float, const DEEP: bool> Neighbours<'a, T, DEEP> {
-    /// px here and left, py here and above, pz here and behind.
+    /// Returns px here and left, py here and above, pz here and behind.
     #[inline(always)]
     fn cut(&self, from: usize, count: usize) -> [&'a [[T; LANES]]; 6] {
         let [px, py, pz] = self.rows;
@@ -248,8 +251,8 @@ impl<'a, T: Float, const DEEP: bool> Neighbours<'a, T, DEEP> {
     }
 }
 
-/// p + sigma K v, and its projection unless that needs other channels too: then the squared
-/// norm is added to `squares`.  v: here, right, below, next.
+/// Computes p + sigma K v and its projection.  If the projection needs other channels too, the
+/// squared norm is added to `squares` instead.  v: here, right, below, next.
 #[inline(always)]
 fn ascend<T: Float, const NORM: u8, const DEEP: bool>(
     p: &mut [&mut [[T; LANES]]; 3],
@@ -304,13 +307,14 @@ fn ascend<T: Float, const NORM: u8, const DEEP: bool>(
     }
 }
 
+/// Returns the nearest value from `low` to `high`.
 #[inline(always)]
 fn clamp<T: Float>(value: T, low: T, high: T) -> T {
     let value = if value < high { value } else { high };
     if value > low { value } else { low }
 }
 
-/// Squared norms to the factors that bring them down to the weight.
+/// Replaces squared norms by the factors that make the norms no larger than the weight.
 #[inline(always)]
 fn shrink<T: Float>(squares: &mut [[T; LANES]], weight: T) {
     for square in squares {
@@ -320,6 +324,7 @@ fn shrink<T: Float>(squares: &mut [[T; LANES]], weight: T) {
     }
 }
 
+/// Multiplies p by a factor for each pixel.
 #[inline(always)]
 fn rescale<T: Float>(p: &mut [[T; LANES]], scales: &[[T; LANES]]) {
     let scales = &scales[..p.len()];
@@ -330,7 +335,7 @@ fn rescale<T: Float>(p: &mut [[T; LANES]], scales: &[[T; LANES]]) {
     }
 }
 
-/// u and v of a segment.
+/// Computes u and v of a segment.
 #[inline(always)]
 fn descend<T: Float, const DEEP: bool>(
     u: &mut [[T; LANES]],
@@ -356,7 +361,7 @@ fn descend<T: Float, const DEEP: bool>(
     }
 }
 
-/// K' p of a pixel.
+/// Returns K' p at a pixel.
 #[inline(always)]
 fn adjoint<T: Float, const DEEP: bool>(p: [&[[T; LANES]]; 6], i: usize, lane: usize) -> T {
     let [x, left, y, above, z, behind] = p;
@@ -367,7 +372,7 @@ fn adjoint<T: Float, const DEEP: bool>(p: [&[[T; LANES]]; 6], i: usize, lane: us
     q
 }
 
-/// The gap of a band.
+/// The computation of the gap of a band.
 pub(super) struct Gap<'a, T, const NORM: u8, const DEEP: bool> {
     pub(super) grid: Grid,
     pub(super) band: Band,
@@ -500,7 +505,7 @@ impl<T: Float, const NORM: u8, const DEEP: bool> Gap<'_, T, NORM, DEEP> {
     }
 }
 
-/// The chunks of a row in portions of [`SEGMENT`].
+/// Returns the chunks of a row in portions of [`SEGMENT`].
 #[inline(always)]
 fn segments(chunks: usize) -> impl Iterator<Item = Range<usize>> {
     (0..chunks)
@@ -508,13 +513,13 @@ fn segments(chunks: usize) -> impl Iterator<Item = Range<usize>> {
         .map(move |start| start..(start + SEGMENT).min(chunks))
 }
 
-/// Whole chunks from an element on.
+/// Returns whole chunks from an element on.
 #[inline(always)]
 fn cut<T>(values: &[T], from: usize, count: usize) -> &[[T; LANES]] {
     &values[from..].as_chunks().0[..count]
 }
 
-/// The same, to be written to.
+/// Returns whole chunks from an element on, to be written to.
 #[inline(always)]
 fn chunks_mut<T>(values: &mut [T], from: usize, count: usize) -> &mut [[T; LANES]] {
     &mut values[from..].as_chunks_mut().0[..count]
