@@ -87,4 +87,5 @@ def _psnr_of_bytes(a: Tensor, b: Tensor) -> Comparison:
 
 
 def check(ours: Tensor, theirs: object) -> None:
+    """Raise AssertionError unless both results are the same."""
     assert abs(float(ours) - float(theirs)) < 1e-3  # type: ignore[arg-type]

@@ -147,6 +147,8 @@ def has(function: Callable[[Tensor], Tensor]) -> bool:
 
 
 def close(ours: object, theirs: object) -> None:
+    """Raise AssertionError unless both results are the same."""
+
     def tensors(result: object) -> list[Tensor]:
         results = result if isinstance(result, tuple) else (result,)
         return [torch.as_tensor(r) for r in results]

@@ -82,5 +82,6 @@ def _similarities() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
 
 
 def check_similarity(ours: Tensor, theirs: object) -> None:
+    """Raise AssertionError unless both results are the same."""
     # Peers in float32 lose digits.
     assert abs(float(ours) - float(theirs)) < 1e-5  # type: ignore[arg-type]

@@ -64,6 +64,7 @@ def comparisons(size: int, device: str = "cpu") -> Iterator[Comparison]:
 
 
 def masked(u: Tensor, y: Tensor, m: Tensor, **options: Any) -> Any:
+    """Compute the objective with a mask, and its gradient."""
     return ops.tv_objective(u, y, WEIGHT, mask=m, return_gradient=True, **options)
 
 
@@ -90,26 +91,31 @@ def libraries(u: Tensor) -> dict[str, Run]:
 
 
 def anisotropic(u: Tensor) -> Tensor:
+    """Return the anisotropic total variation."""
     return u.diff(dim=-2).abs().sum() + u.diff(dim=-1).abs().sum()
 
 
 def isotropic(u: Tensor, epsilon: float = 0.01) -> Tensor:
+    """Return the isotropic total variation."""
     dx = torch.nn.functional.pad(u.diff(dim=-1), (0, 1))
     dy = torch.nn.functional.pad(u.diff(dim=-2), (0, 0, 0, 1))
     return ((dx.square() + dy.square() + epsilon**2).sqrt() - epsilon).sum()
 
 
 def objective(u: Tensor, y: Tensor, m: Tensor | None = None) -> Tensor:
+    """Return the objective of total-variation denoising."""
     residual = u - y if m is None else m * (u - y)
     return 0.5 * residual.square().sum() + WEIGHT * anisotropic(u)
 
 
 def by_autograd(function: Function, u: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the value and the gradient by autograd."""
     value = function(u, *others)
     return value.detach(), torch.autograd.grad(value, u)[0]
 
 
 def check(ours: tuple[Any, Any], theirs: tuple[Tensor, Tensor]) -> None:
+    """Raise AssertionError unless values and gradients are the same."""
     value, gradient = (torch.as_tensor(x).detach() for x in ours)
     torch.testing.assert_close(value.to(theirs[0]), theirs[0], rtol=1e-4, atol=0)
     torch.testing.assert_close(gradient, theirs[1], rtol=1e-4, atol=1e-6)

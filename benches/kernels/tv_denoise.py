@@ -86,15 +86,18 @@ class Problem:
         self.scale = min(self.objective(self.f), to_mean)
 
     def objective(self, u: Any) -> float:
+        """Return the objective of an image, in double precision."""
         d = np.zeros((2, *u.shape))
         d[0, :-1] = np.diff(u, axis=0)
         d[1, :, :-1] = np.diff(u, axis=1)
         return float(0.5 * ((u - self.f) ** 2).sum() + WEIGHT * norm(d, self.kind).sum())
 
     def gap(self, u: Any) -> float:
+        """Return the relative distance of the objective of an image from the lower bound."""
         return (self.objective(np.asarray(u, np.float64)) - self.bound) / self.scale
 
     def check(self, *solutions: Any) -> None:
+        """Raise AssertionError unless all solutions are within the tolerance."""
         for u in solutions:
             assert self.gap(u) <= 1.01 * TOLERANCE, self.gap(u)
 
@@ -120,10 +123,12 @@ class Problem:
 
 
 def norm(p: Any, kind: str) -> Any:
+    """Return the norm of a vector at each pixel."""
     return np.hypot(p[0], p[1]) if kind == "isotropic" else abs(p)
 
 
 def isotropic_peers() -> Iterator[tuple[str, Peer]]:
+    """Yield the peers for isotropic total variation that are installed."""
     if skimage := installed("skimage.restoration"):
         chambolle, bregman = skimage.denoise_tv_chambolle, skimage.denoise_tv_bregman
         yield (
@@ -153,6 +158,7 @@ def isotropic_peers() -> Iterator[tuple[str, Peer]]:
 
 
 def anisotropic_peers() -> Iterator[tuple[str, Peer]]:
+    """Yield the peers for anisotropic total variation that are installed."""
     if skimage := installed("skimage.restoration"):
         bregman = partial(skimage.denoise_tv_bregman, isotropic=False)
         yield (
@@ -165,5 +171,6 @@ def anisotropic_peers() -> Iterator[tuple[str, Peer]]:
 
 
 def proxtv(module: Any, method: str, f: Any, count: int) -> Any:
+    """Denoise by a method of prox_tv."""
     threads = torch.get_num_threads()
     return module.tv1_2d(f, WEIGHT, n_threads=threads, max_iters=count, method=method)

@@ -174,10 +174,12 @@ def downsample_adjoint(
     y
         Array or tensor of shape ``(..., h, w)``, or with its channels elsewhere, as
         :func:`downsample` returns it.
-    factor, kernel, phase
-        As for :func:`downsample`.
+    factor
+        f, as for :func:`downsample`.
     size
         (H, W) of the images that are down-sampled.
+    kernel, phase
+        As for :func:`downsample`.
     channel_axis
         The axis of the channels; None recognises up to four in the last axis.  See
         :mod:`dipfast.ops`.
