@@ -21,10 +21,12 @@ import torch
 import dipfast
 from dipfast import ops
 from dipfast.operators import Blur, gaussian_kernel
-from dipfast.run import interrupt, memory
+from dipfast.run import interrupt
+from dipfast.run import job as job_module
 from dipfast.run import prepare as plan
+from dipfast.run.memory import advice as memory
 from dipfast.settings.presets import PRESETS
-from dipfast.stopping import Decision, StopRule
+from dipfast.stopping import Decision, StopReason, StopRule
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -165,24 +167,28 @@ class TestRestoration:
 
     def test_settings_say_how_to_run_it_again(self, noisy_pair: Pair) -> None:
         first = few(noisy_pair[0], seed=2, method="dip_tv")
-        s = first.settings
+        given = dict(first.settings)
+        assert given.pop("task") == "denoise"
+        assert (dipfast.denoise(noisy_pair[0], **given).image == first.image).all()
+        found = first.found
+        # What was found gives the same result where it is given.
         again = few(
             noisy_pair[0],
-            sigma=s["sigma"][0],
-            tv_weight=s["tv_weight"][0],
-            method=s["method"],
-            seed=s["seed"],
-            data_range=tuple(s["data_range"]),
+            sigma=found["sigma"][0],
+            tv_weight=found["tv_weight"][0],
+            method="dip_tv",
+            seed=2,
+            data_range=tuple(found["data_range"]),
         )
         assert (again.image == first.image).all()
-        assert s["versions"]["torch"] == torch.__version__
-        assert s["sigma"][0] == pytest.approx(25, rel=0.1)
-        assert s["preset"] == "denoise-balanced"
+        assert found["versions"]["torch"] == torch.__version__
+        assert found["sigma"][0] == pytest.approx(25, rel=0.1)
+        assert found["preset"] == "denoise-balanced"
 
     def test_sigma_is_in_the_unit_of_the_image(self, noisy_pair: Pair) -> None:
-        in_bytes = few(noisy_pair[0], sigma=np.float32(51)).settings
+        in_bytes = few(noisy_pair[0], sigma=np.float32(51)).found
         json.dumps(in_bytes)
-        in_floats = few(noisy_pair[0] / 255, sigma=0.2).settings
+        in_floats = few(noisy_pair[0] / 255, sigma=0.2).found
         assert in_bytes["tv_weight"] == pytest.approx(in_floats["tv_weight"])
 
 
@@ -253,10 +259,11 @@ class TestEnding:
         class AtTwo(StopRule):
             def update(self, state, memory):
                 assert not state.metrics
-                return Decision(reason="enough" if state.iteration == 2 else None)
+                return Decision(stop="enough" if state.iteration == 2 else None)
 
         result = few(noisy_pair[0], stop=AtTwo(), reference=noisy_pair[1])
-        assert (result.stop_reason, result.best_iteration) == ("enough", 2)
+        assert (result.stop_reason, result.stop_detail) == (StopReason.RULE, "enough")
+        assert result.best_iteration == 2
 
     def test_callback_sees_states_and_stops(self, noisy_pair: Pair) -> None:
         seen = []
@@ -361,7 +368,7 @@ class TestEnding:
         class AtSecondLook(StopRule):
             def update(self, state, memory):
                 memory["looks"] = memory.get("looks", 0) + 1
-                return Decision(reason="enough" if memory["looks"] == 2 else None)
+                return Decision(stop="enough" if memory["looks"] == 2 else None)
 
         one = torch.from_numpy(noisy_pair[0]).permute(2, 0, 1)[None]
         result = few(torch.cat([one, one]), stop=AtSecondLook())
@@ -396,11 +403,11 @@ class TestTimeLimit:
         result = dipfast.denoise(
             noisy, time_limit=3.0, max_iterations=5000, stop=self.Slow(0.02), reference=clean
         )
-        assert 10 <= result.settings["max_iterations"] <= 135
-        assert result.stop_reason in ("all iterations done", "3 seconds have passed")
+        assert 10 <= result.found["max_iterations"] <= 135
+        assert result.stop_reason in (StopReason.ALL_ITERATIONS, StopReason.TIME_LIMIT)
         stages = result.history["stage"]
         assert set(stages) == {"tv", "details"}
-        assert stages.count("tv") == result.settings["max_iterations"] // 3
+        assert stages.count("tv") == result.found["max_iterations"] // 3
 
     def test_images_of_a_batch_share_it(self, noisy_pair: Pair) -> None:
         one = torch.from_numpy(noisy_pair[0]).permute(2, 0, 1)[None]
@@ -465,7 +472,7 @@ def test_wrong_arguments_are_named_before_any_work(
     def no_work(*_, **__):
         raise AssertionError("work was started")
 
-    monkeypatch.setattr(plan, "DeepImagePrior", no_work)
+    monkeypatch.setattr(job_module, "DeepImagePrior", no_work)
     image = noisy_pair[0]
     cases = [
         ((np.zeros((0, 3)),), {}, ValueError, r"image must not be empty, got shape \(0, 3\)"),

@@ -101,9 +101,9 @@ def test_scaled_and_shifted(
     found = result.image.permute(1, 2, 0).numpy() if tensor else result.image
     assert found.dtype == dtype
     close(found, scale * (expected.image + offset), dtype, 256 * scale)
-    low, high = result.settings["data_range"]
-    assert (high - low) == pytest.approx(scale * np.ptp(expected.settings["data_range"]), rel=1e-6)
-    assert result.settings["sigma"][0] == pytest.approx(scale * expected.settings["sigma"][0])
+    low, high = result.found["data_range"]
+    assert (high - low) == pytest.approx(scale * np.ptp(expected.found["data_range"]), rel=1e-6)
+    assert result.found["sigma"][0] == pytest.approx(scale * expected.found["sigma"][0])
 
 
 @tasks
@@ -230,7 +230,7 @@ def test_what_stands_in_holes_has_no_influence(
     for one, other in ((result.image, expected.image), (result.raw_image, expected.raw_image)):
         assert (np.asarray(one) == other).all()
     for key in ("noise", "data_range", "sigma", "tv_weight", "missing"):
-        assert result.settings[key] == expected.settings[key]
+        assert result.found[key] == expected.found[key]
 
 
 @tasks
@@ -249,7 +249,7 @@ def test_signed_data_keep_their_sign(seed: int) -> None:
     rng = np.random.default_rng(seed)
     scored = np.where(np.arange(40) > 20, 1.0, -1.0) + rng.normal(0, 1, (40, 40))
     result = dipfast.denoise(scored.astype(np.float32), max_iterations=60)
-    assert result.settings["range_source"] == "data"
+    assert result.found["range_source"] == "data"
     assert result.image[:, :15].mean() < -0.3
     assert result.image[:, 25:].mean() > 0.3
 
@@ -324,7 +324,7 @@ class TestRefused:
         mask = Mask(torch.from_numpy(~HOLES)[None, None])
         images = [np.where(HOLES, value, picture(0, None)) for value in (0.0, garbage)]
         results = [dipfast.restore(image, mask) for image in images]
-        assert results[0].settings["data_range"] == results[1].settings["data_range"]
+        assert results[0].found["data_range"] == results[1].found["data_range"]
         assert (results[0].image == results[1].image).all()
 
     def test_channels_and_images_that_drown_in_the_range_of_others(self) -> None:
@@ -347,7 +347,7 @@ class TestRefused:
     def test_what_darkens_begins_at_black(self) -> None:
         zero = Blur(gaussian_kernel(0.7), "zero")
         result = dipfast.restore(picture(0, None) + 10, zero)
-        low, high = result.settings["data_range"]
+        low, high = result.found["data_range"]
         assert low == 0
         assert high > 255
         with pytest.raises(ValueError, match="data_range must begin at 0"):

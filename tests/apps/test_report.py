@@ -15,6 +15,7 @@ from PIL import Image
 from dipfast.apps import report
 from dipfast.apps.report import check_plots, draw_curves, draw_side_by_side
 from dipfast.run.result import Result
+from dipfast.stopping import StopReason
 
 
 def make(iterations: int = 9, *, psnr: bool = False, psnr_input: float = 20.0) -> Result:
@@ -30,7 +31,7 @@ def make(iterations: int = 9, *, psnr: bool = False, psnr_input: float = 20.0) -
         history["psnr"] = [15 + 5 * math.log(k) for k in numbers]
         history["psnr_average"] = [16 + 5 * math.log(k) for k in numbers]
     metrics = {"psnr_input": psnr_input, "psnr": 26.0} if psnr else {}
-    return Result(np.zeros((4, 5)), history, "all iterations done", iterations, {}, metrics)
+    return Result(np.zeros((4, 5)), history, StopReason.ALL_ITERATIONS, iterations, {}, {}, "", metrics)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def noisy() -> np.ndarray:
 
 def fit(_: object = None) -> tuple[bytes, int]:
     result = dipfast.denoise(noisy(), preset=TINY, stop="none", sigma=25)
-    return result.raw_image.tobytes(), result.settings["threads"]
+    return result.raw_image.tobytes(), result.found["threads"]
 
 
 def loop(_: object = None) -> bytes:

@@ -18,7 +18,7 @@ import pytest
 
 import dipfast
 from dipfast.networks import HourglassConfig
-from dipfast.run import checkpoint, restoration
+from dipfast.run import batch, checkpoint
 from dipfast.run.interrupt import ending_in_time
 from dipfast.settings.presets import Preset
 
@@ -40,7 +40,7 @@ def fit(callback: Callable[[Any], object], iterations: int = 10**6, **options: A
     """Fit, and return why it ended."""
     tiny = Preset(iterations, (1 / 30, 0.005), HourglassConfig((4,), (4,), (2,)))
     options = {"preset": tiny, "stop": "none", "sigma": 25, **options}
-    return dipfast.denoise(NOISY, callback=callback, **options).stop_reason
+    return dipfast.denoise(NOISY, callback=callback, **options).stop_reason.value
 
 
 def at_the_third(function: Callable[[], object]) -> Callable[[Any], None]:
@@ -131,7 +131,7 @@ def test_stuck_in_writing_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_stuck_in_putting_the_result_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restoration, "_result", lambda *_: stick())
+    monkeypatch.setattr(batch, "_result", lambda *_: stick())
     ended = forked.run(lambda: fit(lambda state: None, 3), number=signal.SIGTERM)
     assert (ended.status, ended.seconds < IN_TIME) == (143, True)
 
@@ -152,7 +152,7 @@ def test_not_for_the_fit_to_notice_any_more(monkeypatch: pytest.MonkeyPatch) -> 
         time.sleep(0.5)
         raise AssertionError  # even then
 
-    monkeypatch.setattr(restoration, "_result", result)
+    monkeypatch.setattr(batch, "_result", result)
     ended = forked.run(lambda: fit(lambda state: None, 3), number=signal.SIGTERM)
     assert (ended.status, ended.seconds < 2) == (-signal.SIGTERM, True)
 

@@ -19,10 +19,10 @@ import dipfast
 from dipfast.networks import HourglassConfig
 from dipfast.operators import Blur, Compose, Downsample, Identity, gaussian_kernel
 from dipfast.prior.stages import Stage
-from dipfast.run import identity
+from dipfast.run import record as identity
 from dipfast.run.checkpoint import Checkpoint, CheckpointFile, digest_of, read_checkpoint
 from dipfast.settings.presets import Preset
-from dipfast.stopping import HeldOut, TimeLimit
+from dipfast.stopping import HeldOut, StopReason
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -254,7 +254,8 @@ class TestResume:
         whole = dipfast.denoise(noisy_pair[0])
         with pytest.warns(UserWarning, match="after 1 of 24 iterations .* resume goes on"):
             paused = dipfast.denoise(noisy_pair[0], checkpoint=path, time_limit=1e-6)
-        assert (paused.stop_reason, paused.stop_iteration) == ("1e-06 seconds have passed", 1)
+        assert (paused.stop_detail, paused.stop_iteration) == ("1e-06 seconds have passed", 1)
+        assert paused.stop_reason is StopReason.TIME_LIMIT
         stopped = dipfast.denoise(noisy_pair[0], checkpoint=path, callback=_stop_at(5), resume=True)
         assert (stopped.stop_reason, stopped.stop_iteration) == ("stopped by the callback", 5)
         interrupt = dipfast.Interrupt()
@@ -291,14 +292,14 @@ class TestResume:
             ({"max_iterations": 5}, "max_iterations is 4 there, 5 here"),
             ({"tv_weight": 0.5}, "tv_weight is 'auto' there, 0.5 here"),
             ({"stop": "none"}, "stop.class is 'Automatic' there, 'Never' here"),
-            ({"stop": HeldOut(0.2)}, "stop.fraction is None there, 0.2 here"),
+            ({"stop": HeldOut(0.2)}, "stop.class is 'Automatic' there, 'HeldOut' here"),
             ({"method": "dip"}, "method is 'two_stage' there, 'dip' here"),
             ({"method": [Stage("dip", 4)]}, r"method is 'two_stage' there, \["),
             (
                 {"preset": Preset(4, (0.1, 0.1), HourglassConfig((8,), (8,), (4,)))},
                 "preset.iterations is",
             ),
-            ({"sigma": 20}, "sigma is 'auto' there, 20 here"),
+            ({"sigma": 20}, "sigma is 'auto' there, 20.0 here"),
             ({"reference": "itself"}, "reference is None there"),
             ({"image": "other"}, r"image is '.{8}\.\.\. there"),
         ],
@@ -417,7 +418,8 @@ class TestIdentity:
         ]
         texts = [json.dumps(identity.describe(value), sort_keys=True) for value in values]
         assert len(set(texts)) == len(texts)
-        assert identity.describe(TimeLimit(3)) == {"class": "TimeLimit", "seconds": 3}
+        held_out = {"class": "HeldOut", "fraction": 0.2, "patience": 0.2, "seed": 0}
+        assert identity.describe(HeldOut(0.2)) == held_out
 
     def test_operators_are_told_apart_by_what_they_do(self) -> None:
         image = torch.zeros(1, 3, 16, 16)
@@ -429,9 +431,9 @@ class TestIdentity:
             Blur(gaussian_kernel(1.1)),
             Compose(Blur(gaussian_kernel(1.0)), Downsample(2)),
         ]
-        prints = [identity.fingerprint(operator, image) for operator in operators]
+        prints = [identity._fingerprint(operator, image) for operator in operators]
         assert len(set(prints)) == len(prints)
-        assert identity.fingerprint(Downsample(2), image) == prints[1]
+        assert identity._fingerprint(Downsample(2), image) == prints[1]
 
     def test_digest(self) -> None:
         x = torch.rand(3, 4)

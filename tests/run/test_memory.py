@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dipfast.networks import Hourglass, HourglassConfig
-from dipfast.run import memory
+from dipfast.run.memory import advice as memory
 from dipfast.run.memory import available, check_memory, estimate_fit, explain
 
 CPU = torch.device("cpu")

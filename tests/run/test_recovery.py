@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +12,18 @@ import torch
 from torch import Tensor, nn
 
 import dipfast
+from dipfast.images.layout import Layout
+from dipfast.model.noise import NoiseModel
+from dipfast.model.operators import Identity
+from dipfast.model.problem import Problem
 from dipfast.networks import Hourglass, HourglassConfig
 from dipfast.prior.loop import DeepImagePrior
 from dipfast.prior.stages import Stage
-from dipfast.run.runner import Fit
-from dipfast.stopping import Decision, Never, StopRule
+from dipfast.run.job import Job
+from dipfast.run.observers import Observer
+from dipfast.run.runner import Runner
+from dipfast.settings.settings import DenoiseSettings, make_settings
+from dipfast.stopping import Decision, Never, StopReason, StopRule
 
 CONFIG = HourglassConfig(down=(8, 16), up=(8, 16), skip=(4, 4))
 
@@ -52,79 +61,99 @@ class NeverAstray(StopRule):
         return Decision(best=True)
 
 
-def fit_of(noisy: Tensor, network: nn.Module, iterations: int = 120) -> Fit:
-    prior = DeepImagePrior(noisy, [Stage("dip", iterations)], network=network, average_decay=0.9)
-    return Fit(prior, NeverAstray())
+@dataclass(frozen=True, eq=False)
+class JobWithNetwork(Job):
+    """A job whose loop fits a network of the test's own."""
+
+    network: Any = None
+
+    def make_prior(self) -> DeepImagePrior:
+        return DeepImagePrior(
+            self.problem.measurement, self.stages, network=self.network, average_decay=0.9
+        )
+
+
+def runner_of(noisy: Tensor, network: Any, iterations: int = 120, rule: Any = None) -> Runner:
+    settings = make_settings(DenoiseSettings, {"max_iterations": iterations, "method": "dip"})
+    job = JobWithNetwork(
+        problem=Problem(noisy, Identity(), NoiseModel(0.0)),
+        settings=settings.model_copy(update={"device": "cpu"}),
+        stages=(Stage("dip", iterations),),
+        rule=rule or NeverAstray(),
+        layout=Layout.of(noisy, data_range=1.0),
+        baseline=noisy,
+        network=network,
+    )
+    return Runner(job)
 
 
 def test_without_accidents_nothing_happens(noisy: Tensor) -> None:
-    plain = DeepImagePrior(noisy, [Stage("dip", 60)], network=CONFIG)
+    plain = DeepImagePrior(noisy, [Stage("dip", 60)], network=CONFIG, average_decay=0.9)
     list(plain)
-    fit = Fit(DeepImagePrior(noisy, [Stage("dip", 60)], network=CONFIG), Never())
-    assert fit.run()
-    assert torch.equal(fit.last.output, plain.output)
-    assert (fit.recovery.spikes, fit.recovery.failures) == (0, 0)
+    outcome = runner_of(noisy, CONFIG, 60, Never()).run()
+    assert torch.equal(outcome.last.output, plain.output)
+    assert (outcome.spikes, outcome.failures) == (0, 0)
 
 
 def test_a_spike_is_taken_back(noisy: Tensor) -> None:
-    fit = fit_of(noisy, Treacherous(spikes=(80,)))
-    assert fit.run()
-    assert (fit.recovery.spikes, fit.recovery.failures) == (1, 0)
-    history = fit.history()
+    runner = runner_of(noisy, Treacherous(spikes=(80,)))
+    outcome = runner.run()
+    assert (outcome.spikes, outcome.failures) == (1, 0)
+    history = outcome.history
     assert 80 not in history["iteration"]  # it never was
     assert len(history["iteration"]) == 119
     before, after = (history["data"][history["iteration"].index(k)] for k in (79, 81))
     assert after < 2 * before  # back at weights of some iterations ago
-    assert fit.prior.learning_rate == 0.01
+    assert runner.prior.learning_rate == 0.01
 
 
 def test_spike_after_spike_lowers_the_rate(noisy: Tensor) -> None:
-    fit = fit_of(noisy, Treacherous(spikes=(80, 81)))
-    assert fit.run()
-    assert fit.recovery.spikes == 2
-    assert fit.prior.learning_rate == 0.005
+    runner = runner_of(noisy, Treacherous(spikes=(80, 81)))
+    assert runner.run().spikes == 2
+    assert runner.prior.learning_rate == 0.005
 
 
 @pytest.mark.parametrize("broken", [(1,), (60,), (60, 61, 90)])
 def test_a_broken_loss_is_taken_back_and_the_rate_lowered(
     noisy: Tensor, broken: tuple[int, ...]
 ) -> None:
-    fit = fit_of(noisy, Treacherous(broken=broken))
-    assert fit.run()
-    assert fit.stop_reason == "all iterations done"
-    assert fit.recovery.failures == len(broken)
-    assert fit.prior.learning_rate == 0.01 / 2 ** len(broken)
-    assert fit.last.average.isfinite().all()
-    assert fit.history()["data"][-1] < 0.02
+    runner = runner_of(noisy, Treacherous(broken=broken))
+    outcome = runner.run()
+    assert outcome.stop.reason is StopReason.ALL_ITERATIONS
+    assert outcome.failures == len(broken)
+    assert runner.prior.learning_rate == 0.01 / 2 ** len(broken)
+    assert outcome.last.average.isfinite().all()
+    assert outcome.history["data"][-1] < 0.02
 
 
 def test_weights_that_a_step_broke_are_never_taken_for_good(noisy: Tensor) -> None:
     # After iteration 50 a copy is made; the step before it is what breaks the next.
     network = Treacherous()
-    fit = fit_of(noisy, network)
 
-    def poison(state):
-        if state.iteration == 50:
-            fit.recovery._candidate = {
-                k: v * math.nan if isinstance(v, Tensor) and v.is_floating_point() else v
-                for k, v in fit.recovery._candidate.items()
-            }
-            with torch.no_grad():
-                next(network.parameters()).fill_(math.nan)
+    class Poison(Observer):
+        def observe(self, run: Runner, state: Any) -> None:
+            if state.iteration == 50:
+                run.recovery._candidate = {
+                    k: v * math.nan if isinstance(v, Tensor) and v.is_floating_point() else v
+                    for k, v in run.recovery._candidate.items()
+                }
+                with torch.no_grad():
+                    next(network.parameters()).fill_(math.nan)
 
-    assert fit.run(poison)
-    assert fit.recovery.failures == 1
-    assert fit.last.average.isfinite().all()
+    runner = runner_of(noisy, network)
+    runner.observers.append(Poison())
+    outcome = runner.run()
+    assert outcome.failures == 1
+    assert outcome.last.average.isfinite().all()
 
 
 def test_gives_up_with_the_best_image_and_a_reason(noisy: Tensor) -> None:
-    fit = fit_of(noisy, Treacherous(broken=tuple(range(40, 200))))
-    assert fit.run()
-    assert fit.stop_reason == "gave up: the loss keeps becoming infinite or undefined"
-    assert fit.best.iteration == 39
-    assert fit.best.average.isfinite().all()
-    assert fit.last.average.isfinite().all()
-    assert fit.history()["iteration"][-1] == 39
+    outcome = runner_of(noisy, Treacherous(broken=tuple(range(40, 200)))).run()
+    assert outcome.stop.reason is StopReason.GAVE_UP
+    assert outcome.best.iteration == 39
+    assert outcome.best.average.isfinite().all()
+    assert outcome.last.average.isfinite().all()
+    assert outcome.history["iteration"][-1] == 39
 
 
 def test_a_fit_that_never_begins_gives_back_what_came(
@@ -136,7 +165,7 @@ def test_a_fit_that_never_begins_gives_back_what_came(
 
     noisy, clean = noisy_pair
     result = dipfast.restore(noisy, Broken(), max_iterations=50, reference=clean, sigma=0)
-    assert result.stop_reason.startswith("gave up")
+    assert result.stop_reason is StopReason.GAVE_UP
     assert (result.best_iteration, result.stop_iteration) == (0, 0)
     assert result.failures == 6
     assert result.image.shape == noisy.shape

@@ -14,7 +14,7 @@ import dipfast
 from dipfast import ops
 from dipfast.networks import HourglassConfig
 from dipfast.operators import Blur, Compose, Downsample, gaussian_kernel
-from dipfast.run import prepare as plan
+from dipfast.run import job as job_module
 from dipfast.settings.presets import Preset
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -55,8 +55,8 @@ class TestInpaint:
         assert (result.raw_image[holes] == result.image[holes]).all()
         assert not (result.raw_image == result.image).all()
         assert result.psnr == pytest.approx(ops.psnr(result.image, clean), rel=1e-6)
-        assert result.settings["missing"] == pytest.approx(holes.mean())
-        assert result.settings["preset"] == "inpaint-balanced"
+        assert result.found["missing"] == pytest.approx(holes.mean())
+        assert result.found["preset"] == "inpaint-balanced"
 
     def test_what_stands_in_holes_does_not_matter(
         self, clean: np.ndarray, holes: np.ndarray
@@ -72,7 +72,7 @@ class TestInpaint:
             dipfast.inpaint(image, holes, max_iterations=5, sigma="auto") for image in images
         )
         assert (first.image == second.image).all()
-        assert first.settings["noise"] == second.settings["noise"]
+        assert first.found["noise"] == second.found["noise"]
 
     def test_masks_of_every_kind_agree(self, clean: np.ndarray, holes: np.ndarray) -> None:
         image = np.where(holes[..., None], 0, clean).astype(np.uint8)
@@ -139,7 +139,7 @@ class TestInpaint:
             for method in ("two_stage", "dip")
         )
         assert (two.image == plain.image).all()
-        assert two.settings["tv_weight"] == [0.0]
+        assert two.found["tv_weight"] == [0.0]
         assert two.stop_reason == "all iterations done"
 
     def test_noise_besides_holes(self, noisy_pair: Pair, holes: np.ndarray) -> None:
@@ -149,9 +149,9 @@ class TestInpaint:
         )
         assert result.psnr > result.metrics["psnr_input"] + 4
         share = 1 - holes.mean()
-        assert result.settings["tv_weight"][0] == pytest.approx(2 * 25 / 255 * share)
+        assert result.found["tv_weight"][0] == pytest.approx(2 * 25 / 255 * share)
         estimated = dipfast.inpaint(noisy, holes, sigma="auto", max_iterations=1)
-        assert estimated.settings["sigma"][0] == pytest.approx(25, rel=0.3)
+        assert estimated.found["sigma"][0] == pytest.approx(25, rel=0.3)
 
     def test_a_mask_the_wrong_way_round_is_told(self, clean: np.ndarray) -> None:
         mask = np.zeros(clean.shape[:2], dtype=bool)
@@ -189,7 +189,7 @@ class TestSuperResolve:
             result = dipfast.super_resolve(
                 clean[:8, :8], 2, preset="super_resolve-fast", max_iterations=1, **options
             )
-            assert result.settings["tv_weight"][0] == pytest.approx(weight)
+            assert result.found["tv_weight"][0] == pytest.approx(weight)
 
     def test_interrupted_batch_is_enlarged_plainly(self, clean: np.ndarray) -> None:
         one = torch.from_numpy(clean).permute(2, 0, 1)[None]
@@ -216,7 +216,7 @@ class TestRestore:
         image = blurred.permute(1, 2, 0).numpy()
         result = dipfast.restore(image, blur, sigma=0, max_iterations=600, reference=clean)
         assert result.psnr > result.metrics["psnr_input"] + 2
-        assert result.settings["operator"] == "Blur"
+        assert result.found["operator"] == "Blur"
 
     def test_composition_and_size(self, clean: np.ndarray) -> None:
         camera = Compose(Blur(gaussian_kernel(0.7, 5)), Downsample(2))
@@ -271,7 +271,7 @@ class TestOptions:
         flash = dipfast.denoise(
             noisy, network_input=clean, preset="original-flash", max_iterations=2, method="dip"
         )
-        assert flash.settings["preset"] == "original-flash"
+        assert flash.found["preset"] == "original-flash"
         with pytest.raises(ValueError, match="network_input is needed for preset='original-flash'"):
             dipfast.denoise(noisy, preset="original-flash")
         with pytest.raises(ValueError, match="network_input must have the rows and columns"):
@@ -281,11 +281,11 @@ class TestOptions:
         noisy = noisy_pair[0]
         model = dipfast.NoiseModel(0.1, 0.01, low=0.0, high=1.0)
         result = dipfast.denoise(noisy, noise=model, max_iterations=3)
-        assert result.settings["noise"] == [{"sigma": 0.1, "gain": 0.01, "low": 0.0, "high": 1.0}]
+        assert result.found["noise"] == [{"sigma": 0.1, "gain": 0.01, "low": 0.0, "high": 1.0}]
         clipped = dipfast.denoise(noisy, noise="clipped", sigma=25, max_iterations=3)
-        assert clipped.settings["noise"][0]["low"] == 0.0
+        assert clipped.found["noise"][0]["low"] == 0.0
         plain = dipfast.denoise(noisy, noise="gaussian", sigma=25, max_iterations=3)
-        assert plain.settings["noise"][0]["low"] is None
+        assert plain.found["noise"][0]["low"] is None
         assert not (plain.image == clipped.image).all()
         with pytest.raises(ValueError, match="sigma=25 has no meaning where noise is a model"):
             dipfast.denoise(noisy, noise=model, sigma=25)
@@ -296,8 +296,8 @@ class TestOptions:
         stages = [Stage("a", 2, 0.1), Stage("b", 3)]
         result = dipfast.denoise(noisy_pair[0], method=stages)
         assert result.history["stage"] == ["a", "a", "b", "b", "b"]
-        assert result.settings["method"] == ["a", "b"]
-        assert result.settings["max_iterations"] == 5
+        assert result.found["stages"] == ["a", "b"]
+        assert result.found["max_iterations"] == 5
         for options, message in (
             ({"max_iterations": 3}, "max_iterations has no meaning"),
             ({"tv_weight": 3}, "tv_weight=3 has no meaning"),
@@ -313,7 +313,7 @@ class TestOptions:
         def no_work(*_, **__):
             raise AssertionError("work was started")
 
-        monkeypatch.setattr(plan, "DeepImagePrior", no_work)
+        monkeypatch.setattr(job_module, "DeepImagePrior", no_work)
         cases = [
             (lambda: dipfast.inpaint(clean, holes[1:]), "mask must have shape"),
             (lambda: dipfast.inpaint(clean, holes & False), "mask says that nothing is missing"),

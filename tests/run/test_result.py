@@ -14,15 +14,17 @@ import torch
 import dipfast
 from dipfast.images.files import read_image, write_image
 from dipfast.run.result import Result
+from dipfast.stopping import StopReason
 
 
 def make(image: Any, **changes: Any) -> Result:
     columns: dict[str, Any] = {
         "history": {"iteration": [1, 2], "stage": ["dip", "dip"], "loss": [2.0, 1.0]},
-        "stop_reason": "all iterations done",
+        "stop_reason": StopReason.ALL_ITERATIONS,
         "best_iteration": 2,
         "stop_iteration": 3,
-        "settings": {"task": "denoise", "sigma": [0.1], "versions": {"dipfast": "1.2.3"}},
+        "settings": {"task": "denoise"},
+        "found": {"sigma": [0.1], "versions": {"dipfast": "1.2.3"}},
         "channel_axis": None if image.ndim == 2 else image.ndim - 3,
     }
     return Result(image=image, **{**columns, **changes})
@@ -58,7 +60,9 @@ class TestReport:
             "unfinished": None,
             "seconds": None,
             "metrics": {"psnr_input": 20.0, "psnr": 25.0},
-            "settings": {"task": "denoise", "sigma": [0.1], "versions": {"dipfast": "1.2.3"}},
+            "stop_detail": "",
+            "settings": {"task": "denoise"},
+            "found": {"sigma": [0.1], "versions": {"dipfast": "1.2.3"}},
         }
 
     def test_psnr(self) -> None:
@@ -85,7 +89,7 @@ class TestReport:
         assert report == strictly(json.dumps(result.report()))
         assert report["metrics"]["psnr_input"] is None
         assert report["metrics"]["psnr"] == result.psnr
-        assert report["settings"]["versions"]["dipfast"] == dipfast.__version__
+        assert report["found"]["versions"]["dipfast"] == dipfast.__version__
 
 
 class TestWords:
@@ -101,7 +105,7 @@ class TestWords:
         assert "(estimated); iteration 1 of 1, of 1 at most; " in text
 
     @pytest.mark.parametrize(
-        ("settings", "words"),
+        ("found", "words"),
         [
             ({}, ""),
             (
@@ -123,11 +127,11 @@ class TestWords:
             ({"noise": [noise(0.0)], "noise_source": "given"}, "no noise (given)"),
         ],
     )
-    def test_what_was_taken(self, settings: dict[str, Any], words: str) -> None:
-        assert make(random_pixels(4, 5), settings=settings).summary() == words
+    def test_what_was_taken(self, found: dict[str, Any], words: str) -> None:
+        assert make(random_pixels(4, 5), found=found).summary() == words
 
     def test_what_is_unfinished_is_said(self) -> None:
-        result = make(random_pixels(4, 5), settings={}, unfinished="too soon", seconds=2.0)
+        result = make(random_pixels(4, 5), found={}, unfinished="too soon", seconds=2.0)
         assert result.summary() == "2 s; unfinished: too soon"
 
     def test_equal_to_itself_alone(self) -> None:

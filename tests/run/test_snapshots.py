@@ -15,6 +15,7 @@ from dipfast.apps.report import draw_strip
 from dipfast.images.files import read_image
 from dipfast.run.result import Result
 from dipfast.run.snapshots import Snapshot, Snapshots
+from dipfast.stopping import StopReason
 
 
 @given(
@@ -89,9 +90,10 @@ def test_strip(tmp_path: Path, channels: int | None, data_range: float) -> None:
     result = Result(
         image=snapshots[-1].image,
         history={},
-        stop_reason="",
+        stop_reason=StopReason.ALL_ITERATIONS,
         best_iteration=40,
-        settings={"data_range": [0.0, data_range]},
+        settings={},
+        found={"data_range": [0.0, data_range]},
         channel_axis=None if channels is None else 2,
         snapshots=snapshots,
     )
@@ -101,7 +103,14 @@ def test_strip(tmp_path: Path, channels: int | None, data_range: float) -> None:
 
 
 def test_strip_of_nothing(tmp_path: Path) -> None:
-    result = Result(image=None, history={}, stop_reason="", best_iteration=1, settings={})
+    result = Result(
+        image=None,
+        history={},
+        stop_reason=StopReason.ALL_ITERATIONS,
+        best_iteration=1,
+        settings={},
+        found={},
+    )
     with pytest.raises(ValueError, match="snapshots of one image"):
         draw_strip(result, tmp_path / "strip.png")
     assert not list(tmp_path.iterdir())

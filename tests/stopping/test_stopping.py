@@ -24,9 +24,7 @@ from dipfast.stopping import (
     Never,
     RunningVariance,
     StopRule,
-    TimeLimit,
     WindowedVariance,
-    time_limit,
 )
 
 CLEAN = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(1))
@@ -74,7 +72,7 @@ class Run:
         return verdict
 
     def until_stop(self, images) -> str | None:
-        return next((v.reason for v in map(self.show, images) if v.reason is not None), None)
+        return next((str(v.stop) for v in map(self.show, images) if v.stop is not None), None)
 
 
 def wandering(scales: list[float], seed: int = 0):
@@ -190,7 +188,7 @@ class TestDiscrepancy:
         run = Run(Discrepancy(every=1), problem, regularised=True)
         assert run.show(problem.measurement) == Decision(best=True)
         run.regularised = False
-        assert run.show(problem.measurement).reason == "residual at the noise level"
+        assert run.show(problem.measurement).stop == "residual at the noise level"
 
     def test_leaves_a_measurement_without_noise_alone(self) -> None:
         problem = problem_of(NoiseModel(0.0))
@@ -205,7 +203,7 @@ class TestDiscrepancy:
         problem = Problem(noise.sample(black, generator), Identity(), noise)
         for factor, reason in ((1.05, "residual at the noise level"), (0.95, None)):
             run = Run(Discrepancy(factor=factor, every=1), problem)
-            assert run.show(black).reason == reason
+            assert run.show(black).stop == reason
 
 
 def test_never() -> None:
@@ -214,36 +212,24 @@ def test_never() -> None:
     assert run.best == 100
 
 
-def test_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(time_limit.time, "monotonic", lambda: now[0])
-    run = Run(TimeLimit(5.0))
-    assert run.show(CLEAN) == Decision()
-    now[0] = 105.0
-    assert run.show(CLEAN) == Decision(None, "5 seconds have passed", pause=True)
-
-
 class At(StopRule):
     """Stops at an iteration, and has an opinion or not."""
 
-    def __init__(self, iteration: int, best: int | None, pause: bool = False) -> None:
-        self.iteration, self.best, self.pause = iteration, best, pause
+    def __init__(self, iteration: int, best: int | None) -> None:
+        self.iteration, self.best = iteration, best
 
     def update(self, state, memory):
         memory["looks"] = memory.get("looks", 0) + 1
         assert memory["looks"] == state.iteration
         best = None if self.best is None else state.iteration <= self.best
         reason = f"at {self.iteration}" if state.iteration >= self.iteration else None
-        return Decision(best, reason, self.pause)
+        return Decision(best, reason)
 
 
 def test_the_first_of_several_stops_and_the_first_with_an_opinion_judges() -> None:
     run = Run(FirstOf((At(9, None), At(7, 3), At(8, 5))))
     assert run.until_stop([CLEAN] * 20) == "at 7"
     assert (run.iteration, run.best) == (7, 3)
-    # One that ends for good outranks one that only pauses.
-    run = Run(FirstOf((At(4, None, pause=True), At(4, 2))))
-    assert [run.show(CLEAN) for _ in range(4)][-1] == Decision(False, "at 4", pause=False)
 
 
 def test_the_last_of_several_stops_and_the_latest_choice_counts() -> None:
@@ -320,7 +306,6 @@ def test_rules_by_name(name: str) -> None:
         (lambda: RunningVariance(rate=1.0), "rate must be between 0 and 1, got 1.0"),
         (lambda: HeldOut(fraction=1.0), "fraction must be between 0 and 1, got 1.0"),
         (lambda: Discrepancy(factor=0), "factor and every must be positive, got 0 and"),
-        (lambda: TimeLimit(0), "seconds must be positive, got 0"),
         (lambda: FirstOf(()), "rules must not be empty"),
     ],
 )
@@ -339,7 +324,7 @@ def test_what_is_returned_is_what_the_rule_judges_best(noisy_pair) -> None:
     result = dipfast.denoise(
         noisy, stop=At(12, 7), quality="fast", max_iterations=20, callback=look, reference=clean
     )
-    assert (result.best_iteration, result.stop_iteration, result.stop_reason) == (7, 12, "at 12")
+    assert (result.best_iteration, result.stop_iteration, result.stop_detail) == (7, 12, "at 12")
 
     def bytes_of(image: Tensor):
         return (image[0] * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()

@@ -144,7 +144,7 @@ def draw_strip(result: Result, path: str | Path, *, count: int = 8) -> None:
     times = np.log([snapshot.iteration for snapshot in snapshots])
     wanted = np.linspace(times[0], times[-1], count)
     chosen = sorted({int(np.abs(times - time).argmin()) for time in wanted})
-    low, high = result.settings["data_range"]
+    low, high = result.found["data_range"]
     panels = []
     for snapshot in (snapshots[k] for k in chosen):
         pixels = np.asarray(snapshot.image, dtype=float)

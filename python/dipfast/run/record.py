@@ -107,8 +107,10 @@ def _plain(value: Any) -> Any:
 def identify(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]:
     """Return what a checkpoint must have in common with a run to be gone on from."""
     first, layout = jobs[0], task.layout
-    # Preset, iterations and device are those that were decided, all else as it was given.
+    # Preset, iterations and rule are those that were decided, all else as it was given.
     decided = {name: getattr(first.settings, name) for name in ("preset", "max_iterations")}
+    decided["stop"] = first.rule
+    references = [job.reference for job in jobs if job.reference is not None]
     options = {
         option.name: getattr(settings, option.name)
         for option in options_of(type(settings)).values()
@@ -119,11 +121,11 @@ def identify(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, A
         "version of torch": str(torch.__version__),
         "task": settings.task,
         **describe(options | decided),
-        "image": describe([job.problem.measurement for job in jobs]),
+        "image": describe(torch.cat([job.problem.measurement for job in jobs])),
         "operator": [_fingerprint(o, first.baseline) for o in task.operators],
         "layout": describe([layout.shape, str(layout.dtype), layout.data_range]),
         "kept_mask": describe(task.kept_mask),
-        "reference": describe([job.reference for job in jobs]),
+        "reference": describe(torch.cat(references) if references else None),
         "network_input": describe(first.network_input),
         "device": first.device.type,
     }
@@ -262,8 +264,8 @@ def _settings_of(record: dict[str, Any]) -> tuple[str, dict[str, Any]]:
             )
         options[name] = _value(name, value)
     for name in ("method", "stop"):
-        value = options.get(name)
-        if value is not None and not (isinstance(value, str) and value in known[name].choices):
+        value = options.get(name, known[name].default)
+        if not (isinstance(value, str) and value in known[name].choices):
             raise InputError(
                 f"{name} must be one of {', '.join(known[name].choices)}, got "
                 f"{reprlib.repr(value)}; what was made by hand is not in a record"

@@ -298,5 +298,5 @@ class Runner:
         return {"psnr": self._psnr(state.image), "psnr_average": self._psnr(state.average)}
 
     def _psnr(self, image: Tensor) -> Tensor:
-        value: Tensor = ops.psnr(self.finish(image), self._reference, data_range=self.job.peak)
-        return value
+        assert self._reference is not None
+        return ops.psnr(self.finish(image), self._reference, data_range=self.job.peak)

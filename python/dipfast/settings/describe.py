@@ -68,3 +68,7 @@ def _row(option: Option, task: str) -> str:
     unit = f", {_unit(option)}" if option.unit else ""
     default = "" if option.default is ... else f"`{option.default!r}`"
     return f"| `{option.name}`{task} | {default} | {option.type}{unit} | {option.help} |"
+
+
+if __name__ == "__main__":
+    print(options_table(), end="")

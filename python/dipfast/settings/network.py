@@ -8,7 +8,11 @@ from typing import Literal, TypeAlias
 from dipfast.checks import check_choice
 from dipfast.errors import InputError
 
-__all__ = ["Downsampling", "HourglassConfig", "Upsampling"]
+__all__ = ["MOST_CHANNELS", "Downsampling", "HourglassConfig", "Upsampling"]
+
+# More would be padded to millions of pixels, or not fit into any memory.
+MOST_CHANNELS = 4096
+_MOST_SCALES, _LARGEST_KERNEL = 16, 99
 
 Upsampling: TypeAlias = Literal["bilinear", "nearest"]
 Downsampling: TypeAlias = Literal["stride", "average"]
@@ -68,6 +72,12 @@ class HourglassConfig:
                 "down, up and skip must have one entry for each scale, "
                 f"got {len(self.down)}, {len(self.up)} and {len(self.skip)} entries"
             )
+        if self.scales > _MOST_SCALES:
+            raise InputError(f"there may be up to {_MOST_SCALES} scales, got {self.scales}")
+        if max(self.down + self.up + self.skip) > MOST_CHANNELS:
+            raise InputError(f"widths may be up to {MOST_CHANNELS}, got {self}")
+        if self.down_kernel > _LARGEST_KERNEL:
+            raise InputError(f"down_kernel may be up to {_LARGEST_KERNEL}, got {self.down_kernel}")
         if min(self.down) < 1 or min(self.up) < 1 or min(self.skip) < 0:
             raise InputError(f"widths must be positive (skip may be 0), got {self}")
         for upsampling in self.upsamplings:

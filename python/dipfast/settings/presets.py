@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
-from dipfast.checks import check_choice
-from dipfast.errors import InputTypeError
+from dipfast.checks import check_choice, shown
+from dipfast.errors import InputError, InputTypeError
 from dipfast.settings.names import QUALITIES, Quality
-from dipfast.settings.network import HourglassConfig
+from dipfast.settings.network import MOST_CHANNELS, HourglassConfig
 
 __all__ = ["PRESETS", "Preset", "get_preset"]
+
+
+Input: TypeAlias = Literal["noise", "meshgrid", "given"]
+_MOST_ITERATIONS = 10**9
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,25 @@ class Preset:
     network: HourglassConfig
     learning_rate: float = 0.01
     average_decay: float = 0.99
-    input: Literal["noise", "meshgrid", "given"] = "noise"
+    input: Input = "noise"
     input_channels: int = 32
     tv_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        checks = {
+            "iterations": (1 <= self.iterations <= _MOST_ITERATIONS, "from 1 to 10**9"),
+            "input_noise": (min(self.input_noise) >= 0, "two numbers from 0 up"),
+            "learning_rate": (0 < self.learning_rate < math.inf, "a positive number"),
+            "average_decay": (0 <= self.average_decay < 1, "from 0 to below 1"),
+            "input_channels": (1 <= self.input_channels <= MOST_CHANNELS, "from 1 to 4096"),
+            "tv_weight": (0 <= self.tv_weight < math.inf, "a number from 0 up"),
+        }
+        for name, (fits, expected) in checks.items():
+            if not fits:
+                raise InputError(
+                    f"{name} of a preset must be {expected}, got {shown(getattr(self, name))}"
+                )
+        check_choice("input of a preset", self.input, get_args(Input))
 
 
 # Narrow where the image is large: an iteration costs a small part of the original's, which

@@ -14,15 +14,17 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
     model_validator,
 )
 
-from dipfast.checks import check_choice, check_data_range
+from dipfast.checks import check_choice, check_data_range, did_you_mean, shown
 from dipfast.errors import InputError, InputTypeError
 from dipfast.settings.names import (
+    FACTORS,
     METHODS,
     NOISE_KINDS,
     RULE_NAMES,
@@ -55,7 +57,7 @@ def _method(value: Any) -> Any:
         check_choice("method", value, METHODS)
         return value
     if not isinstance(value, tuple | list) or not value:
-        raise InputTypeError(f"method must be a name or a sequence of stages, got {value!r}")
+        raise InputTypeError(f"method must be a name or a sequence of stages, got {shown(value)}")
     return tuple(value)
 
 
@@ -76,6 +78,11 @@ def _preset(value: Any) -> Any:
 def _range(value: Any) -> Any:
     check_data_range(value)
     return value if isinstance(value, int | float) else tuple(map(float, value))
+
+
+def _factor(value: Any) -> Any:
+    check_choice("factor", value, FACTORS)
+    return value
 
 
 def _callable(value: Any) -> Any:
@@ -265,10 +272,11 @@ class Settings(BaseModel):
             raise InputError("max_iterations has no meaning where method is a sequence of stages")
         if (self.method == "dip" or not named) and self.tv_weight not in ("auto", 0):
             raise InputError(
-                f"tv_weight={self.tv_weight!r} has no meaning for method={self.method!r}"
+                f"tv_weight={self.tv_weight:g} has no meaning for "
+                + (f"method={self.method!r}" if named else "stages of your own")
             )
         if isinstance(self.noise, NoiseParameters) and self.sigma != "auto":
-            raise InputError(f"sigma={self.sigma!r} has no meaning where noise is a model")
+            raise InputError(f"sigma={self.sigma:g} has no meaning where noise is a model")
         if self.resume and self.checkpoint is None:
             raise InputError("resume=True needs a checkpoint to go on from")
         return self
@@ -314,7 +322,9 @@ class SuperResolveSettings(Settings):
     sigma: _NotNegative | Literal["auto"] = option(
         0.0, _NO_NOISE, expected=_AUTO_OR_NUMBER, unit="of the image"
     )
-    factor: Factor = option(..., "How many times the rows and columns of the image.")
+    factor: Annotated[Factor, BeforeValidator(_factor)] = option(
+        ..., "How many times the rows and columns of the image."
+    )
     kernel: DownsampleKernel = option(
         "lanczos2",
         "What a small pixel saw of the large ones: lanczos2, as in the original, lanczos3, "
@@ -373,8 +383,8 @@ def make_settings(kind: type[_Settings], options: dict[str, Any]) -> _Settings:
     for name in options:
         if name not in known:
             raise InputTypeError(
-                f"{kind.task}() got an unexpected keyword argument {name!r}; "
-                f"expected one of {', '.join(known)}"
+                f"{kind.task}() got an unexpected keyword argument {name!r}"
+                + (did_you_mean(name, known) or f"; expected one of {', '.join(known)}")
             )
     try:
         return kind(**options)
@@ -393,7 +403,7 @@ def _translate(kind: type[Settings], error: ValidationError) -> Exception:
     said = options_of(kind)[name]
     kind_is_wrong = said.is_flag or not isinstance(value, str | int | float)
     wrong = InputTypeError if kind_is_wrong else InputError
-    return wrong(f"{name} must be {said.expected}, got {value!r}")
+    return wrong(f"{name} must be {said.expected}, got {shown(value)}")
 
 
 def _value(error: ValidationError, name: str) -> Any:

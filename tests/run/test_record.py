@@ -7,7 +7,7 @@ import os
 import random
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from dipfast.model.noise import NoiseModel
 from dipfast.networks import HourglassConfig
 from dipfast.operators import Blur, gaussian_kernel
 from dipfast.prior.stages import Stage
-from dipfast.run import record as module
 from dipfast.run.record import read_settings
 from dipfast.settings.names import TASKS
+from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.presets import PRESETS, Preset
 
 TINY = Preset(3, (0.1, 0.01), HourglassConfig(down=(4,), up=(4,), skip=(2,)))
@@ -31,20 +31,19 @@ REPORT: dict[str, Any] = {
     "metrics": {"psnr_input": None, "psnr": 25.5},
     "settings": {
         "task": "denoise",
+        "sigma": "auto",
+        "noise": {"sigma": 0.1, "gain": 0.0, "low": 0.0, "high": None},
+        "tv_weight": 0.2,
         "method": "two_stage",
-        "preset": "denoise-fast",
-        "sigma": [25.5],
-        "noise": [{"sigma": 0.1, "gain": 0.0, "low": 0.0, "high": None}],
-        "tv_weight": [0.2],
         "stop": "auto",
+        "quality": "fast",
         "max_iterations": 500,
         "seed": 7,
-        "device": "cuda:0",
-        "threads": 2,
-        "shape": [9, 7, 3],
-        "dtype": "uint8",
-        "channel_axis": 2,
         "data_range": [0.0, 255.0],
+    },
+    "found": {
+        "device": "cuda:0",
+        "preset": "denoise-fast",
         "preset_settings": asdict(PRESETS["denoise-fast"]),
         "versions": {"dipfast": "1.2.3"},
     },
@@ -58,6 +57,9 @@ def changed(**settings: Any) -> dict[str, Any]:
 @pytest.fixture
 def read(tmp_path: Path) -> Callable[[Any], dict[str, Any]]:
     def read(content: Any) -> dict[str, Any]:
+        return both(content)[1]
+
+    def both(content: Any) -> tuple[str, dict[str, Any]]:
         path = tmp_path / "clean.png.json"
         if not isinstance(content, str | bytes):
             content = json.dumps(content)
@@ -94,13 +96,12 @@ class TestAgain:
     def again(self, image: Any, tmp_path: Path, task: str, **options: Any) -> dict[str, Any]:
         first = RUNS[task](image, **options)
         first.save(tmp_path / "out.tif")
-        read = read_settings(tmp_path / "out.tif.json")
-        assert read.pop("task") == task
+        name, read = read_settings(tmp_path / "out.tif.json")
+        assert name == task
         second = RUNS[task](image, **read)
         assert np.array_equal(second.image, first.image)
-        # What was found the first time is given the second time.
-        found = ("preset", "range_source", "noise_source")
-        assert {**second.settings, **{key: first.settings[key] for key in found}} == first.settings
+        assert second.settings == first.settings
+        assert second.found == first.found
         return read
 
     @pytest.mark.parametrize("task", TASKS)
@@ -131,21 +132,23 @@ class TestAgain:
         image = np.random.default_rng(0).normal(0.5, 0.3, (16, 16)).astype(np.float32)
         self.again(image, tmp_path, "denoise", preset=TINY)
 
-    def test_preset_by_name(self, tmp_path: Path) -> None:
+    def test_what_is_auto_stays_auto(self, tmp_path: Path) -> None:
+        """Another picture is given what suits it, and not what was found in the first."""
         read = self.again(noisy(8, 8), tmp_path, "denoise", quality="fast", max_iterations=1)
-        assert read["preset"] == "denoise-fast"
+        auto = ("sigma", "noise", "tv_weight", "preset", "data_range")
+        assert [read[name] for name in auto] == ["auto", "auto", "auto", None, None]
+        assert (read["quality"], read["max_iterations"]) == ("fast", 1)
 
 
 class TestOptions:
     def test_all(self, read: Any) -> None:
         assert read(REPORT) == {
-            "task": "denoise",
-            "method": "two_stage",
-            "preset": "denoise-fast",
             "sigma": "auto",
-            "noise": NoiseModel(0.1, low=0.0),
+            "noise": NoiseParameters(0.1, low=0.0),
             "tv_weight": 0.2,
+            "method": "two_stage",
             "stop": "auto",
+            "quality": "fast",
             "max_iterations": 500,
             "seed": 7,
             "data_range": (0.0, 255.0),
@@ -157,72 +160,66 @@ class TestOptions:
     @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
     def test_encodings(self, read: Any, encoding: str, end: str) -> None:
         """Editors and shells of Windows write marks in front, UTF-16 and other ends of lines."""
-        text = json.dumps(changed(device="µ"), indent=2, ensure_ascii=False) + "\n"
+        text = (
+            json.dumps(
+                {**REPORT, "found": {**REPORT["found"], "device": "µ"}},
+                indent=2,
+                ensure_ascii=False,
+            )
+            + "\n"
+        )
         assert read(text.replace("\n", end).encode(encoding)) == read(REPORT)
 
     def test_of_tasks(self, read: Any) -> None:
-        found = read(changed(task="inpaint", mask_marks="known", keep_known=False, missing=0.5))
-        assert (found["mask_marks"], found["keep_known"]) == ("known", False)
-        assert "missing" not in found
-        found = read(changed(task="super_resolve", factor=4, kernel="box"))
-        assert (found["factor"], found["kernel"]) == (4, "box")
-        assert "operator" not in read(changed(task="restore", operator="Blur"))
+        none = {"task": "inpaint", "mask_marks": "known", "keep_known": False}
+        assert read({"settings": none}) == {"mask_marks": "known", "keep_known": False}
+        larger = {"task": "super_resolve", "factor": 4, "kernel": "box"}
+        assert read({"settings": larger}) == {"factor": 4, "kernel": "box"}
+        assert read({"settings": {"task": "restore", "image_shape": [3, 4]}}) == {
+            "image_shape": (3, 4)
+        }
 
     def test_what_is_not_there_is_left_out(self, read: Any) -> None:
-        assert read({"settings": {"task": "restore"}}) == {"task": "restore"}
-        assert read({"settings": {"task": "denoise", "sigma": [3]}})["sigma"] == 3.0
+        assert read({"settings": {"task": "restore"}}) == {}
+        assert read({"settings": {"task": "super_resolve"}}) == {}
+        assert read({"settings": {"task": "denoise", "sigma": 3}}) == {"sigma": 3.0}
 
     @pytest.mark.parametrize("preset", PRESETS)
     def test_presets(self, preset: str, read: Any) -> None:
-        told = {"task": "denoise", "preset": preset}
-        assert read({"settings": told})["preset"] == preset
-        told["preset_settings"] = asdict(PRESETS[preset])  # type: ignore[assignment]
-        assert read({"settings": told})["preset"] == preset
-        # The name has another meaning by now, or none.
+        settings = {"task": "denoise", "preset": preset}
+        assert read({"settings": settings}) == {"preset": preset}
+        found = {"preset_settings": asdict(PRESETS[preset])}
+        assert read({"settings": settings, "found": found}) == {"preset": preset}
+        # The name has another meaning by now.
         other = replace(PRESETS[preset], iterations=77)
-        told["preset_settings"] = asdict(other)  # type: ignore[assignment]
-        assert read({"settings": told})["preset"] == other
-        assert read({"settings": {**told, "preset": "your own"}})["preset"] == other
+        found = {"preset_settings": asdict(other)}
+        assert read({"settings": settings, "found": found}) == {"preset": other}
+        settings = {"task": "denoise", "preset": asdict(other)}
+        assert read({"settings": settings, "found": found}) == {"preset": other}
 
-    def test_a_batch_of_equal_images(self, read: Any) -> None:
-        same = changed(sigma=[25.5] * 3, noise=REPORT["settings"]["noise"] * 3, tv_weight=[0.2] * 3)
-        assert read(same) == read(REPORT)
-
-    @pytest.mark.parametrize(
-        ("kind", "table"),
-        [
-            (NoiseModel, "_NOISE"),
-            (HourglassConfig, "_NETWORK"),
-            (Preset, "_PRESET"),
-        ],
-    )
-    def test_all_fields_are_known(self, kind: Any, table: str) -> None:
-        """One that is new has to be in the table too."""
-        with pytest.raises(module._UnfitError) as caught:
-            getattr(module, table)({"x": 1})
-        names = caught.value.problem.partition("expected one of ")[2].split(", ")
-        assert names == [field.name for field in fields(kind)]
+    def test_a_quality_that_means_something_else_by_now(self, read: Any) -> None:
+        other = replace(PRESETS["denoise-fast"], iterations=77)
+        found = {"preset_settings": asdict(other)}
+        read_back = read({"settings": {"task": "denoise", "quality": "fast"}, "found": found})
+        assert read_back == {"quality": "fast", "preset": other}
 
 
 INTEGERS = [True, 1.0, "1", None, [1], {}, -1, 2**70, 1e30]
 NUMBERS = [True, "1", None, {}, -1, 1e39, 10**60]
 WRONG = [
-    *(("seed", value) for value in (*INTEGERS, 2**63)),
-    *(("max_iterations", value) for value in (*INTEGERS, 0, 10**10)),
-    *(("sigma", value) for value in (0.1, [], *([value] for value in NUMBERS))),
-    *(("tv_weight", value) for value in (0.1, [], *([value] for value in NUMBERS))),
-    *(("noise", value) for value in (None, [], {}, [1], [[]], [None], "auto")),
+    *(("seed", value) for value in (*INTEGERS, 2**63) if value != -1),
+    *(("max_iterations", value) for value in (*INTEGERS, 0) if value not in (None, 2**70)),
+    *(("sigma", value) for value in NUMBERS if value not in (1e39, 10**60)),
+    *(("tv_weight", value) for value in NUMBERS if value not in (1e39, 10**60)),
+    *(("noise", value) for value in (None, [], [1], [[]], [None], "salt", 3)),
     *(("method", value) for value in (None, 1, "dip_", ["dip"], ["tv", "details"], {}, "os")),
     *(("stop", value) for value in (None, True, "Discrepancy", "HeldOut(share=0.1)", ["auto"])),
     *(("task", value) for value in (None, 1, "Denoise", ["denoise"], "__import__")),
-    *(("preset", value) for value in (None, 1, ["denoise-fast"])),
-    *(("data_range", value) for value in (255, [0], [0, 1, 2], [1, 0], [1, 1], [False, True])),
-    *(("data_range", value) for value in ([0, "255"], [0, None], [[0], [1]])),
-    *(("shape", value) for value in (9, [9], [9, -1], [9, 1.5], [True, True])),
-    *(("channel_axis", value) for value in (True, -1, 4, "C")),
-    *(("versions", value) for value in (None, [], {"torch": 2}, "1.2")),
-    *(("threads", value) for value in (0, True, "2")),
-    *(("preset_settings", value) for value in (None, [], "denoise-fast")),
+    *(("preset", value) for value in (1, ["denoise-fast"], "mine")),
+    *(("data_range", value) for value in (-1, [0], [0, 1, 2], [1, 0], [1, 1])),
+    *(("data_range", value) for value in ([0, None], [[0], [1]], "255")),
+    *(("channel_axis", value) for value in (True, 1.5, "C")),
+    *(("quality", value) for value in (None, "good", 1, ["fast"])),
 ]
 
 
@@ -238,26 +235,25 @@ class TestRefused:
 
     @pytest.mark.parametrize(("key", "value"), WRONG)
     def test_wrong_value(self, key: str, value: Any, read: Any) -> None:
-        self.refuse(read, changed(**{key: value}), f"settings.{key}", "must be", "got")
+        self.refuse(read, changed(**{key: value}), key, "must")
 
     @pytest.mark.parametrize(
         ("key", "value"),
         [
             *(("mask_marks", value) for value in ("white", None, ["missing"])),
             *(("keep_known", value) for value in (0, 1, "true", None)),
-            *(("missing", value) for value in (-0.1, 1.1, True, "half")),
         ],
     )
     def test_wrong_value_of_inpainting(self, key: str, value: Any, read: Any) -> None:
         content = changed(task="inpaint", **{key: value})
-        self.refuse(read, content, f"settings.{key} must be", "got")
+        self.refuse(read, content, f"{key} must be", "got")
 
     @pytest.mark.parametrize(
         ("key", "value"), [("factor", 5), ("factor", 2.0), ("factor", "2"), ("kernel", "bicubi")]
     )
     def test_wrong_value_of_enlarging(self, key: str, value: Any, read: Any) -> None:
         content = changed(task="super_resolve", **{key: value})
-        self.refuse(read, content, f"settings.{key} must be one of", "got")
+        self.refuse(read, content, f"{key} must be one of", "got")
 
     @pytest.mark.parametrize(
         ("where", "value"),
@@ -278,11 +274,11 @@ class TestRefused:
         ],
     )
     def test_wrong_value_of_a_preset(self, where: str, value: Any, read: Any) -> None:
-        preset = json.loads(json.dumps(REPORT["settings"]["preset_settings"]))
+        preset = json.loads(json.dumps(REPORT["found"]["preset_settings"]))
         *inside, key = where.split(".")
         (preset[inside[0]] if inside else preset)[key] = value
-        content = changed(preset_settings=preset)
-        self.refuse(read, content, f"settings.preset_settings.{where}", "must be", "got")
+        self.refuse(read, changed(preset=preset), "preset")
+        self.refuse(read, {**REPORT, "found": {"preset_settings": preset}}, "preset")
 
     @pytest.mark.parametrize(
         ("network", "reason"),
@@ -293,53 +289,46 @@ class TestRefused:
         ],
     )
     def test_fields_that_do_not_go_together(self, network: Any, reason: str, read: Any) -> None:
-        preset = {**REPORT["settings"]["preset_settings"], "network": network}
-        where = "settings.preset_settings.network does not hold together"
-        self.refuse(read, changed(preset_settings=preset), where, reason)
-        noise = [{"sigma": 0.1, "low": 1.0, "high": 0.0}]
-        where = "settings.noise[0] does not hold together: low must be below high"
-        self.refuse(read, changed(noise=noise), where)
+        preset = {**REPORT["found"]["preset_settings"], "network": network}
+        self.refuse(read, changed(preset=preset), "preset.network", reason)
+        noise = {"sigma": 0.1, "low": 1.0, "high": 0.0}
+        self.refuse(read, changed(noise=noise), "low must be below high")
 
-    def test_sigma_that_is_not_that_of_the_noise(self, read: Any) -> None:
-        self.refuse(read, changed(sigma=[30]), "settings has sigma 30.0, but that of its noise is")
-
-    def test_batch_of_different_images(self, read: Any) -> None:
-        content = changed(tv_weight=[0.2, 0.3])
-        self.refuse(read, content, "settings.tv_weight differs from image to image of a batch")
+    def test_options_that_do_not_go_together(self, read: Any) -> None:
+        self.refuse(read, changed(sigma=30), "sigma=30", "where noise is a model")
 
     @pytest.mark.parametrize("key", ["max_iteration", "sed", "factor", "keep_known", "", "\x1b[0m"])
     def test_unknown_key(self, key: str, read: Any) -> None:
-        self.refuse(
-            read, changed(**{key: 1}), f"settings has the key {key!r}, expected one of task"
-        )
+        self.refuse(read, changed(**{key: 1}), f"there is no setting {key!r}, expected one of")
 
     def test_unknown_key_elsewhere(self, read: Any) -> None:
-        self.refuse(read, {**REPORT, "options": {}}, "the report has the key 'options'")
-        noise = [{"sigma": 0.1, "gian": 0.0}]
-        self.refuse(read, changed(noise=noise), "settings.noise[0] has the key 'gian'")
+        self.refuse(read, changed(noise={"sigma": 0.1, "gian": 0.0}), "noise.gian")
+        preset = {**REPORT["found"]["preset_settings"], "gian": 0.0}
+        self.refuse(read, changed(preset=preset), "preset.gian")
 
     def test_missing_key(self, read: Any) -> None:
-        self.refuse(read, {}, "the report has no 'settings'")
-        self.refuse(read, {"settings": {}}, "settings has no 'task'")
-        self.refuse(read, changed(noise=[{"gain": 0.0}]), "settings.noise[0] has no 'sigma'")
+        self.refuse(read, {}, "it has no settings")
+        self.refuse(read, {"settings": {}}, "task must be one of")
+        self.refuse(read, changed(noise={"gain": 0.0}), "noise.sigma")
 
     @pytest.mark.parametrize("content", [None, 1, "text", [], [{}], True])
     def test_no_object(self, content: Any, read: Any) -> None:
-        self.refuse(read, json.dumps(content), "the report must be an object, got")
-        self.refuse(read, {"settings": content}, "settings must be an object, got")
+        self.refuse(read, json.dumps(content), "it has no settings")
+        self.refuse(read, {"settings": content}, "it has no settings")
 
-    @pytest.mark.parametrize("metrics", [[], {"psnr": "25"}, {"psnr": True}, {"psnr": [1]}])
-    def test_metrics(self, metrics: Any, read: Any) -> None:
-        self.refuse(read, {**REPORT, "metrics": metrics}, "metrics", "must be")
+    @pytest.mark.parametrize("key", ["device", "checkpoint", "resume", "callback", "reference"])
+    def test_what_is_no_setting_of_a_record(self, key: str, read: Any) -> None:
+        """Nothing that names files, or runs anything, is taken from a file."""
+        self.refuse(read, changed(**{key: "x"}), f"there is no setting {key!r}")
 
     @pytest.mark.parametrize(
         ("content", "reason"),
         [
             (b"", "Expecting value"),
             (b"\x89PNG\r\n", "can't decode byte 0x89"),
-            (b"\xff\xfe{\0}\0", "the report has no 'settings'"),
+            (b"\xff\xfe{\0}\0", "it has no settings"),
             (b"\xff\xfe{\0}", "can't decode byte 0x7d"),
-            (b"\xef\xbb\xbf{}", "the report has no 'settings'"),
+            (b"\xef\xbb\xbf{}", "it has no settings"),
             (b"{} {}", "Extra data"),
             (b'{"settings": {"task": "denoise", "seed": NaN}}', "seed must be an integer from 0"),
             (
@@ -348,7 +337,7 @@ class TestRefused:
             ),
             (b'{"settings": {"task": "denoise", "seed": 1e999}}', "seed must be an integer from 0"),
             (b'{"seed": ' + b"9" * 10_000 + b"}", "is too large"),
-            (b'{"seed": 0.' + b"9" * 10_000 + b"}", "has the key 'seed'"),
+            (b'{"seed": 0.' + b"9" * 10_000 + b"}", "it has no settings"),
             (b'{"settings": 1, "settings": {}}', "the key 'settings' is there twice"),
             (b'{"a": {"b": 1, "c": 2, "b": 1}}', "the key 'b' is there twice"),
             (b"[" * 100_000 + b"]" * 100_000, "it is nested too deeply"),
@@ -362,7 +351,7 @@ class TestRefused:
 
     def test_many_keys(self, read: Any) -> None:
         content = json.dumps({str(k): k for k in range(60_000)}).encode()
-        self.refuse(read, content, "the report has the key '0'")
+        self.refuse(read, content, "it has no settings")
 
     def test_lone_surrogates(self, read: Any) -> None:
         content = b'{"settings": {"task": "\\ud800"}}'
@@ -372,7 +361,7 @@ class TestRefused:
         stages = (Stage("mine", 2),)
         result = dipfast.denoise(noisy(8, 8), method=stages, preset=TINY)
         result.save(tmp_path / "out.png")
-        with pytest.raises(ValueError, match=r"settings\.method must be one of .*of your own"):
+        with pytest.raises(ValueError, match=r"method must be .* by hand is not in a record"):
             read_settings(tmp_path / "out.png.json")
 
     def test_no_file(self, tmp_path: Path) -> None:
