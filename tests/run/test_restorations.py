@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from dipfast import ops
 from dipfast.networks import HourglassConfig
 from dipfast.operators import Blur, Compose, Downsample, gaussian_kernel
 from dipfast.run import job as job_module
-from dipfast.settings.presets import Preset
+from dipfast.settings.presets import PRESETS, Preset
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -348,3 +349,14 @@ def test_text_on_a_real_picture() -> None:
     result = dipfast.inpaint(np.where(missing, 0, clean), missing, preset=preset, reference=clean)
     grey = np.where(missing, clean[~missing].mean(), clean)
     assert psnr_at(missing, result.image, clean) > psnr_at(missing, grey, clean) + 5
+
+
+def test_learning_rate(noisy_pair: Pair) -> None:
+    preset = PRESETS["denoise-balanced"]
+    slow = dipfast.denoise(noisy_pair[0], learning_rate=1e-4, max_iterations=9)
+    same = dipfast.denoise(
+        noisy_pair[0], preset=replace(preset, learning_rate=1e-4), max_iterations=9
+    )
+    assert (slow.image == same.image).all()
+    assert (slow.image != dipfast.denoise(noisy_pair[0], max_iterations=9).image).any()
+    assert slow.settings["learning_rate"] == 1e-4

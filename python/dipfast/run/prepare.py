@@ -149,6 +149,8 @@ def _decide_for_all(settings: Settings, layout: Layout) -> Settings:
             "data_range is needed where noise is a NoiseModel, whose numbers are in units of "
             "that range"
         )
+    if settings.learning_rate is not None:
+        preset = replace(preset, learning_rate=settings.learning_rate)
     iterations = settings.max_iterations or preset.iterations
     return settings.model_copy(
         update={

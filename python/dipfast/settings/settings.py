@@ -170,6 +170,11 @@ class Settings(BaseModel):
         "fall of the input noise is spread over them, so fewer are not the start of more.",
         expected="a positive integer",
     )
+    learning_rate: _Positive | None = option(
+        None,
+        "Learning rate of Adam, instead of that of the preset.",
+        expected="a positive number",
+    )
     network_input: Any = option(
         None,
         "A picture of the same scene and size that the network is given instead of noise (flash "

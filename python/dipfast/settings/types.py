@@ -44,6 +44,7 @@ class Options(TypedDict, total=False):
     quality: Quality
     preset: str | Preset | None
     max_iterations: int | None
+    learning_rate: float | None
     network_input: Any
     device: str | torch.device
     seed: int
