@@ -32,6 +32,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest dipfast._native
 	PYTHONPATH=python $(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python -m tests.check_docstrings
+	$(BIN)/zizmor --offline --quiet .github
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

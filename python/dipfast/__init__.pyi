@@ -4,6 +4,7 @@ from . import errors, networks, operators, ops, stopping
 from ._native import __version__
 from .model.noise import NoiseModel
 from .prior.loop import DeepImagePrior
+from .prior.methods import make_stages
 from .prior.stages import Stage
 from .run.interrupt import Interrupt
 from .run.result import Result
@@ -21,6 +22,7 @@ __all__ = [
     "denoise",
     "errors",
     "inpaint",
+    "make_stages",
     "networks",
     "operators",
     "ops",
