@@ -17,7 +17,8 @@ from dipfast.apps.cli import main
 from dipfast.apps.cli.commands import words_of
 from dipfast.apps.cli.options import NOT_TYPED, Request
 from dipfast.apps.cli.usage import COMMANDS, parse
-from dipfast.apps.cli.words import did_you_mean, one_line
+from dipfast.apps.cli.words import one_line
+from dipfast.checks import did_you_mean
 from dipfast.images.files import write_image
 from dipfast.settings.names import (
     BOUNDARIES,

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from dipfast.apps.cli.exits import DONE, INTERRUPTED, WRONG, code_of_error
 from dipfast.apps.cli.streams import say, steady_streams
 from dipfast.apps.cli.usage import UsageError, parse
-from dipfast.apps.cli.words import Words, did_you_mean
+from dipfast.apps.cli.words import Words
+from dipfast.checks import did_you_mean
 from dipfast.errors import DipfastError
 from dipfast.run.interrupt import ending_in_time
 
@@ -41,17 +42,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     with ending_in_time(), steady_streams():
         try:
-            request = parse(sys.argv[1:] if arguments is None else arguments)
-            return DONE if request is None else _run(request)
+            request = _parsed(sys.argv[1:] if arguments is None else arguments)
+            return request if isinstance(request, int) else _run(request)
         except KeyboardInterrupt:
             say("interrupted")
             return INTERRUPTED
-        except UsageError as error:
-            say(f"error: {error}")
-            return WRONG
-        except OSError as error:  # a file of the completion that cannot be written
-            say(f"error: {error}")
-            return WRONG
+
+
+def _parsed(arguments: Sequence[str]) -> Request | int:
+    """Return what is asked for, or the exit code where there is nothing left to do."""
+    try:
+        request = parse(arguments)
+    # OSError: a script for completion that cannot be written.
+    except (UsageError, OSError) as error:
+        say(f"error: {error}")
+        return WRONG
+    return DONE if request is None else request
 
 
 def _run(request: Request) -> int:

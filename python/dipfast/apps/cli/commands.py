@@ -24,7 +24,16 @@ from dipfast.settings.names import TASKS, TaskName
 from dipfast.settings.option import Option, options_of
 from dipfast.settings.settings import SETTINGS, Settings
 
-__all__ = ["DEFAULTS", "denoise", "inpaint", "make_command", "restore", "superres", "words_of"]
+__all__ = [
+    "DEFAULTS",
+    "denoise",
+    "inpaint",
+    "make_command",
+    "option_name",
+    "restore",
+    "superres",
+    "words_of",
+]
 
 DEFAULTS: dict[str, Any] = {"factor": 4}
 """Values of options that the functions of the library must be told, and the command line not."""
@@ -71,7 +80,7 @@ def make_command(task: TaskName, settings: type[Settings] | None = None) -> Call
 def _arguments(kind: type[BaseModel], common: type[BaseModel]) -> Iterator[Argument]:
     """Yield the arguments for a class of options; those in ``common`` are of all tasks."""
     for name, option in options_of(kind).items():
-        if common is Settings and (name in NOT_TYPED or option.role not in _TYPED_ROLES):
+        if common is Settings and not _is_typed(option):
             continue
         hint, reader = reading_of(option, kind.model_fields[name].annotation)
         default = DEFAULTS.get(name, option.default)
@@ -98,6 +107,11 @@ def _arguments(kind: type[BaseModel], common: type[BaseModel]) -> Iterator[Argum
                 ),
             ],
         )
+
+
+def _is_typed(option: Option) -> bool:
+    """Return whether an option of a task is one of the command line."""
+    return option.role in _TYPED_ROLES and option.name not in NOT_TYPED
 
 
 def option_name(name: str) -> str:
@@ -140,7 +154,7 @@ def words_of(request: Request) -> Words:
     names, flags, typed = {}, {}, []
     for kind in (SETTINGS[request.task], type(request.own)):
         for option in options_of(kind).values():
-            if kind is not type(request.own) and option.name in NOT_TYPED:
+            if kind is not type(request.own) and not _is_typed(option):
                 continue
             name = names[option.name] = option_name(option.name)
             if option.is_flag:

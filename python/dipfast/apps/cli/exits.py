@@ -21,7 +21,6 @@ __all__ = [
     "WorkError",
     "code_of_error",
     "code_of_result",
-    "code_of_stop",
 ]
 
 
@@ -53,7 +52,10 @@ _OF_ERRORS: tuple[tuple[type[Exception], int], ...] = (
     (OSError, WRONG),
     *((kind, FAILED) for kind in (RuntimeError, MemoryError, ValueError, TypeError, ImportError)),
 )
-_OF_STOPS = {StopReason.INTERRUPTED: INTERRUPTED, StopReason.TERMINATED: TERMINATED}
+_OF_STOPS: dict[StopReason | None, int] = {
+    StopReason.INTERRUPTED: INTERRUPTED,
+    StopReason.TERMINATED: TERMINATED,
+}
 
 
 def code_of_error(error: Exception) -> int | None:
@@ -61,14 +63,21 @@ def code_of_error(error: Exception) -> int | None:
     return next((code for kind, code in _OF_ERRORS if isinstance(error, kind)), None)
 
 
-def code_of_stop(reason: StopReason | None) -> int | None:
-    """Return the exit code for the reason of an end; None where the end was not forced."""
-    return None if reason is None else _OF_STOPS.get(reason)
+def code_of_result(result: Result, asked: StopReason | None, complete: bool) -> int:
+    """Return the exit code for a result that was written.
 
-
-def code_of_result(result: Result) -> int:
-    """Return the exit code for a result that was written."""
-    forced = code_of_stop(result.stop_reason)
-    if forced is not None:
-        return forced
+    Parameters
+    ----------
+    result
+        Of the work.
+    asked
+        Why an end was asked for while the result was written; None if it was not.
+    complete
+        Whether all pictures that were asked for are drawn.
+    """
+    for reason in (asked, result.stop_reason):
+        if reason in _OF_STOPS:
+            return _OF_STOPS[reason]
+    if not complete:
+        return FAILED
     return DONE if result.unfinished is None else UNFINISHED

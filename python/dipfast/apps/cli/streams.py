@@ -20,7 +20,7 @@ def say(message: str) -> None:
 
 
 class SteadyStream:
-    """A text stream that is written to for as long as that works.
+    """Wrap a text stream, and write to it for as long as that works.
 
     Characters that its encoding does not have are escaped.
     """

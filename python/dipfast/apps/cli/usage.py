@@ -5,13 +5,14 @@ Importing this module imports no settings: ``dipfast --help`` answers without th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyclopts import (
     App,
+    ArgumentCollection,
     CoercionError,
     CycloptsError,
     MissingArgumentError,
@@ -22,7 +23,8 @@ from cyclopts import (
 
 from dipfast._native import __version__
 from dipfast.apps.cli.exits import EXIT_CODES
-from dipfast.apps.cli.words import did_you_mean, one_line
+from dipfast.apps.cli.words import one_line
+from dipfast.checks import did_you_mean
 from dipfast.errors import InputError
 
 if TYPE_CHECKING:
@@ -103,57 +105,64 @@ def _told(error: CycloptsError, app: App) -> UsageError:
     if isinstance(error.__cause__, UsageError):  # one of our own readers
         return error.__cause__
     asked = " ".join(["dipfast", *(error.command_chain or ())])
-    text = _reason(error, app)
-    return UsageError(text if "did you mean" in text else f"{text}; '{asked} --help' tells more")
+    return UsageError(_reason(error, app, f"; '{asked} --help' tells more"))
 
 
-def _reason(error: CycloptsError, app: App) -> str:
+def _reason(error: CycloptsError, app: App, more: str) -> str:
     unused = error.unused_tokens or []
     if isinstance(error, UnknownOptionError):
-        options = (name for argument in error.argument_collection for name in argument.names)
-        return _no_option(error.token.keyword or error.token.value, options, app)
+        word = error.token.keyword or error.token.value
+        return _no_option(word, _options(error.argument_collection), app, more)
     if isinstance(error, UnknownCommandError):
-        return _no_command(unused[0], app)
+        return _no_command(unused[0], app, more)
     if isinstance(error, MissingArgumentError) and error.argument is not None:
-        name = error.keyword or error.argument.name
         if error.keyword is not None:
-            return f"{name} needs a value"
+            return f"{error.keyword} needs a value{more}"
         mistyped = [word for word in unused if _is_option(word)]
         if mistyped and error.app is not None:
-            options = (n for a in error.app.assemble_argument_collection() for n in a.names)
-            return _no_option(mistyped[0], options, app)
-        return f"required: {name}"
+            options = _options(error.app.assemble_argument_collection())
+            return _no_option(mistyped[0], options, app, more)
+        return f"required: {error.argument.name}{more}"
     if isinstance(error, CoercionError) and error.token and error.target_type is bool:
-        return f"{error.token.keyword} takes no value, got {error.token.value!r}"
+        return f"{error.token.keyword} takes no value, got {error.token.value!r}{more}"
     if isinstance(error, UnusedCliTokensError):
-        return (
-            f"IN and OUT expected, and nothing besides, got also {', '.join(unused)}; "
-            "names with blanks need quotes"
-        )
-    return one_line(str(error))
+        wanted = " and ".join(_positional(error.app))
+        expected = f"{wanted} expected, and nothing besides" if wanted else "no names expected"
+        return f"{expected}, got also {', '.join(unused)}; names with blanks need quotes{more}"
+    return one_line(str(error)) + more
+
+
+def _options(arguments: ArgumentCollection) -> list[str]:
+    return [name for argument in arguments for name in argument.names if _is_option(name)]
+
+
+def _positional(app: App | None) -> list[str]:
+    arguments = app.assemble_argument_collection() if app is not None else ()
+    return [argument.name for argument in arguments if not _is_option(argument.name)]
 
 
 def _is_option(word: str) -> bool:
     return word.startswith("-")
 
 
-def _no_command(name: str, app: App) -> str:
+def _no_command(name: str, app: App, more: str) -> str:
     if _is_option(name):
-        return _no_option(name, app, app)
+        return _no_option(name, list(app), app, more, takes_files=False)
     names = [command.name for command in COMMANDS.values()]
     # A file name in the place of a command is not mistyped.
     hint = "" if Path(name).suffix else did_you_mean(name, names)
     *most, last = names
-    return f"there is no command {name!r}" + (hint or f"; expected {', '.join(most)} or {last}")
+    expected = f"; expected {', '.join(most)} or {last}{more}"
+    return f"there is no command {name!r}{hint or expected}"
 
 
-def _no_option(word: str, options: Iterable[str], app: App) -> str:
+def _no_option(
+    word: str, options: Sequence[str], app: App, more: str, *, takes_files: bool = True
+) -> str:
     """Say that there is no such option, and which one may have been meant."""
     typed = word.partition("=")[0]
-    names = {*options, *app.help_flags, *app.version_flags}
-    plain = sorted(name.removeprefix("--") for name in names if name.startswith("--"))
-    hint = did_you_mean(typed.lstrip("-"), plain)
-    hint = hint.replace("mean ", "mean --").replace(" or ", " or --")
-    if not hint and not typed.startswith("--"):
-        hint = f"; for a file of that name, type ./{word}"
-    return f"there is no option {typed}{hint}"
+    names = (*options, *app.help_flags, *app.version_flags)
+    hint = did_you_mean(typed, [name for name in names if name.startswith("--")])
+    if takes_files and not typed.startswith("--"):
+        more = f"; for a file of that name, type ./{word}{more}"
+    return f"there is no option {typed}{hint or more}"

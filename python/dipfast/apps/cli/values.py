@@ -8,7 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
-from dipfast.apps.cli.words import did_you_mean
+from dipfast.checks import did_you_mean
 from dipfast.errors import InputError
 from dipfast.settings.option import Option
 from dipfast.settings.presets import PRESETS
@@ -142,9 +142,9 @@ def _blur(text: str) -> str | tuple[str, float]:
 def _file(text: str, *words: str) -> str:
     """Return the name of a file, or ask whether another word was meant that may stand there."""
     kind, colon, number = text.partition(":")
-    hint = did_you_mean(kind, words).replace("?", f"{colon}{number}?")
-    if hint and not Path(text).exists() and (colon or not Path(text).suffix):
-        raise InputError(f"there is no file {text!r}{hint}")
+    meant = [f"{word}{colon}{number}" for word in words if did_you_mean(kind, [word])]
+    if meant and not Path(text).exists() and (colon or not Path(text).suffix):
+        raise InputError(f"there is no file {text!r}; did you mean {' or '.join(meant)}?")
     return text
 
 

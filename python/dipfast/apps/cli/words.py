@@ -1,4 +1,4 @@
-"""The words of the command line: near misses, and messages of the library in its words."""
+"""The words of the command line: messages of the library in its words, on one line."""
 
 from __future__ import annotations
 
@@ -6,47 +6,11 @@ import ast
 import os
 import re
 from collections.abc import Iterable, Mapping
-from difflib import SequenceMatcher
 from typing import Any
 
-__all__ = ["Words", "did_you_mean", "one_line"]
+__all__ = ["Words", "one_line"]
 
-# Fewer letters are the beginning of too many names.
-_LEAST_LETTERS = 3
 _VALUE = r"""'[^']*'|"[^"]*"|\([^()]*\)|[^\s,;:()]+"""
-
-
-def did_you_mean(word: str, names: Iterable[str], *, least: float = 0.6) -> str:
-    """Return the question whether one of some names was meant; empty if none is like the word.
-
-    Parameters
-    ----------
-    word
-        What was typed.
-    names
-        What could have been typed.
-    least
-        How alike a name must be, of 1; below that it is another word rather than mistyped.  A
-        name that begins with the word is alike enough in any case.
-
-    Examples
-    --------
-    >>> did_you_mean("two-stage", ["dip", "two_stage", "two_stage_image"])
-    '; did you mean two_stage?'
-    >>> did_you_mean("lanczos", ["lanczos2", "lanczos3", "box"])
-    '; did you mean lanczos2 or lanczos3?'
-    """
-    names = tuple(names)
-    ratios = {name: SequenceMatcher(None, _plain(word), _plain(name)).ratio() for name in names}
-    best = max(ratios.values(), default=0.0)
-    alike = [name for name, ratio in ratios.items() if ratio == best >= least]
-    if not alike and len(word) >= _LEAST_LETTERS:
-        alike = [name for name in names if _plain(name).startswith(_plain(word))]
-    return f"; did you mean {' or '.join(alike)}?" if alike else ""
-
-
-def _plain(word: str) -> str:
-    return word.lower().replace("-", "_")
 
 
 def one_line(text: str) -> str:

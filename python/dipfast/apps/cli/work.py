@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import dipfast
 from dipfast.apps.cli.commands import DEFAULTS, option_name
 from dipfast.apps.cli.earlier import options_with_record
-from dipfast.apps.cli.exits import FAILED, WorkError, code_of_result, code_of_stop
+from dipfast.apps.cli.exits import WorkError, code_of_result
 from dipfast.apps.cli.options import InpaintOwn, OwnOptions, Request, RestoreOwn
 from dipfast.apps.cli.streams import say
 from dipfast.apps.cli.words import one_line
@@ -73,7 +73,7 @@ def run(request: Request) -> int:
 
 
 def _denoise(job: _Job) -> int:
-    return _restored(job, lambda source, **options: dipfast.denoise(source.image, **options))
+    return _restore_file(job, lambda source, **options: dipfast.denoise(source.image, **options))
 
 
 def _inpaint(job: _Job) -> int:
@@ -93,7 +93,7 @@ def _inpaint(job: _Job) -> int:
     def form(source: ImageFile) -> ImageFile:
         return replace(source, alpha=None) if own.mask == "alpha" else source
 
-    return _restored(job, fill, form=form, other_inputs={"mask": own.mask} if of_file else {})
+    return _restore_file(job, fill, form=form, other_inputs={"mask": own.mask} if of_file else {})
 
 
 def _super_resolve(job: _Job) -> int:
@@ -105,7 +105,7 @@ def _super_resolve(job: _Job) -> int:
     def form(source: ImageFile) -> ImageFile:
         return source.enlarged(factor, partial(dipfast.ops.resize, kernel="bicubic"))
 
-    return _restored(job, enlarge, form=form, factor=factor)
+    return _restore_file(job, enlarge, form=form, factor=factor)
 
 
 def _restore(job: _Job) -> int:
@@ -119,7 +119,7 @@ def _restore(job: _Job) -> int:
         return dipfast.restore(source.image, operator, **options)
 
     of_file = isinstance(own.blur, str)
-    return _restored(job, deblur, other_inputs={"blur": own.blur} if of_file else {})
+    return _restore_file(job, deblur, other_inputs={"blur": own.blur} if of_file else {})
 
 
 _TASKS: dict[TaskName, Callable[[_Job], int]] = {
@@ -133,7 +133,7 @@ _TASKS: dict[TaskName, Callable[[_Job], int]] = {
 # --- what they have in common ------------------------------------------------------------
 
 
-def _restored(
+def _restore_file(
     job: _Job,
     task: Callable[..., Result],
     *,
@@ -192,12 +192,7 @@ def _restored(
         raise WorkError(failure)
     drawn = interrupt.requested or _draw(result, own)
     asked = interrupt.stop_asked
-    code = code_of_stop(asked.reason if asked is not None else None)
-    if code is None:
-        code = code_of_stop(result.stop_reason)
-    if code is None and not drawn:
-        code = FAILED
-    return code_of_result(result) if code is None else code
+    return code_of_result(result, None if asked is None else asked.reason, drawn)
 
 
 def _check_files(job: _Job, like: ImageFile, other_inputs: dict[str, str]) -> None:
@@ -340,7 +335,7 @@ def _tell(result: Result, job: _Job) -> None:
     line += f", best of {result.stop_iteration} iterations: {result.best_iteration}"
     if result.metrics:
         line += f", PSNR {result.metrics['psnr_input']:.2f} -> {result.metrics['psnr']:.2f} dB"
-    if code_of_stop(result.stop_reason) is not None and job.settings.checkpoint is not None:
+    if not result.stop_reason.is_final and job.settings.checkpoint is not None:
         line += " (--resume --force goes on)"
     print(one_line(line))
     print(one_line("; ".join([result.summary(), *job.told])))
