@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 # Python sources are installed in place; only these ask for another installation.
-SOURCES := pyproject.toml Cargo.toml $(wildcard rust/*/Cargo.toml rust/*/src/*.rs)
+SOURCES := pyproject.toml Cargo.toml $(wildcard rust/*/Cargo.toml) $(shell find rust -name '*.rs')
 
 # What pyproject.toml says that one extra brings of the others.
 INCLUDED_IN_test := demo
@@ -31,6 +31,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest dipfast._native
+	$(BIN)/basedpyright --pythonpath $(BIN)/python --level error tests/ops/test_types.py
 	PYTHONPATH=python $(BIN)/lint-imports
 	$(BIN)/codespell
 	$(BIN)/python -m tests.check_docstrings

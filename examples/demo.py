@@ -36,7 +36,8 @@ def demo_picture() -> Picture:
 
 def with_noise(clean: Picture) -> Picture:
     noise = np.random.default_rng(0).normal(0, SIGMA, clean.shape)
-    return (clean + noise).round().clip(0, 255).astype(np.uint8)
+    noisy: Picture = (clean + noise).round().clip(0, 255).astype(np.uint8)
+    return noisy
 
 
 def main(folder: Path) -> None:
@@ -68,7 +69,7 @@ def main(folder: Path) -> None:
     draw_curves(result, folder / "curves.png")
     print(
         f"PSNR before {before:.2f} dB, after {after:.2f} dB; "
-        f"{result.stop_iteration} iterations in {seconds:.0f} s on {result.settings['device']}; "
+        f"{result.stop_iteration} iterations in {seconds:.0f} s on {result.found['device']}; "
         f"pictures in {folder}/"
     )
 

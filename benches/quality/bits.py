@@ -39,7 +39,7 @@ def main() -> None:
     """Restore and print."""
     torch.set_num_threads(2)
     warnings.simplefilter("ignore")
-    picture = np.ascontiguousarray(data.astronaut()[20:84, 190:254])
+    picture = np.ascontiguousarray(data.astronaut()[20:84, 190:254])  # type: ignore[no-untyped-call]
     rng = np.random.default_rng(0)
     noisy = (picture + rng.normal(0, 25, picture.shape)).round().clip(0, 255).astype(np.uint8)
     mask = rng.random(picture.shape[:2]) < 0.5

@@ -38,6 +38,7 @@ from dipfast.stopping import (
     LastOf,
     LoopView,
     RunningVariance,
+    StopReason,
     StopRule,
 )
 
@@ -120,7 +121,7 @@ def run(picture: Picture, options: Any) -> dict[str, Any]:
         seed=options.seed,
         **picture.arguments,
     )
-    if result.stop_reason in ("interrupted", "terminated"):
+    if result.stop_reason in (StopReason.INTERRUPTED, StopReason.TERMINATED):
         raise SystemExit(f"{result.stop_reason}: the table goes on with the same command")
     curve = dict(zip(result.history["iteration"], result.history["psnr_average"]))
     end = result.stop_iteration
@@ -128,7 +129,7 @@ def run(picture: Picture, options: Any) -> dict[str, Any]:
         "before": result.metrics["psnr_input"],
         "oracle": result.metrics["psnr_oracle"],
         "oracle_iteration": result.metrics["oracle_iteration"],
-        "sigma": result.settings["sigma"][0],
+        "sigma": result.found["sigma"][0],
         "spikes": result.spikes,
         "iterations": end,
         "rules": {

@@ -252,7 +252,8 @@ def with_noise(picture: Picture, sigma: float) -> Pixels:
     assert picture.clean is not None
     key = zlib.crc32(f"{picture.name} {sigma:.3f}".encode())
     noise = np.random.default_rng(key).normal(0, sigma, picture.clean.shape)
-    return (picture.clean + noise).round().clip(0, 255).astype(np.uint8)
+    noisy: Pixels = (picture.clean + noise).round().clip(0, 255).astype(np.uint8)
+    return noisy
 
 
 def letters(clean: Pixels) -> Pixels:

@@ -53,9 +53,10 @@ def run(picture: Picture, options: dict[str, Any], measure: str, save: Path) -> 
     row: dict[str, Any] = {
         "iterations": result.stop_iteration,
         "best_iteration": result.best_iteration,
-        "stop_reason": result.stop_reason,
+        "stop_reason": result.stop_detail,
         **watch.findings(),
         "settings": result.settings,
+        "found": result.found,
     }
     if picture.clean is not None:
         row |= {

@@ -56,7 +56,7 @@ def _value(row: dict[str, Any], key: str) -> float | None:
     """An entry of a row; ``"at_third"`` is the running average when stage 1 ends (or would)."""
     if key == "at_third":
         curve = row["curve_average"]  # of every tenth iteration
-        third = row["settings"]["max_iterations"] // 30
+        third = row["found"]["max_iterations"] // 30
         return float(curve[min(max(third, 1), len(curve)) - 1]) if curve else None
     value: float | None = row.get(key)
     return value

@@ -473,12 +473,13 @@ def _solve_in_turn(
     worst = 0.0
     for index in np.ndindex(f.shape[: -form.axes]):
         image = np.ascontiguousarray(f[index])
+        of_all_axes = (slice(None), *index)
         start = None
         if init is not None:
-            start = np.ascontiguousarray(init[(slice(None), *index)], f.dtype)
+            start = np.ascontiguousarray(init[of_all_axes], f.dtype)
         denoiser = _NativeDenoiser(image, weight, form, start)
         for _, place, gap in _iterate(denoiser, 1, image.size, rule):
-            denoiser.write(place, u[index], None if dual is None else dual[(slice(None), *index)])
+            denoiser.write(place, u[index], None if dual is None else dual[of_all_axes])
             worst = max(worst, gap)
     return u, dual, worst
 
@@ -610,6 +611,6 @@ def _until_next_look(done: int, gap: float, tol: float, size: int) -> int:
     """
     count = _FIRST
     if done:
-        needed = done * math.cbrt(gap / tol) if tol else math.inf
+        needed = done * np.cbrt(gap / tol) if tol else math.inf
         count = math.ceil(min(max(needed - done, _FEWEST), _MOST) / _FEWEST) * _FEWEST
     return max(min(count, _MOST_WORK // size), 1)
