@@ -45,8 +45,13 @@ def _parameter(option: Option) -> str:
     """Return an option as a parameter of numpydoc, indented as in a function."""
     unit = f", {_unit(option)}" if option.unit else ""
     head = f"{option.name} : {option.type}{unit}, default {option.default!r}"
-    lines = textwrap.wrap(option.help, _WIDTH - 8)
+    lines = textwrap.wrap(_help(option), _WIDTH - 8)
     return textwrap.indent("\n".join([head, *(f"    {line}" for line in lines)]), "    ")
+
+
+def _help(option: Option) -> str:
+    """Return the help of an option, with what is possible in Python alone."""
+    return f"{option.help} {option.in_python}".strip()
 
 
 def _unit(option: Option) -> str:
@@ -67,7 +72,7 @@ def options_table() -> str:
 def _row(option: Option, task: str) -> str:
     unit = f", {_unit(option)}" if option.unit else ""
     default = "" if option.default is ... else f"`{option.default!r}`"
-    return f"| `{option.name}`{task} | {default} | {option.type}{unit} | {option.help} |"
+    return f"| `{option.name}`{task} | {default} | {option.type}{unit} | {_help(option)} |"
 
 
 if __name__ == "__main__":

@@ -50,6 +50,8 @@ class Option:
         All values that have a name; empty if others are possible.
     type
         What may stand there, for documents.
+    in_python
+        What is possible in Python alone, a sentence; empty for nothing.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Option:
     unit: str
     choices: tuple[Any, ...]
     type: str
+    in_python: str
 
     @property
     def is_flag(self) -> bool:
@@ -76,6 +79,7 @@ def option(
     unit: str = "",
     choices: tuple[Any, ...] = (),
     type: str = "",
+    in_python: str = "",
 ) -> Any:
     """Describe a field of :class:`dipfast.settings.settings.Settings`.
 
@@ -95,6 +99,8 @@ def option(
         All values that have a name, where the type of the field does not list them.
     type
         What may stand there, for documents; without it, what ``expected`` says.
+    in_python
+        What is possible in Python alone, a sentence.
     """
     said: dict[str, Any] = {
         "expected": expected,
@@ -102,6 +108,7 @@ def option(
         "unit": unit,
         "choices": choices,
         "type": type,
+        "in_python": in_python,
     }
     return Field(default, description=help, json_schema_extra=said)
 
@@ -131,6 +138,7 @@ def _option(name: str, field: FieldInfo) -> Option:
         unit=said["unit"],
         choices=choices,
         type=said["type"] or expected,
+        in_python=said["in_python"],
     )
 
 

@@ -116,8 +116,9 @@ class Settings(BaseModel):
         "auto",
         "Kind of noise: gaussian; clipped, cut off at the ends of the range, as in every 8-bit "
         "picture; poisson_gaussian, whose variance grows with the signal, as in cameras, "
-        "microscopes and telescopes; or auto, what the picture looks like. In Python a NoiseModel "
-        "too. The network is fitted so that what is expected of the clean picture meets the image.",
+        "microscopes and telescopes; or auto, what the picture looks like. The network is fitted "
+        "so that what is expected of the clean picture meets the image.",
+        in_python="A dipfast.NoiseModel says more.",
         choices=NOISE_KINDS,
         type="auto, gaussian, clipped, poisson_gaussian, or a NoiseModel",
     )
@@ -130,15 +131,16 @@ class Settings(BaseModel):
     method: Annotated[Any, AfterValidator(_method)] = option(
         "two_stage",
         "two_stage, dip or dip_tv: total variation in the first third, never, or always; or a "
-        f"variant: {', '.join(METHODS[3:])}. In Python a sequence of stages of your own too.",
+        f"variant: {', '.join(METHODS[3:])}.",
+        in_python="Also a sequence of stages of your own, with all their iterations.",
         choices=METHODS,
         type="the name of a method, or a sequence of dipfast.Stage",
     )
     stop: Annotated[Any, AfterValidator(_stop)] = option(
         "auto",
         "When to end, and which iteration is the best: auto, the rule that measured best; "
-        "discrepancy, held_out, es_wmv, es_emv; or none, which runs all iterations. In Python a "
-        "rule of your own too.",
+        "discrepancy, held_out, es_wmv, es_emv; or none, which runs all iterations.",
+        in_python="Also a rule of your own.",
         choices=RULE_NAMES,
         type="the name of a rule, or a dipfast.stopping.StopRule",
     )
@@ -158,9 +160,9 @@ class Settings(BaseModel):
     )
     preset: Annotated[Any, AfterValidator(_preset)] | None = option(
         None,
-        "Instead of the quality: the name of a preset, such as "
-        f"{', '.join(name for name in PRESETS if name.startswith('original'))}, "
-        "which are the settings of the original's examples. In Python a Preset too.",
+        "Instead of the quality: the name of a preset. Those that begin with original are the "
+        "settings of the original's examples.",
+        in_python="Also a Preset of your own.",
         choices=tuple(PRESETS),
         type="the name of a preset, or a dipfast.Preset",
     )
