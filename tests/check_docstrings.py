@@ -23,7 +23,7 @@ import dipfast
 # GL08: there is a docstring.  SS03, SS05, SS06: its first line is one imperative sentence that ends
 # with a period.  PR01, PR02: all parameters are described, and no others.  PR06: types have their
 # usual names.  RT01: what is returned is described.
-CHECKS = {"GL08", "SS03", "SS05", "SS06", "PR01", "PR02", "RT01"}
+CHECKS = {"GL08", "SS03", "SS05", "SS06", "PR01", "PR02", "PR06", "RT01"}
 # One sentence that says what is returned is enough for a short function.
 _SHORT = "Return "
 

@@ -171,6 +171,7 @@ class Settings(BaseModel):
         "Iterations of all stages together, instead of the number that goes with the quality. The "
         "fall of the input noise is spread over them, so fewer are not the start of more.",
         expected="a positive integer",
+        type="positive int",
     )
     learning_rate: _Positive | None = option(
         None,
@@ -196,6 +197,7 @@ class Settings(BaseModel):
         "The same seed gives the same bits on the CPU of the same machine with the same number of "
         "threads.",
         expected="an integer from 0 to 2**63 - 1",
+        type="int from 0 to 2**63 - 1",
     )
     channel_axis: int | None = option(
         None,
@@ -203,6 +205,7 @@ class Settings(BaseModel):
         "the pixels, and any number in front of the pixels of a tensor.",
         role="record",
         expected="an integer",
+        type="int",
     )
     data_range: Annotated[Any, AfterValidator(_range)] | None = option(
         None,
@@ -253,6 +256,7 @@ class Settings(BaseModel):
         "Iterations from one writing of the checkpoint to the next.",
         role="files",
         expected="a positive integer",
+        type="positive int",
     )
     resume: bool = option(
         False,
