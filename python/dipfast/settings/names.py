@@ -17,6 +17,8 @@ __all__ = [
     "Boundary",
     "DownsampleKernel",
     "Factor",
+    "InputKind",
+    "MadeInput",
     "Marks",
     "Method",
     "NoiseKind",
@@ -24,6 +26,12 @@ __all__ = [
     "RuleName",
     "TaskName",
 ]
+
+MadeInput: TypeAlias = Literal["noise", "meshgrid"]
+"""What a network is given that is made for it: noise, or the coordinates of the pixels."""
+
+InputKind: TypeAlias = Literal["noise", "meshgrid", "given"]
+"""What a network is given; ``"given"`` is a picture that comes with the task."""
 
 TaskName: TypeAlias = Literal["denoise", "inpaint", "super_resolve", "restore"]
 TASKS: tuple[TaskName, ...] = get_args(TaskName)

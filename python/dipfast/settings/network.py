@@ -1,4 +1,4 @@
-"""The form of the untrained network: widths, and what its blocks are made of."""
+"""Configure the untrained network: the widths of its layers, and the kinds of its blocks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from dipfast.errors import InputError
 
 __all__ = ["MOST_CHANNELS", "Downsampling", "HourglassConfig", "Upsampling"]
 
-# More would be padded to millions of pixels, or not fit into any memory.
 MOST_CHANNELS = 4096
+"""Channels of a layer at most: more would not fit into the memory of any machine."""
+
+# An image is padded to a multiple of 2**scales, and to half a kernel at the coarsest scale: larger
+# values than these would pad any image to millions of pixels.
 _MOST_SCALES, _LARGEST_KERNEL = 16, 99
 
 Upsampling: TypeAlias = Literal["bilinear", "nearest"]
@@ -20,35 +23,38 @@ Downsampling: TypeAlias = Literal["stride", "average"]
 
 @dataclass(frozen=True)
 class HourglassConfig:
-    """Widths of an :class:`Hourglass`, one entry for each scale, the finest first, and
-    what its blocks are made of.
+    """Describe the layers of an :class:`~dipfast.networks.Hourglass`.
+
+    Widths have one entry for each scale, the finest first.  The defaults are those of the
+    denoising network of the Deep Image Prior paper.
 
     Parameters
     ----------
     down
-        Channels of the encoder at each scale.  The number of entries is the number of
-        scales; every scale halves the image.
+        Channels of the encoder at each scale, from 1 to 4096.  The number of entries is the
+        number of scales, up to 16; each scale halves the image.
     up
-        Channels of the decoder at each scale.
+        Channels of the decoder at each scale, from 1 to 4096.
     skip
-        Channels of the 1x1 skip connection at each scale; 0 leaves it out.  Wider
-        skips let fine detail (and noise) through sooner.
+        Channels of the 1x1 skip connection at each scale, from 0 to 4096; 0 leaves it out.  With
+        wider skip connections fine detail (and noise) is fitted in fewer iterations.
     upsampling
         ``"bilinear"``, or ``"nearest"``, which the original uses to fill holes; or a tuple with
-        one of them for each scale.
+        one of them for each scale, the finest first.
     downsampling
-        How a scale is halved: ``"stride"``, a convolution of stride 2, or ``"average"``, a
-        convolution and the mean of 2x2 pixels.
+        How each scale halves the image: ``"stride"``, by a convolution of stride 2, or
+        ``"average"``, by a convolution and the mean of 2x2 pixels.
     down_kernel
-        Size of the encoder's convolutions, odd; 5 sees further into a hole.
+        Size of the encoder's convolutions in pixels, odd, up to 99; 5 reaches further into a hole
+        than the default of 3.
     pointwise
         Whether a 1x1 convolution ends each scale of the decoder.
 
     Raises
     ------
     ValueError
-        If the three do not have the same length, a width is not positive (``skip``
-        may be 0), or another argument cannot be.
+        If ``down``, ``up`` and ``skip`` do not have the same length, or an argument is out of its
+        range.
 
     Examples
     --------
@@ -92,17 +98,17 @@ class HourglassConfig:
 
     @property
     def scales(self) -> int:
-        """Number of times that the image is halved."""
+        """Return the number of scales, each of which halves the image."""
         return len(self.down)
 
     @property
     def upsamplings(self) -> tuple[Upsampling, ...]:
-        """The kind of upsampling of each scale."""
+        """Return the kind of upsampling of each scale, the finest first."""
         if isinstance(self.upsampling, tuple):
             return self.upsampling
         return (self.upsampling,) * self.scales
 
     @property
     def multiple(self) -> int:
-        """Height and width are padded to a multiple of this."""
+        """Return the number that height and width are padded to a multiple of."""
         return 1 << self.scales

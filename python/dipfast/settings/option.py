@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 __all__ = ["Option", "Role", "option", "options_of"]
 
-Role: TypeAlias = Literal["result", "record", "files", "image", "observer"]
+Role: TypeAlias = Literal["result", "record", "local", "image", "observer"]
 """What an option is good for.
 
 ``"result"``
@@ -19,8 +19,8 @@ Role: TypeAlias = Literal["result", "record", "files", "image", "observer"]
     the one does not go on from a checkpoint of the other.
 ``"record"``
     It is written into the record, and a run that goes on from a checkpoint may change it.
-``"files"``
-    Where and when something is kept; it is no matter of the record.
+``"local"``
+    It says where to work, and where and when something is kept.  It is not in the record.
 ``"image"``
     A picture that comes with the image.
 ``"observer"``

@@ -1,46 +1,54 @@
-"""Settings under a name: how much work to put into an image, and what the originals did."""
+"""Name the settings of a fit: by task and quality, and those of the original's examples."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 from dipfast.checks import check_choice, shown
 from dipfast.errors import InputError, InputTypeError
-from dipfast.settings.names import QUALITIES, Quality
+from dipfast.settings.names import QUALITIES, InputKind, Quality
 from dipfast.settings.network import MOST_CHANNELS, HourglassConfig
 
 __all__ = ["PRESETS", "Preset", "get_preset"]
 
 
-Input: TypeAlias = Literal["noise", "meshgrid", "given"]
 _MOST_ITERATIONS = 10**9
 
 
 @dataclass(frozen=True)
 class Preset:
-    """What a fit is made of, apart from the image.
+    """Hold the settings of a fit that do not depend on the image.
 
     Parameters
     ----------
     iterations
-        Of all stages together.
+        Number of iterations of all stages together, from 1 to 10**9.
     input_noise
-        Standard deviation of the noise on the network's input, first and last.
+        Standard deviation of the noise that is added to the network's input, at the first and at
+        the last iteration, from 0 up.
     network
-        Widths of the hourglass.
+        Configuration of the network.
     learning_rate
-        Of Adam.
+        Learning rate of Adam, positive; 0.01 as in the original.
     average_decay
-        Of the running average that is returned; 0.99 as in the original.
+        Weight that the running average keeps at each iteration, in [0, 1); 0.99 as in the
+        original.
     input
-        What the network is given: ``"noise"``, ``"meshgrid"``, or ``"given"``, a picture
-        that comes with the task (``network_input``).
+        The network's input: ``"noise"``, uniform random numbers; ``"meshgrid"``, the coordinates
+        of the pixels; or ``"given"``, a picture that is an argument of the task
+        (``network_input``).
     input_channels
-        Of a noise input.
+        Number of channels of an input of noise, from 1 to 4096; 32 as in the original.
     tv_weight
-        The least that ``tv_weight="auto"`` is.
+        Lower bound of the weight of total variation for ``tv_weight="auto"``, from 0 up, in units
+        of a picture in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of its range.
     """
 
     iterations: int
@@ -48,7 +56,7 @@ class Preset:
     network: HourglassConfig
     learning_rate: float = 0.01
     average_decay: float = 0.99
-    input: Input = "noise"
+    input: InputKind = "noise"
     input_channels: int = 32
     tv_weight: float = 0.0
 
@@ -66,12 +74,12 @@ class Preset:
                 raise InputError(
                     f"{name} of a preset must be {expected}, got {shown(getattr(self, name))}"
                 )
-        check_choice("input of a preset", self.input, get_args(Input))
+        check_choice("input of a preset", self.input, get_args(InputKind))
 
 
-# Narrow where the image is large: an iteration costs a small part of the original's, which
-# has 128 channels at every scale (benches/loop/step.py).
-_NARROW = (16, 32, 64, 128, 128)
+# Widths of the encoder and the decoder.  With few channels at the fine scales an iteration costs a
+# small part of the original's, which has 128 channels at every scale (benches/loop/step.py).
+_NARROW_WIDTHS = (16, 32, 64, 128, 128)
 
 
 def _constant(noise: float) -> tuple[float, float]:
@@ -79,39 +87,43 @@ def _constant(noise: float) -> tuple[float, float]:
 
 
 def _network(skip: int) -> HourglassConfig:
-    return HourglassConfig(down=_NARROW, up=_NARROW, skip=(skip,) * 5, upsampling="nearest")
+    return HourglassConfig(
+        down=_NARROW_WIDTHS, up=_NARROW_WIDTHS, skip=(skip,) * 5, upsampling="nearest"
+    )
 
 
-# Upsampling by nearest neighbours: with this narrow network it is as good as bilinear for
-# enlarging, a little better for denoising, and far better for inpainting (benches/quality/paper,
-# tables "settings-...").
+# Upsampling is by nearest neighbours: with this narrow network it is as good as bilinear for
+# super-resolution, a little better for denoising, and far better for inpainting
+# (benches/quality/paper, tables "settings-...").
 #
-# Input noise that falls lets details through sooner, in a short fit of noisy pictures.  Where
-# most of the image was not measured, noise that stays keeps the network from making it up.
+# For denoising the input noise falls, so that a short fit reaches fine detail sooner.  For inpainting
+# and super-resolution it is constant, because it keeps the network from inventing detail where most
+# of the image was not measured.
 _DENOISE = {
-    # So short a fit is still rising at its end, and a long average would lag behind.
+    # The quality of so short a fit still rises at its end, where a longer average would lag behind.
     "fast": Preset(500, (1 / 30, 1 / 200), _network(skip=16), average_decay=0.95),
     "balanced": Preset(800, (1 / 30, 1 / 200), _network(skip=16)),
     "best": Preset(2000, (1 / 30, 1 / 100), _network(skip=4)),
 }
-_FILL = {
+_INPAINT = {
     "fast": Preset(500, _constant(1 / 30), _network(skip=16), average_decay=0.95),
     "balanced": Preset(800, _constant(1 / 30), _network(skip=16)),
     "best": Preset(2000, _constant(1 / 30), _network(skip=16)),
 }
-# What was blurred comes back slowly.
+# More iterations than for denoising, because blurred detail is recovered slowly.
 _RESTORE = {
     "fast": Preset(800, (1 / 30, 1 / 200), _network(skip=16)),
     "balanced": Preset(2000, (1 / 30, 1 / 200), _network(skip=16)),
     "best": Preset(4000, (1 / 30, 1 / 200), _network(skip=16)),
 }
-# A little total variation to begin with: for enlarging it is right without noise too (table "sr4").
-_ENLARGE = {quality: replace(preset, tv_weight=0.01) for quality, preset in _FILL.items()}
+# In its first stage super-resolution has a little total variation even without noise, because it
+# improves the result (benches/quality/paper, table "sr4").
+_SUPER_RESOLVE = {quality: replace(preset, tv_weight=0.01) for quality, preset in _INPAINT.items()}
 
 
 # The original's denoising network, which most of its examples share.
-_FULL = HourglassConfig()
-_HOLE = HourglassConfig(
+_ORIGINAL_NETWORK = HourglassConfig()
+_HOLE_NETWORK = HourglassConfig(
     down=(16, 32, 64, 128, 128, 128),
     up=(16, 32, 64, 128, 128, 128),
     skip=(0,) * 6,
@@ -119,41 +131,43 @@ _HOLE = HourglassConfig(
     down_kernel=5,
     pointwise=False,
 )
-_JPEG = (8, 16, 32, 64, 128)
+_JPEG_WIDTHS = (8, 16, 32, 64, 128)
 
-# Settings of the notebooks of Ulyanov et al., one for each of their examples.  All of them are
-# plain DIP (method="dip", stop="none").
+# Settings of the notebooks of Ulyanov et al., one for each of their examples.  The notebooks are
+# plain DIP: method="dip" and stop="none" besides these settings.
 _ORIGINALS = {
-    "original-denoising": Preset(3000, _constant(1 / 30), _FULL),
+    "original-denoising": Preset(3000, _constant(1 / 30), _ORIGINAL_NETWORK),
     "original-jpeg": Preset(
         2400,
         _constant(1 / 30),
-        HourglassConfig(down=_JPEG, up=_JPEG, skip=(0, 0, 0, 4, 4)),
+        HourglassConfig(down=_JPEG_WIDTHS, up=_JPEG_WIDTHS, skip=(0, 0, 0, 4, 4)),
         input_channels=3,
     ),
-    "original-sr-x4": Preset(2000, _constant(0.03), _FULL),
-    "original-sr-x8": Preset(4000, _constant(0.05), _FULL),
-    "original-sr-prior-effect": Preset(2000, _constant(1 / 30), _FULL),
+    "original-sr-x4": Preset(2000, _constant(0.03), _ORIGINAL_NETWORK),
+    "original-sr-x8": Preset(4000, _constant(0.05), _ORIGINAL_NETWORK),
+    "original-sr-prior-effect": Preset(2000, _constant(1 / 30), _ORIGINAL_NETWORK),
     "original-inpainting-text": Preset(
-        6001, _constant(0.03), replace(_FULL, skip=(128,) * 5, upsampling="nearest")
+        6001, _constant(0.03), replace(_ORIGINAL_NETWORK, skip=(128,) * 5, upsampling="nearest")
     ),
     "original-inpainting-object": Preset(
         5001,
         _constant(0.03),
-        replace(_FULL, skip=(0,) * 5, upsampling="nearest"),
+        replace(_ORIGINAL_NETWORK, skip=(0,) * 5, upsampling="nearest"),
         input="meshgrid",
     ),
-    "original-inpainting-hole": Preset(3001, _constant(0.0), _HOLE, input_channels=1),
-    "original-restoration": Preset(11000, _constant(0.03), _FULL, learning_rate=0.001),
+    "original-inpainting-hole": Preset(3001, _constant(0.0), _HOLE_NETWORK, input_channels=1),
+    "original-restoration": Preset(11000, _constant(0.03), _ORIGINAL_NETWORK, learning_rate=0.001),
     "original-restoration-sparse": Preset(
         1000,
         _constant(0.0),
-        HourglassConfig(down=_NARROW, up=_NARROW, skip=(0,) * 5, downsampling="average"),
+        HourglassConfig(
+            down=_NARROW_WIDTHS, up=_NARROW_WIDTHS, skip=(0,) * 5, downsampling="average"
+        ),
     ),
     "original-flash": Preset(
         601,
         _constant(0.0),
-        replace(_FULL, upsampling=("nearest",) * 2 + ("bilinear",) * 3),
+        replace(_ORIGINAL_NETWORK, upsampling=("nearest",) * 2 + ("bilinear",) * 3),
         learning_rate=0.1,
         input="given",
     ),
@@ -161,21 +175,40 @@ _ORIGINALS = {
 
 PRESETS: dict[str, Preset] = {
     **{f"denoise-{quality}": preset for quality, preset in _DENOISE.items()},
-    **{f"inpaint-{quality}": preset for quality, preset in _FILL.items()},
-    **{f"super_resolve-{quality}": preset for quality, preset in _ENLARGE.items()},
+    **{f"inpaint-{quality}": preset for quality, preset in _INPAINT.items()},
+    **{f"super_resolve-{quality}": preset for quality, preset in _SUPER_RESOLVE.items()},
     **{f"restore-{quality}": preset for quality, preset in _RESTORE.items()},
     **_ORIGINALS,
 }
-"""All presets by name: those of each task and quality, ``"TASK-QUALITY"``, and those of the
-original's examples, ``"original-..."``."""
+"""Presets by name: ``"TASK-QUALITY"`` for each task and quality, and ``"original-..."`` for the
+examples of the Deep Image Prior paper."""
 
 
 def get_preset(task: str, quality: Quality, preset: str | Preset | None) -> tuple[str, Preset]:
-    """Name and settings of a task's preset, or of one that was asked for.
+    """Return name and settings of the preset of a task, or of one that is asked for.
+
+    Parameters
+    ----------
+    task
+        Name of the task, such as ``"denoise"``.
+    quality
+        ``"fast"``, ``"balanced"`` or ``"best"``.
+    preset
+        A name of :data:`PRESETS`, or settings of your own; None takes the preset of task and
+        quality.
+
+    Returns
+    -------
+    name : str
+        Name of the preset, ``"your own"`` for settings of your own.
+    preset : Preset
+        Its settings.
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError
+        If the preset is neither a name nor a :class:`Preset`.
+    ValueError
         If there is no such quality or preset.
 
     Examples

@@ -138,8 +138,8 @@ class Settings(BaseModel):
     )
     stop: Annotated[Any, AfterValidator(_stop)] = option(
         "auto",
-        "When to end, and which iteration is the best: auto, the rule that measured best; "
-        "discrepancy, held_out, es_wmv, es_emv; or none, which runs all iterations.",
+        "When to end, and which iteration is the best: auto, the rule that measured best; none, "
+        f"which runs all iterations; or {', '.join(RULE_NAMES[2:])}.",
         in_python="Also a rule of your own.",
         choices=RULE_NAMES,
         type="the name of a rule, or a dipfast.stopping.StopRule",
@@ -169,7 +169,8 @@ class Settings(BaseModel):
     max_iterations: _Count | None = option(
         None,
         "Iterations of all stages together, instead of the number that goes with the quality. The "
-        "fall of the input noise is spread over them, so fewer are not the start of more.",
+        "fall of the input noise is spread over them, so that 100 iterations are not the first 100 "
+        "of 200.",
         expected="a positive integer",
         type="positive int",
     )
@@ -188,7 +189,7 @@ class Settings(BaseModel):
     device: Any = option(
         "auto",
         "cpu, cuda, cuda:1, ...; auto is the GPU (CUDA) where there is one, else the CPU.",
-        role="files",
+        role="local",
         expected="the name of a device",
         type="the name of a device, or a torch.device",
     )
@@ -240,7 +241,7 @@ class Settings(BaseModel):
     snapshots: _Positive | None = option(
         None,
         "Keep images of the running average at some iterations, in so much memory.",
-        role="files",
+        role="local",
         expected="a positive number",
         unit="megabytes",
     )
@@ -248,13 +249,13 @@ class Settings(BaseModel):
         None,
         "Keep the state of the fit in this file, so that nothing is lost when the program is "
         "killed. It stays when the fit is over.",
-        role="files",
+        role="local",
         expected="a file name",
     )
     checkpoint_every: _Count = option(
         100,
         "Iterations from one writing of the checkpoint to the next.",
-        role="files",
+        role="local",
         expected="a positive integer",
         type="positive int",
     )
@@ -263,7 +264,7 @@ class Settings(BaseModel):
         "Go on from the checkpoint, if there is one, to the same bits as without the interruption "
         "(on the CPU of the same machine with the same number of threads). It must be that of the "
         "same image, options and versions.",
-        role="files",
+        role="local",
     )
 
     @model_validator(mode="before")

@@ -38,7 +38,7 @@ class WiderSettings(DenoiseSettings):
     passes: int = option(2, "How often.", expected="an integer")
     flavour: Literal["sweet", "sour"] = option("sweet", "What it tastes of.")
     mirrored: bool = option(False, "Whether it is mirrored.")
-    notes: str | Path | None = option(None, "Where notes go.", role="files", expected="a file name")
+    notes: str | Path | None = option(None, "Where notes go.", role="local", expected="a file name")
     watcher: Any = option(None, "Something of the caller's.", role="observer", expected="callable")
 
 

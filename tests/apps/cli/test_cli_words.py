@@ -306,7 +306,7 @@ class TestTranslation:
         words = words_of(request_)
         for option in options_of(SETTINGS[request_.task]).values():
             name = option.name
-            if name in NOT_TYPED or option.role not in ("result", "record", "files"):
+            if name in NOT_TYPED or option.role not in ("result", "record", "local"):
                 continue
             typed = "--" + name.replace("_", "-")
             if option.is_flag:

@@ -38,7 +38,7 @@ __all__ = [
 DEFAULTS: dict[str, Any] = {"factor": 4}
 """Values of options that the functions of the library must be told, and the command line not."""
 
-_TYPED_ROLES = {"result", "record", "files"}
+_TYPED_ROLES = {"result", "record", "local"}
 
 # In the order of the help.
 _FILES = Group("Files", sort_key=1)
@@ -126,7 +126,7 @@ def _group(option: Option, common: type[BaseModel]) -> Group:
         return _TASK
     if common is OwnOptions:
         return _OUTPUT
-    return _RUN if option.role == "files" else _RESTORATION
+    return _RUN if option.role == "local" else _RESTORATION
 
 
 def _help(option: Option) -> str:

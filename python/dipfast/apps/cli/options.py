@@ -42,14 +42,14 @@ class OwnOptions(BaseModel):
         ...,
         "Where to write the result. Its settings go to OUT.json.",
         expected="a file name",
-        role="files",
+        role="local",
     )
-    force: bool = option(False, "Replace files that exist.", role="files")
+    force: bool = option(False, "Replace files that exist.", role="local")
     settings: FileName | None = option(
         None,
         "The report of an earlier result (OUT.json): its settings in place of the defaults.",
         expected="a file name",
-        role="files",
+        role="local",
     )
     reference: FileName | None = option(
         None,
@@ -61,17 +61,17 @@ class OwnOptions(BaseModel):
         None,
         "Draw loss and PSNR into this picture.",
         expected="a file name",
-        role="files",
+        role="local",
     )
     strip: FileName | None = option(
         None,
         "Draw images of several iterations, side by side, into this picture.",
         expected="a file name",
-        role="files",
+        role="local",
     )
-    log_x: bool = option(False, "Logarithmic iterations in the curves.", role="files")
-    json_: bool = option(False, "Print the report as JSON, and nothing else.", role="files")
-    quiet: bool = option(False, "No progress bar.", role="files")
+    log_x: bool = option(False, "Logarithmic iterations in the curves.", role="local")
+    json_: bool = option(False, "Print the report as JSON, and nothing else.", role="local")
+    quiet: bool = option(False, "No progress bar.", role="local")
 
 
 class InpaintOwn(OwnOptions):
