@@ -1,4 +1,4 @@
-"""A batch: one run after the other, and one result out of their outcomes."""
+"""Batches: run one job after the other, and make one result of their outcomes."""
 
 from __future__ import annotations
 
@@ -30,9 +30,38 @@ __all__ = ["restore_images"]
 def restore_images(task: Task, settings: Settings) -> Result:
     """Restore the images of a batch one after the other, and return them as one result.
 
-    The network of one image at a time is in memory.
+    Only one network at a time is in memory.
+
+    Parameters
+    ----------
+    task
+        The task, with a single image or a batch.
+    settings
+        The settings as they were given.
+
+    Returns
+    -------
+    Result
+        Images in the form of the input.  Images of a batch that no run was started for, because an
+        earlier one was ended, are the baseline.
+
+    Raises
+    ------
+    InputError, InputTypeError
+        If an option does not fit the image.
+    CheckpointMismatchError, DamagedCheckpointError
+        If the checkpoint belongs to another run, or is damaged.
+    WouldOverwriteError
+        If there is a checkpoint already, and ``resume`` is False.
+    MemoryLimitError
+        If the fit of one image does not fit into memory.
+
+    Warns
+    -----
+    UserWarning
+        If the time limit ended a run so early that the image is likely worse than the input.
     """
-    begun = time.monotonic()
+    start = time.monotonic()
     interrupt = settings.interrupt or Interrupt()
     limit = None if settings.time_limit is None else TimeLimit(settings.time_limit)
     jobs = prepare(task, settings)
@@ -55,8 +84,8 @@ def restore_images(task: Task, settings: Settings) -> Result:
             outcomes.append(run(job, [o for o in observers if o is not None]))
             if not outcomes[-1].stop.reason.is_final:
                 break
-        # Here, so that nothing that ends the run early makes its result be lost.
-        return _result(task, settings, jobs, outcomes, snapshots, time.monotonic() - begun)
+        # Inside the block: a signal must not lose the result of a run that has ended.
+        return _result(task, settings, jobs, outcomes, snapshots, time.monotonic() - start)
 
 
 def _checkpoint(task: Task, settings: Settings, jobs: Sequence[Job]) -> BatchCheckpoint | None:
@@ -83,14 +112,14 @@ def _result(
 ) -> Result:
     layout = task.layout
 
-    def images(of: Callable[[Outcome], Iterate | None], kind: str) -> tuple[Any, Any]:
-        """Return images of all outcomes, with known pixels put in and without."""
-        made = []
+    def images(choose: Callable[[Outcome], Iterate | None], field: str) -> tuple[Any, Any]:
+        """Return the images of all jobs, with the known pixels put in and without."""
+        tensors = []
         for item, job in enumerate(jobs):
-            iterate = of(outcomes[item]) if item < len(outcomes) else None
-            # What an interrupted batch did not come to stays as it was.
-            made.append(job.baseline if iterate is None else getattr(iterate, kind).cpu())
-        raw = layout.to_image(torch.cat(made))
+            iterate = choose(outcomes[item]) if item < len(outcomes) else None
+            # An interrupted batch has no outcome for its last images: they are the baseline.
+            tensors.append(job.baseline if iterate is None else getattr(iterate, field).cpu())
+        raw = layout.to_image(torch.cat(tensors))
         kept = task.kept_mask
         return raw if kept is None else layout.merge(kept, task.image, raw), raw
 
@@ -98,8 +127,8 @@ def _result(
     last = outcomes[-1]
     unfinished = _unfinished(jobs, outcomes)
     if unfinished is not None and settings.time_limit is not None:
-        more = "time_limit was too short" if settings.checkpoint is None else "resume goes on"
-        warnings.warn(f"{unfinished}; {more}", stacklevel=5)
+        advice = "time_limit was too short" if settings.checkpoint is None else "resume goes on"
+        warnings.warn(f"{unfinished}; {advice}", stacklevel=5)
     return Result(
         image=image,
         history=_history(jobs, outcomes),
@@ -137,9 +166,9 @@ def _as_image(layout: Any, job: Job, picture: Tensor) -> Any:
 
 
 def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:
-    """Return why the result is likely worse than what came in; None if it is not.
+    """Return why the result is likely worse than the input; None without such a reason.
 
-    It is None too if no run was ended before it was done.
+    It is also None if no run was ended early.
     """
     if len(outcomes) < len(jobs):
         return f"{len(outcomes)} of {len(jobs)} images were worked on"
@@ -156,12 +185,12 @@ def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:
 
 
 def _history(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
-    """Return the history of one image, or those of a batch, with a column that counts them."""
+    """Return the history of one image, or those of a batch with a column for the image."""
     if len(jobs) == 1:
         return outcomes[0].history
-    begun = [(item, o.history) for item, o in enumerate(outcomes) if o.history]
-    columns = {name: [x for _, h in begun for x in h[name]] for _, h in begun[:1] for name in h}
-    return {"item": [item for item, h in begun for _ in h["iteration"]], **columns}
+    parts = [(item, o.history) for item, o in enumerate(outcomes) if o.history]
+    columns = {name: [x for _, h in parts for x in h[name]] for _, h in parts[:1] for name in h}
+    return {"item": [item for item, h in parts for _ in h["iteration"]], **columns}
 
 
 def _metrics(
@@ -177,7 +206,7 @@ def _metrics(
 
     metrics = {
         "psnr_input": psnr(torch.cat([job.baseline for job in jobs])),
-        # Of what is returned, rounded as it is.
+        # Of the returned image, in its dtype: integers are rounded.
         "psnr": psnr(task.layout.to_tensor(image).cpu()),
     }
     history = outcomes[0].history

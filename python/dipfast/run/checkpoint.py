@@ -1,7 +1,7 @@
-"""Checkpoint files: written whole, checked when read, and the one before is kept.
+"""Checkpoint files: written atomically and checked when read; the previous one is kept.
 
-A checkpoint is a safetensors file, whose metadata holds numbers and texts as JSON: nothing in
-it is ever executed.
+A checkpoint is a safetensors file, whose metadata hold numbers and texts as JSON: nothing in it is
+ever executed.
 """
 
 from __future__ import annotations
@@ -35,21 +35,23 @@ if TYPE_CHECKING:
 __all__ = ["BatchCheckpoint", "Checkpoint", "CheckpointFile", "digest_of", "read_checkpoint"]
 
 _FORMAT = "dipfast checkpoint 1"
-_LARGEST_HEAD = 16_000_000  # bytes; that of the original's network has a hundred thousand
-# What reading nonsense raises.
+# Bytes of the largest header that is read; that of the network of the DIP paper has 100 000.
+_LARGEST_HEAD = 16_000_000
+# Exceptions that reading a damaged file may raise.
 _DAMAGES = (ValueError, TypeError, KeyError, AttributeError, RecursionError, RuntimeError)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is in one.
+    """Hold the content of a checkpoint.
 
-    Attributes
+    Parameters
     ----------
     values
         Tensors, numbers and texts by name.
     identity
-        What run it belongs to, in terms of JSON: two runs whose identities are equal are one.
+        The identity of the run that it belongs to (:func:`dipfast.run.record.identify`), ready for
+        JSON.
     """
 
     values: Values
@@ -57,12 +59,12 @@ class Checkpoint:
 
 
 class CheckpointFile:
-    """The place of a checkpoint, and of the one before it.
+    """Write and read the file of a checkpoint, and that of the previous one.
 
     Parameters
     ----------
     path
-        Of the file; the one before it is beside it, under the same name and ``.previous``.
+        The file; the previous checkpoint is beside it, with ``.previous`` appended to the name.
 
     Examples
     --------
@@ -79,18 +81,18 @@ class CheckpointFile:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.previous = self.path.with_name(f"{self.path.name}.previous")
-        # Only a whole one may take the place of the one before.
+        # Whether the file is known to be whole: only then may it replace the previous one.
         self._whole = False
 
     def check_free(self) -> None:
-        """Refuse to begin where a checkpoint, or anything else, would be replaced.
+        """Refuse to begin where a checkpoint or another file would be replaced.
 
         Raises
         ------
-        FileExistsError
-            If there is one.
+        WouldOverwriteError
+            If one of the two files exists.
         FileNotFoundError
-            If there is no such folder.
+            If the folder does not exist.
         """
         for path in (self.path, self.previous):
             if os.path.lexists(path):
@@ -100,14 +102,30 @@ class CheckpointFile:
         self.check_folder()
 
     def check_folder(self) -> None:
-        """Refuse a folder that does not exist."""
+        """Refuse a folder that does not exist.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it does not.
+        """
         if not self.path.parent.is_dir():
             raise FileNotFoundError(f"checkpoint: the folder {self.path.parent} does not exist")
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Put a new one in the place of the last, which becomes the one before.
+        """Write a checkpoint; the last one becomes the previous one.
 
-        Whenever the program is killed, one of both is there and whole.
+        Whenever the program is killed, at least one of the two files is there and whole.
+
+        Parameters
+        ----------
+        checkpoint
+            The checkpoint to write.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; the last one is still there.
         """
         from safetensors.torch import save
 
@@ -123,7 +141,7 @@ class CheckpointFile:
             "scalars": json.dumps(scalars, sort_keys=True),
         }
         content = save(tensors, metadata={**texts, "digest": _digest(texts, tensors)})
-        # The same name each time: what a program that was killed left behind is replaced.
+        # The name is the same each time, so that the partial file of a killed program is replaced.
         partial = self.path.with_name(f".{self.path.name}.partial")
         partial.unlink(missing_ok=True)
         try:
@@ -140,26 +158,38 @@ class CheckpointFile:
         self._whole = True
 
     def read(self, identity: Mapping[str, Any]) -> Checkpoint | None:
-        """The checkpoint, or the one before it if it is damaged; None if there is none.
+        """Read the checkpoint, or the previous one if it is damaged.
+
+        Parameters
+        ----------
+        identity
+            The identity of the run that is to be resumed.
+
+        Returns
+        -------
+        Checkpoint or None
+            The checkpoint; None if there is none.
 
         Raises
         ------
-        ValueError
-            If none is whole, or it belongs to another run; the message says what differs.
+        DamagedCheckpointError
+            If neither file is whole.
+        CheckpointMismatchError
+            If it belongs to another run; the message says what differs.
         OSError
-            If it cannot be read.
+            If it cannot be read, or the folder does not exist.
 
         Warns
         -----
         UserWarning
-            If it is damaged and the one before it is used.
+            If the checkpoint is damaged and the previous one is used.
         """
         self.check_folder()
         try:
             checkpoint = read_checkpoint(self.path)
             self._whole = True
         except FileNotFoundError:
-            # Killed between two renamings, or there never was one.
+            # The program was killed between two renamings, or there never was a checkpoint.
             if not self.previous.exists():
                 return None
             checkpoint = read_checkpoint(self.previous)
@@ -177,25 +207,27 @@ class CheckpointFile:
 
 
 class BatchCheckpoint:
-    """Keep the runs of a batch, one after the other, in one file.
+    """Keep the states of the runs of a batch in one checkpoint file.
 
     Parameters
     ----------
     path
-        Of the file.
+        The file.
     every
-        Iterations from one writing to the next.
+        The number of iterations from one checkpoint to the next, positive.
     resume
-        Whether to go on from the file, if it is there.
+        Whether to continue from the file, if it exists.
     identity
-        What run it is.
+        The identity of the run.
 
     Raises
     ------
     WouldOverwriteError
-        If there is a file, and ``resume`` is False.
+        If the file exists, and ``resume`` is False.
+    FileNotFoundError
+        If the folder does not exist.
     CheckpointMismatchError, DamagedCheckpointError
-        If it is that of another run, or damaged.
+        If the checkpoint belongs to another run, or is damaged.
     """
 
     def __init__(
@@ -212,11 +244,35 @@ class BatchCheckpoint:
             self._saved = found.values
 
     def of(self, item: int) -> Observer:
-        """Return the observer of the run of one image."""
+        """Return an observer that keeps the run of one image in the checkpoint.
+
+        Parameters
+        ----------
+        item
+            The number of the image in the batch, counted from 0.
+
+        Returns
+        -------
+        Observer
+            Restores the run at its beginning, and saves it at intervals and at the end.
+        """
         return _CheckpointObserver(self, str(item))
 
     def restore(self, run: Runner, item: str) -> None:
-        """Take a run to where the file was written."""
+        """Restore a run from the checkpoint, if the checkpoint has a state of it.
+
+        Parameters
+        ----------
+        run
+            The run, before its first iteration.
+        item
+            The number of its image, as text.
+
+        Raises
+        ------
+        CheckpointMismatchError
+            If the state does not fit the run.
+        """
         if values := subtree(self._saved, item):
             try:
                 run.load(values)
@@ -226,11 +282,25 @@ class BatchCheckpoint:
                 ) from error
 
     def save(self, run: Runner, item: str) -> None:
-        """Write the state of a run, and of those before it."""
+        """Write the state of a run, with the states of the earlier runs of the batch.
+
+        Parameters
+        ----------
+        run
+            The run.
+        item
+            The number of its image, as text.
+
+        Warns
+        -----
+        UserWarning
+            If the file cannot be written.
+        """
         self._states[item] = run.state_dict()
         try:
             self.file.write(Checkpoint(flatten(self._states), self.identity))
-        except OSError as error:  # such as a full disk; the work must not be lost for it
+        # A checkpoint that cannot be written, on a full disk for example, must not end the fit.
+        except OSError as error:
             warnings.warn(f"checkpoint {self.file.path} not written: {error}", stacklevel=2)
 
 
@@ -250,12 +320,22 @@ class _CheckpointObserver(Observer):
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a file, and check that it is whole.
+    """Read the file of a checkpoint, and check that it is whole.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Checkpoint
+        Its content, with tensors on the CPU.
 
     Raises
     ------
-    ValueError
-        If it is no checkpoint, or damaged.
+    DamagedCheckpointError
+        If the file is not a checkpoint, or damaged.
     OSError
         If it cannot be read.
     """
@@ -286,17 +366,19 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             ) from error
 
 
-def _differences(name: str, there: Any, here: Any) -> Iterator[str]:
-    """What differs, each by its name; long values, such as digests, by their beginning."""
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        for key in sorted({*there, *here}):
-            yield from _differences(f"{name}.{key}", there.get(key), here.get(key))
-    elif there != here:
-        values = [text if len(text) < 60 else f"{text[:9]}..." for text in map(repr, (there, here))]
+def _differences(name: str, stored: Any, current: Any) -> Iterator[str]:
+    """Describe each difference of two identities; long values are cut off, such as digests."""
+    if isinstance(stored, Mapping) and isinstance(current, Mapping):
+        for key in sorted({*stored, *current}):
+            yield from _differences(f"{name}.{key}", stored.get(key), current.get(key))
+    elif stored != current:
+        texts = map(repr, (stored, current))
+        values = [text if len(text) < 60 else f"{text[:9]}..." for text in texts]
         yield f"{name[1:]} is {values[0]} there, {values[1]} here"
 
 
 def _digest(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of the whole content of a checkpoint."""
     whole = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
     for name in sorted(tensors):
         whole.update(f"{name} {digest_of(tensors[name])}".encode())
@@ -304,7 +386,18 @@ def _digest(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
 
 
 def digest_of(tensor: Tensor) -> str:
-    """SHA-256 of dtype, shape and content."""
+    """Return the SHA-256 of dtype, shape and content of a tensor.
+
+    Parameters
+    ----------
+    tensor
+        Any tensor, on any device.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
     plain = tensor.detach().cpu().contiguous()
     head = f"{plain.dtype} {tuple(plain.shape)}"
     content: Any = plain.reshape(-1).view(torch.uint8).numpy() if plain.numel() else np.empty(0)

@@ -1,4 +1,4 @@
-"""Ending a restoration from outside, and the process where it is stuck."""
+"""Interrupts: end a restoration from outside, and the process if it does not react."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from dipfast.stop_reason import Stop, StopReason
 
 __all__ = ["Interrupt", "ending_in_time"]
 
-# Seconds after the first signal in which others are taken for the same.
+# Seconds after the first signal in which further ones are taken for repetitions of it, such as
+# those of a key that is held down.
 _PATIENCE = 1.0
 # Seconds from SIGTERM to the end of the process.
 _GRACE = 1.75
-_LAST_WORDS = (
+# Printed when the process is ended from outside of Python.
+_END_MESSAGE = (
     "\ndipfast: ended in the middle of an iteration, or of writing; "
     "a checkpoint, if there is one, is whole, and --resume (resume=True) goes on from it\n"
 )
-# Handled only where nobody else does.
+# Signals that end a restoration, each with its reason and the handler that may be replaced: where
+# the program has set another handler, that one is kept.
 _SIGNALS = {
     signal.SIGINT: (StopReason.INTERRUPTED, signal.default_int_handler),
     signal.SIGTERM: (StopReason.TERMINATED, signal.SIG_DFL),
@@ -36,7 +39,7 @@ _HINTS = {
 
 
 class Interrupt:
-    """Ends a restoration at its next iteration, with what there is by then.
+    """Ask a restoration to end after its current iteration, with the best image so far.
 
     Examples
     --------
@@ -59,18 +62,21 @@ class Interrupt:
 
     @property
     def requested(self) -> bool:
-        """Whether it has been asked for."""
+        """Say whether :meth:`stop` has been called."""
         asked = self._event.is_set()
         self._noticed = self._noticed or asked
         return asked
 
     def stop(self, reason: StopReason | str = StopReason.STOPPED) -> None:
-        """Ask for the end, from any thread; it stays asked for.
+        """Ask the restoration to end.
+
+        May be called from any thread.  Only the first call counts, and it cannot be taken back.
 
         Parameters
         ----------
         reason
-            One of the reasons, or words of your own, which ``result.stop_detail`` will have.
+            A member of :class:`~dipfast.stop_reason.StopReason`; or a text, which becomes
+            ``result.stop_detail`` of a restoration that was ``STOPPED``.
         """
         if not self._event.is_set():
             own = not isinstance(reason, StopReason)
@@ -79,16 +85,21 @@ class Interrupt:
 
     @contextmanager
     def on_signals(self) -> Iterator[Interrupt]:
-        """Let Ctrl-C and SIGTERM ask for it, instead of ending the program in the middle.
+        """Let Ctrl-C and SIGTERM call :meth:`stop` inside a ``with`` block.
 
-        A second signal, not just the same one held down, raises KeyboardInterrupt.  Two seconds
-        after SIGTERM the process ends, wherever it is stuck, if this has not been left by then;
-        and when it is left, if nobody has looked whether it was asked for.  A third Ctrl-C ends
-        the process too, where the second was of no use for two seconds.
+        A second signal, one second or more after the first, raises KeyboardInterrupt.  The process
+        ends two seconds after SIGTERM, even where it hangs in compiled code, if the block has not
+        been left by then; and on leaving the block, if the fit has not read :attr:`requested` since
+        the signal.  A third Ctrl-C ends the process as well, if the second had no effect within two
+        seconds.
 
-        Where a signal is not Python's to handle (in another thread than the main one, or because
-        the program has its own handler) it is left alone.  Processes that are forked meanwhile
-        have the handlers from before.
+        Signals are left alone outside of the main thread, and where the program has its own
+        handler.  Processes that are forked inside the block have the handlers from before it.
+
+        Yields
+        ------
+        Interrupt
+            This object.
         """
         patience_until = 0.0
         terminated = False
@@ -99,7 +110,7 @@ class Interrupt:
             if not self._event.is_set():
                 patience_until = time.monotonic() + _PATIENCE
                 self.stop(_SIGNALS[signal.Signals(number)][0])
-                # In the middle of writing there itself, or where nobody reads it any more.
+                # The signal may come while standard error is being written, or after it was closed.
                 with suppress(OSError, RuntimeError, ValueError):
                     print(f"\n{_HINTS[signal.Signals(number)]}", file=sys.stderr)
             elif time.monotonic() >= patience_until:
@@ -126,10 +137,16 @@ class Interrupt:
 
 @contextmanager
 def ending_in_time() -> Iterator[_Watch | None]:
-    """End the process two seconds after SIGTERM, wherever it is stuck, if this is not left by then.
+    """End the process two seconds after SIGTERM, unless the ``with`` block is left by then.
 
-    Only in the main thread, and where the program has no handler of its own.  Within another
-    one it does nothing: the outermost counts.
+    This works even where the process hangs in compiled code, but only in the main thread, and
+    where the program has no handler of SIGTERM of its own.  Nested blocks do nothing: the
+    outermost counts.
+
+    Yields
+    ------
+    object or None
+        The watch on the process, for :meth:`Interrupt.on_signals`; None where there is none.
     """
     global _watch
     if _watch is not None or not _may_watch():
@@ -139,7 +156,8 @@ def ending_in_time() -> Iterator[_Watch | None]:
     try:
         yield watch
     finally:
-        if _watch is watch:  # not in a process that was forked meanwhile
+        # In a process that was forked inside the block, the watch belongs to the parent.
+        if _watch is watch:
             _watch = None
             watch.close()
             if not all(interrupt._noticed for interrupt in watch.terminated):
@@ -155,12 +173,15 @@ def _may_watch() -> bool:
 
 
 class _Watch:
-    """A thread that ends the process even where Python is stuck, and how it hears of signals.
+    """Run a thread outside of Python that ends the process some time after a signal.
+
+    Python writes the number of each signal into a pipe, which the thread reads.
 
     Attributes
     ----------
     terminated
-        What SIGTERM asked to end.  If one of them never looked, the signal is still to be obeyed.
+        The interrupts that SIGTERM asked for.  If one of them was never read, the process has yet
+        to end by that signal.
     """
 
     def __init__(self) -> None:
@@ -169,36 +190,38 @@ class _Watch:
         os.set_blocking(self._writer, False)
         self._before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         try:
-            end_in_time(reader, self._before, _GRACE, _LAST_WORDS.encode())
-        except OSError:  # no thread is to be had
-            self.leave()
+            end_in_time(reader, self._before, _GRACE, _END_MESSAGE.encode())
+        except OSError:  # the system has no more threads
+            self.restore_pipe()
             raise
 
     def close(self) -> None:
-        self.leave()
+        """End the thread."""
+        self.restore_pipe()
         os.write(self._writer, b"\0")
         os.close(self._writer)
 
-    def leave(self) -> None:
-        """Put back what signals were told to before."""
+    def restore_pipe(self) -> None:
+        """Let signals be written to the pipe that the program had set before, if any."""
         signal.set_wakeup_fd(self._before)
 
 
-# Of the main thread, the only one that Python handles signals in.
+# The watch, and the handlers that were replaced, both of the main thread: Python handles signals in
+# no other.
 _watch: _Watch | None = None
 _replaced: dict[signal.Signals, Any] = {}
 
 
-def _leave_to_parent() -> None:
-    """In a process that was forked from a fit: its signals are no matter of that fit."""
+def _restore_handlers() -> None:
+    """Restore the signal handlers in a process that was forked during a fit."""
     global _watch
     for number, default in _replaced.items():
         signal.signal(number, default)
     _replaced.clear()
     if _watch is not None:
-        _watch.leave()
+        _watch.restore_pipe()
         _watch = None
 
 
 if hasattr(os, "register_at_fork"):  # there are no forks on Windows
-    os.register_at_fork(after_in_child=_leave_to_parent)
+    os.register_at_fork(after_in_child=_restore_handlers)

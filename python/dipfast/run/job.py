@@ -1,4 +1,4 @@
-"""One image, ready to work on."""
+"""A job: all that is needed to restore one image."""
 
 from __future__ import annotations
 
@@ -23,34 +23,36 @@ __all__ = ["Job"]
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """Hold everything that restoring one image takes; it can be pickled.
+    """Hold everything that is needed to restore one image; a job can be pickled.
 
     Tensors are on the CPU; :func:`dipfast.run.runner.run` moves them to the device of the settings.
 
-    Attributes
+    Parameters
     ----------
     problem
         Measurement (1, C, H, W) in [0, 1], operator and noise.
     settings
-        With every "auto" decided: the noise is a model, the weight of total variation and the
-        number of iterations are numbers, the preset is a :class:`~dipfast.settings.presets.Preset`,
-        the device is the name of one.
+        The settings with every "auto" decided: the noise is a model, the weight of total variation
+        is a number, the preset is a :class:`~dipfast.settings.presets.Preset`, and the device is
+        the name of one.
     stages
-        What is minimised, one after the other.
+        The stages of the fit, in order.
     rule
-        What ends the fit, and which iteration it judges best.
+        The stop rule, which ends the fit and judges which iteration is best.
     layout
-        The form of the image, and the way back to it.
+        The layout of the image, which gives the result the same form.
     baseline
-        What there was without any work, in the form of the result.
+        An image of the size of the result that takes no fit, (1, C, H, W) in [0, 1].
     kept_mask
-        Which pixels of the measurement are kept as they are, boolean; None for none.
+        A boolean tensor of the shape of the measurement that is True at the pixels that the result
+        keeps; None if it keeps none.
     reference
-        The clean image; None if it is not known.
+        The clean image, of the shape of the baseline; None if it is not known.
     peak
-        Of PSNR, in the unit of the measurement.
+        The peak of PSNR in units of the value range; 1, the default, is the width of the range.
     network_input
-        What the network is given: the name of something to be made, or a tensor.
+        The input of the network: the name of one that is generated, ``"noise"`` by default, or a
+        tensor (1, C, H, W).
     """
 
     problem: Problem
@@ -66,34 +68,51 @@ class Job:
 
     @property
     def preset(self) -> Preset:
-        """The preset that was decided on."""
+        """Return the preset."""
         preset = self.settings.preset
         assert isinstance(preset, Preset)
         return preset
 
     @property
     def iterations(self) -> int:
-        """How many iterations there are at most, of all stages together."""
+        """Return the number of iterations of all stages together."""
         return sum(stage.iterations for stage in self.stages)
 
     @property
     def device(self) -> torch.device:
-        """The device to work on."""
+        """Return the device to fit on."""
         return torch.device(self.settings.device)
 
     @property
     def range_width(self) -> float:
-        """The width of the value range, in the unit of the image."""
+        """Return the width of the value range, in the unit of the image."""
         low, high = self.layout.data_range
         return high - low
 
     def shortened(self, iterations: int) -> Job:
-        """Return the job with another number of iterations; the method must have a name."""
+        """Return a job with another number of iterations; the method must have a name.
+
+        Parameters
+        ----------
+        iterations
+            The number of iterations of all stages together, positive.
+
+        Returns
+        -------
+        Job
+            The job with stages of that length in the proportions of the method.
+        """
         weight = float(self.settings.tv_weight)
         return replace(self, stages=make_stages(self.settings.method, iterations, weight))
 
     def make_prior(self) -> DeepImagePrior:
-        """Return the loop, on the device to work on."""
+        """Return a new loop on the device of the job.
+
+        Returns
+        -------
+        DeepImagePrior
+            The loop before its first iteration.
+        """
         preset, device = self.preset, self.device
         given = self.network_input
         return DeepImagePrior(
@@ -112,14 +131,14 @@ class Job:
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """The parts of the fit that take memory, as :mod:`dipfast.run.memory` wants them."""
+        """Return the arguments of :func:`dipfast.run.memory.check_memory`: sizes, dtype, device."""
         shape = tuple(self.baseline.shape)
         if isinstance(self.network_input, Tensor):
             channels = self.network_input.shape[1]
         else:
             meshgrid = self.network_input == "meshgrid"
             channels = 2 if meshgrid else self.preset.input_channels
-        with torch.device("meta"):  # its shapes are enough
+        with torch.device("meta"):  # only the shapes of the weights are needed
             network = Hourglass(channels, shape[1], self.preset.network)
         return {
             "network": network,
@@ -131,5 +150,5 @@ class Job:
 
 
 def _moved(operator: Any, device: torch.device) -> Any:
-    """Return an operator on a device; the CPU is where it is already."""
+    """Return an operator on a device; it is on the CPU already."""
     return operator if device.type == "cpu" else operator.to(device)

@@ -1,7 +1,7 @@
-"""What looks at a run: one small protocol, and the observers that come with dipfast.
+"""Observers of a run: the base class, and the observers that dipfast uses itself.
 
-Nothing of an observer is inside an iteration.  It sees the run before the first iteration, after
-each, and at the end, and may say after any of them that the run is to end.
+An observer is called before the first iteration, after each one, and at the end of the run; never
+within an iteration.  After any iteration it may ask to end the run.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ __all__ = ["Callback", "CallbackObserver", "History", "InterruptObserver", "Obse
 
 Callback: TypeAlias = Callable[[State], object]
 
-# Columns of a history are arrays of integers or of floating point: lists are larger.
+# Columns of a history are arrays of 64-bit integers or floats, which take less memory than lists.
 _DTYPES = {"q": torch.int64, "d": torch.float64}
 _KINDS = {dtype: kind for kind, dtype in _DTYPES.items()}
 
 
 class Observer:
-    """Look at a run.  Derive from it and override what is needed.
+    """Observe a run; the base class, of which any method may be overridden.
 
     Attributes
     ----------
     name
-        The part of a checkpoint that :meth:`state_dict` is kept under; empty keeps nothing.
+        The name of the part of a checkpoint that keeps :meth:`state_dict`; with the empty name,
+        the default, the observer is not part of checkpoints.
 
     Examples
     --------
@@ -47,24 +48,61 @@ class Observer:
     name: ClassVar[str] = ""
 
     def begin(self, run: Runner) -> None:
-        """Look at a run before its first iteration."""
+        """Observe a run before its first iteration.
+
+        Parameters
+        ----------
+        run
+            The run.
+        """
 
     def observe(self, run: Runner, state: State) -> Stop | StopReason | None:
-        """Look at an iteration that counts, and say why to end the run, or None to go on."""
+        """Observe an iteration that was not undone.
+
+        Parameters
+        ----------
+        run
+            The run.
+        state
+            The iteration, valid during this call.
+
+        Returns
+        -------
+        Stop or StopReason or None
+            The reason to end the run; None to continue.
+        """
 
     def end(self, run: Runner) -> None:
-        """Look at a run that has ended."""
+        """Observe a run that has ended.
+
+        Parameters
+        ----------
+        run
+            The run; ``run.stop`` is the reason.
+        """
 
     def state_dict(self) -> Values:
-        """Return what a run that is resumed has to know."""
+        """Return the state of the observer for a checkpoint.
+
+        Returns
+        -------
+        dict
+            Tensors, numbers and texts by name; empty by default.
+        """
         return {}
 
     def load(self, values: Values) -> None:
-        """Go on from :meth:`state_dict`."""
+        """Restore a state of :meth:`state_dict`.
+
+        Parameters
+        ----------
+        values
+            The state.
+        """
 
 
 class History(Observer):
-    """Keep the numbers of each iteration: one column each, an entry for each iteration."""
+    """Keep the numbers of each iteration: a column for each number, an entry for each iteration."""
 
     name = "history"
 
@@ -87,11 +125,22 @@ class History(Observer):
 
     @property
     def last(self) -> dict[str, Any]:
-        """The numbers of the last iteration; empty before the first."""
+        """Return the numbers of the last iteration; empty before the first."""
         return {name: column[-1] for name, column in self._columns.items()}
 
     def columns(self, stages: list[str]) -> dict[str, list[Any]]:
-        """Return one list for each column; stages are named."""
+        """Return the history with the names of the stages.
+
+        Parameters
+        ----------
+        stages
+            The names of the stages, in order.
+
+        Returns
+        -------
+        dict
+            One list for each column, one entry for each iteration.
+        """
         return {
             name: [stages[k] for k in column] if name == "stage" else list(column)
             for name, column in self._columns.items()
@@ -112,7 +161,13 @@ class History(Observer):
 
 
 class CallbackObserver(Observer):
-    """Call a function with each state; it may raise StopIteration to end the run."""
+    """Call a function with the state of each iteration.
+
+    Parameters
+    ----------
+    callback
+        The function, which may raise StopIteration to end the run; what it returns is ignored.
+    """
 
     def __init__(self, callback: Callback) -> None:
         self.callback = callback
@@ -126,7 +181,13 @@ class CallbackObserver(Observer):
 
 
 class InterruptObserver(Observer):
-    """End a run when an :class:`~dipfast.run.interrupt.Interrupt` asks for it."""
+    """End a run when an interrupt asks for it.
+
+    Parameters
+    ----------
+    interrupt
+        The interrupt, which is read after each iteration.
+    """
 
     def __init__(self, interrupt: Interrupt) -> None:
         self.interrupt = interrupt

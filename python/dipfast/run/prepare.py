@@ -1,4 +1,4 @@
-"""From an image and its settings to jobs, one for each image of a batch."""
+"""Prepare a restoration: make jobs of an image and its settings, one for each image of a batch."""
 
 from __future__ import annotations
 
@@ -31,31 +31,34 @@ from dipfast.stopping import RULES, StopRule
 
 __all__ = ["Task", "find_device", "prepare"]
 
-# tv_weight="auto" is this times sigma: of 1, 2 and 5, 2 ended highest on two pictures.
+# tv_weight="auto" is sigma times this factor: of 1, 2 and 5, 2 gave the highest PSNR on two images.
 _TV_WEIGHT_PER_SIGMA = 2.0
 
-# A quarter of the values of a black picture lie a quarter of the range below it where the noise
-# has a standard deviation of 0.37 of the range, which is more than pictures have.
+# Noise alone rarely takes this share of the values beyond the range by this share of its width: for
+# a black image its standard deviation would have to be 0.37 of the range.
 _NOISE_BEYOND = 0.25
 
 
 @dataclass(frozen=True)
 class Task:
-    """Say what a task makes of an image.
+    """Hold what a task knows of its image.
 
-    Attributes
+    Parameters
     ----------
-    image, layout
-        The measurement as it came, and its layout.
+    image
+        The measurement as it was given, an array or a tensor.
+    layout
+        The layout of the measurement.
     operators
-        The forward model of each image of the batch, or one for all.
+        The forward model of each image of the batch, or a single one for all.
     baseline
-        What there is without any work, in the form of the result, from the measurement.
+        A function from the measurement, (N, C, H, W) in [0, 1], to an image of the size of the
+        result that takes no fit, such as a bicubic enlargement; by default the measurement.
     kept_mask
-        Which pixels of the measurement are kept as they are, boolean, of the shape of the
-        measurement or 1 along its axes; None for none.
+        A boolean tensor that is True at the pixels of the measurement that the result keeps, of
+        the shape (N, C, H, W) of the measurement or with 1 along its axes; None if it keeps none.
     found
-        What the task found, to be told beside its settings.
+        What the task found in the image, for the record of the run.
     """
 
     image: Any
@@ -69,10 +72,22 @@ class Task:
 def prepare(task: Task, settings: Settings) -> list[Job]:
     """Return a job for each image, with every "auto" decided.
 
+    Parameters
+    ----------
+    task
+        The task, with a single image or a batch.
+    settings
+        The settings as they were given.
+
+    Returns
+    -------
+    list of Job
+        One job for each image of the batch, in order.
+
     Raises
     ------
     InputError, InputTypeError
-        If an option does not go with the image; the message names it.
+        If an option does not fit the image; the message names it.
     MemoryLimitError
         If the fit of one image does not fit into memory.
     """
@@ -84,12 +99,11 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
     shape = layout.shape_of(tuple(baseline.shape))
     reference, peak = None, 1.0
     if settings.reference is not None:
-        picture = _companion("reference", settings.reference, task.image, shape)
+        picture = _image_like("reference", settings.reference, task.image, shape)
         reference = layout.to_tensor(picture)
         peak = _peak(picture, layout) / _width(layout)
-    given = _network_input(settings, layout, shape, baseline)
-    kept = task.kept_mask
-    kept = None if kept is None else kept.expand(measurement.shape)
+    network_input = _network_input(settings, layout, shape, baseline)
+    kept_mask = None if task.kept_mask is None else task.kept_mask.expand(measurement.shape)
     jobs = []
     for item in range(len(measurement)):
         one = slice(item, item + 1)
@@ -110,10 +124,10 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
                 rule=_rule(settings),
                 layout=layout.of_one(),
                 baseline=baseline[one],
-                kept_mask=None if kept is None else kept[one],
+                kept_mask=None if kept_mask is None else kept_mask[one],
                 reference=None if reference is None else reference[one],
                 peak=peak,
-                network_input=given,
+                network_input=network_input,
             )
         )
         if item == 0:
@@ -129,9 +143,9 @@ def _decide_for_all(settings: Settings, layout: Layout) -> Settings:
     name, preset = get_preset(settings.task, settings.quality, settings.preset)
     if preset.input == "given" and settings.network_input is None:
         raise InputError(f"network_input is needed for preset={name!r}")
-    named = isinstance(settings.method, str)
-    if named:
-        make_stages(settings.method, 3, 0.0)  # refuses what needs a package that is missing
+    has_named_method = isinstance(settings.method, str)
+    if has_named_method:
+        make_stages(settings.method, 3, 0.0)  # raises if a package that the method needs is missing
     elif not all(isinstance(stage, Stage) for stage in settings.method):
         raise InputTypeError(
             f"method must be a name or a sequence of stages, got {settings.method!r}"
@@ -155,10 +169,10 @@ def _decide_for_all(settings: Settings, layout: Layout) -> Settings:
     return settings.model_copy(
         update={
             "preset": preset,
-            "max_iterations": iterations if named else None,
+            "max_iterations": iterations if has_named_method else None,
             "device": str(find_device(settings.device)),
             "data_range": layout.data_range,
-            # They belong to the process of the caller.
+            # Functions and interrupts cannot be sent to another process, as a job can.
             "callback": None,
             "interrupt": None,
         }
@@ -166,8 +180,8 @@ def _decide_for_all(settings: Settings, layout: Layout) -> Settings:
 
 
 def _check_range(measurement: Tensor, layout: Layout, settings: Settings) -> None:
-    """Refuse noise that is wider than the range, and warn of values beyond the range."""
-    _warn_of_values_beyond(measurement, layout)
+    """Refuse a sigma larger than the value range, and warn of values outside of the range."""
+    _warn_of_values_outside(measurement, layout)
     varied = bool((measurement != measurement.flatten()[0]).any())
     if settings.sigma != "auto" and settings.sigma > _width(layout) and varied:
         low, high = layout.data_range
@@ -186,8 +200,8 @@ def _network_input(
         return "meshgrid" if preset.input == "meshgrid" else "noise"
     picture = as_constant("network_input", settings.network_input)
     axis = layout.channel_axis if picture.ndim == len(shape) else None
-    form = Layout.of(picture, channel_axis=axis, name="network_input")
-    given = form.to_tensor(picture)
+    own_layout = Layout.of(picture, channel_axis=axis, name="network_input")
+    given = own_layout.to_tensor(picture)
     if given.shape[2:] != baseline.shape[2:]:
         raise InputError(
             f"network_input must have the rows and columns of the result, "
@@ -230,7 +244,7 @@ def _tv_weight(noise: NoiseModel, known: Tensor | None, settings: Settings) -> f
     preset = settings.preset
     assert isinstance(preset, Preset)
     level = 0.0 if noise.is_free else math.sqrt(noise.typical_variance)
-    # The data term has that share of the elements, total variation has them all.
+    # The data term has only the known elements, the total variation all of them.
     share = 1.0 if known is None else float(known.float().mean())
     return max(level * share * _TV_WEIGHT_PER_SIGMA, preset.tv_weight)
 
@@ -243,8 +257,8 @@ def _width(layout: Layout) -> float:
     return high - low
 
 
-def _companion(name: str, other: Any, image: Any, shape: tuple[int, ...]) -> Any:
-    """Return a picture that must be of the kind of the image, and of this shape."""
+def _image_like(name: str, other: Any, image: Any, shape: tuple[int, ...]) -> Any:
+    """Return an image after checking that it has this shape, and kind and dtype of another one."""
     other = as_constant(name, other)
     check_image(name, other)
     if isinstance(other, Tensor) != isinstance(image, Tensor) or tuple(other.shape) != shape:
@@ -259,7 +273,11 @@ def _companion(name: str, other: Any, image: Any, shape: tuple[int, ...]) -> Any
 
 
 def _peak(reference: Any, layout: Layout) -> float:
-    """Return the peak of PSNR, in the unit of the reference; :func:`dipfast.denoise` has it."""
+    """Return the peak of PSNR in the unit of the reference.
+
+    It is the width of the value range, unless that was found in the data: then it is the width of
+    the range of the reference, or 65535 for uint16 and 1 for floats that seem to use it all.
+    """
     low, high = layout.data_range
     if layout.range_source != "data":
         return high - low
@@ -273,12 +291,12 @@ def _peak(reference: Any, layout: Layout) -> float:
     return high - low
 
 
-def _warn_of_values_beyond(measurement: Tensor, layout: Layout) -> None:
-    """Warn of a value range that was given and leaves out what the image holds."""
+def _warn_of_values_outside(measurement: Tensor, layout: Layout) -> None:
+    """Warn if the image has values outside of the value range that was given."""
     lowest, highest = float(measurement.min()), float(measurement.max())
     if 0 <= lowest <= highest <= 1 or layout.range_source != "given":
         return
-    # Noise of floating point leaves the range, but most values not by much.
+    # Noise in floating point exceeds the range, but few values do so by much.
     far = ((measurement < -_NOISE_BEYOND) | (measurement > 1 + _NOISE_BEYOND)).float().mean()
     if "int" in str(layout.dtype) or far > _NOISE_BEYOND:
         warnings.warn(
@@ -288,21 +306,32 @@ def _warn_of_values_beyond(measurement: Tensor, layout: Layout) -> None:
 
 
 def find_device(device: str | torch.device) -> torch.device:
-    """Return the device of a name; ``"auto"`` is CUDA where there is one, else the CPU.
+    """Return the device of a name.
+
+    Parameters
+    ----------
+    device
+        A name such as ``"cpu"`` or ``"cuda:0"``, or a device.  ``"auto"`` is the GPU of CUDA if
+        there is one, else the CPU.
+
+    Returns
+    -------
+    torch.device
+        A device that tensors can be made on.
 
     Raises
     ------
     InputError
-        If it cannot be used.
+        If the device is unknown, or cannot be used.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
+        found = torch.device(device)
+        torch.empty(0, device=found)
     # An unknown or missing device is a RuntimeError, CUDA in a torch built without it an
     # AssertionError, and a device without memory of its own a NotImplementedError.
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"device={str(device)!r} cannot be used: {reason}") from error
-    return place
+    return found

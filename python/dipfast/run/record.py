@@ -1,8 +1,8 @@
-"""The record of a run: what was given, what was found, and what makes two runs the same.
+"""The record of a run: its settings, what was found in the image, and its identity.
 
-A record is written beside a result (``OUT.json``), and its settings can be read back.  The file may
-have been changed by anybody: only settings that a task has, with values that they may have, are
-taken from it, and nothing is executed.
+A record is written beside a result (``OUT.json``), and its settings can be read back.  The file is
+not trusted: only settings that the task has, with valid values, are taken from it, and nothing in
+it is executed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ from dipfast.stopping import StopRule
 
 __all__ = ["describe", "found", "given", "identify", "read_settings"]
 
-_LARGEST_FILE = 2**20  # bytes; a record has two thousand
+# Bytes of the largest record that is read; a usual one has two thousand.
+_LARGEST_FILE = 2**20
+# Digits of the longest integer that is read.
 _MOST_DIGITS = 400
 
 
@@ -46,18 +48,43 @@ _MOST_DIGITS = 400
 
 
 def given(settings: Settings) -> dict[str, Any]:
-    """Return the settings as they were given, in terms of JSON, and the name of the task."""
-    return {"task": settings.task, **_told(settings, ("result", "record"))}
+    """Return the name of the task and its settings as they were given, ready for JSON.
+
+    Parameters
+    ----------
+    settings
+        The settings of the call, before any "auto" is decided.
+
+    Returns
+    -------
+    dict
+        The task under ``"task"``, and each setting that belongs in a record under its name.
+    """
+    return {"task": settings.task, **_settings_with_role(settings, ("result", "record"))}
 
 
 def found(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]:
-    """Return what was found in the image and decided, and where it ran, in terms of JSON.
+    """Return what was found in the image, what was decided, and where it ran, ready for JSON.
 
-    Lists have an entry for each image of a batch.
+    Parameters
+    ----------
+    task
+        The task, with the image and its layout.
+    settings
+        The settings as they were given.
+    jobs
+        The jobs that were run, one for each image of the batch; at least one.
+
+    Returns
+    -------
+    dict
+        Shape, dtype and value range of the image; noise, preset, iterations and stages that were
+        used; device, threads and versions.  ``"sigma"``, ``"noise"`` and ``"tv_weight"`` are lists
+        with an entry for each job.
     """
     layout, first = task.layout, jobs[0]
     name, preset = get_preset(settings.task, settings.quality, settings.preset)
-    told = settings.sigma != "auto" or isinstance(settings.noise, NoiseParameters)
+    noise_is_given = settings.sigma != "auto" or isinstance(settings.noise, NoiseParameters)
     return {
         **task.found,
         "shape": list(layout.shape),
@@ -67,7 +94,7 @@ def found(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]
         "range_source": layout.range_source,
         "sigma": [job.settings.sigma for job in jobs],
         "noise": [_plain(job.settings.noise) for job in jobs],
-        "noise_source": "given" if told else "estimated",
+        "noise_source": "given" if noise_is_given else "estimated",
         "tv_weight": [job.settings.tv_weight for job in jobs],
         "stages": [stage.name for stage in first.stages],
         "max_iterations": jobs[-1].iterations,
@@ -85,13 +112,13 @@ def found(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]
     }
 
 
-def _told(settings: Settings, roles: Sequence[Role]) -> dict[str, Any]:
+def _settings_with_role(settings: Settings, roles: Sequence[Role]) -> dict[str, Any]:
     options = options_of(type(settings)).values()
     return {o.name: _plain(getattr(settings, o.name)) for o in options if o.role in roles}
 
 
 def _plain(value: Any) -> Any:
-    """Return a setting in terms of JSON; what has no such terms by what it is called."""
+    """Return the value of a setting, ready for JSON; objects without such a form by name."""
     if isinstance(value, StopRule):
         return repr(value)
     if is_dataclass(value) and isinstance(value, NoiseParameters | Preset):
@@ -105,9 +132,26 @@ def _plain(value: Any) -> Any:
 
 
 def identify(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]:
-    """Return what a checkpoint must have in common with a run to be gone on from."""
+    """Return the identity of a run: a checkpoint is resumed only if its identity is the same.
+
+    Parameters
+    ----------
+    task
+        The task, with the image, its layout and the operators.
+    settings
+        The settings as they were given.
+    jobs
+        The jobs of the batch; at least one.
+
+    Returns
+    -------
+    dict
+        Versions, settings, device type, and digests of image, reference, mask, network input and
+        operators, ready for JSON.
+    """
     first, layout = jobs[0], task.layout
-    # Preset, iterations and rule are those that were decided, all else as it was given.
+    # Preset, iterations and stop rule are those that were decided: what a name such as
+    # "denoise-fast" stands for may change.  All other settings are as they were given.
     decided = {name: getattr(first.settings, name) for name in ("preset", "max_iterations")}
     decided["stop"] = first.rule
     references = [job.reference for job in jobs if job.reference is not None]
@@ -132,10 +176,21 @@ def identify(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, A
 
 
 def describe(value: Any) -> Any:
-    """Return a value in terms of JSON: tensors by their digest, objects by class and attributes.
+    """Return a description of a value, ready for JSON.
 
-    Two values that a fit could tell apart differ here too, but for functions, which are known
-    by name alone.
+    Tensors are described by their digest, objects by class and public attributes.  Two values that
+    could lead to different fits have different descriptions, except functions, of which only the
+    name is described.
+
+    Parameters
+    ----------
+    value
+        Any value that a setting may have.
+
+    Returns
+    -------
+    object
+        None, a bool, a number, a string, or lists and dictionaries of these.
 
     Examples
     --------
@@ -158,9 +213,9 @@ def describe(value: Any) -> Any:
 
 
 def _fingerprint(operator: LinearOperator, image: Tensor) -> str:
-    """Return a digest of what an operator makes of noise in the place of an image.
+    """Return a digest of what an operator makes of an image of uniform noise.
 
-    It tells two operators apart, whatever they are made of.
+    Comparing what two operators do works for operators of any class.
     """
     generator = torch.Generator().manual_seed(0)
     probe = torch.rand(image.shape, generator=generator).to(image)
@@ -172,32 +227,32 @@ def _fingerprint(operator: LinearOperator, image: Tensor) -> str:
 
 
 def read_settings(path: str | Path) -> tuple[str, dict[str, Any]]:
-    """Return the task of a record, and its settings.
+    """Return the task and the settings of a record.
 
     Parameters
     ----------
     path
-        What :meth:`dipfast.Result.save` wrote beside the image (``NAME.json``).  Settings that are
-        not there are left out, and have their defaults in the run.
+        The file that :meth:`dipfast.Result.save` wrote beside the image (``NAME.json``).  Settings
+        that the file does not have are left out of the result, so a call uses their defaults.
 
     Returns
     -------
     str
-        The name of the function.
+        The name of the task function.
     dict
-        Its keyword arguments, as they were given: what was "auto" is that again, so that the same
-        picture gives the same result, and another picture what suits it.  Pictures, masks and the
-        operator of :func:`dipfast.restore` are not in a record, and the device is no matter of
-        settings.  A preset that does not mean any more what it did is a
-        :class:`~dipfast.settings.presets.Preset` with what it was.
+        Its keyword arguments as they were given.  What was "auto" is "auto" again: the same image
+        gives the same result, and another image gets values of its own.  Images, masks, the
+        operator of :func:`dipfast.restore` and the device are not in a record.  If the named preset
+        has changed since, ``"preset"`` is a :class:`~dipfast.settings.presets.Preset` with the old
+        values.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     UnreadableFileError
-        If it is no record, or something in it cannot be repeated, such as stages of your own.  The
-        message names the file, the setting, and what was expected there.
+        If the file is not a record, or holds something that cannot be repeated, such as stages of
+        your own.  The message names the file, the setting, and the value that was expected.
 
     Examples
     --------
@@ -226,15 +281,15 @@ def read_settings(path: str | Path) -> tuple[str, dict[str, Any]]:
 def _parse(content: bytes) -> dict[str, Any]:
     if len(content) > _LARGEST_FILE:
         raise ValueError(f"it has more than {_LARGEST_FILE} bytes")
-    # Bytes, because json recognises their encoding: editors and shells of Windows write UTF-8
-    # with a mark in front, and UTF-16.
-    record = json.loads(content, object_pairs_hook=_unique, parse_int=_short)
+    # json recognises the encoding of bytes: editors and shells of Windows write UTF-8 with a byte
+    # order mark, and UTF-16.
+    record = json.loads(content, object_pairs_hook=_unique_keys, parse_int=_short_integer)
     if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
         raise ValueError("it has no settings")
     return record
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in pairs:
         if key in result:
@@ -243,15 +298,15 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _short(text: str) -> int:
-    # The time that int takes grows with the square of the digits.
+def _short_integer(text: str) -> int:
+    # The time that int() takes grows with the square of the number of digits.
     if len(text) > _MOST_DIGITS:
         raise ValueError(f"the number {reprlib.repr(text)} is too large")
     return int(text)
 
 
 def _settings_of(record: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return task and settings of a record that was parsed."""
+    """Return task and settings of a parsed record, checked."""
     options = dict(record["settings"])
     task = options.pop("task", None)
     check_choice("task", task, TASKS)
@@ -272,17 +327,18 @@ def _settings_of(record: dict[str, Any]) -> tuple[str, dict[str, Any]]:
             )
     checked = make_settings(SETTINGS[task], {**_required(known), **options})
     options = {name: getattr(checked, name) for name in options}
-    before = record.get("found", {})
-    preset = before.get("preset_settings") if isinstance(before, dict) else None
-    if preset is not None:
-        was = _value("preset", preset)
-        if was != get_preset(task, checked.quality, checked.preset)[1]:
-            options["preset"] = was
+    recorded = record.get("found", {})
+    values = recorded.get("preset_settings") if isinstance(recorded, dict) else None
+    if values is not None:
+        preset = _value("preset", values)
+        # The preset of that name, or of that quality, may have changed since.
+        if preset != get_preset(task, checked.quality, checked.preset)[1]:
+            options["preset"] = preset
     return task, options
 
 
 def _required(known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values of settings that have no default, for records that lack them."""
+    """Return valid values for the settings without a default, so that records may lack them."""
     return {o.name: o.choices[0] for o in known.values() if o.default is ...}
 
 
@@ -293,7 +349,7 @@ _KINDS: dict[str, TypeAdapter[Any]] = {
 
 
 def _value(name: str, value: Any) -> Any:
-    """Return a value of JSON in the form that a setting has."""
+    """Return a value read from JSON in the form that the setting expects."""
     if isinstance(value, dict) and name in _KINDS:
         kind = _KINDS[name]
         try:

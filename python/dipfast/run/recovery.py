@@ -1,4 +1,4 @@
-"""Finding a fit that has gone astray, and bringing it back."""
+"""Recovery: find iterations in which the loss jumps up, and undo them."""
 
 from __future__ import annotations
 
@@ -10,27 +10,37 @@ from dipfast.state_dict import Values, flatten, subtree
 
 __all__ = ["Recovery"]
 
-# As in the original: the fit to the measurement falls by 5 dB.
+# An iteration is a spike if its data term exceeds the median by this factor, 5 dB, as in the code
+# of the DIP paper.
 _SPIKE = 10 ** (5 / 10)
-# Iterations whose median is compared with; iterations from one good state to the next.
+# The median is that of so many iterations; a copy of the state is made as often.
 _RECENT = 25
+# With fewer iterations than this the median says too little.
 _FEWEST = 10
+# After more failures than this the fit is given up.
 _FAILURES = 5
 
 
 class Recovery:
-    """Looks at every iteration before anybody else, and goes back if it is a bad one.
+    """Check every iteration, and undo those in which the loss jumps up or is not finite.
 
-    Adam now and then makes a step that throws the image far off.  An iteration whose data
-    term is 5 dB above the median of the last ones is a spike: the weights go back to those
-    of some iterations ago, and the fit goes on from there with other noise, as in the
-    original.  If the loss is not finite, or a spike follows on a spike, the learning rate is
-    halved besides.  Running average and stop rule never see such an iteration.
+    Adam sometimes makes a step that takes the image far from the measurement.  An iteration whose
+    data term is 5 dB above the median of the recent ones is a spike: the weights are reset to a
+    copy of some iterations ago, and the fit continues from there with other noise, as in the code
+    of the DIP paper.  If the loss is not finite, or one spike follows another, the learning rate is
+    halved as well.  Running average, stop rule and observers never see such an iteration.
+
+    Parameters
+    ----------
+    prior
+        The loop that is watched, and reset.
 
     Attributes
     ----------
-    spikes, failures
-        How many there were, and how many losses that were not finite.
+    spikes
+        The number of spikes so far.
+    failures
+        The number of losses so far that were not finite.
     """
 
     def __init__(self, prior: DeepImagePrior) -> None:
@@ -39,45 +49,63 @@ class Recovery:
         self.failures = 0
         self._recent: list[float] = []
         self._good = prior.learned()
-        # The step after it may be the one that breaks everything: it has to prove itself.
+        # A copy becomes the state to return to only if the next iteration is good: the step that
+        # led to the copy may be the one that makes the loss jump.
         self._candidate: Values | None = None
-        self._back = False
+        self._has_just_reset = False
 
     @property
     def gave_up(self) -> bool:
-        """Whether going back has failed to help too often."""
+        """Say whether the loss was not finite so often that the fit is to be given up."""
         return self.failures > _FAILURES
 
     def check(self, state: State) -> bool:
-        """Whether the iteration is a good one; if not, the loop has been taken back."""
+        """Return whether an iteration is good; if it is not, reset the loop.
+
+        Parameters
+        ----------
+        state
+            The newest iteration of the loop.
+
+        Returns
+        -------
+        bool
+            False for a spike, and for a loss that is not finite.
+        """
         if state.first_in_stage:
-            self._recent.clear()  # another goal, another loss
+            self._recent.clear()  # losses of different objectives are not comparable
         data, value = float(state.terms.data), float(state.terms.value)
         if not math.isfinite(value):
             self.failures += 1
-            self._go_back(slower=True)
+            self._reset(slower=True)
             return False
         if len(self._recent) >= _FEWEST and data > _SPIKE * statistics.median(self._recent):
             self.spikes += 1
-            self._go_back(slower=self._back)
+            self._reset(slower=self._has_just_reset)
             return False
         self._recent = [*self._recent[1 - _RECENT :], data]
         if self._candidate is not None:
-            self._good, self._candidate, self._back = self._candidate, None, False
+            self._good, self._candidate, self._has_just_reset = self._candidate, None, False
         if state.iteration % _RECENT == 0:
             self._candidate = self.prior.learned()
         return True
 
     def forget(self) -> None:
-        """Let go of the states to go back to."""
+        """Free the memory of the copies, once the fit has ended."""
         self._good, self._candidate = {}, None
 
     def state_dict(self) -> Values:
-        """All that a run that is resumed has to know."""
+        """Return the state for a checkpoint.
+
+        Returns
+        -------
+        dict
+            Counts, recent losses, and the copies of the weights.
+        """
         return {
             "spikes": self.spikes,
             "failures": self.failures,
-            "back": int(self._back),
+            "back": int(self._has_just_reset),
             **flatten(
                 {
                     "recent": {str(k): value for k, value in enumerate(self._recent)},
@@ -88,17 +116,28 @@ class Recovery:
         }
 
     def load(self, values: Values) -> None:
-        """Go on from :meth:`state_dict`."""
+        """Restore a state of :meth:`state_dict`.
+
+        Parameters
+        ----------
+        values
+            The state.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If the values are not such a state.
+        """
         self.spikes, self.failures = int(values["spikes"]), int(values["failures"])
-        self._back = bool(values["back"])
+        self._has_just_reset = bool(values["back"])
         recent = subtree(values, "recent")
         self._recent = [float(recent[str(k)]) for k in range(len(recent))]
         self._good = subtree(values, "good")
         self._candidate = subtree(values, "candidate") or None
 
-    def _go_back(self, slower: bool) -> None:
+    def _reset(self, slower: bool) -> None:
         self.prior.load(self._good)
         self._candidate = None
-        self._back = True
+        self._has_just_reset = True
         if slower:
             self.prior.learning_rate /= 2

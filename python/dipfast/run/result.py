@@ -1,4 +1,4 @@
-"""What a restoration returns."""
+"""The result of a restoration."""
 
 from __future__ import annotations
 
@@ -19,57 +19,67 @@ __all__ = ["Result"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """A restored image, and how it came about.
+    """Hold a restored image, and how it was made.
 
     Two results are equal only if they are the same object.
 
-    Attributes
+    Parameters
     ----------
     image
         The restored image, in the layout, dtype and value range of the input.
     history
         One list for each column, one entry for each iteration: ``iteration``, ``stage``
-        (name), ``loss``, ``data`` and ``tv`` (terms of the objective divided by the number
-        of elements) and, with a reference, ``psnr`` (of the output) and ``psnr_average``
-        (of the running average), known pixels of inpainting put in.  For a batch, ``item``
-        counts the images.
+        (name), ``loss``, ``data`` and ``tv`` (the objective and its terms, divided by the number
+        of measured elements) and, with a reference, ``psnr`` (of the output) and ``psnr_average``
+        (of the running average), both in dB and, for inpainting, with the known pixels put in.
+        For a batch there is a column ``item``, the number of the image, counted from 0.
     stop_reason
-        Why it ended; of a batch, why the last of its runs did.
+        Why the fit ended; for a batch, why the last of its fits did.
     best_iteration
-        The iteration that ``image`` is from, which the stop rule judged best; of a batch, that
+        The iteration that ``image`` is from, which the stop rule judged best; for a batch, that
         of the last image.  0 if there was none.
     settings
-        The task and its settings as they were given: everything needed to run it again.
+        The task and its settings as they were given, everything needed to repeat the call.
     found
-        What was found in the image and decided, and where it ran, versions included.  Of a batch,
-        lists have an entry for each image.
+        What was found in the image, what was decided, and where it ran, including versions.  For a
+        batch, lists have an entry for each image.
     stop_detail
-        Why it ended, in words and with numbers.
+        Why the fit ended, in words and with numbers.
     metrics
-        With a reference: PSNR in dB of what there was before (``psnr_input``: the noisy image,
-        the one with holes, its bicubic enlargement), of ``image`` (``psnr``)
-        and the highest of the running average at any iteration, which only somebody who
-        knows the reference could have picked (``psnr_oracle``, ``oracle_iteration``).
+        With a reference: PSNR in dB of the baseline (``psnr_input``: the noisy image, the image
+        with holes, its bicubic enlargement) and of ``image`` (``psnr``).  For a single image also
+        that of the last running average (``psnr_stop``), and the highest of the running average
+        at any iteration (``psnr_oracle``, at ``oracle_iteration``), which cannot be found without
+        the reference.
     channel_axis
-        Of ``image``; None if it has no channels.
+        The axis of the channels of ``image``; None if it has none.
     raw_image
-        What the network made: the same as ``image``, but for inpainting, which keeps the known
-        pixels.
-    best_loss, best_output
-        The objective per element at the best iteration, and the output that it belongs to;
-        ``image`` is the running average by then.
-    stop_iteration, stop_image, stop_output
-        The last iteration, the running average by then, and the output.
+        The image of the network: the same as ``image``, except in inpainting, where ``image`` has
+        the known pixels put in.
+    best_loss
+        The objective at the best iteration, divided by the number of measured elements.
+    best_output
+        The output of the network at the best iteration, in the form of ``image``; ``image`` is the
+        running average up to it.
+    stop_iteration
+        The last iteration; 0 if there was none.
+    stop_image
+        The running average at the last iteration, in the form of ``image``.
+    stop_output
+        The output of the network at the last iteration, in the form of ``image``.
     snapshots
-        Images on the way, if they were asked for.
+        Running averages of some iterations (:class:`~dipfast.run.snapshots.Snapshot`), if they
+        were asked for.
+    spikes
+        The number of iterations that were undone because the loss jumped up
+        (:class:`dipfast.run.recovery.Recovery`).
+    failures
+        The number of iterations that were undone because the loss was not finite.
     unfinished
-        Why the image is likely worse than the one that came in, if the fit was ended before it
-        was done (by a time limit, an interrupt, or a callback); None if there is no such reason.
+        Why the image is likely worse than the input, if the fit was ended early (by a time limit,
+        an interrupt, or a callback); None if there is no such reason.
     seconds
-        How long it took.
-    spikes, failures
-        How often the loss leapt up, and how often it was not finite; the fit was taken back
-        each time (:class:`dipfast.run.recovery.Recovery`).
+        The time that the call took.
     """
 
     image: Any
@@ -106,7 +116,13 @@ class Result:
         return {name: value for name, value in self.metrics.items() if name.startswith("psnr")}
 
     def summary(self) -> str:
-        """Return what was taken for granted and what was done, in one line."""
+        """Return a summary in one line.
+
+        Returns
+        -------
+        str
+            Value range, noise, missing pixels, iterations and time, as far as they are known.
+        """
         settings = self.found
         parts = []
         if "data_range" in settings:
@@ -129,14 +145,17 @@ class Result:
 
     @property
     def psnr(self) -> float | None:
-        """PSNR of the image in dB; None without a reference."""
+        """Return the PSNR of the image in dB; None without a reference."""
         return self.metrics.get("psnr")
 
     def report(self) -> dict[str, Any]:
-        """All but images and history, ready for JSON.
+        """Return everything except images and history, ready for JSON.
 
-        JSON has no infinity and no NaN: they are None here, such as the PSNR of an image that
-        equals its reference.
+        Returns
+        -------
+        dict
+            Reasons, numbers, metrics, settings and what was found.  Infinity and NaN, which JSON
+            does not have, are None, such as the PSNR of an image that equals its reference.
         """
         return {
             "stop_reason": str(self.stop_reason),
@@ -155,21 +174,25 @@ class Result:
     def save(
         self, path: str | Path, *, like: files.ImageFile | None = None, overwrite: bool = False
     ) -> None:
-        """Write the image, and the report beside it under the same name and ``.json``.
+        """Write the image to a file, and the report beside it.
+
+        The report has the name of the image with ``.json`` appended.
 
         Parameters
         ----------
         path
-            See :func:`dipfast.images.files.write_image`.
+            The file to write; its suffix tells the format
+            (:func:`dipfast.images.files.write_image`).
         like
-            The file that the input came from, for its metadata.
+            The file that the input came from, whose metadata and opacity are kept; None for none.
         overwrite
-            Whether existing files may be replaced.
+            Whether existing files may be replaced; not by default, so that no image is lost.
 
         Raises
         ------
         FileExistsError, OSError, ValueError
-            As :func:`dipfast.images.files.write_image` does; nothing is written then.
+            As in :func:`dipfast.images.files.write_image`, and for a batch of several images.
+            Nothing is written then.
         """
         path = Path(path)
         files.check_output(path, report=True, overwrite=overwrite)
@@ -190,15 +213,15 @@ class Result:
 
 
 def _describe_noise(settings: dict[str, Any]) -> str:
-    """Say which noise was taken, of the first image of a batch, in the unit of the image."""
+    """Return a description of the noise of the first image, in the unit of the image."""
     model, (low, high) = settings["noise"][0], settings.get("data_range", (0, 1))
     source = settings.get("noise_source", "estimated")
     if model["sigma"] == model["gain"] == 0:
         return f"no noise ({source})"
     words = [f"noise {model['sigma'] * (high - low):.3g}"]
     if model["gain"] > 0:
-        middle = math.sqrt(model["gain"] / 2 + model["sigma"] ** 2) * (high - low)
-        words = [f"noise {middle:.3g} at medium brightness", "growing with the signal"]
+        at_half_range = math.sqrt(model["gain"] / 2 + model["sigma"] ** 2) * (high - low)
+        words = [f"noise {at_half_range:.3g} at medium brightness", "growing with the signal"]
     if model["low"] is not None or model["high"] is not None:
         words.append("clipped")
     more = " for the first image" if len(settings["noise"]) > 1 else ""

@@ -1,4 +1,4 @@
-"""The engine: one job to one outcome."""
+"""The runner: make an outcome of a job."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ from dipfast.torch_modes import plain_modes
 
 __all__ = ["Iterate", "Outcome", "Runner", "run"]
 
-# As near to a measurement without noise as nobody would call worse.
-_CLOSE = 0.02
+# Root mean square, in units of the value range, below which a difference from a measurement without
+# noise is not visible.
+_INVISIBLE_DIFFERENCE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
 class Iterate:
     """Hold the images of one iteration.
 
-    Attributes
+    Parameters
     ----------
     iteration
-        Its number.
+        The number of the iteration, counted from 1.
     loss
-        The objective of ``output``, per element.
+        The objective of ``output``, divided by the number of measured elements.
     output
-        What the network made, of shape (1, C, H, W), in [0, 1].
+        The output of the network, of shape (1, C, H, W), in [0, 1].
     average
-        The running average by then.
+        The running average of the outputs up to this iteration, of the same shape.
     """
 
     iteration: int
@@ -51,24 +52,27 @@ class Iterate:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Hold what came out of a job; the network is not among it.
+    """Hold the outcome of a job; the network is not part of it.
 
-    Attributes
+    Parameters
     ----------
-    best, last
-        The iterate that the rule judged best, and the last one; None if there was none.
+    best
+        The iterate that the stop rule judged best; None if there was none.
+    last
+        The last iterate; None if there was none.
     stop
-        Why it ended.
+        Why the run ended.
     history
-        One list for each column, one entry for each iteration that was not taken back.
+        One list for each column, one entry for each iteration that was not undone.
     iterations
-        How many there might have been.
-    spikes, failures
-        How often the loss leapt up, and how often it was not finite.
+        The number of iterations that were planned.
+    spikes
+        The number of iterations that were undone because the loss jumped up.
+    failures
+        The number of iterations that were undone because the loss was not finite.
     excess
-        None, or how far the best image is from the measurement and how far the noise makes it, if
-        the fit was cut short and the image is likely worse than the measurement
-        (:meth:`Runner.excess`).
+        The two numbers of :meth:`Runner.excess` if the fit was ended early and the best image is
+        likely worse than the measurement; else None.
     """
 
     best: Iterate | None
@@ -87,16 +91,16 @@ def run(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
     Parameters
     ----------
     job
-        The image, and what is to be done (:func:`dipfast.run.prepare.prepare`).
+        The image and all that was decided for it (:func:`dipfast.run.prepare.prepare`).
     observers
-        What looks at the run; the first of them that says why to end it is obeyed, but a stop rule
-        of the job that says so at the same iteration comes first.
+        Observers of the run.  If several ask to end it at the same iteration, the first one gives
+        the reason; the stop rule of the job takes precedence over all of them.
 
     Returns
     -------
     Outcome
-        The same bits for the same job on the CPU of the same machine with the same number of
-        threads, in whatever process.
+        Equal to the last bit for the same job on the CPU of the same machine with the same number
+        of threads, in whatever process.
 
     Raises
     ------
@@ -108,32 +112,43 @@ def run(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
         try:
             outcome = Runner(job, observers).run()
         except RuntimeError as error:
-            if not _ran_out(error):
+            if not _is_out_of_memory(error):
                 raise
         if outcome is None:
-            # Not before here, where nothing holds what the step had taken any more.
+            # Outside of the handler, where no traceback keeps the tensors of the failed step alive.
             raise MemoryLimitError(explain(**job.sizes))
     return outcome
 
 
-def _ran_out(error: RuntimeError) -> bool:
-    """Whether torch found no memory; on the CPU it has no error of its own for that."""
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Say whether torch ran out of memory; on the CPU it has no exception of its own for that."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 class Runner:
-    """A run: the loop of a job, and what observers may see of it.
+    """Run the loop of a job, and show it to observers.
+
+    Parameters
+    ----------
+    job
+        The image and all that was decided for it.
+    observers
+        Observers of the run, asked in this order.
 
     Attributes
     ----------
-    job
-        What is worked on.
     prior
-        The loop.
+        The loop, a :class:`~dipfast.prior.loop.DeepImagePrior`.
+    rule
+        The stop rule of the job.
+    recovery
+        The check that undoes bad iterations.
+    history
+        The first of the observers, which keeps the numbers of all iterations.
     best
-        The iterate that the rule judges best; None before the first.
+        The iterate that the stop rule judges best; None before the first.
     stop
-        Why it ended; None while it goes on.
+        Why the run ended; None while it continues.
     """
 
     def __init__(self, job: Job, observers: Sequence[Observer] = ()) -> None:
@@ -147,11 +162,17 @@ class Runner:
         self.best: Iterate | None = None
         self.stop: Stop | None = None
         self._last: Iterate | None = None
-        self._memory: Values = {}  # of the rule
+        self._rule_state: Values = {}
         self._reference = None if job.reference is None else job.reference.to(job.device)
 
     def run(self) -> Outcome:
-        """Run to the end, and return what came out."""
+        """Run to the end.
+
+        Returns
+        -------
+        Outcome
+            The outcome; at once if the run had finished when its checkpoint was written.
+        """
         for observer in self.observers:
             observer.begin(self)
         if self.stop is None:
@@ -170,28 +191,28 @@ class Runner:
                 if self.recovery.gave_up:
                     return Stop(StopReason.GAVE_UP)
                 continue
-            decision = self.rule.update(state, self._memory)
-            # Only now, so that no stop rule can see the reference.
+            decision = self.rule.update(state, self._rule_state)
+            # After the stop rule, which must not see the reference.
             state = replace(state, metrics=self._measure(state))
-            # A rule may have nothing good to say of the first iterations.
+            # A rule may judge no iteration best for a while: the first one serves until then.
             if decision.best is not False or self.best is None:
                 self.best = Iterate(
                     state.iteration, float(state.terms.value), state.image, state.average
                 )
-            asked = [observer.observe(self, state) for observer in self.observers]
-            reason = decision.stop or next((stop for stop in asked if stop), None)
+            requests = [observer.observe(self, state) for observer in self.observers]
+            reason = decision.stop or next((stop for stop in requests if stop), None)
             if reason is not None:
                 return Stop.of(reason)
         return Stop(StopReason.ALL_ITERATIONS)
 
     @property
     def is_finished(self) -> bool:
-        """Whether it is over for good, and would not go on when it is resumed."""
+        """Say whether the run has ended, and would not continue if it were resumed."""
         return self.stop is not None and self.stop.reason.is_final
 
     @property
     def last(self) -> Iterate | None:
-        """The last iterate; None before the first."""
+        """Return the last iterate; None before the first."""
         numbers = self.history.last
         if self._last is not None or not numbers:
             return self._last
@@ -199,27 +220,44 @@ class Runner:
         return Iterate(numbers["iteration"], numbers["loss"], *images)
 
     def finish(self, image: Tensor) -> Tensor:
-        """Return an image of the network with the known pixels put in, if they are kept."""
+        """Return an image of the network with the known pixels put in, if the job keeps them.
+
+        Parameters
+        ----------
+        image
+            Of shape (1, C, H, W), in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            Of the same shape; the image itself if the job has no kept mask.
+        """
         kept = self.job.kept_mask
         if kept is None:
             return image
         return torch.where(kept.to(image.device), self.prior.problem.measurement, image)
 
     def excess(self) -> tuple[float, float] | None:
-        r"""Return how far the best image is from the measurement, and how far the noise makes it.
+        r"""Return the distance of the best image from the measurement, and that of the noise.
 
-        Both are root mean squares, scaled to the noise.  None unless the first is so large that
-        the image is likely a worse one than the measurement itself:
+        Returns
+        -------
+        tuple of float, or None
+            Root mean square of the residual r and of the noise, in units of the value range.  None
+            unless the residual is so large that the image is likely worse than the measurement:
 
-        .. math:: \operatorname{mean} r^2 > 2 \sigma^2 + 0.02^2.
+            .. math:: \operatorname{mean} r^2 > 2 \sigma^2 + 0.02^2.
 
-        With an error e that the noise does not depend on, mean r^2 is e^2 + sigma^2, which is
-        beyond 2 sigma^2 where e is larger than the noise.
+        Notes
+        -----
+        If the error e of the image is independent of the noise, the mean of r^2 is e^2 + sigma^2,
+        which exceeds 2 sigma^2 where e is larger than the noise.  The constant is a difference
+        that is not visible, for measurements without noise.
         """
         problem = self.prior.problem
         noise = 0.0 if problem.noise.is_free else problem.noise.typical_variance
         distance = math.inf if self.best is None else problem.mean_square(self.best.average)
-        if distance <= 2 * noise + _CLOSE**2:
+        if distance <= 2 * noise + _INVISIBLE_DIFFERENCE**2:
             return None
         return math.sqrt(distance), math.sqrt(noise)
 
@@ -242,9 +280,13 @@ class Runner:
         )
 
     def state_dict(self) -> Values:
-        """Return all that a run that is resumed has to know.
+        """Return the state of the run for a checkpoint.
 
-        Of a run that is finished that is much less.
+        Returns
+        -------
+        dict
+            Tensors, numbers and texts by name.  That of a finished run has no network, and is much
+            smaller.
         """
         parts: dict[str, Values] = {
             "best": {} if self.best is None else dict(vars(self.best)),
@@ -254,7 +296,7 @@ class Runner:
         if self.is_finished:
             parts["last"] = {} if self.last is None else dict(vars(self.last))
         else:
-            parts["rule"] = self._memory
+            parts["rule"] = self._rule_state
             parts["prior"] = self.prior.state_dict()
         reason, detail = (
             ("", "") if self.stop is None else (self.stop.reason.name, self.stop.detail)
@@ -262,12 +304,17 @@ class Runner:
         return {"stop_reason": reason, "stop_detail": detail, **flatten(parts)}
 
     def load(self, values: Values) -> None:
-        """Go on from :meth:`state_dict`.
+        """Restore a state of :meth:`state_dict`.
+
+        Parameters
+        ----------
+        values
+            The state.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            If they are not those of such a run, which must not be used any more then.
+            If the values are not the state of such a run.  This run is unusable then.
         """
         reason = str(values["stop_reason"])
         if reason and StopReason[reason].is_final:
@@ -278,7 +325,7 @@ class Runner:
             if observer.name:
                 observer.load(subtree(values, observer.name))
         if self.stop is None:
-            self._memory = copy_to(self.prior.z.device, subtree(values, "rule"))
+            self._rule_state = copy_to(self.prior.z.device, subtree(values, "rule"))
             self.prior.load(subtree(values, "prior"))
 
     def _iterate(self, values: Values) -> Iterate | None:

@@ -1,4 +1,4 @@
-"""A bounded store of the images on the way."""
+"""Snapshots: running averages of some iterations, within a given memory."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Snapshot", "Snapshots"]
 
-# Iterations of neighbours differ by this factor at least: nothing visible happens between.
+# Neighbouring iterations differ at least by this factor: changes between closer ones are invisible.
 _SPACING = 1.02
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An image on the way.
+    """Hold the image of one iteration.
 
-    Attributes
+    Parameters
     ----------
     iteration
-        When.
+        The number of the iteration, counted from 1.
     image
-        The running average by then, in the form of the result.
+        The running average at that iteration, in the form of the result.
     item
-        Which image of a batch it belongs to.
+        The number of the image in the batch, counted from 0; 0 for a single image.
     """
 
     iteration: int
@@ -41,17 +41,22 @@ class Snapshot:
 
 
 class Snapshots(Observer):
-    """Images of a fit, the closer together the earlier, within a given memory.
+    """Keep running averages of a fit, evenly spaced in the logarithm of the iteration.
 
-    A fit changes fast at first and slowly later, so the iterations that are kept are spaced
-    evenly on a logarithmic scale.  When the memory is full, the image goes whose neighbours
-    are closest to each other on that scale; the first and the newest stay.
+    A fit changes fast at first and slowly later.  When the memory is full, the image whose
+    neighbours are closest to each other on the logarithmic scale is removed; the first and the
+    newest are always kept.
 
     Parameters
     ----------
     megabytes
-        Of 10^6 bytes; an image of C channels, H rows and W columns takes 4 C H W bytes in
-        single precision.  Two images are kept in any case.
+        The memory in 10^6 bytes, positive; an image of C channels, H rows and W columns takes
+        4 C H W bytes in single precision.  Two images are kept in any case.
+
+    Raises
+    ------
+    InputError
+        If ``megabytes`` is not positive.
 
     Examples
     --------
@@ -73,11 +78,17 @@ class Snapshots(Observer):
 
     @property
     def iterations(self) -> list[int]:
-        """Those of the images that are there."""
+        """Return the iterations of the images that are kept, in order."""
         return list(self._images)
 
     def items(self) -> list[tuple[int, Tensor]]:
-        """Iterations and images, in order."""
+        """Return the images that are kept.
+
+        Returns
+        -------
+        list of tuple
+            Pairs of iteration and image, in order of the iterations.
+        """
         return list(self._images.items())
 
     def observe(self, run: Runner, state: State) -> None:
@@ -85,12 +96,31 @@ class Snapshots(Observer):
             self.add(state.iteration, state.average)
 
     def wants(self, iteration: int) -> bool:
-        """Whether an image of this iteration would be taken."""
+        """Return whether an image of an iteration would be kept.
+
+        Parameters
+        ----------
+        iteration
+            The number of the iteration.
+
+        Returns
+        -------
+        bool
+            True if the iteration is far enough from the last one that is kept.
+        """
         last = next(reversed(self._images), 0)
         return iteration >= max(last + 1, _SPACING * last)
 
     def add(self, iteration: int, image: Tensor) -> None:
-        """Take an image, if it is far enough from the last one."""
+        """Keep an image, if its iteration is far enough from the last one that is kept.
+
+        Parameters
+        ----------
+        iteration
+            The number of the iteration.
+        image
+            The image, which is moved to the CPU.
+        """
         if not self.wants(iteration):
             return
         self._images[iteration] = image.cpu()
@@ -101,11 +131,11 @@ class Snapshots(Observer):
             del self._images[times[1 + gaps.index(min(gaps))]]
 
     def state_dict(self) -> Values:
-        """All images, by iteration."""
+        """Return all images by their iteration."""
         return {str(iteration): image for iteration, image in self._images.items()}
 
     def load(self, values: Values) -> None:
-        """Go on from :meth:`state_dict`."""
+        """Restore a state of :meth:`state_dict`."""
         self._images = {
             int(name): value for name, value in values.items() if isinstance(value, Tensor)
         }

@@ -1,4 +1,4 @@
-"""A time limit: end when it has passed, and plan so that both stages fit."""
+"""A time limit: end runs when it has passed, and plan fewer iterations so that all stages fit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from dipfast.stop_reason import Stop, StopReason
 
 __all__ = ["TimeLimit", "affordable"]
 
-# So many iterations are timed, or as many as take this share of the limit (the first alone if it
-# takes that share), and this share of what is left is used.
-_TIMED, _TIMED_SHARE, _TIMED_SHARE_ALONE, _TIME_SHARE = 4, 0.05, 0.3, 0.9
+# Iterations that are timed at most.
+_MOST_TIMED = 4
+# Timing ends early if it has taken this share of the limit; if only the first iteration has been
+# timed, which is slower than the others, this larger share.
+_TIMING_SHARE = 0.05
+_TIMING_SHARE_OF_FIRST = 0.3
+# The share of the remaining time that iterations are planned for: a machine may become slower.
+_PLANNED_SHARE = 0.9
 
 
 class TimeLimit(Observer):
@@ -25,7 +30,7 @@ class TimeLimit(Observer):
     Parameters
     ----------
     seconds
-        From the making of the limit on.  A run that is resumed begins with a new limit.
+        The time, counted from the creation of this object.  A resumed run begins with a new limit.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -34,7 +39,7 @@ class TimeLimit(Observer):
 
     @property
     def remaining(self) -> float:
-        """Seconds that are left, 0 at least."""
+        """Return the seconds that are left, at least 0."""
         return max(self._end - time.monotonic(), 0.0)
 
     def observe(self, run: Runner, state: State) -> Stop | None:
@@ -44,7 +49,7 @@ class TimeLimit(Observer):
 
 
 class _Stopwatch(Observer):
-    """Time some iterations, and end then."""
+    """Time the first iterations, and end the run after them."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -55,32 +60,37 @@ class _Stopwatch(Observer):
 
     def observe(self, run: Runner, state: State) -> StopReason | None:
         self.ends.append(time.monotonic())
-        # The first one loads code and finds memory: it counts only if it has to.
-        share = _TIMED_SHARE if len(self.ends) > 2 else _TIMED_SHARE_ALONE
+        # The first iteration also loads code and allocates memory: a second one is timed unless the
+        # first took very long.
+        share = _TIMING_SHARE if len(self.ends) > 2 else _TIMING_SHARE_OF_FIRST
         passed = self.ends[-1] - self.ends[0]
-        over = len(self.ends) > _TIMED or passed > share * self.seconds
+        over = len(self.ends) > _MOST_TIMED or passed > share * self.seconds
         return StopReason.TIME_LIMIT if over else None
 
 
 def affordable(job: Job, limit: TimeLimit, images: int, interrupt: Interrupt) -> Job:
     """Return a job with as many iterations as there is time for.
 
-    Some iterations of a run that is thrown away are timed, with all that is done at each.  A part
-    of the time is kept back, because a machine is not always as fast.
+    The first iterations of a run are timed, and that run is discarded.
 
     Parameters
     ----------
     job
-        Its method must have a name.
+        A job whose method has a name, so that its stages can be shortened.
     limit
-        The limit.
+        The time limit of the batch.
     images
-        How many images share what is left of the time.
+        The number of images that share the remaining time, positive.
     interrupt
-        Ends the timing as well.
+        The interrupt of the batch, which ends the timing as well.
+
+    Returns
+    -------
+    Job
+        The same job if there is time for all of its iterations; else one with fewer, at least 1.
     """
     stopwatch = _Stopwatch(limit.seconds / images)
     run(job, [stopwatch, InterruptObserver(interrupt)])
     steps = [after - before for before, after in itertools.pairwise(stopwatch.ends)]
-    possible = int(_TIME_SHARE * limit.remaining / images / min(steps, default=1.0))
+    possible = int(_PLANNED_SHARE * limit.remaining / images / min(steps, default=1.0))
     return job.shortened(max(possible, 1)) if possible < job.iterations else job

@@ -1,7 +1,7 @@
-"""The memory that a fit takes, and whether it is there.
+"""The memory of a fit: estimate it, compare it with what is available, and say what would fit.
 
-A fit that is too large for the machine seldom ends with an error: the system swaps, or kills
-the process without a word.  So its memory is estimated before it begins.
+A fit that is too large for the machine seldom ends with an exception: the system swaps, or kills
+the process without a message.  Therefore the memory is estimated before a fit begins.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Refuse a fit that does not fit into memory, and say what would."""
+"""Check that a fit fits into memory, and say what would fit if it does not."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ __all__ = ["check_memory", "explain"]
 
 _CPU = torch.device("cpu")
 
-# What is suggested may take this share of what is there, which changes all the time.
+# A suggestion may take this share of the available memory, which varies with other processes.
 _SHARE = 0.9
+# Networks of fewer channels, and pieces of fewer pixels along a side, are not suggested.
 _FEWEST_CHANNELS = 8
 _SMALLEST_PIECE = 64
 
@@ -31,15 +32,28 @@ def check_memory(
     dtype: torch.dtype,
     device: torch.device,
 ) -> None:
-    """Refuse a fit that takes more memory than there is (:func:`estimate_fit`,
-    :func:`available`).
+    """Refuse a fit that takes more memory than is available.
 
-    Where one of the two is not known, nothing is refused.
+    The two are found by :func:`estimate_fit` and :func:`available`.  If one of them is not known,
+    the fit is not refused.
+
+    Parameters
+    ----------
+    network
+        The network.
+    z_shape
+        The shape (N, C, H, W) of the input of the network.
+    image_shape
+        The shape (N, C, H, W) of its output.
+    dtype
+        The dtype of all tensors, float32 or float64.
+    device
+        The device to fit on.
 
     Raises
     ------
-    MemoryError
-        If it does; the message says what would fit.
+    MemoryLimitError
+        If the fit takes more; the message says what would fit.
 
     Examples
     --------
@@ -61,9 +75,26 @@ def explain(
     dtype: torch.dtype,
     device: torch.device,
 ) -> str:
-    """What a fit takes, what is there, and what would fit, for a fit that ran out of memory.
+    """Return a message for a fit that ran out of memory.
 
-    Everything that is said to fit does so by :func:`estimate_fit`.
+    Parameters
+    ----------
+    network
+        The network.
+    z_shape
+        The shape (N, C, H, W) of the input of the network.
+    image_shape
+        The shape (N, C, H, W) of its output.
+    dtype
+        The dtype of all tensors, float32 or float64.
+    device
+        The device to fit on.
+
+    Returns
+    -------
+    str
+        How much memory the fit takes, how much is available, and what would fit according to
+        :func:`estimate_fit`.
 
     Examples
     --------
@@ -94,7 +125,7 @@ def _message(
         )
     takes = f"restoring {size} pixels with this network takes about {_readable(need)} of {memory}"
     if room is None or need <= room:
-        # Others took what was there, or more was needed than estimated.
+        # Other processes took memory, or the fit needed more than the estimate.
         limit = need / 2 if room is None else min(need / 2, _SHARE * room)
         begin = f"{takes}, which ran out. What takes half of it at most: "
     else:
@@ -127,7 +158,7 @@ def _what_fits(
     while max(sides) > _SMALLEST_PIECE and limit > 0:
         side = sides.index(max(sides))
         sides[side], pieces = -(-sides[side] // 2), 2 * pieces
-        # Not worth an estimate before that many.
+        # With fewer pieces than this they cannot fit, and an estimate takes time.
         if pieces > need / limit / 2 and fits(sides=tuple(sides)):
             area = "x".join(str(side) for side in sides)
             options.append(f"{pieces} pieces of up to {area} pixels, one after the other")

@@ -1,4 +1,4 @@
-"""The memory that a process may still take."""
+"""The memory that is available to this process."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ __all__ = ["available"]
 
 
 def available(device: torch.device, root: Path = Path("/")) -> int | None:
-    """Memory that a process may still take on a device.
+    """Return the memory that this process may still allocate on a device.
 
     Parameters
     ----------
     device
-        CPU: the least of what the system has and of what the control groups (versions 1 and 2)
-        of the process leave.  CUDA: what is free, and what torch holds without using it.
+        For the CPU it is the least of the available memory of the system and of what the limits of
+        the process's control groups (versions 1 and 2) leave; for CUDA, the free memory and what
+        torch has reserved without using it.
     root
-        Where ``proc`` and ``sys`` are.
+        The folder of ``proc`` and ``sys``; another one than ``/`` serves tests.
 
     Returns
     -------
     int or None
-        Bytes; None if it is not known how to ask the device.
+        Bytes; None for other devices, whose memory is not known.
 
     Examples
     --------
@@ -32,15 +33,15 @@ def available(device: torch.device, root: Path = Path("/")) -> int | None:
     True
     """
     if device.type == "cuda":
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + held
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
     if device.type != "cpu":
         return None
     return min([int(psutil.virtual_memory().available), *_cgroups(root)])
 
 
 def _cgroups(root: Path) -> list[int]:
-    """Bytes that each control group of the process leaves, its own and those around it."""
+    """Return the bytes that the control group of the process, and each of its parents, leave."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -55,7 +56,7 @@ def _cgroups(root: Path) -> list[int]:
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         else:
             continue
-        # In a container the path may be that of its host: what is not there is passed over.
+        # In a container the path may be that of the host: groups that do not exist are skipped.
         group = root / mount
         for part in ("", *path.split("/")):
             group = group / part
@@ -64,7 +65,7 @@ def _cgroups(root: Path) -> list[int]:
 
 
 def _cgroup(group: Path, limit: str, usage: str, reclaimable: str) -> int | None:
-    """Bytes that one group leaves; None if it has no limit."""
+    """Return the bytes that one control group leaves; None if it has no limit."""
     try:
         most = (group / limit).read_text().strip()
         used = int((group / usage).read_text())
@@ -73,6 +74,6 @@ def _cgroup(group: Path, limit: str, usage: str, reclaimable: str) -> int | None
         return None
     if most == "max":
         return None
-    # Files that were read once are kept while there is room, and given up when there is not.
-    kept = dict(row.split() for row in rows).get(reclaimable, 0)
-    return max(int(most) - used + int(kept), 0)
+    # The system caches files while memory is free, and drops them when it is needed.
+    cached = dict(row.split() for row in rows).get(reclaimable, 0)
+    return max(int(most) - used + int(cached), 0)

@@ -18,20 +18,23 @@ __all__ = ["estimate_fit"]
 
 _CPU = torch.device("cpu")
 
-# Of the weights: themselves, the two moments of Adam, and a copy of the three to go back to.
+# Tensors of the size of the weights: the weights, the two moments of Adam, and a copy of these
+# three that a spike is undone with.
 _WEIGHTS = 6
-# Measurement, output, averages, what is compared with them and what that needs on the way.
+# Tensors of the size of an image: measurement, output, averages, and what the objective and the
+# metrics need.
 _IMAGES = 10
-# What torch keeps of its compiled kernels, and its code that was not used before.
+# Bytes of compiled kernels that torch caches, and of code that is loaded at its first use.
 _KERNELS = 20_000_000
-# Blocks below 32 MiB come from a heap with gaps, larger ones from the system and go back to it
-# (the most that M_MMAP_THRESHOLD of glibc grows to).  Of 1, 1.5, 1.6 and 1.8, only the last was
-# less than 5% too low for all sizes of the default network.
+# Blocks below this size come from a heap with gaps; larger ones are mapped by the system, and given
+# back to it (32 MiB is the largest M_MMAP_THRESHOLD of glibc).  Of the factors 1, 1.5, 1.6 and 1.8
+# for the gaps, only the last was less than 5% too low for all sizes of the default network.
 _HEAP_BLOCK = 32 << 20
 _GAPS = 1.8
-# Beyond this torch cannot count the bytes, and memory is taken to grow with the pixels.
+# For more elements than this the bytes of a tensor overflow in torch: memory is then taken to be
+# proportional to the number of pixels.
 _MOST_ELEMENTS = 1 << 40
-# Estimates that are kept.
+# Estimates that are cached at most.
 _MOST_ESTIMATES = 256
 
 
@@ -42,36 +45,40 @@ def estimate_fit(
     dtype: torch.dtype,
     device: torch.device = _CPU,
 ) -> int | None:
-    r"""Peak memory of a fit, beyond what the process takes without it,
+    r"""Return an estimate of the peak memory of a fit, beyond what the process takes without it.
 
     .. math:: M = \max_t \sum_{s \text{ alive at } t} |s| + 6 W + 10 I + 20\,\mathrm{MB},
 
-    with s the blocks of memory of one iteration from z to the gradients of the weights, W the
-    size of the weights (they, two moments of Adam, and a copy of the three) and I that of an
-    image.  The iteration is that of the network itself, on tensors without data: nothing is
-    computed, and the network is left as it is.
+    Here s are the blocks of memory of one iteration, from z to the gradients of the weights, W is
+    the size of the weights (there are the weights, two moments of Adam, and a copy of these three)
+    and I that of an image.  The network runs one iteration on tensors without data: nothing is
+    computed, and the network is not changed.
 
     Parameters
     ----------
     network
-        From z to an image.
-    z_shape, image_shape
-        (N, C, H, W) of both.
+        A network from z to an image.
+    z_shape
+        The shape (N, C, H, W) of z.
+    image_shape
+        The shape (N, C, H, W) of the image.
     dtype
-        Of all tensors.
+        The dtype of all tensors, float32 or float64.
     device
-        To fit on.  On the CPU blocks below 32 MiB count 1.8 times, for the gaps between them.
+        The device to fit on, by default the CPU, where blocks below 32 MiB count 1.8 times for the
+        gaps between them.
 
     Returns
     -------
     int or None
-        Bytes; None for a network that cannot run without data.
+        Bytes; None for a network that cannot run on tensors without data.
 
     Notes
     -----
     For seven networks of :data:`~dipfast.settings.presets.PRESETS`, from 64x64 to 1024x1024
-    pixels, it was between 3% less and 34% more than the peak measured on the CPU under Linux.  It
-    has not been measured on a GPU.  ``python -m benches.loop.memory`` measures again.
+    pixels, the estimate was between 3% below and 34% above the peak measured on the CPU under
+    Linux.  It has not been compared with a GPU.  ``python -m benches.loop.memory`` repeats the
+    measurement.
 
     Examples
     --------
@@ -82,7 +89,7 @@ def estimate_fit(
     """
     if type(network) is not Hourglass:
         return _estimate(network, z_shape, image_shape, dtype, device)
-    # These are known by their form, and many fits have the same one.
+    # Networks of this class differ by their configuration alone, which many fits share.
     weights = tuple(tuple(parameter.shape) for parameter in network.parameters())
     form = network.config, weights, z_shape, image_shape, dtype, device
     if form not in _estimates:
@@ -107,44 +114,45 @@ def _estimate(
         side = shape.index(max(shape[2:]), 2)
         shape[side], parts = -(-shape[side] // 2), 2 * parts
     try:
-        twin = _without_data(network, dtype)
-        iteration = _one_iteration(twin, tuple(shape), dtype, device)
+        meta_network = _without_data(network, dtype)
+        iteration = _one_iteration(meta_network, tuple(shape), dtype, device)
     except Exception:
-        # A network of someone else's may fail without data in any way; with data it may not.
+        # A user's network may raise anything on tensors without data, and still work with data.
         return None
-    weights = sum(parameter.nbytes for parameter in twin.parameters())
+    weights = sum(parameter.nbytes for parameter in meta_network.parameters())
     image = math.prod(image_shape) * dtype.itemsize
-    images = _IMAGES * _taken(image, device)
+    images = _IMAGES * _block_size(image, device)
     return math.ceil(parts * iteration + _WEIGHTS * weights + images + _KERNELS)
 
 
 def _without_data(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy whose weights have shapes alone."""
-    twins: dict[int, Any] = {}
+    """Return a copy of a network whose weights and buffers have no data."""
+    copies: dict[int, Any] = {}
     for parameter in network.parameters():
-        twin = torch.empty_like(parameter, device="meta")
-        twins[id(parameter)] = nn.Parameter(twin, parameter.requires_grad)
+        empty = torch.empty_like(parameter, device="meta")
+        copies[id(parameter)] = nn.Parameter(empty, parameter.requires_grad)
     for buffer in network.buffers():
-        twins[id(buffer)] = torch.empty_like(buffer, device="meta")
-    return copy.deepcopy(network, twins).to(dtype)
+        copies[id(buffer)] = torch.empty_like(buffer, device="meta")
+    # deepcopy takes these in the place of the objects with data.
+    return copy.deepcopy(network, copies).to(dtype)
 
 
 def _one_iteration(
     network: nn.Module, z_shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
 ) -> float:
-    """Bytes at the peak, from z to the gradients, which are alive at the end."""
+    """Return the bytes at the peak of one iteration, from z to the gradients of the weights."""
     memory = _Peak(device)
     with memory:
         z = torch.empty(z_shape, dtype=dtype, device="meta")
         noise = torch.empty_like(z)
-        # Held to the end, as the loop holds them.
+        # z, noise and output stay alive to the end of the iteration, as in the loop.
         output = network(z + noise)
         output.square().sum().backward()
     return memory.peak
 
 
 class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the storages that are alive after each operation, and keeps the highest sum."""
+    """Add up the storages that are alive after each operation, and keep the highest sum."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -160,18 +168,18 @@ class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in result if isinstance(result, tuple | list) else (result,):
             if isinstance(tensor, Tensor):
                 self._add(tensor.untyped_storage())
-        work = 0
+        workspace = 0
         if func is torch.ops.aten.convolution.default:
-            work = _workspace(args[0], args[1], result, self.device)
+            workspace = _workspace(args[0], args[1], result, self.device)
         elif func is torch.ops.aten.convolution_backward.default:
-            work = _workspace(args[1], args[2], args[0], self.device)
-        self.peak = max(self.peak, self._alive + _taken(work, self.device))
+            workspace = _workspace(args[1], args[2], args[0], self.device)
+        self.peak = max(self.peak, self._alive + _block_size(workspace, self.device))
         return result
 
     def _add(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
         if key not in self._storages:
-            size = _taken(storage.nbytes(), self.device)
+            size = _block_size(storage.nbytes(), self.device)
             self._alive += size
             self._storages[key] = weakref.ref(storage, partial(self._remove, key, size))
 
@@ -181,15 +189,15 @@ class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _workspace(x: Tensor, weight: Tensor, y: Tensor, device: torch.device) -> int:
-    """Bytes that a convolution from x to y takes while it runs."""
-    # oneDNN has no float64: torch then writes out what each pixel is made from, as a matrix.
+    """Return the bytes that a convolution from x to y takes while it runs."""
+    # oneDNN has no float64: torch then builds a matrix of the neighbourhoods of all pixels.
     if device.type != "cpu" or x.dtype != torch.float64:
-        return x.nbytes + y.nbytes  # both in the order that the kernels like best
+        return x.nbytes + y.nbytes  # copies in the memory format of the kernels
     if weight[0, 0].numel() == 1:
         return 0
     return weight[0].numel() * min(x[:, 0].numel(), y[:, 0].numel()) * x.element_size()
 
 
-def _taken(size: int, device: torch.device) -> float:
-    """Memory that a block of a size takes."""
+def _block_size(size: int, device: torch.device) -> float:
+    """Return the memory that a block takes, including the gaps around it in the heap."""
     return size * _GAPS if device.type == "cpu" and size < _HEAP_BLOCK else float(size)
