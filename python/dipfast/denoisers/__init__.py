@@ -1,1 +1,1 @@
-"""Denoisers of one image, under a name."""
+"""Denoise one image by a denoiser with a name."""

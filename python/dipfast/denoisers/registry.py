@@ -1,4 +1,4 @@
-"""Denoisers under a name, and the packages that they need."""
+"""Name the denoisers, and the packages that they need."""
 
 from __future__ import annotations
 
@@ -18,23 +18,48 @@ Denoiser: TypeAlias = Callable[[Tensor, float], Tensor]
 
 
 def tv(image: Tensor, sigma: float) -> Tensor:
-    """The native total-variation denoiser, edges of the colours together."""
+    """Denoise by total variation, with edges that all channels share.
+
+    Parameters
+    ----------
+    image
+        The image, of shape (1, C, H, W), in [0, 1].
+    sigma
+        Standard deviation of its noise, in units of a picture in [0, 1].
+
+    Returns
+    -------
+    Tensor
+        The denoised image, of the same shape.
+    """
     result: Tensor = ops.tv_denoise(image[0], sigma=sigma, channel_axis=0, joint_channels=True)
     return result[None]
 
 
-# Denoisers under a name, and the packages that they need.
 DENOISERS: dict[str, Denoiser] = {"tv": tv, "nlm": external.nlm, "bm3d": external.bm3d}
+"""Denoisers by name: functions of an image (1, C, H, W) and the standard deviation of its noise."""
+
+# The package that a denoiser needs besides the dependencies of dipfast.
 _PACKAGES = {"nlm": "skimage", "bm3d": "bm3d"}
 
 
 def get_denoiser(name: str) -> Denoiser:
-    """One of :data:`DENOISERS`.
+    """Return a denoiser of :data:`DENOISERS`, if its package is installed.
+
+    Parameters
+    ----------
+    name
+        ``"tv"``, total variation; ``"nlm"``, non-local means; or ``"bm3d"``, BM3D.
+
+    Returns
+    -------
+    Denoiser
+        A function of an image (1, C, H, W) in [0, 1] and the standard deviation of its noise.
 
     Raises
     ------
     ImportError
-        If its package is missing, with what to do about it.
+        If its package is missing; the message has the command that installs it.
     """
     package = _PACKAGES.get(name)
     if package is not None and find_spec(package) is None:

@@ -1,1 +1,1 @@
-"""The forward model: operators and noise."""
+"""Model how a clean image becomes a measurement: operators and noise."""

@@ -1,4 +1,4 @@
-"""What stop rules and controls may see of the loop."""
+"""Define what stop rules and controls can read of the loop."""
 
 from __future__ import annotations
 
@@ -13,37 +13,39 @@ __all__ = ["LoopView"]
 
 
 class LoopView(Protocol):
-    """The loop between two iterations; the clean image is not among what can be seen.
-
-    Attributes
-    ----------
-    iteration
-        Number of the last iteration, 0 before the first.
-    iterations
-        How many there are at most, of all stages together.
-    in_last_stage
-        Whether no other stage follows that of the last iteration.
-    regularised
-        Whether total variation was part of the last objective.
-    image
-        The network's last output, of shape (N, C, H, W), in [0, 1].
-    average
-        The exponential running average of the outputs, of the same shape.
-    problem
-        What is fitted.
-    """
+    """Show the loop between two iterations; there is no access to a clean image."""
 
     @property
-    def iteration(self) -> int: ...
+    def iteration(self) -> int:
+        """Return the number of the last iteration, 0 before the first."""
+        ...
+
     @property
-    def iterations(self) -> int: ...
+    def iterations(self) -> int:
+        """Return the largest possible number of iterations, of all stages together."""
+        ...
+
     @property
-    def in_last_stage(self) -> bool: ...
+    def in_last_stage(self) -> bool:
+        """Return whether no other stage follows that of the last iteration."""
+        ...
+
     @property
-    def regularised(self) -> bool: ...
+    def regularised(self) -> bool:
+        """Return whether total variation was part of the last objective."""
+        ...
+
     @property
-    def image(self) -> Tensor: ...
+    def image(self) -> Tensor:
+        """Return a copy of the network's last output, of shape (N, C, H, W), in [0, 1]."""
+        ...
+
     @property
-    def average(self) -> Tensor: ...
+    def average(self) -> Tensor:
+        """Return a copy of the running average of the outputs, of the same shape."""
+        ...
+
     @property
-    def problem(self) -> Problem: ...
+    def problem(self) -> Problem:
+        """Return the measurement and its model."""
+        ...

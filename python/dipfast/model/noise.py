@@ -1,9 +1,9 @@
-"""Noise: what a clean picture is measured as, on average, and how much that varies.
+"""Model the noise of a measurement: its expectation and its variance, given the clean picture.
 
-A sensor whose range ends at black and white cuts the noise off there.  What it measures of a
-dark pixel is then too bright on average, and of a bright one too dark; a network that is
-fitted to the measurement learns that bias.  Fitted through the expectation it learns the
-clean picture.
+A sensor whose range ends at black and white clips the noise there.  The measurement of a dark
+pixel is then too bright on average, and that of a bright one too dark; a network that is
+fitted to the measurement learns that bias.  A network whose expected measurement is fitted
+learns the clean picture.
 """
 
 from __future__ import annotations
@@ -19,30 +19,34 @@ from dipfast.settings.noise import LEAST_VARIANCE, NoiseParameters
 __all__ = ["NoiseModel"]
 
 
-# Where next to no noise is expected, a model that is a little wrong must not rule the fit.
-_MOST_WEIGHT = 25.0
+# Bound of the weight of a squared difference.  Where the modelled variance is nearly 0, a small
+# error of the model would otherwise give a few elements nearly all of the weight.
+_LARGEST_WEIGHT = 25.0
 
 
 @dataclass(frozen=True)
 class NoiseModel(NoiseParameters):
-    r"""Gaussian noise, its variance affine in the signal, cut off at the ends of a range:
+    r"""Model Gaussian noise whose variance is affine in the signal, clipped to a range.
+
+    A clean value u is measured as
 
     .. math:: y = \min(\max(u + s(u) \xi, low), high), \qquad
               s(u)^2 = gain \cdot u + sigma^2, \qquad \xi \sim N(0, 1).
 
     With gain = 0 this is white noise; with gain > 0 it is the Poisson-Gaussian noise of
-    cameras, microscopes and telescopes in its normal approximation [1]_.  All in units of a
-    picture in [0, 1].
+    cameras, microscopes and telescopes in its normal approximation [1]_.  All numbers are in
+    units of a picture in [0, 1].
 
     Parameters
     ----------
     sigma
-        Standard deviation at u = 0.
+        Standard deviation at u = 0, from 0 up.
     gain
-        What one unit of signal adds to the variance: the inverse of the number of photons
-        that make a white pixel.
+        What one unit of signal adds to the variance, from 0 up: the inverse of the number of
+        photons that make a white pixel.  The default of 0 is noise without photon noise.
     low, high
-        Where values are cut off; None where they are not.
+        The values below and above which the measurement is clipped; None, the default, where it
+        is not.
 
     Raises
     ------
@@ -65,27 +69,61 @@ class NoiseModel(NoiseParameters):
     """
 
     def expectation(self, clean: Tensor) -> Tensor:
-        r"""What is measured of a clean picture on average.
+        r"""Return the expectation of the measurement of a clean picture.
 
         .. math:: E[y] = u + (low - u) \Phi(a) + (high - u) \Phi(-b) + s (\phi(a) - \phi(b)),
            \quad a = (low - u) / s, \; b = (high - u) / s
 
         with the normal density :math:`\phi` and its integral :math:`\Phi` ([2]_, eq. 9).
-        Gradients flow.
+
+        Parameters
+        ----------
+        clean
+            The clean picture u, of any shape, in units of a picture in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            E[y], of the same shape, differentiable with respect to u.
         """
         if not self.clipped:
             return clean
         return clean + self._moments(clean)[0]
 
     def variance(self, clean: Tensor) -> Tensor:
-        """How much the measurement of a clean picture varies; gradients flow."""
+        """Return the variance of the measurement of a clean picture.
+
+        Parameters
+        ----------
+        clean
+            The clean picture u, of any shape, in units of a picture in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            The variance, positive, of the same shape, differentiable with respect to u.
+        """
         if not self.clipped:
             return self._unclipped_variance(clean)
         first, second = self._moments(clean)
         return (second - first.square()).clamp_min(LEAST_VARIANCE)
 
     def sample(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """One measurement of a clean picture."""
+        """Return one measurement of a clean picture, drawn at random.
+
+        Parameters
+        ----------
+        clean
+            The clean picture u, of any shape, in units of a picture in [0, 1].
+        generator
+            The generator to draw from, on the device of the picture; None takes torch's global
+            generator.
+
+        Returns
+        -------
+        Tensor
+            The measurement y, of the same shape.
+        """
         noise = torch.randn(
             clean.shape, generator=generator, device=clean.device, dtype=clean.dtype
         )
@@ -93,14 +131,26 @@ class NoiseModel(NoiseParameters):
         return noisy.clamp(self.low, self.high) if self.clipped else noisy
 
     def residual(self, clean: Tensor, measurement: Tensor) -> Tensor:
-        r"""The difference :math:`y - E[y]`, scaled to the noise at hand.
+        r"""Return the difference :math:`E[y] - y`, scaled to a constant variance.
 
         .. math:: r = (E[y] - y) \sqrt{\bar v / v(u)}
 
         where v is the variance, taken as a constant by differentiation (iteratively
         reweighted least squares), and :math:`\bar v` its value without clipping at
-        u = 1/2, so that r is the plain difference for white noise.  No value counts for
-        more than 25 of those.
+        u = 1/2, so that r is the plain difference for white noise.  The ratio
+        :math:`\bar v / v(u)` is at most 25, so that no element dominates the others.
+
+        Parameters
+        ----------
+        clean
+            The clean picture u, of the shape of the measurement.
+        measurement
+            The measurement y.
+
+        Returns
+        -------
+        Tensor
+            The residual r, of the same shape, differentiable with respect to u.
         """
         if self.is_white or self.is_free:
             return self.expectation(clean) - measurement
@@ -110,7 +160,7 @@ class NoiseModel(NoiseParameters):
             difference, variance = clean + first - measurement, second - first.square()
         else:
             difference, variance = clean - measurement, self._unclipped_variance(clean)
-        weight = typical / variance.detach().clamp_min(typical / _MOST_WEIGHT)
+        weight = typical / variance.detach().clamp_min(typical / _LARGEST_WEIGHT)
         return difference * weight.sqrt()
 
     def _unclipped_variance(self, clean: Tensor) -> Tensor:
@@ -119,10 +169,10 @@ class NoiseModel(NoiseParameters):
         return (self.gain * clean.clamp_min(0) + self.sigma**2).clamp_min(LEAST_VARIANCE)
 
     def _moments(self, clean: Tensor) -> tuple[Tensor, Tensor]:
-        """E[y - u] and E[(y - u)^2]."""
+        """Return E[y - u] and E[(y - u)^2]."""
         s = self._unclipped_variance(clean).sqrt()
         mean, square = torch.zeros_like(clean), s.square()
-        # The two ends alike: what lies beyond distance d is moved to d.
+        # Both ends have the same formula: clipping moves noise beyond the end to the end itself.
         for end, sign in ((self.low, -1.0), (self.high, 1.0)):
             if end is None:
                 continue

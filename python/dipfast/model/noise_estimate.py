@@ -1,4 +1,4 @@
-"""The noise of a picture, from the picture alone."""
+"""Estimate the noise of a picture from the picture alone."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from dipfast.settings.noise import LEAST_VARIANCE
 
 __all__ = ["estimate_noise_model"]
 
-# Variance of photons over that of the rest from which on they are believed in: where there were
-# none, texture made this 2.4 at most on the nine pictures of the Deep Image Prior paper.
-_PHOTONS = 5.0
+# Photon noise is assumed only where its estimated variance is this many times that of the rest.  In
+# the nine pictures of the Deep Image Prior paper, which have no photon noise, texture alone makes
+# the estimated ratio 2.4 at most.
+_PHOTON_RATIO = 5.0
 
 
 def estimate_noise_model(
@@ -31,49 +32,55 @@ def estimate_noise_model(
     known: Tensor | None = None,
     ends: tuple[float, float] = (0.0, 1.0),
 ) -> NoiseModel:
-    r"""The noise of a picture, from the picture alone.
+    r"""Estimate the noise of a picture from the picture alone.
 
     Parameters
     ----------
     image
-        (C, H, W) in units of a picture in [0, 1].
+        The picture, of shape (C, H, W), in units of a picture in [0, 1].
     kind
-        ``"gaussian"``: white noise; ``"clipped"``: white noise, cut off at both ends;
-        ``"poisson_gaussian"``: variance affine in the signal, cut off where the histogram
-        says so; ``"auto"``: white noise, cut off where it says so, or this if, at medium
-        brightness, by far the larger part of the variance comes with the signal.
+        ``"gaussian"``: white noise; ``"clipped"``: white noise, clipped at both ends of the
+        range; ``"poisson_gaussian"``: variance affine in the signal, clipped at the ends where
+        the histogram shows clipping; ``"auto"``, the default: ``"poisson_gaussian"`` if, at
+        medium brightness, by far the larger part of the variance comes from the signal, else
+        white noise, clipped where the histogram shows it.
     sigma
-        Its standard deviation (at black), if it is known.
+        Standard deviation of the noise at black, if it is known; None estimates it.
     known
-        Boolean, of the shape of the image: which values were measured.
+        Which values were measured: boolean, of a shape that broadcasts to that of the image;
+        None for all.
     ends
-        Where values may have been cut off.
+        The ends of the range, at which values may have been clipped; (0, 1) for a picture in
+        [0, 1].
 
     Returns
     -------
     NoiseModel
+        The estimated noise.
 
     Raises
     ------
     ValueError
-        If the image is not (C, H, W); if it is too small to tell (up to three rows and columns),
-        or no known pixels lie side by side, and it is not the same everywhere.
+        If the kind is unknown, or the image is not of shape (C, H, W); if the image is not
+        constant and has at most three rows and columns, or no known pixels lie side by side, so
+        that its noise cannot be estimated.
 
     Notes
     -----
-    The histogram says that values are cut off at an end of the range if there are values
-    there and none beyond, and they are more than the next levels hold.
+    The histogram shows clipping at an end of the range if there are values at the end and none
+    beyond, and clearly more of them than at the next levels.
 
-    The level is that of the finest diagonal wavelet coefficients
-    (:func:`dipfast.ops.estimate_noise`), of places that are dark or bright only as far as
-    nothing is cut off there.  For white noise that is a first guess, which takes texture for
-    noise.  The level is then the one of the eigenvalues of small patches: texture lives in a few
-    directions, noise in all of them, and the largest are left out until mean and median of the
-    others agree [2]_.  Where values are cut off, patches are scaled by what that leaves of the
-    noise at their brightness.
+    For white noise, a first estimate of the level is that of the finest diagonal wavelet
+    coefficients (:func:`dipfast.ops.estimate_noise`), without places that are so dark or bright
+    that their noise is clipped.  It takes texture for noise.  The final estimate comes from
+    principal component analysis of small patches: texture has variance in a few directions, noise
+    in all of them, and the largest eigenvalues of the covariance are left out until mean and
+    median of the others agree [2]_.  Where the noise is clipped, patches are divided by the share
+    of its standard deviation that clipping leaves at their brightness.
 
-    For ``"poisson_gaussian"`` the level is found for places of like brightness, and a line
-    fitted through the variances ([1]_, without their refinement by maximum likelihood).
+    For ``"poisson_gaussian"`` the level is estimated for groups of places of similar brightness,
+    and a line is fitted to their variances ([1]_, without their refinement by maximum
+    likelihood).
 
     References
     ----------
@@ -100,7 +107,8 @@ def estimate_noise_model(
     pixels = image.detach().cpu().double().numpy()
     measured = None if known is None else known.detach().expand(image.shape).cpu().numpy()
     if measured is not None:
-        pixels = np.where(measured, pixels, ends[0])  # what stands there has no influence
+        # Unknown values may be anything, also NaN; any constant keeps them out of the estimate.
+        pixels = np.where(measured, pixels, ends[0])
     outliers = np.stack(
         [
             find_outliers(plane, None if measured is None else measured[channel])
@@ -110,11 +118,11 @@ def estimate_noise_model(
     if outliers.any():
         measured = ~outliers & (True if measured is None else measured)
     low, high = ends
-    beyond_low = beyond_high = kind == "clipped"
+    clipped_low = clipped_high = kind == "clipped"
     if kind in ("auto", "poisson_gaussian"):
         scaled = (pixels - low) / (high - low)
-        beyond_low, beyond_high = (_is_cut_off(x, measured) for x in (scaled, 1 - scaled))
-    cuts = low if beyond_low else None, high if beyond_high else None
+        clipped_low, clipped_high = (_is_clipped(x, measured) for x in (scaled, 1 - scaled))
+    cuts = low if clipped_low else None, high if clipped_high else None
     if sigma is not None and kind != "poisson_gaussian":
         return NoiseModel(sigma, 0.0, *cuts)
     values = pixels if measured is None else pixels[measured]
@@ -143,50 +151,56 @@ def estimate_noise_model(
 
 
 Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
-# Brightness and detail of the blocks of each channel.
+# For each channel the means and the diagonal wavelet coefficients of its blocks.
 Blocks: TypeAlias = "list[tuple[Floats, Floats]]"
 
+# One level of eight bits.
 _LEVEL = 1 / 255
+# Fewer blocks than these give no estimate of a standard deviation.
 _FEWEST_BLOCKS = 64
-# As many values as may be at the end of a range by being the extremes.
-_FEWEST_CUT = 4
-# Noise leaves next to nothing flat.  Where more than this share is exactly so, as in pages of text
-# and drawings, edges are not to be taken for noise.
+# Clipping is assumed only if more values than these are at the end of the range: a few are there
+# in any picture, as its least and greatest values.
+_FEWEST_CLIPPED = 4
+# Noise leaves few blocks flat.  If more than this share of the blocks are exactly flat, as in pages
+# of text and drawings, the details of the others are edges and not noise.
 _FLAT_SHARE = 0.1
 
 
 def _joined(channels: Blocks) -> tuple[Floats, Floats]:
+    """Return means and details of the blocks of all channels in two arrays."""
     means, details = zip(*channels)
     return np.concatenate(means), np.concatenate(details)
 
 
 def _shows_photons(channels: Blocks, gain: float, level: float) -> bool:
-    """Whether by far the larger part of the variance comes with the signal, and few places are
-    flat where it should be seen."""
-    if gain / 2 <= _PHOTONS * level**2:
+    """Return whether by far the larger part of the variance comes from the signal.
+
+    It does not if many blocks are flat that are bright enough for their noise to be seen.
+    """
+    if gain / 2 <= _PHOTON_RATIO * level**2:
         return False
     means, details = _joined(channels)
     seen = gain * means + level**2 > _LEVEL**2
     return bool(np.mean(seen & (details == 0)) <= _FLAT_SHARE)
 
 
-def _is_cut_off(pixels: Floats, known: Any) -> bool:
-    """Whether values pile up at 0."""
+def _is_clipped(pixels: Floats, known: Any) -> bool:
+    """Return whether the histogram shows clipping at 0."""
     values = pixels if known is None else pixels[known]
     if not values.size or values.min() < 0:
         return False
     at_end = int((values <= _LEVEL / 2).sum())
-    # The mean of the next three levels: eight bits have one value in each.
+    # The mean of the next three levels of eight bits.
     beside = int(((values > _LEVEL / 2) & (values <= 3.5 * _LEVEL)).sum()) / 3
-    return at_end > max(2 * beside, 1e-4 * values.size, _FEWEST_CUT)
+    return at_end > max(2 * beside, 1e-4 * values.size, _FEWEST_CLIPPED)
 
 
 def _white_level(channels: Blocks, low: float | None, high: float | None) -> float:
-    """The standard deviation, averaged over the channels."""
+    """Return the standard deviation of white noise, averaged over the channels."""
     levels = [deviation(details) for _, details in channels]
     if low is None and high is None:
         return math.sqrt(float(np.mean(np.square(levels))))
-    # All channels together, because some may be dark or bright all over.
+    # All channels in one estimate, because a single one may be clipped everywhere.
     distances = np.concatenate(
         [
             np.minimum(
@@ -197,56 +211,61 @@ def _white_level(channels: Blocks, low: float | None, high: float | None) -> flo
     )
     details = np.concatenate([details for _, details in channels])
     inside = details[distances > 2.5 * max(levels)]
-    # Fewer of them would be those that noise has carried there.
+    # If only a few blocks are far from the ends, noise has carried most of them there, and their
+    # standard deviation is biased.
     if len(inside) >= max(_FEWEST_BLOCKS, 0.05 * len(details)):
         return deviation(inside)
     width = None if low is None or high is None else high - low
     return _unclipped_level(distances, details, width)
 
 
-# Patches of about so many numbers, of no more channels than colours have.
-_PATCH_NUMBERS, _PATCH_CHANNELS = 75, 3
-# More patches than that change nothing; less than so many times their numbers tell nothing.
-_MOST_PATCHES, _FEWEST_PATCHES = 100_000, 3
-# Below this share of what single channels say, the channels have noise in common.
-_COMMON = 0.4
-# Where less of the noise's variance is left by clipping, nothing can be told.
-_LEAST_LEFT = 0.15
+# Patches have about this many values (5x5 pixels of three channels), and up to three channels.
+_PATCH_VALUES, _PATCH_CHANNELS = 75, 3
+# A covariance is estimated from up to this many patches, because more do not change it noticeably,
+# and from at least three times as many patches as a patch has values.
+_MOST_PATCHES, _FEWEST_PATCHES_PER_VALUE = 100_000, 3
+# If the estimate of joint patches is below this share of that of single channels, the noise of the
+# channels is taken to be correlated.
+_UNCORRELATED_SHARE = 0.4
+# Patches where clipping leaves a smaller share of the noise's variance than this are left out.
+_LEAST_VARIANCE_SHARE = 0.15
 
 
 def _patch_level(pixels: Floats, first: NoiseModel, known: Any) -> float:
-    """The standard deviation of white noise by the eigenvalues of patches, from a first guess.
+    """Return the standard deviation of white noise from the eigenvalues of patches.
 
-    All channels of a group in one patch: what is texture in one is so in the others.  Where the
-    channels have their noise in common, as in grey pictures that are stored in colour and in JPEG,
-    such patches hardly vary in some directions; it is then what patches of one channel say.
+    The model ``first`` is the first estimate.  A patch has all channels of a group, because their
+    texture is correlated.  Where their noise is correlated too, as in grey pictures that are
+    stored in colour and in JPEG, such patches have almost no variance in some directions; then
+    the estimate is that of patches of one channel.
     """
     if first.sigma == 0:
         return 0.0
     joint = _level_of_groups(pixels, first, known, _PATCH_CHANNELS)
     if len(pixels) > 1:
         single = _level_of_groups(pixels, first, known, 1)
-        if joint < _COMMON * single:
+        if joint < _UNCORRELATED_SHARE * single:
             return single
     return joint
 
 
 def _level_of_groups(pixels: Floats, first: NoiseModel, known: Any, channels: int) -> float:
+    """Return the standard deviation from patches of so many channels each."""
     variances = []
     for begin in range(0, len(pixels), channels):
         group = slice(begin, begin + channels)
         patches = _patches(pixels[group], None if known is None else known[group])
-        scaled = _with_even_noise(patches, first)
-        if len(scaled) >= _FEWEST_PATCHES * max(scaled.shape[1], 1):
+        scaled = _with_equal_noise(patches, first)
+        if len(scaled) >= _FEWEST_PATCHES_PER_VALUE * max(scaled.shape[1], 1):
             eigenvalues = np.linalg.eigvalsh(scaled.T @ scaled / len(scaled)).clip(0)
-            # One direction of each channel was lost with its mean.
-            variances.append(_flat_part(eigenvalues[patches.shape[1] :]))
+            # Subtracting the mean of each channel has left one eigenvalue of 0 for each.
+            variances.append(_noise_eigenvalue(eigenvalues[patches.shape[1] :]))
     return math.sqrt(float(np.mean(variances))) if variances else first.sigma
 
 
 def _patches(planes: Floats, known: Any) -> Floats:
-    """Those that are known whole, of shape (count, channels, pixels)."""
-    size = int(math.sqrt(_PATCH_NUMBERS / len(planes)))
+    """Return the patches without unknown values, of shape (count, channels, pixels)."""
+    size = int(math.sqrt(_PATCH_VALUES / len(planes)))
     if min(planes.shape[1:]) < size:
         return np.empty((0, len(planes), size**2))
     windows = np.lib.stride_tricks.sliding_window_view(planes, (size, size), axis=(1, 2))
@@ -260,21 +279,25 @@ def _patches(planes: Floats, known: Any) -> Floats:
     return np.asarray(chosen.reshape(len(chosen), len(planes), size**2))
 
 
-def _with_even_noise(patches: Floats, model: NoiseModel) -> Floats:
-    """Patches without their means, scaled to the noise that there was before clipping."""
+def _with_equal_noise(patches: Floats, model: NoiseModel) -> Floats:
+    """Return patches with their means subtracted, scaled to the noise before clipping."""
     means = patches.mean(axis=2)
     left = np.ones_like(means)
     if model.clipped:
         clean = torch.linspace(-0.5, 1.5, 2001, dtype=torch.float64)
         expected, variance = model.expectation(clean).numpy(), model.variance(clean).numpy()
         left = np.interp(means, expected, variance / model.sigma**2)
-    whole = (left > _LEAST_LEFT).all(axis=1)
+    whole = (left > _LEAST_VARIANCE_SHARE).all(axis=1)
     scaled = (patches[whole] - means[whole, :, None]) / np.sqrt(left[whole, :, None])
     return np.asarray(scaled.reshape(len(scaled), patches.shape[1] * patches.shape[2]))
 
 
-def _flat_part(eigenvalues: np.ndarray[Any, Any]) -> float:
-    """Mean of the smallest of ascending eigenvalues, as many as are spread around it evenly."""
+def _noise_eigenvalue(eigenvalues: np.ndarray[Any, Any]) -> float:
+    """Return the mean of the smallest of ascending eigenvalues, which are those of noise alone.
+
+    It is that of the most eigenvalues whose mean is not above their median: the large
+    eigenvalues of texture raise the mean above it.
+    """
     for count in range(len(eigenvalues), 1, -1):
         mean = float(eigenvalues[:count].mean())
         if mean <= np.median(eigenvalues[:count]):
@@ -283,10 +306,11 @@ def _flat_part(eigenvalues: np.ndarray[Any, Any]) -> float:
 
 
 def _unclipped_level(distances: Floats, details: Floats, width: float | None) -> float:
-    """The standard deviation of noise so strong that it is cut off everywhere.
+    """Return the standard deviation of noise so strong that it is clipped everywhere.
 
-    The distances are those from an end; the other end is ``width`` away, if it counts.  From mean
-    and deviation after clipping, where there is least of it, back to those before.
+    The distances are those of the blocks from the nearer end of the range; the other end is
+    ``width`` away, or None.  A fixed-point iteration finds the mean and the standard deviation
+    before clipping that give those measured after it, in the blocks with the largest distances.
     """
     if not len(distances):
         return 0.0
@@ -294,12 +318,12 @@ def _unclipped_level(distances: Floats, details: Floats, width: float | None) ->
     mean, spread = float(distances[farthest].mean()), deviation(details[farthest])
     u, sigma = mean, spread
     for _ in range(50 if spread > 0 else 0):
-        # The nearer end may be taken for the dark one.
+        # The formulas are symmetric, so the nearer end is taken for the dark one.
         model = NoiseModel(sigma, low=0.0, high=width)
         clean = torch.tensor(u, dtype=torch.float64)
         u = min(max(u + mean - float(model.expectation(clean)), 0.0), width or 1.0)
         sigma *= min(spread / math.sqrt(float(model.variance(clean))), 1.5)
-        if sigma > 10 * spread:  # next to nothing was left to tell by
+        if sigma > 10 * spread:  # clipping has left too little of the noise for an estimate
             return spread
     return sigma
 
@@ -307,16 +331,17 @@ def _unclipped_level(distances: Floats, details: Floats, width: float | None) ->
 def _affine_variance(
     channels: Blocks, low: float | None, high: float | None, sigma: float | None
 ) -> tuple[float, float]:
-    """gain and sigma of variance = gain signal + sigma^2."""
+    """Return gain and sigma of the line variance = gain signal + sigma^2."""
     means, details = _joined(channels)
-    means, details = means[details != 0], details[details != 0]  # flat, such as a border
+    # Blocks that are exactly flat, such as those of a border, have no noise.
+    means, details = means[details != 0], details[details != 0]
     order = np.argsort(means, kind="stable")
     if not len(order):
         return 0.0, sigma or 0.0
     groups = np.array_split(order, max(len(order) // 400, 1))[:4096]
     signal = np.array([means[group].mean() for group in groups])
     spread = np.array([deviation(details[group]) for group in groups])
-    # Where values are cut off the variance is smaller than the line.
+    # Where values are clipped, the variance is below the line.
     whole = np.ones(signal.shape, dtype=bool)
     if low is not None:
         whole &= signal > low + 2 * spread
@@ -324,7 +349,8 @@ def _affine_variance(
         whole &= signal < high - 2 * spread
     if np.count_nonzero(whole) >= 4:
         signal, spread = signal[whole], spread[whole]
-    # Texture makes single groups too high, never too low: weights that do not trust them.
+    # Texture makes the variance of some groups too large and of none too small: robust weights
+    # that fall where the variance is above the line.
     variance = spread**2
     offset = 0.0 if sigma is None else sigma**2
     gain, constant = 0.0, float(np.median(variance))

@@ -1,8 +1,8 @@
-"""Forward models: what the camera did to the clean image, y = A(u) + noise.
+"""Define forward models A of a measurement y = A(u) + noise.
 
-A forward model is a torch module with ``forward`` (image to measurement) and ``adjoint``
-(back, with <A u, y> = <u, A' y>).  :class:`LinearOperator` derives the adjoint from
-``forward``, so that a new one needs ``forward`` and the shape of its images only.
+A forward model is a torch module with ``forward``, from image to measurement, and ``adjoint``,
+from measurement to image, with <A u, y> = <u, A' y>.  :class:`LinearOperator` derives the adjoint
+from ``forward``, so that a new operator needs ``forward`` and the shape of its images only.
 """
 
 from __future__ import annotations
@@ -41,19 +41,30 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 class Operator(Protocol):
-    """What the loop asks of a forward model."""
+    """Map images to measurements, and back by the adjoint: the interface of a forward model."""
 
     def __call__(self, image: Tensor) -> Tensor:
-        """A u, for u of shape (N, C, H, W)."""
+        """Return the measurement A u of an image u of shape (N, C, H, W)."""
         ...
 
     def adjoint(self, measurement: Tensor) -> Tensor:
-        """A' y; has the shape of an image."""
+        """Return the adjoint A' y of a measurement.
+
+        Parameters
+        ----------
+        measurement
+            The measurement y, of shape (N, C, H, W) with a C, H and W of its own.
+
+        Returns
+        -------
+        Tensor
+            A' y, of the shape of an image.
+        """
         ...
 
 
 class LinearOperator(nn.Module):
-    """A linear forward model whose adjoint follows from ``forward``.
+    """Derive the adjoint of a linear forward model from its ``forward``.
 
     The derivative of a linear map is the map itself, and back-propagation through it is its
     exact adjoint.  Subclasses define ``forward`` in differentiable operations, and
@@ -72,11 +83,38 @@ class LinearOperator(nn.Module):
     """
 
     def image_shape(self, shape: Shape) -> Shape:
-        """Shape of the images that give measurements of this shape."""
+        """Return the shape of the images that give measurements of a shape.
+
+        Parameters
+        ----------
+        shape
+            Shape (N, C, H, W) of a measurement.
+
+        Returns
+        -------
+        tuple of int
+            Shape of its image; the same shape unless a subclass says otherwise.
+        """
         return shape
 
     def adjoint(self, measurement: Tensor) -> Tensor:
-        """A' y, by back-propagation; gradients flow."""
+        """Return the adjoint A' y of a measurement, computed by back-propagation.
+
+        Parameters
+        ----------
+        measurement
+            The measurement y.
+
+        Returns
+        -------
+        Tensor
+            A' y, of the shape of an image, differentiable with respect to y.
+
+        Raises
+        ------
+        ValueError
+            If images of the shape of :meth:`image_shape` have measurements of another shape.
+        """
         with torch.enable_grad():
             image = measurement.new_zeros(self.image_shape(tuple(measurement.shape)))
             image.requires_grad_()
@@ -93,7 +131,7 @@ class LinearOperator(nn.Module):
 
 
 class Identity(LinearOperator):
-    """A = 1: the measurement is the image itself and its noise.
+    """Leave the image as it is, A u = u: the measurement is the image with noise.
 
     Examples
     --------
@@ -110,18 +148,18 @@ class Identity(LinearOperator):
 
 
 class Mask(LinearOperator):
-    """A u = m u: some pixels were not measured.
+    """Set the pixels that were not measured to 0, A u = m u.
 
     Parameters
     ----------
     known
-        m, boolean, True where the pixel is known; must broadcast to the images, such as
-        (H, W) or (N, C, H, W).
+        The mask m, boolean, True where the pixel is known, of a shape that broadcasts to that of
+        the images, such as (H, W) or (N, C, H, W).
 
     Raises
     ------
     TypeError
-        If it is not boolean: weights between known and missing have no meaning here.
+        If the mask is not boolean: a pixel is either measured or not.
 
     Examples
     --------
@@ -139,7 +177,7 @@ class Mask(LinearOperator):
         self.register_buffer("known", known)
 
     def forward(self, image: Tensor) -> Tensor:
-        # Not a product, which would let NaN through.
+        # Selected instead of multiplied by 0, because NaN times 0 is NaN.
         return torch.where(self.known, image, 0)
 
     def adjoint(self, measurement: Tensor) -> Tensor:
@@ -147,27 +185,27 @@ class Mask(LinearOperator):
 
 
 class Downsample(LinearOperator):
-    """Smaller by a whole number: filtered, then one pixel of factor x factor kept.
+    """Make the image smaller by a whole number: filter it, and keep one pixel of factor x factor.
 
-    The pixels that are kept lie in the middle of those that they stand for, as in
-    :func:`dipfast.ops.downsample` with phase 1/2; where the factor is odd, "lanczos2" is
-    put there too (the original lies half a pixel before it and loses the last one).
+    Each pixel of the measurement lies at the centre of the factor x factor pixels that it stands
+    for, as in :func:`dipfast.ops.downsample` with phase 1/2.  This holds for "lanczos2" with an
+    odd factor too, where the original's pixels lie half a pixel before the centre and the last
+    one is missing.
 
     Parameters
     ----------
     factor
-        From 1 up.
+        How many times smaller the measurement is along each axis, an integer from 1 up.
     kernel
-        See :func:`dipfast.ops.downsample`.
+        The filter, as in :func:`dipfast.ops.downsample`; "lanczos2" as in the original.
 
     Raises
     ------
-    TypeError, ValueError
-        If factor or kernel cannot be.
-
-    Notes
-    -----
-    Images must have a multiple of ``factor`` rows and columns.
+    TypeError
+        If the factor is not an integer.
+    ValueError
+        If the factor is not positive or the kernel is unknown; from ``forward``, if an image does
+        not have a multiple of ``factor`` rows and columns.
 
     Examples
     --------
@@ -197,8 +235,8 @@ class Downsample(LinearOperator):
         if self.kernel != "lanczos2" or self.factor % 2 == 0:
             smaller = ops.downsample(image, self.factor, kernel=self.kernel, channel_axis=-3)
             return self._result(smaller)
-        # Phase 0 keeps pixels 0, f, 2f, ...: so many more in front bring the middle ones there,
-        # and one result too many.
+        # Phase 0 keeps the pixels 0, f, 2f, ...  With this many more pixels in front, these are the
+        # central ones of their blocks, after one that lies before the first block.
         more = self.factor - self.factor // 2
         wider = F.pad(image, (more, 0, more, 0), mode="replicate")
         smaller = ops.downsample(wider, self.factor, phase=0, channel_axis=-3)
@@ -209,31 +247,34 @@ class Downsample(LinearOperator):
 
     @staticmethod
     def _result(x: Any) -> Tensor:
+        """Return the argument, typed as a tensor for the type checker."""
         result: Tensor = x
         return result
 
 
 class Blur(LinearOperator):
-    r"""Each pixel becomes a weighted mean of its neighbours, (A u)_p = sum_q k_q u_{p+c-q}.
+    r"""Convolve the image with a point-spread function k, (A u)_p = sum_q k_q u_{p+c-q}.
 
-    This is the convolution with the point-spread function k, the same for every channel.
-    Where k is an outer product (Gaussian, box), it is applied along columns and rows
-    in turn.
+    The function is the same for every channel.  Where k is an outer product (Gaussian, box), the
+    convolution is done along columns and rows in turn, which is faster.
 
     Parameters
     ----------
     kernel
-        k, (rows, columns), the image of a point; its centre c is at (rows // 2,
-        columns // 2).  Taken as it is: make it sum to 1 to keep the brightness.
+        The point-spread function k, of shape (rows, columns), floating point: the image of a
+        point, its centre c at (rows // 2, columns // 2).  It is not normalised: its sum must be 1
+        for the brightness to stay the same.
     boundary
-        What lies beyond the border: ``"reflect"`` (the default, a natural guess for
-        photographs), ``"replicate"``, ``"circular"`` or ``"zero"``.
+        The values beyond the border of the image: ``"reflect"``, the default, because photographs
+        seldom change at their border, ``"replicate"``, ``"circular"`` or ``"zero"``.
 
     Raises
     ------
-    TypeError, ValueError
-        If the kernel is not two-dimensional and finite, or boundary cannot be; from
-        ``forward``, if an image is too small for the boundary.
+    TypeError
+        If the kernel is not a tensor of floating point.
+    ValueError
+        If the kernel is not two-dimensional and finite, or the boundary is unknown; from
+        ``forward``, if an image is too small for the kernel with its boundary.
 
     Examples
     --------
@@ -257,7 +298,7 @@ class Blur(LinearOperator):
         check_choice("boundary", boundary, BOUNDARIES)
         self.boundary: Boundary = boundary
         self.shape = tuple(kernel.shape)
-        # F.conv2d correlates; the turned kernel makes it a convolution.
+        # F.conv2d is a correlation; with the kernel turned by 180 degrees it is a convolution.
         turned = kernel.detach().flip(0, 1).double()
         left, values, right = torch.linalg.svd(turned)
         self.separable = bool((values[1:] <= 1e-6 * values[0]).all())
@@ -291,14 +332,20 @@ class Blur(LinearOperator):
 
 @plain_modes()
 def gaussian_kernel(sigma: float, size: int | None = None) -> Tensor:
-    """A Gaussian point-spread function for :class:`Blur`, summing to 1.
+    """Return a Gaussian point-spread function for :class:`Blur`, summing to 1.
 
     Parameters
     ----------
     sigma
-        Its standard deviation in pixels.
+        Standard deviation in pixels, positive.
     size
-        Rows and columns, odd; None reaches to 4 sigma.
+        Number of rows and of columns, odd; None takes the least that reaches to 4 sigma on each
+        side, where the Gaussian has fallen to 3e-4 of its maximum.
+
+    Returns
+    -------
+    Tensor
+        The kernel, of shape (size, size), float32.
 
     Raises
     ------
@@ -322,12 +369,17 @@ def gaussian_kernel(sigma: float, size: int | None = None) -> Tensor:
 
 
 class Compose(LinearOperator):
-    """One after the other: Compose(a, b)(u) = b(a(u)), such as blur, then down-sampling.
+    """Apply operators in turn: Compose(a, b)(u) = b(a(u)), such as blur, then downsampling.
 
     Parameters
     ----------
-    operators
-        At least one, the first is the one that sees the image.
+    *operators
+        One or more operators; the first one is applied to the image.
+
+    Raises
+    ------
+    ValueError
+        If there are no operators.
 
     Examples
     --------
@@ -358,19 +410,19 @@ class Compose(LinearOperator):
 
 
 class Wrapped(LinearOperator):
-    """Anything that turns images into measurements, as a forward model.
+    """Make a forward model of a differentiable function from images to measurements.
 
-    It need not be linear: then :meth:`adjoint` is that of its derivative at 0, of which the
-    loop uses nothing but the shape.
+    The function need not be linear: then :meth:`adjoint` is that of its derivative at 0.  The
+    loop uses only the shape of the adjoint.
 
     Parameters
     ----------
     function
-        From (N, C, H, W) to a measurement of four dimensions, differentiable.
+        Maps images of shape (N, C, H, W) to measurements of four dimensions; differentiable.
     shape
-        (C, H, W) of the images; None: as the measurements.
+        Shape (C, H, W) of the images; None where it is that of the measurements.
     adjoint
-        Its adjoint, if there is one; None derives it.
+        The adjoint of the function; None derives it by back-propagation.
 
     Examples
     --------
@@ -401,20 +453,29 @@ class Wrapped(LinearOperator):
 
 
 def as_operator(operator: Any, shape: Shape | None = None) -> LinearOperator:
-    """A forward model of whatever is one, as a copy whose parameters are not fitted.
+    """Return a forward model for any kind of operator, a copy whose parameters are not fitted.
 
     Parameters
     ----------
     operator
-        One of this module; an object with ``A`` and ``A_adjoint`` (the physics of deepinv); a
-        module with ``forward`` and ``adjoint``; or any differentiable function.
+        An operator of this module; an object with ``A`` and ``A_adjoint`` (the physics of
+        deepinv); a module with ``forward`` and ``adjoint``; or any differentiable function.
     shape
-        (C, H, W) of the images; needed where the operator does not tell by its adjoint.
+        Shape (C, H, W) of the images; None where the operator has an adjoint, or where it is that
+        of the measurements.
+
+    Returns
+    -------
+    LinearOperator
+        The copy, or a :class:`Wrapped` around it.
 
     Raises
     ------
     TypeError
-        If it cannot be called.
+        If the operator cannot be called.
+    ValueError
+        If the operator cannot be copied, because it holds tensors that were computed with
+        gradients.
 
     Examples
     --------
@@ -429,7 +490,7 @@ def as_operator(operator: Any, shape: Shape | None = None) -> LinearOperator:
         )
     try:
         operator = copy.deepcopy(operator)
-    except RuntimeError as error:  # of a tensor that was computed, and would be differentiated
+    except RuntimeError as error:  # torch copies no tensor that is part of a gradient graph
         raise InputError(f"operator cannot be copied; detach() its tensors: {error}") from error
     if isinstance(operator, nn.Module):
         operator.requires_grad_(False)
@@ -439,12 +500,25 @@ def as_operator(operator: Any, shape: Shape | None = None) -> LinearOperator:
         wrapped = Wrapped(operator.A, shape, operator.A_adjoint)
     else:
         wrapped = Wrapped(operator, shape, getattr(operator, "adjoint", None))
-    wrapped.whole = operator  # a module is registered, so that it moves between devices
+    # As an attribute, a module is registered, so that it moves between devices with the wrapper.
+    wrapped.whole = operator
     return wrapped
 
 
 def known_mask(operator: Operator) -> Tensor | None:
-    """Which elements of the measurement were measured; None if all were."""
+    """Return the mask of the elements that an operator leaves measured.
+
+    Parameters
+    ----------
+    operator
+        The forward model.
+
+    Returns
+    -------
+    Tensor or None
+        The mask of a :class:`Mask`, or of a :class:`Compose` that ends with one: boolean, of a
+        shape that broadcasts to that of the measurement.  None if all elements were measured.
+    """
     while isinstance(operator, Compose):
         operator = operator.operators[-1]  # type: ignore[assignment]
     return operator.known if isinstance(operator, Mask) else None

@@ -1,4 +1,4 @@
-"""What was measured, and how: y = A(u) + noise."""
+"""Hold a measurement together with its forward model and its noise."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = ["Problem"]
 
 @dataclass(frozen=True)
 class Problem:
-    """What was measured, and how: y = A(u) + noise.
+    """Describe what was measured, and how: y = A(u) + noise.
 
     Parameters
     ----------
     measurement
-        y, of shape (N, C, H, W).
+        The measurement y, of shape (N, C, H, W).
     operator
-        A.
+        The forward model A.
     noise
-        Its noise.  The data term is 1/2 || r ||^2 with r the difference of y and its
+        The noise of y.  The data term is 1/2 || r ||^2 with r the difference of y and its
         expectation (:meth:`NoiseModel.residual`), which is A u for white noise.
     held_out
-        Elements of y that are kept from the fit, to judge it by: boolean, of the shape of y
-        or 1 along its axes; None for none.
+        Elements of y that are held out from the fit, for a stop rule to measure the error of:
+        boolean, of a shape that broadcasts to that of y; None for none.
     """
 
     measurement: Tensor
@@ -38,7 +38,10 @@ class Problem:
 
     @cached_property
     def known(self) -> Tensor | None:
-        """Which elements of y the fit is to meet; None for all."""
+        """Return a mask of the elements of y that are fitted, a boolean tensor; None for all.
+
+        These are the elements that were measured and are not held out.
+        """
         known = known_mask(self.operator)
         if self.held_out is None:
             return known
@@ -46,24 +49,46 @@ class Problem:
 
     @cached_property
     def count(self) -> int:
-        """How many these are."""
+        """Return the number of the elements of y that are fitted; waits for the device."""
         if self.known is None:
             return self.measurement.numel()
         return int(self.known.expand(self.measurement.shape).sum())
 
     @cached_property
     def held_out_problem(self) -> Problem | None:
-        """The problem of the elements that are held out; None if there are none."""
+        """Return the problem whose fitted elements are those held out here; None without any."""
         if self.held_out is None:
             return None
         unseen = replace(self, held_out=~self.held_out)
         return unseen if unseen.count > 0 else None
 
     def residual(self, image: Tensor) -> Tensor:
-        """r for an image u: :meth:`NoiseModel.residual`, 0 where there is none to meet."""
+        """Return the residual r of an image u: :meth:`NoiseModel.residual` of A u.
+
+        Parameters
+        ----------
+        image
+            The image u, of a shape that the operator takes, in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            The residual, of the shape of y; 0 where y is not fitted.
+        """
         residual = self.noise.residual(self.operator(image), self.measurement)
         return residual if self.known is None else residual.where(self.known, 0)
 
     def mean_square(self, image: Tensor) -> float:
-        """Mean of r^2 over what the fit is to meet; waits for the device."""
+        """Return the mean of r^2 over the elements that are fitted; waits for the device.
+
+        Parameters
+        ----------
+        image
+            The image u, of a shape that the operator takes, in [0, 1].
+
+        Returns
+        -------
+        float
+            The mean square, from 0 up.
+        """
         return float(self.residual(image).square().sum()) / self.count

@@ -1,1 +1,1 @@
-"""The loop, and what it is made of: network, stages, methods."""
+"""Fit an untrained network to one measurement: the loop, its network, stages and methods."""

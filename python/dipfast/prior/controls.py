@@ -1,9 +1,9 @@
-"""What changes the objective while a stage goes on.
+"""Define controls, which change the objective from iteration to iteration within a stage.
 
-A control sees the loop between two iterations and says what the next one minimises: total
-variation by the noise that is left (:class:`NoiseLedWeight`), the image that an earlier
-stage ended with (:class:`StageImage`), a denoised picture (:class:`DenoisedImage`), or
-a denoiser inside the loop (:class:`DeepRED`).
+A control is given the loop between two iterations and returns what the next one minimises: total
+variation with a weight that follows the residual (:class:`NoiseLedWeight`), the distance from the
+image that an earlier stage ended with (:class:`StageImage`), the distance from a denoised image
+(:class:`DenoisedImage`), or regularisation by denoising (:class:`DeepRED`).
 """
 
 from __future__ import annotations
@@ -29,15 +29,20 @@ __all__ = [
 
 
 class StageImage:
-    """Draw the output to the image that the stage before ended with (its running average).
+    """Draw the output to the running average that the stage before ended with.
 
     Parameters
     ----------
     weight
-        1: fitted to that image instead of the measurement; between 0 and 1: a blend of
-        both; 0: the measurement alone.
+        Weight of that image, in [0, 1]; the measurement has one minus this weight.  The default
+        of 1 fits to that image instead of the measurement, 0 to the measurement alone.
     as_input
         Whether that image also takes the place of the first channels of the network's input.
+
+    Raises
+    ------
+    ValueError
+        If the weight is not in [0, 1].
 
     Examples
     --------
@@ -52,6 +57,23 @@ class StageImage:
         self.as_input = as_input
 
     def goal(self, view: LoopView, stage: Stage, memory: Values) -> Goal:
+        """Return the goal of the next iteration, with the stage's first image as its guide.
+
+        Parameters
+        ----------
+        view
+            The loop between two iterations.
+        stage
+            The stage that the control belongs to.
+        memory
+            Empty at the beginning of the stage; then ``"image"``, the running average at that
+            time.
+
+        Returns
+        -------
+        Goal
+            The data term, total variation, and the distance from that image.
+        """
         new_input = None
         if not memory:
             memory["image"] = view.average
@@ -68,19 +90,36 @@ class DenoisedImage:
     Parameters
     ----------
     denoiser
-        From (1, C, H, W) in [0, 1] and the standard deviation of the noise to the same shape;
-        the default is total-variation denoising (:func:`dipfast.ops.tv_denoise`).
-
-    Raises
-    ------
-    ValueError
-        When the stage begins, if the measurement is not a noisy image itself.
+        Maps an image of shape (1, C, H, W) in [0, 1] and the standard deviation of its noise to
+        an image of the same shape; None takes total-variation denoising
+        (:func:`dipfast.ops.tv_denoise`).
     """
 
     def __init__(self, denoiser: Denoiser | None = None) -> None:
         self.denoiser = denoiser or DENOISERS["tv"]
 
     def goal(self, view: LoopView, stage: Stage, memory: Values) -> Goal:
+        """Return the goal of the next iteration, with the denoised measurement as its guide.
+
+        Parameters
+        ----------
+        view
+            The loop between two iterations.
+        stage
+            The stage that the control belongs to.
+        memory
+            Empty at the beginning of the stage; then ``"image"``, the denoised measurement.
+
+        Returns
+        -------
+        Goal
+            Total variation, and the distance from the denoised measurement; no data term.
+
+        Raises
+        ------
+        ValueError
+            If the forward model is not the identity, so that the measurement is no noisy image.
+        """
         if not memory:
             problem = view.problem
             if not isinstance(problem.operator, Identity):
@@ -91,22 +130,25 @@ class DenoisedImage:
 
 
 class NoiseLedWeight:
-    r"""Total variation by the noise that is left, updated as the fit goes on.
+    r"""Adapt the weight of total variation until the residual has the variance of the noise.
+
+    Every few iterations the weight becomes
 
     .. math:: \lambda \leftarrow \lambda \left( \frac{\sigma^2}{\text{mean } r^2} \right)^p
 
-    every few iterations, within bounds: as long as the residual r of the output is larger
-    than the noise, the weight falls; where it is smaller, the fit takes in noise, and the
-    weight grows.  p = 1/2 is Chambolle's update for total-variation denoising [1]_.
+    within bounds: while the residual r of the output is larger than the noise, the weight falls;
+    where it is smaller, the fit also fits the noise, and the weight grows.  p = 1/2 is Chambolle's
+    update for total-variation denoising [1]_.
 
     Parameters
     ----------
     every
-        Iterations from one look to the next; a look waits for the device.
+        Number of iterations between two updates, from 1 up; 10, because an update waits for the
+        device.
     power
-        p.
+        Exponent p, positive; 1/2 as in Chambolle's update.
     least, most
-        Bounds of the weight, over that of the stage.
+        Bounds of the weight, as multiples of that of the stage.
 
     References
     ----------
@@ -120,38 +162,66 @@ class NoiseLedWeight:
         self.every, self.power, self.least, self.most = every, power, least, most
 
     def goal(self, view: LoopView, stage: Stage, memory: Values) -> Goal:
+        """Return the goal of the next iteration, with the weight of total variation adapted.
+
+        Parameters
+        ----------
+        view
+            The loop between two iterations.
+        stage
+            The stage that the control belongs to.
+        memory
+            Empty at the beginning of the stage; then ``"factor"``, the weight as a multiple of
+            that of the stage.
+
+        Returns
+        -------
+        Goal
+            The data term, and total variation with the present weight.
+        """
         if not memory:
             memory["factor"] = 1.0
         elif view.iteration % self.every == 0:
             problem = view.problem
-            left = max(problem.mean_square(view.image), 1e-12)
-            ratio = problem.noise.typical_variance / left
+            residual = max(problem.mean_square(view.image), 1e-12)
+            ratio = problem.noise.typical_variance / residual
             factor = float(memory["factor"]) * ratio**self.power
             memory["factor"] = min(max(factor, self.least), self.most)
         return Goal(stage.tv_weight * float(memory["factor"]))
 
 
 class DeepRED:
-    r"""A denoiser inside the loop: DIP with regularisation by denoising [1]_.
+    r"""Combine DIP with regularisation by denoising (DeepRED) [1]_.
+
+    The problem
 
     .. math:: \min_{\theta, x} \tfrac12 \| A f_\theta(z) - y \|^2
               + \tfrac{\beta}{2} x^T (x - D(x)) \quad \text{subject to } x = f_\theta(z)
 
-    by ADMM with the multiplier v: each iteration takes one step on
-    1/2 ||A f - y||^2 + mu/2 ||f - (x - v)||^2, then
+    is solved by the alternating direction method of multipliers (ADMM) with the scaled multiplier
+    v: each iteration takes one step on 1/2 ||A f - y||^2 + mu/2 ||f - (x - v)||^2, then sets
     x = (beta D(x) + mu (f + v)) / (beta + mu) and v = v + f - x.
 
     Parameters
     ----------
     denoiser
-        D: from (1, C, H, W) in [0, 1] and a standard deviation to the same shape.
+        The denoiser D: maps an image of shape (1, C, H, W) in [0, 1] and a standard deviation to
+        an image of the same shape; None takes total-variation denoising.
     sigma
-        Standard deviation for the denoiser, in [0, 1]; 3/255 as in the original.
-    beta, mu
-        Weights; 0.5 as in the original for denoising.
+        Standard deviation for the denoiser, in units of a picture in [0, 1]; 3/255 as in the
+        original.
+    beta
+        Weight of the regularisation, from 0 up; 0.5 as in the original for denoising.
+    mu
+        Weight of the constraint, positive; 0.5 as in the original for denoising.
     every
-        D(x) is made anew every so many iterations; 10 as in the original, where it hides
-        the cost of a slow denoiser.
+        Number of iterations between two evaluations of D(x), from 1 up; 10 as in the original,
+        because a denoiser may be slow.
+
+    Raises
+    ------
+    ValueError
+        If beta is negative, or mu or every is not positive.
 
     References
     ----------
@@ -176,6 +246,23 @@ class DeepRED:
         self.sigma, self.beta, self.mu, self.every = sigma, beta, mu, every
 
     def goal(self, view: LoopView, stage: Stage, memory: Values) -> Goal:
+        """Update x and v, and return the goal of the next iteration.
+
+        Parameters
+        ----------
+        view
+            The loop between two iterations.
+        stage
+            The stage that the control belongs to.
+        memory
+            Empty at the beginning of the stage; then ``"x"``, ``"v"``, ``"denoised"``, the last
+            D(x), and ``"count"``, the number of updates.
+
+        Returns
+        -------
+        Goal
+            The data term, total variation, and the distance from x - v.
+        """
         if not memory:
             problem = view.problem
             x = problem.operator.adjoint(problem.measurement).clamp(0, 1)

@@ -1,7 +1,7 @@
-"""The loop: fit an untrained network to one measurement.
+"""Fit an untrained network to one measurement.
 
-:class:`DeepImagePrior` is an iterator of states.  It knows nothing of files, plots or
-tasks, and it decides nothing: stop rules, progress bars and interrupts look at its states.
+:class:`DeepImagePrior` is an iterator of states.  It has no code for files, plots or tasks, and
+it makes no decisions: stop rules, progress bars and interrupts read its states.
 """
 
 from __future__ import annotations
@@ -32,19 +32,22 @@ Input: TypeAlias = Literal["noise", "meshgrid"]
 
 @dataclass(frozen=True)
 class State:
-    """One iteration, valid until the next begins.
+    """Describe one iteration; valid until the next begins.
 
-    Attributes
+    Parameters
     ----------
     iteration
-        Counted from 1.
+        Number of the iteration, from 1 up.
     stage
-        The stage that it belongs to.
+        The stage that the iteration belongs to.
     terms
-        Objective and terms of :attr:`image`, divided by the number of measured elements;
-        scalar tensors, so that nobody waits for the device who does not read them.
+        Objective and terms of :attr:`image`, divided by the number of measured elements; scalar
+        tensors on the device: reading one waits for the device.
+    prior
+        The loop that the state comes from.
     metrics
-        What an onlooker measured; empty as it comes from the loop.
+        Quality measures of the images, by name, as scalar tensors; empty as it comes from the
+        loop, and filled by an observer that has a reference image.
     """
 
     iteration: int
@@ -55,89 +58,95 @@ class State:
 
     @property
     def iterations(self) -> int:
-        """How many there may be, of all stages together."""
+        """Return the largest possible number of iterations, of all stages together."""
         return self.prior.iterations
 
     @property
     def problem(self) -> Problem:
-        """What is fitted."""
+        """Return the measurement and its model."""
         return self.prior.problem
 
     @property
     def regularised(self) -> bool:
-        """Whether total variation is part of the objective."""
+        """Return whether total variation is part of the objective."""
         return self.prior.regularised
 
     @property
     def first_in_stage(self) -> bool:
-        """Whether another stage, or none, came before."""
+        """Return whether the iteration is the first of its stage."""
         ends = accumulate(stage.iterations for stage in self.prior.stages)
         return self.iteration == 1 or self.iteration - 1 in ends
 
     @property
     def in_last_stage(self) -> bool:
-        """Whether no other stage follows."""
+        """Return whether no other stage follows."""
         return self.prior.in_last_stage
 
     @property
     def image(self) -> Tensor:
-        """The network's output, a copy of shape (N, C, H, W) in [0, 1].
+        """Return a copy of the network's output, of shape (N, C, H, W), in [0, 1].
 
-        It is what :attr:`terms` were computed from, before the weights moved on.
+        :attr:`terms` were computed from it; the weights have been updated since.
         """
         return self.prior.image
 
     @property
     def average(self) -> Tensor:
-        """The exponential running average of the outputs, a copy."""
+        """Return a copy of the exponential running average of the outputs."""
         return self.prior.average
 
 
 class DeepImagePrior:
-    r"""Minimise over the weights of a network f the objective of each stage in turn,
+    r"""Minimise the objective of each stage in turn over the weights of a network f.
+
+    The objective is
 
     .. math:: \frac1n \left( \tfrac12 \| A f_\theta(z) - y \|^2
               + \lambda \, TV(f_\theta(z)) \right),
 
-    with n the number of elements of y that were measured, so that a learning rate means the
-    same at every size.  Where the noise is not white, its expectation takes the place of
-    A f and its variance weighs the difference (:class:`~dipfast.prior.stages.Problem`).
+    with n the number of elements of y that were measured, so that the same learning rate suits
+    images of every size.  Where the noise is not white, the expectation of the measurement takes
+    the place of A f, and the difference is weighted by the variance of the noise
+    (:class:`~dipfast.model.problem.Problem`).
 
     Parameters
     ----------
     measurement
-        y, of shape (N, C, H, W), float32 or float64, on the device to work on.
+        The measurement y, of shape (N, C, H, W), float32 or float64, on the device to work on.
     stages
-        What to minimise, and for how many iterations each (:func:`dipfast.prior.methods.make_stages`
-        has those of published methods).
+        What to minimise, and for how many iterations each; one stage at least
+        (:func:`dipfast.prior.methods.make_stages` returns those of published methods).
     network
-        The widths of an :class:`~dipfast.networks.Hourglass`, which is then made and
-        initialised from the seed, or a network of your own from z to an image, which is
-        taken as it is.  What that draws itself (dropout) comes from torch's global generator.
+        The configuration of a :class:`~dipfast.networks.Hourglass`, which is then made and
+        initialised from the seed, or a network of your own that maps z to an image, which is
+        used as it is.  Random numbers that such a network draws itself (dropout) come from
+        torch's global generator.  None takes the default configuration.
     operator
-        A; the default is the identity (denoising).  Images have the shape of its adjoint.
+        The forward model A; None takes the identity (denoising).  Images have the shape of its
+        adjoint.
     noise
-        Of the measurement; None takes it for white.
+        The noise of the measurement; None takes it for white.
     input
-        z: ``"noise"``, uniform in [0, input_scale); ``"meshgrid"``, the two coordinates from 0
-        to 1, which favours smooth fills of large holes; or a tensor (N, channels, H, W) of
-        your own, such as a second picture of the same scene.
+        The network's input z: ``"noise"``, uniform in [0, input_scale); ``"meshgrid"``, the two
+        coordinates from 0 to 1, which favours smooth fills of large holes; or a tensor of your
+        own of shape (N, channels, H, W), such as a second picture of the same scene.
     input_channels
-        Channels of a z of noise.
+        Number of channels of z for ``"noise"``, from 1 up; 32 as in the original.
     learning_rate
-        Of Adam.
+        Learning rate of Adam, positive; 0.01 as in the original.
     input_scale
-        z of noise is uniform in [0, input_scale).
+        End of the range of z for ``"noise"``, positive; 0.1 as in the original.
     input_noise
         Standard deviation of the normal noise that is added to z at each iteration, at
-        the first and at the last; it falls geometrically between them.  The original
-        keeps it at 1/30.
+        the first and at the last; it changes geometrically between them.  The default keeps it at
+        1/30, as the original does.
     average_decay
-        Weight that the running average of the outputs keeps at each iteration.
+        Weight that the running average of the outputs keeps at each iteration, in [0, 1); 0.99
+        as in the original.
     seed
-        Of the weights, z and the noise.  The same seed gives the same bits on the CPU of the
-        same machine with the same number of threads; weights and z are the same on every
-        device.
+        Seed of the weights, of z and of the noise that is added to it.  The same seed gives the
+        same bits on the CPU of the same machine with the same number of threads; weights and z
+        are the same on every device.
 
     Raises
     ------
@@ -151,10 +160,10 @@ class DeepImagePrior:
 
     Notes
     -----
-    Modes of torch that are on around it (``no_grad``, ``inference_mode``, ``autocast``, a
-    default device or dtype, ...) change nothing (:mod:`dipfast.torch_modes`).  They are as before
-    between two iterations, but off within: also for an operator, a network or a control of
-    your own.
+    Modes of torch that are on in the calling code (``no_grad``, ``inference_mode``, ``autocast``,
+    a default device or dtype, ...) do not change the results (:mod:`dipfast.torch_modes`).  They
+    are off within an iteration, also for an operator, a network or a control of your own, and as
+    before between two iterations.
 
     Examples
     --------
@@ -224,9 +233,10 @@ class DeepImagePrior:
             input = _check_input(plain_tensor(input), image)
             input_channels = input.shape[1]
         if not isinstance(network, nn.Module):
-            with torch.device("meta"):  # no weights yet, and no random numbers spent on them
+            # On the device "meta" no weights are drawn, which would change the global generator.
+            with torch.device("meta"):
                 hourglass = Hourglass(input_channels, image.shape[1], network)
-            # Single precision, whatever the default is: others would be other numbers.
+            # Always in single precision: other dtypes draw other numbers from the same seed.
             hourglass.float().to_empty(device="cpu").initialise(generator)
             network = hourglass
         self.network = network.to(measurement)
@@ -238,7 +248,7 @@ class DeepImagePrior:
         else:
             z = _meshgrid(image)
         self.z = z.to(measurement)
-        self._fed = False
+        self._input_replaced = False
         self.output = torch.zeros_like(image)
 
         self._weights = list(self.network.parameters())
@@ -248,7 +258,8 @@ class DeepImagePrior:
             self._weights,
             lr=learning_rate,
             fused=device.type in ("cpu", "cuda"),
-            capturable=device.type == "cuda",  # its step count stays on the device
+            # A step count in the memory of the CPU would make each step wait for the device.
+            capturable=device.type == "cuda",
         )
         steps = max(self.iterations - 1, 1)
         decay = (last / first) ** (1 / steps) if first > 0 else 1.0
@@ -258,13 +269,13 @@ class DeepImagePrior:
         self._average_decay = average_decay
         self._average = torch.zeros_like(image)
         self._averaged = 0
-        self._memory: Values = {}  # of the control of the stage at hand
+        self._memory: Values = {}  # state of the control of the current stage
 
     def __iter__(self) -> DeepImagePrior:
         return self
 
     def __next__(self) -> State:
-        """Do one iteration of the stage whose turn it is."""
+        """Do one iteration of the current stage."""
         if self.iteration >= self.iterations:
             raise StopIteration
         begin, stage = self._stage_of(self.iteration + 1)
@@ -273,14 +284,14 @@ class DeepImagePrior:
         with plain_modes():
             goal = stage.goal(self, self._memory)
             if goal.network_input is not None:
-                self._feed(goal.network_input)
+                self._replace_input(goal.network_input)
             terms = self._step(goal)
         self.iteration += 1
         self._averaged += 1
         return State(self.iteration, stage, terms, self)
 
     def _stage_of(self, iteration: int) -> tuple[int, Stage]:
-        """Return how many iterations come before the stage of one, and that stage."""
+        """Return the stage of an iteration, after the number of iterations before that stage."""
         begin = 0
         for stage in self.stages:
             if iteration <= begin + stage.iterations:
@@ -290,46 +301,50 @@ class DeepImagePrior:
 
     @property
     def regularised(self) -> bool:
-        """Whether total variation was part of the last objective."""
+        """Return whether total variation was part of the last objective."""
         return self.iteration > 0 and self._stage_of(self.iteration)[1].tv_weight > 0
 
     @property
     def in_last_stage(self) -> bool:
-        """Whether no other stage follows that of the last iteration."""
+        """Return whether no other stage follows that of the last iteration."""
         return self.iteration > self.iterations - self.stages[-1].iterations
 
     @property
     def problem(self) -> Problem:
-        """What is fitted; another one may take its place before the first iteration."""
+        """Return the measurement and its model; another may be set before the first iteration."""
         return self._problem
 
     @problem.setter
     @plain_modes()
     def problem(self, problem: Problem) -> None:
         self._problem = problem
-        self._scale = 1 / problem.count  # here, because it waits for the device
+        # Computed once and not in each iteration, because problem.count waits for the device.
+        self._scale = 1 / problem.count
 
     @property
     def image(self) -> Tensor:
-        """The network's last output, a copy."""
+        """Return a copy of the network's last output, of shape (N, C, H, W), in [0, 1]."""
         return self.output.clone()
 
     @property
     def average(self) -> Tensor:
-        """The exponential running average of the outputs, free of its zero start; a copy."""
+        """Return a copy of the running average of the outputs, of the shape of :attr:`image`.
+
+        The average is exponential, and divided by the sum of its weights because it starts at 0.
+        """
         weight = 1 - self._average_decay**self._averaged
         return self._average / weight if weight > 0 else self._average.clone()
 
-    def _feed(self, image: Tensor) -> None:
-        """Put an image in the place of the first channels of z, scaled as they are."""
+    def _replace_input(self, image: Tensor) -> None:
+        """Replace the first channels of z by an image, scaled to the range of z."""
         channels = min(image.shape[1], self.z.shape[1])
         scaled = image[:, :channels] * self.z.abs().max()
         self.z = torch.cat([scaled, self.z[:, channels:]], dim=1)
-        self._fed = True
+        self._input_replaced = True
 
     @property
     def learning_rate(self) -> float:
-        """Of Adam."""
+        """Return the learning rate of Adam."""
         return float(self._optimizer.param_groups[0]["lr"])
 
     @learning_rate.setter
@@ -338,9 +353,14 @@ class DeepImagePrior:
             group["lr"] = value
 
     def learned(self) -> Values:
-        """A copy of what was learned so far: weights, moments of Adam, and running average.
+        """Return a copy of what was learned so far: weights, moments of Adam, running average.
 
-        :meth:`load` goes back to it; the iterations count on.
+        :meth:`load` restores it, and leaves the number of the iteration as it is.
+
+        Returns
+        -------
+        dict
+            Tensors and numbers by name.
         """
         adam: Values = {
             f"{k}.{name}": value.clone()
@@ -356,10 +376,16 @@ class DeepImagePrior:
         }
 
     def state_dict(self) -> Values:
-        """A copy of all that the iterations have changed.
+        """Return a copy of all that the iterations have changed.
 
-        A loop made by the same arguments goes on from it (:meth:`load`) to the same bits, on
+        A loop with the same arguments that loads it (:meth:`load`) continues to the same bits, on
         the CPU of the same machine with the same number of threads.
+
+        Returns
+        -------
+        dict
+            Tensors and numbers by name: those of :meth:`learned`, the number of the iteration,
+            the states of the random generator and of the control, ...
         """
         values = self.learned() | {
             "iteration": self.iteration,
@@ -368,18 +394,24 @@ class DeepImagePrior:
             "generator": self._generator.get_state(),
             **flatten({"memory": self._memory}),
         }
-        if self._fed:
+        if self._input_replaced:
             values["z"] = self.z.clone()
         return values
 
     @plain_modes()
     def load(self, values: Values) -> None:
-        """Go back to :meth:`learned`, or on from :meth:`state_dict`.
+        """Restore the values of :meth:`learned` or of :meth:`state_dict`.
+
+        Parameters
+        ----------
+        values
+            Values of a loop with the same arguments.
 
         Raises
         ------
         ValueError
-            If they are not those of such a loop, which must not be used any more then.
+            If these are not the values of such a loop.  Some may have been set already, so that
+            the loop must not be used any more.
         """
         try:
             self._load(values)
@@ -388,8 +420,8 @@ class DeepImagePrior:
 
     def _load(self, values: Values) -> None:
         self._averaged = int(values["averaged"])
-        self._average = _like(tensor_of(values, "average"), self._average)
-        self.output = _like(tensor_of(values, "output"), self.output)
+        self._average = _copy_like(tensor_of(values, "average"), self._average)
+        self.output = _copy_like(tensor_of(values, "output"), self.output)
         self.network.load_state_dict(subtree(values, "network"))
         moments: dict[int, dict[str, Any]] = {}
         adam = subtree(values, "adam")
@@ -403,15 +435,15 @@ class DeepImagePrior:
             return
         self.iteration = int(values["iteration"])
         self.learning_rate = float(values["learning_rate"])
-        self._noise_level = _like(tensor_of(values, "input_noise"), self._noise_level)
+        self._noise_level = _copy_like(tensor_of(values, "input_noise"), self._noise_level)
         self._generator.set_state(tensor_of(values, "generator").cpu())
         if "z" in values:
-            self.z = _like(tensor_of(values, "z"), self.z)
-            self._fed = True
+            self.z = _copy_like(tensor_of(values, "z"), self.z)
+            self._input_replaced = True
         self._memory = copy_to(self.z.device, subtree(values, "memory"))
 
     def _step(self, goal: Goal) -> Terms:
-        """One iteration: tensors in, tensors out, nothing waits for the device."""
+        """Do one optimiser step without waiting for the device, and return the terms."""
         noise = torch.randn(
             self.z.shape, generator=self._generator, device=self.z.device, dtype=self.z.dtype
         )
@@ -419,7 +451,7 @@ class DeepImagePrior:
         terms = objective(output, self.problem, goal)
         scale = self._scale
         self._optimizer.zero_grad(set_to_none=True)
-        # Nothing else that requires a gradient, such as a kernel of the operator, gets one.
+        # Only the weights: an operator may hold other tensors that require gradients.
         fitted = [weight for weight in self._weights if weight.requires_grad]
         (scale * terms.value).backward(inputs=fitted)  # type: ignore[no-untyped-call]
         self._optimizer.step()
@@ -430,8 +462,8 @@ class DeepImagePrior:
         return Terms(*(scale * term.detach() for term in terms))
 
 
-def _like(value: Tensor, other: Tensor) -> Tensor:
-    """A copy, on the device and of the dtype of the other, whose shape it must have."""
+def _copy_like(value: Tensor, other: Tensor) -> Tensor:
+    """Return a copy on the device and of the dtype of another tensor of the same shape."""
     if value.shape != other.shape:
         raise InputError(f"shape {tuple(value.shape)} instead of {tuple(other.shape)}")
     return value.to(other, copy=True)
@@ -447,7 +479,7 @@ def _check_input(z: Tensor, image: Tensor) -> Tensor:
 
 
 def _meshgrid(image: Tensor) -> Tensor:
-    """The coordinates of the pixels, from 0 to 1: columns, then rows."""
+    """Return the coordinates of the pixels, from 0 to 1, as channels: columns, then rows."""
     batch, _, height, width = image.shape
     rows, columns = (torch.linspace(0, 1, size, dtype=torch.float32) for size in (height, width))
     grid = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)])

@@ -1,4 +1,4 @@
-"""Published methods, and variants of them, as sequences of stages of one loop."""
+"""Express published methods, and variants of them, as sequences of stages of one loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dipfast.settings.names import METHODS, Method
 
 __all__ = ["make_stages"]
 
-_SECOND: dict[str, Control] = {
+_SECOND_STAGE_CONTROLS: dict[str, Control] = {
     "two_stage_image": StageImage(1.0),
     "two_stage_blend": StageImage(0.5),
     "two_stage_input": StageImage(0.0, as_input=True),
@@ -18,7 +18,7 @@ _SECOND: dict[str, Control] = {
 
 
 def make_stages(method: Method, iterations: int, tv_weight: float) -> tuple[Stage, ...]:
-    """The stages of a method.
+    """Return the stages of a method.
 
     Parameters
     ----------
@@ -28,23 +28,29 @@ def make_stages(method: Method, iterations: int, tv_weight: float) -> tuple[Stag
         ``"dip_tv"``: total variation throughout (Liu et al. 2019).
 
         Variants: ``"two_stage_image"`` and ``"two_stage_blend"``: the second stage is fitted to
-        the image that the first ended with, or half to it and half to the measurement;
+        the running average that the first ended with, or half to it and half to the measurement;
         ``"two_stage_input"``: that image becomes part of the network's input;
         ``"tv_target"``: the first stage is fitted to the TV-denoised measurement;
-        ``"adaptive_tv"``: total variation throughout, its weight led by the noise that is
-        left; ``"deep_red"``, ``"deep_red_nlm"``, ``"deep_red_bm3d"``: a denoiser inside the
-        loop (Mataev et al. 2019): total variation, non-local means or BM3D.
+        ``"adaptive_tv"``: total variation throughout, its weight adapted until the residual has
+        the variance of the noise; ``"deep_red"``, ``"deep_red_nlm"``, ``"deep_red_bm3d"``:
+        regularisation by denoising inside the loop (Mataev et al. 2019), the denoiser being total
+        variation, non-local means or BM3D.
     iterations
-        Of all stages together.
+        Number of iterations of all stages together, from 1 up.
     tv_weight
-        lambda where total variation is used.
+        Weight lambda of total variation, from 0 up, in the stages that use it.
+
+    Returns
+    -------
+    tuple of Stage
+        One or two stages; a stage that would have no iterations is left out.
 
     Raises
     ------
     ValueError
         If the method is unknown.
     ImportError
-        If it needs a package that is missing.
+        If the method needs a package that is missing.
 
     Examples
     --------
@@ -66,6 +72,6 @@ def make_stages(method: Method, iterations: int, tv_weight: float) -> tuple[Stag
     if method == "tv_target":
         first = Stage("tv_target", third, control=DenoisedImage())
     second = Stage("details", iterations - third)
-    if method in _SECOND:
-        second = Stage("details", iterations - third, control=_SECOND[method])
+    if method in _SECOND_STAGE_CONTROLS:
+        second = Stage("details", iterations - third, control=_SECOND_STAGE_CONTROLS[method])
     return tuple(stage for stage in (first, second) if stage.iterations > 0)

@@ -1,4 +1,4 @@
-"""The untrained networks that serve as the prior.
+"""Define the untrained network that serves as the prior.
 
 :class:`Hourglass` is the encoder-decoder with thin skip connections of the Deep Image
 Prior paper [1]_.  With its default :class:`HourglassConfig` it has the 2,217,831
@@ -23,13 +23,13 @@ __all__ = ["Hourglass", "HourglassConfig"]
 
 
 class Hourglass(nn.Module):
-    """Encoder-decoder with skip connections: z -> image in (0, 1).
+    """Map an input z to an image in (0, 1) by an encoder-decoder with skip connections.
 
     Each scale of the encoder is two 3x3 convolutions, the first of stride 2; each scale
-    of the decoder joins the skip connection with the upsampled scale below and applies a
-    3x3 and a 1x1 convolution.  All of them are followed by batch normalisation and
-    LeakyReLU(0.2), pad by reflection, and upsample bilinearly, as in the original; the
-    configuration has the variants of its other examples.
+    of the decoder concatenates the skip connection with the upsampled scale below and applies a
+    3x3 and a 1x1 convolution.  As in the original, every convolution pads by reflection and is
+    followed by batch normalisation and LeakyReLU(0.2), and upsampling is bilinear; the
+    configuration has the variants of the original's other examples.
 
     Batch normalisation always uses the statistics of the image at hand, so ``train()``
     and ``eval()`` give the same output.
@@ -37,18 +37,23 @@ class Hourglass(nn.Module):
     Parameters
     ----------
     in_channels
-        Channels of the input z; 32 as in the original.
+        Channels of the input z, from 1 up; 32 as in the original.
     out_channels
-        Channels of the image.
+        Channels of the image, from 1 up; 3 for colour.
     config
-        Widths; the default is the authors' denoising network.
+        Widths of the layers and kinds of the blocks; None takes the authors' denoising network.
+
+    Raises
+    ------
+    ValueError
+        If a number of channels is not positive.
 
     Notes
     -----
-    Input ``(N, in_channels, H, W)``, output ``(N, out_channels, H, W)``, for any H and W
-    from 1 up: the input is padded by reflection to a multiple of ``2**scales`` (at least
-    two pixels at the coarsest scale, or what reflection by half a kernel needs), and the
-    output is cropped back.
+    The input has shape ``(N, in_channels, H, W)`` and the output ``(N, out_channels, H, W)``,
+    for any H and W from 1 up: the input is padded by reflection to a multiple of ``2**scales``
+    (at least two pixels at the coarsest scale, or what reflection by half a kernel needs), and
+    the output is cropped to H and W.
 
     Examples
     --------
@@ -82,7 +87,7 @@ class Hourglass(nn.Module):
             down, up, skip = config.down[scale], config.up[scale], config.skip[scale]
             last = scale == config.scales - 1
             below = down if last else config.up[scale + 1]
-            self.skips.append(_block(channels, skip, kernel=1) if skip else _Nothing())
+            self.skips.append(_block(channels, skip, kernel=1) if skip else _NoSkip())
             self.encoder.append(
                 nn.Sequential(
                     _block(channels, down, config.down_kernel, config.downsampling),
@@ -101,10 +106,15 @@ class Hourglass(nn.Module):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights anew from ``generator``, distributed as torch does by default.
+        """Draw all weights anew, from the distributions that torch uses by default.
 
         The global generator is neither used nor changed, so that fits in several threads
-        do not get in each other's way.
+        do not change each other's random numbers.
+
+        Parameters
+        ----------
+        generator
+            The generator to draw from, on the device of the weights.
         """
         for scale in zip(self.skips, self.encoder, self.decoder):
             for part in scale:
@@ -112,7 +122,18 @@ class Hourglass(nn.Module):
         _initialise(self.head, generator)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Map z of shape ``(N, in_channels, H, W)`` to an image ``(N, out_channels, H, W)``."""
+        """Map z to an image.
+
+        Parameters
+        ----------
+        z
+            The input, of shape ``(N, in_channels, H, W)``.
+
+        Returns
+        -------
+        Tensor
+            The image, of shape ``(N, out_channels, H, W)``, in (0, 1).
+        """
         height, width = z.shape[-2:]
         x = _pad_by_reflection(z, self._padded(height), self._padded(width))
         skipped = []
@@ -126,7 +147,7 @@ class Hourglass(nn.Module):
         return torch.sigmoid(self.head(x))[..., :height, :width]
 
     def _padded(self, size: int) -> int:
-        # Reflection by half a kernel needs one pixel more than that at the coarsest scale.
+        # At the coarsest scale, reflection by half a kernel needs one pixel more than that half.
         multiple, fewest = self.config.multiple, max(self.config.down_kernel // 2 + 1, 2)
         return max(-(-size // multiple), fewest) * multiple
 
@@ -136,15 +157,15 @@ def _initialise(module: nn.Module, generator: torch.Generator) -> None:
         if isinstance(layer, nn.BatchNorm2d):
             layer.reset_parameters()
         elif isinstance(layer, nn.Conv2d):
-            # The defaults of torch: uniform with bound 1 / sqrt(fan in), weights and biases.
+            # As torch does by default: weights and biases are uniform within +- 1 / sqrt(fan in).
             nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
             if layer.bias is not None:
                 bound = 1 / math.sqrt(layer.weight[0].numel())
                 nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
 
 
-class _Nothing(nn.Module):
-    """A skip connection of no channels."""
+class _NoSkip(nn.Module):
+    """Stand for a skip connection that is left out: an output with no channels."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, :0]
@@ -174,7 +195,7 @@ def _block(
 
 
 def _pad_by_reflection(x: Tensor, height: int, width: int) -> Tensor:
-    """Grow to ``height`` x ``width`` at the bottom and right, reflecting as often as needed."""
+    """Pad to ``height`` x ``width`` at the bottom and right, reflecting as often as needed."""
     while (rows := height - x.shape[-2]) > 0:
         x = _reflect(x, (0, 0, 0, min(rows, max(x.shape[-2] - 1, 1))), x.shape[-2])
     while (columns := width - x.shape[-1]) > 0:
@@ -183,5 +204,5 @@ def _pad_by_reflection(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def _reflect(x: Tensor, padding: tuple[int, int, int, int], size: int) -> Tensor:
-    # A single row or column has nothing to reflect; repeating it is the limit.
+    # Reflection needs two rows or columns; a single one is repeated.
     return F.pad(x, padding, mode="reflect" if size > 1 else "replicate")

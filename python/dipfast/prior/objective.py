@@ -1,4 +1,4 @@
-"""The objective of one iteration, and its terms."""
+"""Compute the objective of one iteration, and its terms."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ __all__ = ["Goal", "Terms", "objective"]
 
 @dataclass(frozen=True)
 class Goal:
-    """What one iteration minimises over images u:
+    """Describe what one iteration minimises over images u.
+
+    The objective is
 
         data_weight D(u) + tv_weight TV(u) + guide_weight / 2 || u - guide ||^2
 
-    with D the data term of :class:`Problem`.
+    with D the data term of :class:`~dipfast.model.problem.Problem`.
 
     Parameters
     ----------
     tv_weight, data_weight
-        Of total variation and of the data term.
+        Weights of total variation and of the data term, from 0 up; the defaults are those of
+        plain DIP.
     guide
-        An image that the output is drawn to, such as the one that an earlier stage ended
-        with; None for none.
+        An image of the shape of u that the output is drawn to, such as the one that an earlier
+        stage ended with; None for none.
     guide_weight
-        How strongly.
+        Weight of the squared distance from the guide, from 0 up; 0 without a guide.
     network_input
         An image that takes the place of the first channels of the network's input from this
         iteration on; None leaves the input as it is.
@@ -44,8 +47,18 @@ class Goal:
 
 
 class Terms(NamedTuple):
-    """An objective and its terms, as scalar tensors: value = data + tv_weight tv, but for a
-    goal with a guide."""
+    """Hold the value of an objective and of its terms, as scalar tensors.
+
+    Parameters
+    ----------
+    value
+        The objective: data_weight data + tv_weight tv, plus the term of the guide if the goal has
+        one.
+    data
+        The data term, without its weight.
+    tv
+        The total variation, without its weight.
+    """
 
     value: Tensor
     data: Tensor
@@ -53,10 +66,25 @@ class Terms(NamedTuple):
 
 
 def objective(image: Tensor, problem: Problem, goal: Goal) -> Terms:
-    """The goal's objective, sums over all elements.
+    """Return the objective of a goal, as sums over all elements.
 
     Where A is the identity or a mask and the noise is white, data term and total variation come
     from one pass of the fused kernel.
+
+    Parameters
+    ----------
+    image
+        The image u, of shape (N, C, H, W), in [0, 1].
+    problem
+        The measurement and its model.
+    goal
+        The weights, and the guide.
+
+    Returns
+    -------
+    Terms
+        The objective, which is differentiable with respect to the image, and its terms, which are
+        for reporting.
     """
     fused = isinstance(problem.operator, Identity | Mask) and problem.noise.is_white
     if fused and goal.data_weight == 1:
@@ -70,7 +98,7 @@ def objective(image: Tensor, problem: Problem, goal: Goal) -> Terms:
         )
     else:
         data = 0.5 * problem.residual(image).square().sum()
-        # Without weight it is for reporting, and needs no gradient.
+        # With weight 0, total variation is only reported and needs no gradient.
         tv = ops.total_variation(image if goal.tv_weight > 0 else image.detach(), channel_axis=1)
         value = goal.data_weight * data + goal.tv_weight * tv
         data, tv = data.detach(), tv.detach()

@@ -1,7 +1,7 @@
-"""What the objective is at each iteration.
+"""Define the objective of each iteration.
 
-The two-stage method is a sequence of two stages; plain DIP is a sequence of one.  What
-changes while a stage goes on is the work of its :class:`Control`.
+The two-stage method is a sequence of two stages; plain deep image prior (DIP) is a sequence of
+one.  Where the objective changes within a stage, the stage's :class:`Control` changes it.
 """
 
 from __future__ import annotations
@@ -17,32 +17,45 @@ __all__ = ["Control", "Stage"]
 
 
 class Control(Protocol):
-    """What changes the goal while a stage goes on."""
+    """Change the goal from iteration to iteration within a stage."""
 
     def goal(self, view: LoopView, stage: Stage, memory: Values) -> Goal:
-        """The goal of the next iteration.
+        """Return the goal of the next iteration.
 
-        ``memory`` is empty at the beginning of the stage.  What the control finds out goes there,
-        and from there into checkpoints; the control itself does not change.
+        Parameters
+        ----------
+        view
+            The loop between two iterations.
+        stage
+            The stage that the control belongs to.
+        memory
+            State of the control, empty at the beginning of the stage.  The method changes it in
+            place, and checkpoints hold it; the control itself does not change.
+
+        Returns
+        -------
+        Goal
+            What the next iteration minimises.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A number of iterations with one objective.
+    """Describe a number of iterations with one objective.
 
     Parameters
     ----------
     name
-        Shown in the progress bar and the history.
+        Name of the stage in the progress bar and the history.
     iterations
-        How many, at least one.
+        Number of iterations, at least one.
     tv_weight
-        lambda of 1/2 || A u - y ||^2 + lambda TV(u), for u in [0, 1].
+        Weight lambda of 1/2 || A u - y ||^2 + lambda TV(u), for u in [0, 1], from 0 up; the
+        default of 0 is plain DIP.
     control
-        What changes the goal as the stage goes on (:mod:`dipfast.prior.controls`); None leaves it
-        at the data term and total variation.
+        Changes the goal from iteration to iteration (:mod:`dipfast.prior.controls`); None keeps
+        the data term and total variation with the weight ``tv_weight`` throughout.
     """
 
     name: str
@@ -51,7 +64,20 @@ class Stage:
     control: Control | None = None
 
     def goal(self, view: LoopView, memory: Values) -> Goal:
-        """What the next iteration minimises."""
+        """Return what the next iteration minimises.
+
+        Parameters
+        ----------
+        view
+            The loop between two iterations.
+        memory
+            State of the control, empty at the beginning of the stage; changed in place.
+
+        Returns
+        -------
+        Goal
+            The goal of the control, or, without one, data term and total variation.
+        """
         if self.control is None:
             return Goal(self.tv_weight)
         return self.control.goal(view, self, memory)

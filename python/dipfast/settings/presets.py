@@ -13,7 +13,7 @@ from dipfast.settings.network import MOST_CHANNELS, HourglassConfig
 
 __all__ = ["PRESETS", "Preset", "get_preset"]
 
-
+# No fit reaches so many iterations; a larger number is a mistake.
 _MOST_ITERATIONS = 10**9
 
 
@@ -96,9 +96,9 @@ def _network(skip: int) -> HourglassConfig:
 # super-resolution, a little better for denoising, and far better for inpainting
 # (benches/quality/paper, tables "settings-...").
 #
-# For denoising the input noise falls, so that a short fit reaches fine detail sooner.  For inpainting
-# and super-resolution it is constant, because it keeps the network from inventing detail where most
-# of the image was not measured.
+# For denoising the input noise falls, so that a short fit reaches fine detail sooner.  For
+# inpainting and super-resolution it is constant, because it keeps the network from inventing detail
+# where most of the image was not measured.
 _DENOISE = {
     # The quality of so short a fit still rises at its end, where a longer average would lag behind.
     "fast": Preset(500, (1 / 30, 1 / 200), _network(skip=16), average_decay=0.95),

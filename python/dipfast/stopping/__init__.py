@@ -1,7 +1,7 @@
-"""When enough is enough, without ground truth.
+"""Decide when to stop a fit, without ground truth.
 
-A stop rule sees one iteration after the other and says when to stop, and which was the best.
-Each is in a file of its own; :class:`StopRule` says how to write another.
+A stop rule is given one iteration after the other and decides when to stop, and which iteration
+is the best.  :class:`StopRule` describes how to write a rule of your own.
 """
 
 from __future__ import annotations
@@ -42,6 +42,6 @@ RULES: dict[str, StopRule] = {
     "es_wmv": WindowedVariance(),
     "es_emv": RunningVariance(),
 }
-"""Rules by name; ``"auto"`` is the one that measured best (docs/stopping.md)."""
+"""Rules by name; ``"auto"`` is the one with the best results (docs/stopping.md)."""
 
 assert tuple(RULES) == RULE_NAMES

@@ -1,4 +1,4 @@
-"""The default."""
+"""Define the default stop rule."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ __all__ = ["Automatic"]
 
 @dataclass(frozen=True)
 class Automatic(StopRule):
-    """The later of held-out pixels and the discrepancy principle, which measured best.
+    """Stop when both held-out pixels and the discrepancy principle say so.
 
-    Both err on the early side: held-out pixels where there is texture, which nobody can guess
-    from its neighbours, the discrepancy principle where texture was taken for noise.  The
-    factor of the latter is 0.99, because the best image has taken in a little of the noise.
-    See docs/stopping.md.
+    Each of the two tends to stop too early: held-out pixels where there is fine texture, which
+    cannot be predicted from neighbouring pixels, the discrepancy principle where the estimate of
+    the noise takes texture for noise.  The factor of the latter is 0.99, because the best image
+    has fitted a little of the noise.  Of the rules compared in docs/stopping.md this one has the
+    best results.
 
-    Without noise all iterations are run, and no pixels held out: there is nothing to overfit to.
+    Without noise all iterations are run and no pixels are held out, because there is no noise to
+    fit.
     """
 
     rule: ClassVar[StopRule] = LastOf((HeldOut(patience=0.1), Discrepancy(factor=0.99)))

@@ -1,4 +1,4 @@
-"""What combinations of rules have in common."""
+"""Combine several stop rules into one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,18 @@ __all__ = ["CompositeRule", "FirstOf", "LastOf"]
 
 @dataclass(frozen=True)
 class CompositeRule(StopRule):
-    """CompositeRule rules, each with a part of the memory to itself."""
+    """Hold several rules, each with its own part of the memory.
+
+    Parameters
+    ----------
+    rules
+        The rules, at least one.
+
+    Raises
+    ------
+    ValueError
+        If there are no rules.
+    """
 
     rules: tuple[StopRule, ...]
 
@@ -32,7 +43,22 @@ class CompositeRule(StopRule):
         return problem
 
     def ask(self, k: int, state: LoopView, memory: Values) -> Decision:
-        """What the k-th rule says, which has a part of the memory to itself."""
+        """Return the decision of one of the rules.
+
+        Parameters
+        ----------
+        k
+            Index of the rule.
+        state
+            The loop after the iteration.
+        memory
+            The memory of the composite rule; the part of the k-th rule is changed in place.
+
+        Returns
+        -------
+        Decision
+            What the rule decides.
+        """
         own = subtree(memory, str(k))
         decision = self.rules[k].update(state, own)
         memory |= flatten({str(k): own})
@@ -41,9 +67,15 @@ class CompositeRule(StopRule):
 
 @dataclass(frozen=True)
 class FirstOf(CompositeRule):
-    """Stop when the first of several rules says so.
+    """Stop when the first of several rules stops.
 
-    Which iteration was the best is for the first in the list to say that has an opinion.
+    Which iteration is the best is decided by the first rule of the list whose ``best`` is not
+    None.
+
+    Parameters
+    ----------
+    rules
+        The rules, at least one.
 
     Examples
     --------
@@ -61,10 +93,15 @@ class FirstOf(CompositeRule):
 
 @dataclass(frozen=True)
 class LastOf(CompositeRule):
-    """Stop when the last of several rules says so.
+    """Stop when the last of several rules stops.
 
-    An iteration is the best if one of them says so that has not had enough yet: the latest of
-    their choices counts.  It is for rules that err on the early side.
+    An iteration is the best if one of the rules that have not stopped yet says so; the latest such
+    iteration is returned.  This suits rules that tend to stop too early.
+
+    Parameters
+    ----------
+    rules
+        The rules, at least one.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The discrepancy principle."""
+"""Stop by the discrepancy principle."""
 
 from __future__ import annotations
 
@@ -18,27 +18,35 @@ __all__ = ["Discrepancy"]
 
 @dataclass(frozen=True)
 class Discrepancy(StopRule):
-    r"""Stop when the averaged image is as far from the measurement as the noise is.
+    r"""Stop when the residual of the running average is at the noise level.
 
-    From there on it could only come closer by taking in noise (Morozov's discrepancy
-    principle):
+    From there on the residual could only become smaller by fitting the noise (Morozov's
+    discrepancy principle):
 
     .. math:: \operatorname{mean} r^2 \le (factor \cdot \sigma)^2
 
-    with r the residual A u - y, through the expectation of the noise and scaled to its variance
-    where the noise is not white, and sigma^2 its variance at medium brightness.
+    with r the residual A u - y of the running average u, and sigma^2 the variance of the noise at
+    medium brightness.  Where the noise is not white, r is the residual from the expectation of the
+    measurement, scaled to that variance.
 
     Parameters
     ----------
     factor
-        1, the principle itself, is the default; less gives more detail, and more noise.
+        Factor of the noise level, positive.  1, the default, is the principle itself; less gives
+        more detail, and more noise.
     every
-        Iterations from one look to the next; a look waits for the device.
+        Number of iterations between two checks, from 1 up; 10, because a check waits for the
+        device.
+
+    Raises
+    ------
+    ValueError
+        If factor or every is not positive.
 
     Notes
     -----
-    Stages with total variation are left alone: their distance is the work of the
-    regulariser.  So is a measurement without noise.
+    The rule does not stop in stages with total variation, where the regulariser determines the
+    residual, nor where the measurement has no noise.
     """
 
     factor: float = 1.0

@@ -1,4 +1,4 @@
-"""Held-out pixels."""
+"""Stop by the error of held-out pixels."""
 
 from __future__ import annotations
 
@@ -20,25 +20,30 @@ __all__ = ["HeldOut"]
 
 @dataclass(frozen=True)
 class HeldOut(StopRule):
-    r"""Stop where pixels that the fit has not seen are met best.
+    r"""Stop at the least error of pixels that are held out from the fit.
 
-    A small part h of the measurement is kept from the fit.  The distance of the averaged
-    image u from it,
+    A small part h of the measurement is held out from the fit.  The mean square of the residual
+    of the running average u there,
 
     .. math:: \frac{1}{n_h} \| h (A u - y) \|^2
               \approx \frac{1}{n_h} \| h (A u - A u^*) \|^2 + \sigma^2,
 
-    is the error of the image u against the clean one u*, but for a constant, whatever the level
-    of the noise, as long as that of one pixel says nothing of its neighbours'.
+    is the mean square error of the image u against the clean image u*, but for a constant,
+    whatever the level of the noise, as long as the noise of neighbouring pixels is independent.
 
     Parameters
     ----------
     fraction
-        Of the measured pixels to hold out; all channels of a pixel together.
+        Share of the pixels to hold out, in (0, 1); all channels of a pixel are held out together.
     patience
-        Share of all iterations without a new minimum after which it ends.
+        Share of all iterations without a new minimum after which to stop, in (0, 1].
     seed
-        Of their choice.
+        Seed of the random choice of the pixels.
+
+    Raises
+    ------
+    ValueError
+        If fraction or patience is out of its range.
     """
 
     fraction: float = 0.01

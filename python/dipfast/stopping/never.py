@@ -1,4 +1,4 @@
-"""No rule."""
+"""Define the stop rule that does not stop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Never"]
 
 @dataclass(frozen=True)
 class Never(StopRule):
-    """Run all iterations, and return the last."""
+    """Stop nowhere: run all iterations, and return the last."""
 
     def update(self, state: LoopView, memory: Values) -> Decision:
         return Decision(best=True)

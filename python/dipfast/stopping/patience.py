@@ -1,4 +1,4 @@
-"""The minimum of a curve, while it is being drawn."""
+"""Find the minimum of a curve while its values arrive."""
 
 from __future__ import annotations
 
@@ -15,16 +15,35 @@ if TYPE_CHECKING:
 
 __all__ = ["check_share", "seek_minimum"]
 
+# Least number of iterations without a new minimum: in a short fit, a share of them is a few
+# iterations, in which a curve may rise by chance.
 _LEAST_PATIENCE = 20
 
 
 def seek_minimum(
     value: float, state: LoopView, memory: Values, *, patience: float, name: str
 ) -> Decision:
-    """Best where the value is the least so far; stop when it has not fallen for long.
+    """Return that an iteration is the best if its value is the least so far, and when to stop.
 
-    ``patience`` is a share of all iterations, but at least 20 of them: a fit of a few is
-    noise.
+    Parameters
+    ----------
+    value
+        The value at the last iteration.
+    state
+        The loop after that iteration.
+    memory
+        State of the search, empty before the first value: ``"least"`` and ``"least_at"``, the
+        least value and its iteration; changed in place.
+    patience
+        Share of all iterations without a new minimum after which to stop; at least 20 iterations,
+        because a few may have no new minimum by chance.
+    name
+        What the value is, for the reason to stop.
+
+    Returns
+    -------
+    Decision
+        Whether the value is the least so far, and why to stop.
     """
     if value < float(memory.get("least", math.inf)):
         memory.update(least=value, least_at=state.iteration)
@@ -37,6 +56,21 @@ def seek_minimum(
 
 
 def check_share(name: str, value: float, *, one: bool = False) -> None:
-    """Refuse what is not between 0 and 1 (or 1, if that is allowed)."""
+    """Raise an error if a value is not between 0 and 1.
+
+    Parameters
+    ----------
+    name
+        Name of the value, for the message.
+    value
+        The value to check.
+    one
+        Whether 1 itself is allowed.
+
+    Raises
+    ------
+    ValueError
+        If the value is not in (0, 1), or (0, 1] if 1 is allowed.
+    """
     if not (0 < value < 1 or (one and value == 1)):
         raise InputError(f"{name} must be between 0 and 1, got {value!r}")

@@ -1,4 +1,4 @@
-"""What a stop rule is."""
+"""Define the interface of stop rules."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ __all__ = ["Decision", "StopRule"]
 
 
 class Decision(NamedTuple):
-    """What a rule says of an iteration.
+    """Hold what a rule decides about an iteration.
 
-    Attributes
+    Parameters
     ----------
     best
-        Whether it is the best so far: the last one of which it is true is returned.  None
-        leaves that to another rule; if none has an opinion, the last iteration is returned.
+        Whether the iteration is the best so far; the last iteration with True is returned.  None
+        leaves the decision to another rule; if all rules leave it, the last iteration is
+        returned.
     stop
-        Why to stop: a text of your own, a :class:`~dipfast.stopping.StopReason`, or one with its
-        numbers (:class:`~dipfast.stop_reason.Stop`); None to go on.
+        Why to stop: a text of your own, a :class:`~dipfast.stopping.StopReason`, or a reason with
+        its numbers (:class:`~dipfast.stop_reason.Stop`); None to continue.
     """
 
     best: bool | None = None
@@ -33,10 +34,10 @@ class Decision(NamedTuple):
 
 
 class StopRule(ABC):
-    """Sees every iteration; says when to stop, and which was the best.
+    """Decide, from one iteration after the other, when to stop and which iteration is the best.
 
     To write your own, derive a frozen dataclass and give it an :meth:`update`.  A rule does
-    not change: what it finds out goes into ``memory``, which is written into checkpoints.
+    not change: its state is in ``memory``, which is written into checkpoints.
 
     Examples
     --------
@@ -59,9 +60,34 @@ class StopRule(ABC):
     """
 
     def prepare(self, problem: Problem) -> Problem:
-        """The problem to fit instead, before the first iteration."""
+        """Return the problem to fit, before the first iteration.
+
+        Parameters
+        ----------
+        problem
+            The measurement and its model.
+
+        Returns
+        -------
+        Problem
+            The same problem, unless the rule holds out elements of the measurement.
+        """
         return problem
 
     @abstractmethod
     def update(self, state: LoopView, memory: Values) -> Decision:
-        """Look at one iteration; ``memory`` is empty at the first."""
+        """Return the decision about one iteration; called once for each, in order.
+
+        Parameters
+        ----------
+        state
+            The loop after the iteration.
+        memory
+            State of the rule, empty at the first iteration: tensors, numbers and texts by name.
+            The method changes it in place, and checkpoints hold it.
+
+        Returns
+        -------
+        Decision
+            Whether the iteration is the best so far, and why to stop.
+        """

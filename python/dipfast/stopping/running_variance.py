@@ -1,4 +1,4 @@
-"""ES-EMV."""
+"""Stop by the running variance of the outputs (ES-EMV)."""
 
 from __future__ import annotations
 
@@ -19,21 +19,27 @@ class RunningVariance(StopRule):
     .. math:: V_t = (1 - a) (V_{t-1} + \tfrac{a}{n} \| u_t - m_{t-1} \|^2),
               \quad m_t = m_{t-1} + a (u_t - m_{t-1})
 
-    :class:`~dipfast.stopping.WindowedVariance` with one image to keep instead of a window
-    [1]_.
+    with u_t the output, m_t its running mean and n the number of its elements [1]_.  Unlike
+    :class:`~dipfast.stopping.WindowedVariance` it keeps one image instead of a window of them.
 
     Parameters
     ----------
     rate
-        a; 0.1 as in the original.
+        Weight a of the newest output, in (0, 1); 0.1 as in the original.
     patience
-        Share of all iterations without a new minimum after which it ends; a fifth, as the
-        original's 1000 of 5000.
+        Share of all iterations without a new minimum after which to stop, in (0, 1]; a fifth, as
+        the original's 1000 of 5000.
+
+    Raises
+    ------
+    ValueError
+        If rate or patience is out of its range.
 
     Notes
     -----
-    It begins anew with the last stage, and as in the original nothing is judged in its first
-    iterations, here an eighth of all, in which the variance is that of the start.
+    The variance is computed from the beginning of the last stage.  As in the original the first
+    iterations, here an eighth of all, are left out of the search for the minimum, because their
+    variance still depends on where the running mean starts.
 
     References
     ----------
@@ -55,7 +61,7 @@ class RunningVariance(StopRule):
             memory.update(mean=image, variance=0.0, count=0)
         mean = tensor_of(memory, "mean")
         difference = image - mean
-        mean += self.rate * difference
+        mean += self.rate * difference  # in place: the tensor is the one in memory
         new = self.rate * float(difference.square().mean())
         variance = (1 - self.rate) * (float(memory["variance"]) + new)
         count = int(memory["count"]) + 1

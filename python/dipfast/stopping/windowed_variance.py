@@ -1,4 +1,4 @@
-"""ES-WMV."""
+"""Stop by the variance of the outputs in a moving window (ES-WMV)."""
 
 from __future__ import annotations
 
@@ -22,22 +22,29 @@ class WindowedVariance(StopRule):
 
     .. math:: V_t = \frac1W \sum_{s = t - W + 1}^{t} \frac1n \| u_s - \bar u \|^2
 
-    with :math:`\bar u` the mean of the window: the outputs come to rest at the clean picture,
-    and wander again as they take in noise [1]_.
+    with u_s the output, n the number of its elements and :math:`\bar u` the mean of the window.
+    The variance falls while the outputs approach the clean image, and rises again when they fit
+    the noise [1]_.
 
     Parameters
     ----------
     window
-        W, in iterations; 100 as in the original.  So many images are kept.
+        Length W of the window in iterations, from 2 up; 100 as in the original.  As many images
+        are kept in memory.
     patience
-        Share of all iterations without a new minimum after which it ends; a fifth, as the
-        original's 1000 of 5000.
+        Share of all iterations without a new minimum after which to stop, in (0, 1]; a fifth, as
+        the original's 1000 of 5000.
+
+    Raises
+    ------
+    ValueError
+        If window or patience is out of its range.
 
     Notes
     -----
-    The variance is also small in the first iterations, and where total variation holds the
-    outputs still.  So windows lie in the last stage, and begin after the first tenth of all
-    iterations.
+    The variance is also small in the first iterations, and where total variation keeps the
+    outputs from changing.  Therefore windows lie in the last stage, and begin after the first
+    tenth of all iterations.
 
     References
     ----------
@@ -59,7 +66,8 @@ class WindowedVariance(StopRule):
         if "images" not in memory:
             memory.update(
                 images=image.new_zeros(self.window, *image.shape),
-                # In double precision, because what leaves the window has to cancel.
+                # In double precision, because an image that leaves the window is subtracted, and
+                # rounding errors would add up.
                 sum=torch.zeros_like(image, dtype=torch.float64),
                 squares=0.0,
                 count=0,
@@ -67,7 +75,7 @@ class WindowedVariance(StopRule):
         images, total = tensor_of(memory, "images"), tensor_of(memory, "sum")
         count = int(memory["count"])
         oldest = images[count % self.window]
-        # Zeros before the window is full: there is nothing to take off.
+        # Before the window is full the oldest image is all zeros, so that nothing is subtracted.
         total += image.double() - oldest.double()
         squares = float(memory["squares"]) + _square(image) - _square(oldest)
         oldest.copy_(image)
@@ -81,4 +89,5 @@ class WindowedVariance(StopRule):
 
 
 def _square(image: Tensor) -> float:
+    """Return the sum of squares of an image."""
     return float(image.double().square().sum())
