@@ -21,6 +21,16 @@ def takes(settings: type[Settings]) -> Callable[[_Task], _Task]:
 
     Where the docstring says ``{options}``, the options stand in the form of numpydoc.  Those that
     are arguments by position are described by hand.
+
+    Parameters
+    ----------
+    settings
+        The class of the settings of the task.
+
+    Returns
+    -------
+    Callable
+        A decorator.
     """
 
     def describe(task: _Task) -> _Task:

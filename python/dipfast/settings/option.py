@@ -101,6 +101,11 @@ def option(
         What may stand there, for documents; without it, what ``expected`` says.
     in_python
         What is possible in Python alone, a sentence.
+
+    Returns
+    -------
+    FieldInfo
+        The field, for a class of pydantic.
     """
     said: dict[str, Any] = {
         "expected": expected,

@@ -377,6 +377,11 @@ def make_settings(kind: type[_Settings], options: dict[str, Any]) -> _Settings:
     options
         Options by name.
 
+    Returns
+    -------
+    Settings
+        An instance of that class, frozen.
+
     Raises
     ------
     InputError, InputTypeError

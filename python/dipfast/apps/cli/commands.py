@@ -74,6 +74,7 @@ def make_command(task: TaskName, settings: type[Settings] | None = None) -> Call
     described: Any = command
     described.__signature__ = Signature(sorted(arguments, key=lambda argument: argument.kind))
     described.__name__ = COMMANDS[task].name
+    described.__doc__ = COMMANDS[task].help
     return command
 
 

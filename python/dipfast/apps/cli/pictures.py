@@ -29,7 +29,7 @@ _DRAWN = 0.5
 
 @dataclass(frozen=True)
 class MissingPixels:
-    """What :func:`dipfast.inpaint` is told of missing pixels, and from what they were taken."""
+    """Hold what :func:`dipfast.inpaint` is told of missing pixels, and where that is from."""
 
     mask: Any
     marks: Any

@@ -46,10 +46,15 @@ _SPELLINGS = {
 
 @dataclass(frozen=True)
 class Resolution:
-    """Pixels per unit of length, along the rows (``x``) and along the columns (``y``).
+    """Hold the number of pixels per unit of length.
 
-    ``unit`` is one of :data:`METRES`, another one that is only known by its name, or empty: then
-    the two say what the shape of a pixel is.
+    Attributes
+    ----------
+    x, y
+        Pixels per unit, along the rows and along the columns.
+    unit
+        One of :data:`METRES`, another one that is only known by its name, or empty: then x and y
+        say what the shape of a pixel is.
     """
 
     x: Fraction

@@ -15,20 +15,42 @@ __all__ = ["Format", "FormatModule"]
 
 
 class FormatModule(Protocol):
-    """Functions that the module of a format must have."""
+    """Name the functions that the module of a format must have."""
 
     def read(self, stream: BinaryIO) -> ImageFile:
         """Read the one image of a file.
 
         What the file declares is checked before anything is decoded.  The field ``format`` of
         the result is set by the caller.  Any exception means that the content is bad.
+
+        Parameters
+        ----------
+        stream
+            The file, at its beginning.
+
+        Returns
+        -------
+        ImageFile
+            Its pixels, and what it holds beside them.
         """
 
     def write(self, stream: BinaryIO, pixels: np.ndarray[Any, Any], like: ImageFile) -> list[str]:
-        """Write an image, and return in words what of its metadata could not be kept.
+        """Write an image.
 
-        ``pixels`` are contiguous and in the native order of bytes, (H, W) or (H, W, samples);
-        if ``like`` has opacity, the last sample is opacity.
+        Parameters
+        ----------
+        stream
+            The file to write to.
+        pixels
+            Contiguous and in the native order of bytes, (H, W) or (H, W, samples); if ``like`` has
+            opacity, the last sample is opacity.
+        like
+            An image whose metadata is to be kept.
+
+        Returns
+        -------
+        list of str
+            What of the metadata could not be kept, in words.
         """
 
 
