@@ -1,10 +1,11 @@
-"""Deblur a real picture: an operator of your own, in one call.
+"""Deblur a photograph with a forward model of your own.
 
     python examples/deblur.py [FOLDER]
 
-A part of ``skimage.data.camera()``, which ships with scikit-image, blurred by a Gaussian of 1.6
-pixels, with noise of sigma 1.4 (a classical test).  Leaves in FOLDER (deblur-output) the
-blurred and the restored picture, and both side by side with the clean one.
+The picture is a part of ``skimage.data.camera()``, which ships with scikit-image, blurred by a
+Gaussian with a standard deviation of 1.6 pixels, with noise of sigma 1.4 (a classical test).  The
+program writes to FOLDER (default: deblur-output) the blurred and the restored picture, and both
+side by side with the clean one.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ SIGMA = 2**0.5
 
 
 def main(folder: Path) -> None:
+    """Blur the picture, restore it, and write the pictures to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     clean = skimage.data.camera()[60:252, 130:322]  # type: ignore[no-untyped-call]
     blur = Blur(gaussian_kernel(1.6, 25))

@@ -1,10 +1,10 @@
-"""Restore a real picture with noise of sigma 25, and show what happened.
+"""Denoise a photograph with noise of sigma 25, and draw the result and the curves.
 
     python examples/demo.py [FOLDER]
 
 The picture is a part of ``skimage.data.astronaut()`` (NASA, public domain), which ships
-with scikit-image.  Leaves in FOLDER (demo-output) the noisy and the restored picture, both side
-by side with the clean one, the curves, and the settings.
+with scikit-image.  The program writes to FOLDER (default: demo-output) the noisy and the restored
+picture, both side by side with the clean one, the curves, and the settings.
 """
 
 from __future__ import annotations
@@ -30,17 +30,20 @@ Picture: TypeAlias = NDArray[np.uint8]
 
 
 def demo_picture() -> Picture:
+    """Return the clean picture."""
     clean: Picture = skimage.data.astronaut()[:256, 96:352]  # type: ignore[no-untyped-call]
     return clean
 
 
 def with_noise(clean: Picture) -> Picture:
+    """Return the picture with noise, clipped and rounded to 8 bits."""
     noise = np.random.default_rng(0).normal(0, SIGMA, clean.shape)
     noisy: Picture = (clean + noise).round().clip(0, 255).astype(np.uint8)
     return noisy
 
 
 def main(folder: Path) -> None:
+    """Denoise the picture, and write pictures and curves to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     clean = demo_picture()
     noisy = with_noise(clean)

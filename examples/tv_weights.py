@@ -1,9 +1,9 @@
-"""One photograph denoised by total variation with three weights, and with the one chosen.
+"""Denoise a photograph by total variation with three weights, and with the chosen one.
 
     python examples/tv_weights.py [FOLDER]
 
-The picture and its noise (sigma 25) are those of ``demo.py``.  Leaves the noisy and the
-denoised pictures in FOLDER (demo-output), and prints their PSNR.
+The picture and its noise (sigma 25) are those of ``demo.py``.  The program writes the noisy and the
+denoised pictures to FOLDER (default: demo-output), and prints their PSNR.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ SIGMA = 25
 
 
 def main(folder: Path) -> None:
+    """Denoise the picture with each weight, and write the pictures to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     clean = skimage.data.astronaut()[:256, 96:352]  # type: ignore[no-untyped-call]
     noise = np.random.default_rng(0).normal(0, SIGMA, clean.shape)

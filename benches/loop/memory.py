@@ -1,9 +1,9 @@
-"""The memory that a fit takes, against the estimate.
+"""Measure the memory that a fit takes, and compare it with the estimate.
 
     python -m benches.loop.memory [--sizes 128 256 512]
 
-Each fit runs in a process of its own: the peak of its resident memory, less what it had before,
-beside what was estimated before it began.  Linux and macOS.
+Each fit runs in a process of its own.  Printed are the peak of its resident memory, less the peak
+before the fit, and the estimate that was made before the fit.  For Linux and macOS.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ from dipfast.run.memory import estimate_fit
 from dipfast.run.recovery import Recovery
 from dipfast.settings.presets import PRESETS
 
+# macOS reports the peak in bytes, Linux in units of 1024 bytes.
 _UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def peak() -> int:
+    """Return the peak of the resident memory of this process, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
 
 
 def measure(name: str, size: int, channels: int) -> tuple[int, int]:
-    """Measured and estimated bytes of three iterations."""
+    """Return the measured and the estimated bytes of three iterations."""
     torch.set_num_threads(1)
     preset = PRESETS[name]
     z_shape, shape = (1, preset.input_channels, size, size), (1, channels, size, size)

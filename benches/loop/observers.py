@@ -2,8 +2,8 @@
 
     python -m benches.loop.observers [--size 256] [--iterations 40]
 
-An iteration of the loop alone, and one with everything that looks at it, in turn, with the same
-seed; both must come to the same bits.  And how long a checkpoint takes to be written.
+An iteration of the loop alone and one with all observers are timed in turn, with the same seed;
+both loops must end with the same bits.  The time to write a checkpoint is measured besides.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def make(rule: str, size: int, iterations: int) -> Job:
 
 
 def pairs(rule: str, size: int, iterations: int) -> list[tuple[float, float]]:
-    """Return the seconds of an iteration alone and of one that is observed, until the rule stops."""
+    """Return the seconds of each iteration alone and with observers, until the rule stops."""
     job = make(rule, size, iterations)
     alone = job.make_prior()
     times = []

@@ -1,12 +1,12 @@
-"""What the kernels cost inside a training step, and whether they get in torch's way.
+"""Measure the share of the objective in a training step, and whether its kernel slows down torch.
 
     python -m benches.loop.overhead [--size 256] [--steps 30]
 
 A step of the network of the ``balanced`` preset (32 input channels): forward, the objective
 and its gradient with respect to the image, backward, optimiser.  The objective is computed by
 the compiled kernel and by plain torch in turn, step by step, and once more outside of any
-training, call after call.  If the kernel's threads fought with those of torch, the rest of
-the step would take longer beside the kernel than beside plain torch.
+training, call after call.  If the threads of the kernel competed with those of torch for the
+processor, the rest of the step would take longer with the kernel than with plain torch.
 """
 
 from __future__ import annotations
@@ -28,11 +28,15 @@ WEIGHT = 0.1
 
 
 class Step(NamedTuple):
+    """Hold the seconds of the objective with its gradient, and of the rest of a step."""
+
     objective: float
     rest: float
 
 
 class Training:
+    """Hold the network of a fit, its input and a random measurement."""
+
     def __init__(self, size: int) -> None:
         generator = torch.Generator().manual_seed(0)
         self.network = Hourglass(32, 3, PRESETS["denoise-balanced"].network)
@@ -41,6 +45,7 @@ class Training:
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=0.01, fused=True)
 
     def step(self, backend: Backend) -> Step:
+        """Do one training step, and return its times."""
         start = time.perf_counter()
         output = self.network(self.z)
         before = time.perf_counter()
@@ -54,11 +59,13 @@ class Training:
 
 
 def gradient_of_objective(output: Tensor, y: Tensor, backend: Backend) -> Tensor:
+    """Return the gradient of the objective with respect to the output of the network."""
     value = ops.tv_objective(output, y, WEIGHT, backend=backend)
     return torch.autograd.grad(value / y.numel(), output, retain_graph=True)[0]
 
 
 def outside(y: Tensor, backend: Backend, repeats: int) -> float:
+    """Return the median of the seconds of objective and gradient outside of any training."""
     image = torch.rand_like(y).requires_grad_()
     times = []
     for _ in range(repeats):
@@ -81,9 +88,10 @@ def main() -> None:
         torch.set_num_threads(threads)
         training = Training(options.size)
         backends: tuple[Backend, ...] = ("native", "torch")
-        for backend in backends:  # warm-up, and the same gradient
+        for backend in backends:  # warm-up
             training.step(backend)
         image = torch.rand_like(training.y).requires_grad_()
+        # Both backends must compute the same gradient.
         native, plain = (gradient_of_objective(image, training.y, b) for b in backends)
         torch.testing.assert_close(native, plain)
         steps = [[training.step(backend) for backend in backends] for _ in range(options.steps)]

@@ -1,8 +1,9 @@
-"""What an iteration costs: the default network and the original's, forward to optimiser.
+"""Measure the time of an iteration with the default network and with the original's.
 
     python -m benches.loop.step [--sizes 256 512] [--device auto]
 
-The two run in turn; printed are the medians and the median of the ratios, pair by pair.
+An iteration is a whole step, from the forward pass to the optimiser.  The two networks run in
+turn; printed are the medians of the times, and the median of the ratios of each pair.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from dipfast.settings.presets import PRESETS
 
 
 def fit(config: HourglassConfig, size: int, device: torch.device) -> DeepImagePrior:
+    """Return a loop that fits a network to a random colour picture."""
     measurement = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     stages = [Stage("tv", 1000, 0.1)]
     return DeepImagePrior(measurement.to(device), stages, network=config)
 
 
 def step(prior: DeepImagePrior) -> None:
+    """Do one iteration, and wait for the device."""
     float(next(prior).terms.value)  # waits for the device
     if prior.problem.measurement.is_cuda:
         torch.cuda.synchronize(prior.problem.measurement.device)

@@ -1,9 +1,10 @@
-"""How well the noise level of a picture is estimated.
+"""Measure the error of the estimate of a picture's noise level.
 
     python -m benches.quality.noise_level --data FOLDER [--size 256]
 
-Estimated over true level for the nine pictures at several levels, clipped and rounded to 8 bits:
-by the first guess, from wavelet coefficients, and by the eigenvalues of patches that follow it.
+Printed is the ratio of the estimated and the true level for the nine pictures with noise of several
+levels, clipped and rounded to 8 bits: for the first estimate, from wavelet coefficients, and for
+the final one, from the eigenvalues of patches.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from dipfast.model import noise_estimate as noise
 
 
 def estimate(picture: Picture) -> float:
+    """Return the final estimate of the standard deviation, in levels of 8 bits."""
     image = torch.from_numpy(picture.degraded).permute(2, 0, 1).float() / 255
     return 255 * noise.estimate_noise_model(image, "clipped").sigma
 
 
-def first_guess(picture: Picture) -> float:
+def first_estimate(picture: Picture) -> float:
+    """Return the first estimate of the standard deviation, in levels of 8 bits."""
     with patch.object(noise, "_patch_level", lambda pixels, first, known: first.sigma):
         return estimate(picture)
 
@@ -42,7 +45,7 @@ def main() -> None:
             names = [picture.name.rpartition(" ")[0] for picture in pictures]
             print(f"| sigma | by | {' | '.join(names)} | error |")
             print("|---" * (len(names) + 3) + "|")
-        for kind, function in (("wavelets", first_guess), ("patches", estimate)):
+        for kind, function in (("wavelets", first_estimate), ("patches", estimate)):
             ratios = [function(picture) / level for picture in pictures]
             error = math.sqrt(statistics.fmean((ratio - 1) ** 2 for ratio in ratios))
             cells = " | ".join(f"{ratio:.3f}" for ratio in ratios)

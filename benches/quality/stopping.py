@@ -1,15 +1,15 @@
-"""What each stop rule returns, against the best that there was.
+"""Compare what each stop rule returns with the best iteration of the same fit.
 
     python -m benches.quality.stopping noisy holes jpeg camera --data FOLDER --threads 1
 
-All rules look at the same fit, which none of them ends, with a hundredth of the pixels held
-out.  A rule's gap is the PSNR of the running average at its best (the oracle, which knows the
-clean picture) minus that at the iteration that the rule judges best; *used* are the iterations
-until it stops, or all of them.  The table is of the middle 256x256 pixels and the default
-network and iterations (``quality="balanced"``) unless told otherwise.
+All rules are given the iterations of the same fit, with a hundredth of the pixels held out; no rule
+ends it.  A rule's gap is the largest PSNR of the running average (the oracle, which uses the clean
+picture) minus that of the iteration that the rule calls the best; *used* is the number of
+iterations until the rule stops, or of all.  By default the table is of the middle 256x256 pixels,
+and of the default network and iterations (``quality="balanced"``).
 
-Leaves a line for each picture in ``stopping.jsonl`` in the output folder; pictures that are
-there already are not run again.
+The program writes a line for each picture to ``stopping.jsonl`` in the output folder; pictures that
+are there already are not run again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from dipfast.stopping import (
 
 # Iterations of the original for the same task.
 ORIGINAL = {"noisy": 3000, "strong": 3000, "holes": 11000, "jpeg": 2400, "camera": 3000}
-# Besides those with a name.
+# Rules that are compared besides those of RULES.
 OTHERS: dict[str, StopRule] = {
     "es_emv, rate 0.03": RunningVariance(rate=0.03),
     "last of held_out and es_emv 0.03": LastOf((HeldOut(), RunningVariance(rate=0.03))),
@@ -52,8 +52,8 @@ OTHERS: dict[str, StopRule] = {
 SHOWN = [name for name in (*RULES, *OTHERS) if RULES.get(name) != RULES["auto"] or name == "auto"]
 
 
-class Watch(StopRule):
-    """Shows every iteration to all rules, and notes what each says."""
+class AllRules(StopRule):
+    """Give every iteration to all rules, and record the decisions of each."""
 
     def __init__(self, rules: dict[str, StopRule]) -> None:
         self.rules = rules
@@ -84,7 +84,7 @@ class Watch(StopRule):
 
 
 def jpeg(source: Source) -> Iterable[Picture]:
-    """Four of the nine clean ones, as JPEG of quality 10."""
+    """Yield four of the nine clean pictures, compressed as JPEG of quality 10."""
     whole = replace(source, size=None, only=("F16", "house", "kodim03", "peppers"))
     for picture in whole.denoise():
         assert picture.clean is not None
@@ -96,7 +96,7 @@ def jpeg(source: Source) -> Iterable[Picture]:
 
 
 def strong(source: Source) -> Iterable[Picture]:
-    """Noise of sigma 75."""
+    """Yield the nine pictures with noise of sigma 75."""
     return source.levels([75])
 
 
@@ -110,8 +110,8 @@ GROUPS = {
 
 
 def run(picture: Picture, options: Any) -> dict[str, Any]:
-    """One fit, and what all rules made of it."""
-    watch = Watch({**RULES, **OTHERS})
+    """Do one fit, and return its results and those of all rules."""
+    watch = AllRules({**RULES, **OTHERS})
     task = getattr(dipfast, picture.task)
     result = task(
         picture.degraded,
@@ -147,7 +147,7 @@ def run(picture: Picture, options: Any) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]], rules: Iterable[str]) -> str:
-    """A line for each picture, and the means and worst of each group."""
+    """Return a Markdown table: a line for each picture, mean and largest gap of each group."""
     names = [name for name in rules if all(name in row["rules"] for row in rows)]
     lines = ["| picture | before | oracle (at) | " + " | ".join(names) + " |"]
     lines.append("|---" * (len(names) + 3) + "|")
@@ -155,8 +155,8 @@ def table(rows: list[dict[str, Any]], rules: Iterable[str]) -> str:
         of_group = [row for row in rows if row["group"] == group]
         for row in of_group:
             cells = [
-                f"{row['oracle'] - said['psnr']:.2f} ({said['best']}, {said['used']})"
-                for said in (row["rules"][name] for name in names)
+                f"{row['oracle'] - found['psnr']:.2f} ({found['best']}, {found['used']})"
+                for found in (row["rules"][name] for name in names)
             ]
             head = f"{row['before']:.2f} | {row['oracle']:.2f} ({row['oracle_iteration']})"
             lines.append(f"| {row['picture']} | {head} | " + " | ".join(cells) + " |")
@@ -168,6 +168,7 @@ def table(rows: list[dict[str, Any]], rules: Iterable[str]) -> str:
 
 
 def _means(rows: list[dict[str, Any]], names: Iterable[str]) -> str:
+    """Return the cells of mean gap, largest gap and share of the iterations used, by rule."""
     cells = []
     for name in names:
         gaps = [row["oracle"] - row["rules"][name]["psnr"] for row in rows]
@@ -179,6 +180,7 @@ def _means(rows: list[dict[str, Any]], names: Iterable[str]) -> str:
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a file of results; none if there is no file."""
     if path.exists():
         yield from map(json.loads, path.read_text().splitlines())
 

@@ -1,10 +1,10 @@
-"""The weight of total-variation denoising with the best PSNR, in units of the noise.
+"""Find the weight of total-variation denoising with the best PSNR, in units of sigma.
 
     python -m benches.quality.tv_weight [PICTURE ...]
 
-Three photographs of scikit-image (and the files given), white noise of several standard
-deviations, and weights c sigma: printed is the mean of the PSNR over the pictures for every
-c, and what the best c for each picture and noise alone would give.
+Three photographs of scikit-image (and the files given) with white noise of several standard
+deviations sigma are denoised with weights c sigma.  Printed are the mean PSNR of the pictures for
+each c, and the mean if each picture and sigma had its own best c.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def load(files: list[Path]) -> list[Any]:
-    """Crops from the middle, (H, W) or (C, H, W)."""
+    """Return the middle parts of the pictures, of shape (H, W) or (C, H, W)."""
     from PIL import Image
     from skimage import data
 
@@ -63,13 +63,14 @@ def load(files: list[Path]) -> list[Any]:
 
 
 def fits(clean: Any, joint: bool) -> bool:
+    """Return whether a form of total variation applies: joint channels need several of them."""
     return bool(clean.ndim == 3 or not joint)
 
 
 def qualities(
     clean: Any, sigma: float, kind: Literal["isotropic", "anisotropic"], joint: bool
 ) -> list[float]:
-    """PSNR for every factor."""
+    """Return the PSNR of the denoised picture in dB for every factor."""
     sigma = sigma / 255
     rng = np.random.default_rng(0)
     noisy = (clean + rng.normal(0, sigma, clean.shape)).astype(np.float32)

@@ -1,1 +1,1 @@
-"""Tables and figures of the Deep Image Prior and the two-stage papers, run again."""
+"""Reproduce tables and figures of the Deep Image Prior and the two-stage papers."""

@@ -1,12 +1,12 @@
-"""Run tables and figures of the Deep Image Prior and the two-stage papers again.
+"""Reproduce tables and figures of the Deep Image Prior and the two-stage papers.
 
     python -m benches.quality.paper denoise inpaint --data FOLDER [--out paper] [--full]
 
-Leaves in the output folder, for each table, ``TABLE.jsonl`` (a line for each run, with its
-settings), ``TABLE.md``, pictures in ``TABLE/``, and figures.  Runs that are there already are
-not repeated, so an interrupted table goes on where it was, and tables that share runs share
-the work; without a table to run, all are made from the lines that there are, and put together
-in ``tables.md``.
+For each table the program writes to the output folder ``TABLE.jsonl`` (a line for each run, with
+its settings), ``TABLE.md``, pictures in ``TABLE/``, and figures.  Runs that are there already are
+not repeated, so that an interrupted table continues with the same command, and tables that share
+runs do them once.  Without the name of a table, all tables are made from the lines that there are,
+and put together in ``tables.md``.
 
 The reduced form (the default) takes the middle 128x128 pixels and 500 iterations of the
 narrow network: minutes on two cores for most tables.  ``--full`` takes whole pictures and
@@ -31,7 +31,7 @@ from benches.quality.paper.runs import run, write
 from benches.quality.paper.tables import draw, table
 from dipfast.settings.names import QUALITIES
 
-# What makes two runs the same.
+# Entries of a row that identify its run.
 KEYS = ("picture", "variant", "seed", "size", "quality", "iterations_asked", "device")
 
 
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def make(name: str, experiment: Experiment, source: Source, options: Any) -> None:
-    """All runs of a table that are not there yet."""
+    """Do all runs of a table that are not in its file yet."""
     path = options.out / f"{name}.jsonl"
     done = {tuple(row[key] for key in KEYS) for row in read(path)}
     folder = options.out / name
@@ -97,7 +97,7 @@ def make(name: str, experiment: Experiment, source: Source, options: Any) -> Non
 
 
 def _digest(picture: Picture, measure: str, asked: dict[str, Any]) -> str:
-    """Of all that a run depends on."""
+    """Return a digest of all that a run depends on."""
     arguments = picture.arguments.items()
     plain = {name: value for name, value in arguments if not isinstance(value, np.ndarray)}
     parts = [repr((picture.task, measure, sorted(asked.items()), sorted(plain.items()))).encode()]
@@ -108,13 +108,13 @@ def _digest(picture: Picture, measure: str, asked: dict[str, Any]) -> str:
 
 
 def _known(folder: Path, digest: str) -> dict[str, Any] | None:
-    """The same run, if any table has it already."""
+    """Return the row of the same run, if any table has it already."""
     rows = (row for path in sorted(folder.glob("*.jsonl")) for row in read(path))
     return next((row for row in rows if row.get("digest") == digest), None)
 
 
 def _companions(picture: Picture, folder: Path) -> dict[str, str]:
-    """The degraded and the clean picture, written beside the results."""
+    """Write the degraded and the clean picture beside the results; return their paths."""
     found = {"degraded": picture.degraded, "clean": picture.clean}
     found["bicubic"] = picture.published.get("bicubic")
     files = {}
@@ -127,11 +127,12 @@ def _companions(picture: Picture, folder: Path) -> dict[str, str]:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file of results; none if there is no file."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def same(row: dict[str, Any], options: Any) -> bool:
-    """Whether a run is of the form that was asked for."""
+    """Return whether a run has the size, quality and iterations that are asked for."""
     return (row["size"], row["quality"], row["iterations_asked"]) == (
         options.size,
         options.quality,
@@ -140,6 +141,7 @@ def same(row: dict[str, Any], options: Any) -> bool:
 
 
 def _form(options: Any) -> str:
+    """Return size, quality and iterations in words."""
     size = "whole pictures" if options.size is None else f"at most {options.size}x{options.size}"
     iterations = "" if options.iterations is None else f", {options.iterations} iterations"
     return f"PSNR in dB, {size}, quality '{options.quality}'{iterations}"
@@ -176,6 +178,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Full(argparse.Action):
+    """Set size and quality to those of the full form."""
+
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
         namespace.size, namespace.quality = None, "best"
 

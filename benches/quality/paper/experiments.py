@@ -1,4 +1,4 @@
-"""What is run for each table: which pictures, and which variants of the method on each."""
+"""Define the runs of each table: its pictures, and the variants of the method on each."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ BOTH: Variants = {"plain DIP": DIP, "two stages": TWO}
 
 @dataclass(frozen=True)
 class Experiment:
-    """One table.
+    """Describe one table.
 
-    Attributes
+    Parameters
     ----------
     title
-        Its heading.
+        Heading of the table.
     pictures
-        Its rows.
+        Returns the pictures of a source, which are the rows of the table.
     variants
-        Its columns: options of the task by name.
+        Options of the task by the name of the variant; the columns of the table.
     measure
         ``"rgb"``: PSNR over all channels; ``"y"``: of luma without 4 pixels of border.
     columns
-        What is shown of each run, by heading: keys of its row.
+        Keys of a run's row that are shown, by heading.
     figure
-        What is drawn: the ``"curves"``, the ``"pictures"`` side by side, or nothing.
+        What is drawn: ``"curves"``, ``"pictures"`` side by side, or nothing (``""``).
     iterations
-        If not those of the quality.
+        Number of iterations; None for that of the quality.
     """
 
     title: str
@@ -52,7 +52,7 @@ class Experiment:
     iterations: int | None = None
 
 
-# The oracle of a run is that of all channels.
+# The oracle of a run, the largest PSNR of its running average, is that of all channels.
 LUMA = {"returned, Y": "psnr", "returned, RGB": "psnr_rgb", "oracle, RGB": "psnr_oracle"}
 HOLES = {"returned": "psnr", "raw": "psnr_raw", "holes": "psnr_holes", "oracle": "psnr_oracle"}
 STAGE = {"after a third": "at_third", "in the end": "psnr"}
@@ -65,7 +65,7 @@ WEIGHTS: Variants = {
 
 
 def _settings(task: str) -> Variants:
-    """The default settings of a task beside those that it was chosen among."""
+    """Return the settings of a task that its default was chosen from, as variants."""
     default = PRESETS[f"{task}-fast"]
     falling, constant = (1 / 30, 1 / 200), (1 / 30, 1 / 30)
     choices: dict[str, Any] = {}
@@ -73,7 +73,7 @@ def _settings(task: str) -> Variants:
         for noise, heading in ((falling, "falling"), (constant, "constant")):
             network = replace(default.network, upsampling=upsampling)
             preset = replace(default, network=network, input_noise=noise)
-            # The default itself is a run that other tables have too.
+            # The default itself has no preset here, so that its run is shared with other tables.
             variant = TWO if preset == default else {"preset": preset}
             choices[f"{upsampling}, {heading} noise"] = variant
     return choices
@@ -131,7 +131,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "object": Experiment(
         "Object removal, vase",
-        Source.thing,
+        Source.object_removal,
         {
             "dipfast": TWO,
             "coordinates": {"preset": "original-inpainting-object", "max_iterations": 800},

@@ -1,4 +1,4 @@
-"""The test pictures of the papers, degraded as the papers do it.
+"""Read the test pictures of the papers, and degrade them as the papers do.
 
 The folder with the data holds what the authors of Deep Image Prior published
 (``denoise25/NAME_GT.png``, ``NAME_noisy.png``, ``NAME_deep_prior.png``, ...).
@@ -40,22 +40,22 @@ SET14 = (
 
 @dataclass(frozen=True)
 class Picture:
-    """What is restored, and what it is compared with.
+    """Hold a picture to restore, and the pictures to compare the result with.
 
-    Attributes
+    Parameters
     ----------
     name
-        In the tables.
+        Name in the tables.
     task
-        Of :mod:`dipfast`.
+        Name of the function of :mod:`dipfast` that restores it.
     degraded, clean
-        8 bits; there may be no clean one.
+        The picture before and after degradation, of 8 bits; the clean one may be None.
     arguments
-        Of the task, besides the degraded picture.
+        Arguments of the task, besides the degraded picture.
     published
-        What others made of it, by name.
+        Published results for the picture, by name.
     regions
-        Where PSNR is counted apart, by name: boolean (H, W).
+        Regions whose PSNR is measured separately, by name: boolean, of shape (H, W).
     """
 
     name: str
@@ -69,16 +69,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class Source:
-    """Where pictures come from.
+    """Read the pictures of a folder.
 
     Parameters
     ----------
     folder
-        Of the data.
+        Folder with the data.
     size
-        Rows and columns at most: the middle is cut out; None for whole pictures.
+        Largest number of rows and of columns: larger pictures are cut to their middle; None for
+        whole pictures.
     only
-        Names to take; empty for all.
+        Names of the pictures to take; empty for all.
     """
 
     folder: Path
@@ -86,7 +87,7 @@ class Source:
     only: tuple[str, ...] = ()
 
     def denoise(self) -> Iterable[Picture]:
-        """The nine with noise of sigma 25, as published."""
+        """Yield the nine pictures with noise of sigma 25, as published."""
         for name in self._chosen(DENOISE):
             clean, noisy, bm3d, prior = (
                 self._read(f"denoise25/{name}_{kind}.png")
@@ -95,8 +96,10 @@ class Source:
             yield Picture(name, "denoise", noisy, clean, published={"CBM3D": bm3d, "DIP": prior})
 
     def levels(self, levels: Iterable[int] = CLIPPED_LEVELS) -> Iterable[Picture]:
-        """The nine with noise of several levels, clipped and rounded to 8 bits; as published
-        at 25."""
+        """Yield the nine pictures with noise of several levels, clipped and rounded to 8 bits.
+
+        At level 25 the noise is the published one.
+        """
         for picture in self.denoise():
             for sigma in levels:
                 degraded = picture.degraded if sigma == 25 else with_noise(picture, sigma)
@@ -105,8 +108,7 @@ class Source:
                 )
 
     def photons(self, gain: float = 0.04, sigma: float = 0.02) -> Iterable[Picture]:
-        """The nine with noise that grows with the signal, as if a white pixel had 1 / gain
-        photons."""
+        """Yield the nine pictures with photon noise, with 1 / gain photons in a white pixel."""
         model = NoiseModel(sigma, gain, low=0.0, high=1.0)
         for picture in self.denoise():
             assert picture.clean is not None
@@ -116,7 +118,7 @@ class Source:
             yield replace(picture, degraded=degraded, published={})
 
     def inpaint(self) -> Iterable[Picture]:
-        """The eleven with half of the pixels missing, as published."""
+        """Yield the eleven pictures with half of their pixels missing, as published."""
         for name in self._chosen(INPAINT):
             clean, masked, prior = (
                 self._read(f"inpaint50/{name}_{kind}.png")
@@ -134,7 +136,7 @@ class Source:
             )
 
     def noisy_holes(self, sigma: int = 25) -> Iterable[Picture]:
-        """The eleven with noise besides."""
+        """Yield the eleven pictures with half of their pixels missing and noise on the others."""
         for picture in self.inpaint():
             missing = picture.arguments["mask"]
             noisy = np.where(missing, 0, with_noise(picture, sigma)).astype(np.uint8)
@@ -142,32 +144,36 @@ class Source:
             yield replace(picture, degraded=noisy, arguments=arguments, published={})
 
     def super_resolve(self, factor: int) -> Iterable[Picture]:
-        """Set5 and Set14, made smaller as the authors did: Lanczos-3, cut to multiples of 32."""
+        """Yield Set5 and Set14, cut to multiples of 32 and reduced by Lanczos-3 as published."""
         for folder, names in (("set5_x4", SET5), ("set14_x4", SET14)):
             for name in self._chosen(names):
                 yield self._smaller(f"{folder}/{name}_GT.png", name, factor)
 
     def zebra(self) -> Iterable[Picture]:
+        """Yield the zebra, reduced by 4."""
         yield self._smaller("dip_repo/zebra_crop.png", "zebra_crop", 4)
 
     def text(self) -> Iterable[Picture]:
-        """Text all over a face."""
+        """Yield a portrait with text over it to inpaint."""
         yield self._hole("kate", "kate", crop=True)
 
     def hole(self) -> Iterable[Picture]:
-        """A large hole in a library."""
+        """Yield a picture of a library with a large hole to inpaint."""
         yield self._hole("library", "library", crop=False)
 
-    def thing(self) -> Iterable[Picture]:
-        """An object to be removed, of which nobody knows what is behind it."""
+    def object_removal(self) -> Iterable[Picture]:
+        """Yield a picture with an object to remove; what is behind the object is not known."""
         yield self._hole("vase", "vase", crop=False)
 
     def jpeg(self) -> Iterable[Picture]:
-        """Artefacts of strong compression; there is no clean picture."""
+        """Yield a picture with artefacts of strong compression, without a clean picture."""
         yield Picture("snail", "denoise", self._read("dip_repo/snail.jpg"))
 
     def camera(self, matched: bool = False) -> Iterable[Picture]:
-        """Noise of real cameras, and with ``matched`` Gaussian noise of the same PSNR too."""
+        """Yield pictures with the noise of real cameras.
+
+        With ``matched``, the clean picture with Gaussian noise of the same PSNR follows each.
+        """
         names = sorted(path.name for path in (self.folder / "polyu256").glob("*_real.JPG"))
         for name in self._chosen([name.removesuffix("_real.JPG") for name in names]):
             clean, real = (self._read(f"polyu256/{name}_{kind}.JPG") for kind in ("mean", "real"))
@@ -178,9 +184,9 @@ class Source:
                 yield Picture(f"{name} synthetic", "denoise", synthetic, clean)
 
     def lettering(self) -> Iterable[Picture]:
-        """Text in pictures with noise of sigma 25, counted apart from the rest.
+        """Yield pictures of text with noise of sigma 25; text and the rest are two regions.
 
-        Two pages of scikit-image, and the slide of Set14.
+        They are two pages of scikit-image, and the slide of Set14.
         """
         import skimage.data
 
@@ -218,7 +224,7 @@ class Source:
         published = {"bicubic": np.asarray(bicubic)}
         other = self.folder / path.replace("_GT", "_deep_prior")
         if factor == 4 and other.exists() and "_GT" in path:
-            # It was cut to multiples of 32 as well, by the same rule.
+            # The published result was cut to multiples of 32 by the same rule.
             prior = self._middle(read_image(other).image, multiple=32)
             if prior.shape == clean.shape:
                 published["DIP"] = prior
@@ -248,7 +254,10 @@ class Source:
 
 
 def with_noise(picture: Picture, sigma: float) -> Pixels:
-    """White noise, clipped and rounded to 8 bits; the same for the same picture and level."""
+    """Return the clean picture with white noise, clipped and rounded to 8 bits.
+
+    The noise is the same whenever name and level are the same.
+    """
     assert picture.clean is not None
     key = zlib.crc32(f"{picture.name} {sigma:.3f}".encode())
     noise = np.random.default_rng(key).normal(0, sigma, picture.clean.shape)
@@ -257,7 +266,7 @@ def with_noise(picture: Picture, sigma: float) -> Pixels:
 
 
 def letters(clean: Pixels) -> Pixels:
-    """Where letters are: near strong edges."""
+    """Return a mask of the places near strong edges, where letters are."""
     from scipy import ndimage
 
     grey = clean.astype(float) if clean.ndim == 2 else clean.astype(float).mean(axis=-1)

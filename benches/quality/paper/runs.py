@@ -1,4 +1,4 @@
-"""One run: a picture, a variant, a seed; and what is kept of it."""
+"""Do one run of a picture, a variant and a seed, and measure its results."""
 
 from __future__ import annotations
 
@@ -20,24 +20,33 @@ __all__ = ["measured", "run"]
 
 Pixels: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
-# A spike is a loss that many times as large as the median of the last ones.
+# A spike is a loss larger than 1.5 times the median of the last 50 losses.
 _SPIKE, _WINDOW = 1.5, 50
 
 
 def run(picture: Picture, options: dict[str, Any], measure: str, save: Path) -> dict[str, Any]:
-    """Restore, save the picture, and measure what was saved.
+    """Restore a picture, save the result, and measure it.
 
     Parameters
     ----------
+    picture
+        The picture to restore.
     options
-        Of the task, besides the arguments of the picture, which they outrank.
+        Options of the task; they take precedence over the arguments of the picture.
+    measure
+        ``"rgb"`` or ``"y"``, as for :func:`measured`.
     save
         Path of the result without its ending.
+
+    Returns
+    -------
+    dict
+        Entries of the row: iterations, PSNRs in dB, curves, spikes and settings.
     """
     watch = _Watch(save)
     with tqdm(unit="it", leave=False, desc=save.name) as bar:
 
-        def look(state: State) -> None:
+        def observe(state: State) -> None:
             watch(state)
             bar.update()
 
@@ -45,7 +54,7 @@ def run(picture: Picture, options: dict[str, Any], measure: str, save: Path) -> 
         result = task(
             picture.degraded,
             reference=picture.clean,
-            callback=look,
+            callback=observe,
             **{**picture.arguments, **options},
         )
     write(save.with_name(f"{save.name}.png"), result.image)
@@ -81,12 +90,17 @@ def run(picture: Picture, options: dict[str, Any], measure: str, save: Path) -> 
 
 
 def write(path: Path, pixels: Pixels) -> None:
+    """Write a picture of shape (H, W) or (H, W, C)."""
     axis = None if pixels.ndim == 2 else 2
     write_image(path, pixels, channel_axis=axis, overwrite=True)
 
 
 def measured(image: Pixels, clean: Pixels, measure: str) -> float:
-    """PSNR as the papers count it, of pictures of 8 bits."""
+    """Return the PSNR of pictures of 8 bits as in the papers, in dB.
+
+    It is that of all channels for ``"rgb"``, and that of luma without 4 pixels of border for
+    ``"y"``.
+    """
     if measure == "y":
         cut = np.s_[4:-4, 4:-4]
         return _psnr(luma(image)[cut] - luma(clean)[cut])
@@ -94,11 +108,12 @@ def measured(image: Pixels, clean: Pixels, measure: str) -> float:
 
 
 def within(image: Pixels, clean: Pixels, region: Pixels) -> float:
+    """Return the PSNR within a region, in dB."""
     return _psnr((image.astype(float) - clean)[region])
 
 
 def luma(pixels: Pixels) -> Pixels:
-    """Y of YCbCr in studio range."""
+    """Return the luma of a picture, Y of YCbCr in studio range."""
     x = pixels.astype(float)
     grey = x if x.ndim == 2 else x @ np.array([0.299, 0.587, 0.114])
     return np.asarray(grey * 219 / 255 + 16)
@@ -110,11 +125,12 @@ def _psnr(error: Pixels) -> float:
 
 
 def _before(picture: Picture) -> Pixels:
+    """Return the picture before restoration, enlarged by bicubic interpolation if it is smaller."""
     return picture.published.get("bicubic", picture.degraded)
 
 
 class _Watch:
-    """Looks at every state for spikes of the loss."""
+    """Find spikes of the loss in the states of a run, and save the image of each."""
 
     def __init__(self, save: Path) -> None:
         self.save = save
@@ -126,7 +142,7 @@ class _Watch:
         loss = float(state.terms.data)
         psnr = float(state.metrics.get("psnr", math.nan))
         last = self._spikes[-1]["iteration"] if self._spikes else -math.inf
-        # After less than ten iterations it is the same one still.
+        # A large loss at most ten iterations after a spike belongs to the same spike.
         if len(self._losses) == _WINDOW and state.iteration > last + 10:
             usual = statistics.median(self._losses)
             if loss > _SPIKE * usual:
@@ -145,6 +161,6 @@ class _Watch:
 
 
 def _pixels(image: Any) -> Pixels:
-    """8 bits, (H, W) or (H, W, 3)."""
+    """Return the image of a state in 8 bits, of shape (H, W) or (H, W, 3)."""
     planes = (image[0].cpu().double() * 255).round().clamp(0, 255).byte().numpy()
     return np.asarray(planes[0] if len(planes) == 1 else np.moveaxis(planes, 0, -1))

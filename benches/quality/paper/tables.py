@@ -1,4 +1,4 @@
-"""Markdown tables and figures from the rows of the runs."""
+"""Make Markdown tables and figures from the rows of the runs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Rows: TypeAlias = Sequence[dict[str, Any]]
 
 
 def table(experiment: Experiment, rows: Rows) -> str:
-    """A line for each picture, a group of columns for each variant; means over the seeds."""
+    """Return a line for each picture and columns for each variant, as means over the seeds."""
     pictures = list(dict.fromkeys(row["picture"] for row in rows))
     variants = [name for name in experiment.variants if any(r["variant"] == name for r in rows)]
-    # Bicubic enlargement is what there was before.
+    # Bicubic enlargement is not among the published results: it is the column "before".
     others = (name for row in rows for name in row.get("published", {}) if name != "bicubic")
     published = list(dict.fromkeys(others))
     heads = ["before", *published]
@@ -43,7 +43,7 @@ def table(experiment: Experiment, rows: Rows) -> str:
     text.append("|---" * (len(shown) + 1) + "|")
     means = [_average([values[k] for _, values in lines]) for k in range(len(heads))]
     for name, values in [*lines, *([("**mean**", means)] if len(lines) > 1 else [])]:
-        text.append(f"| {name} | " + " | ".join(_figure(values[k]) for k in shown) + " |")
+        text.append(f"| {name} | " + " | ".join(_cell(values[k]) for k in shown) + " |")
     return "\n".join(text)
 
 
@@ -53,9 +53,13 @@ def _mean(rows: Sequence[dict[str, Any]], key: str) -> float | None:
 
 
 def _value(row: dict[str, Any], key: str) -> float | None:
-    """An entry of a row; ``"at_third"`` is the running average when stage 1 ends (or would)."""
+    """Return an entry of a row, or None without it.
+
+    ``"at_third"`` is the PSNR of the running average after a third of the iterations, where the
+    first of two stages ends.
+    """
     if key == "at_third":
-        curve = row["curve_average"]  # of every tenth iteration
+        curve = row["curve_average"]  # one value for every ten iterations
         third = row["found"]["max_iterations"] // 30
         return float(curve[min(max(third, 1), len(curve)) - 1]) if curve else None
     value: float | None = row.get(key)
@@ -63,17 +67,17 @@ def _value(row: dict[str, Any], key: str) -> float | None:
 
 
 def _average(values: Sequence[float | None]) -> float | None:
-    """Of all, or nothing: a mean over some of the pictures compares with no other."""
+    """Return the mean of all values; None if one is missing, as such a mean is not comparable."""
     found = [value for value in values if value is not None]
     return statistics.fmean(found) if found and len(found) == len(values) else None
 
 
-def _figure(value: float | None) -> str:
+def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
 def draw(experiment: Experiment, rows: Rows, folder: Path, name: str) -> None:
-    """The figure that goes with a table, if there is one."""
+    """Draw the figure of a table, if it has one."""
     if experiment.figure == "curves":
         _draw_curves(experiment, rows, folder / f"{name}.png")
     elif experiment.figure == "pictures":
@@ -84,7 +88,7 @@ def draw(experiment: Experiment, rows: Rows, folder: Path, name: str) -> None:
 
 
 def _draw_curves(experiment: Experiment, rows: Rows, path: Path) -> None:
-    """Mean PSNR of the running averages and of the outputs over the iterations."""
+    """Draw the mean PSNR of the outputs and of the running averages over the iterations."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4), layout="constrained")
@@ -107,7 +111,7 @@ def _draw_curves(experiment: Experiment, rows: Rows, path: Path) -> None:
 
 
 def _draw_pictures(rows: Rows, folder: Path, name: str) -> None:
-    """What was given, what each variant made of it, and the clean picture."""
+    """Draw the degraded picture, the result of each variant, and the clean picture."""
     given = folder / rows[0]["files"]["degraded"]
     panels = [("given", read_image(given).image)]
     panels += [(row["variant"], read_image(folder / row["files"]["result"]).image) for row in rows]
@@ -115,7 +119,7 @@ def _draw_pictures(rows: Rows, folder: Path, name: str) -> None:
         file = rows[0]["files"].get(label)
         if file is not None:
             panels.append((label, read_image(folder / file).image))
-    # An image that was enlarged is shown beside what it was made from, at the same size.
+    # In super-resolution the degraded picture is smaller; it is repeated to the size of the others.
     height, width = panels[-1][1].shape[:2]
     shown = [(title, _enlarged(image, height, width)) for title, image in panels]
     draw_side_by_side(shown, folder / f"{name}.png")
