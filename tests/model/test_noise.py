@@ -1,4 +1,4 @@
-"""Noise models against Monte Carlo, their gradients, and their estimation."""
+"""Test noise models against Monte Carlo simulation, their gradients, and their estimation."""
 
 from __future__ import annotations
 
@@ -56,20 +56,22 @@ def test_gradients(model: NoiseModel) -> None:
     gain=st.floats(0.0, 0.5),
     u=st.floats(0.0, 1.0),
 )
-def test_what_clipping_does(sigma: float, gain: float, u: float) -> None:
+def test_clipping_keeps_the_range_and_reduces_the_variance(
+    sigma: float, gain: float, u: float
+) -> None:
     clean = torch.tensor([u, 1 - u], dtype=torch.float64)
     model = NoiseModel(sigma, gain, low=0.0, high=1.0)
     expected = model.expectation(clean)
     assert ((expected >= 0) & (expected <= 1)).all()
     assert (model.variance(clean) <= NoiseModel(sigma, gain).variance(clean) * (1 + 1e-9)).all()
-    if gain == 0:  # dark and bright alike
+    if gain == 0:  # the noise is symmetric in dark and bright
         mirrored = 1 - model.expectation(1 - clean)
         torch.testing.assert_close(expected, mirrored)
     far = NoiseModel(sigma, gain, low=-100.0, high=100.0)
     torch.testing.assert_close(far.expectation(clean), clean)
 
 
-def test_white_noise_leaves_the_plain_difference() -> None:
+def test_residual_of_white_noise_is_the_plain_difference() -> None:
     u, y = torch.rand(2, 1, 3, 8, 8)
     torch.testing.assert_close(NoiseModel(0.1).residual(u, y), u - y)
     torch.testing.assert_close(NoiseModel(0.0).residual(u, y), u - y)
@@ -85,8 +87,8 @@ def test_residual_has_the_variance_of_medium_brightness_everywhere() -> None:
     assert model.typical_variance == pytest.approx(0.05**2 + 0.01)
 
 
-def test_no_value_counts_for_too_much() -> None:
-    # Black pixels of pure photon noise have no variance.
+def test_weights_are_limited() -> None:
+    # Without constant noise, black pixels have variance 0; their weight is limited to 25.
     model = NoiseModel(0.0, 0.04)
     residual = model.residual(torch.zeros(1), torch.full((1,), 0.1))
     assert residual.item() == pytest.approx(-0.1 * 5)
@@ -109,7 +111,7 @@ def test_fit_through_the_expectation_has_its_minimum_at_the_clean_picture() -> N
     torch.testing.assert_close(u.detach(), clean, atol=1e-3, rtol=0)
 
 
-def test_what_was_not_measured_does_not_count() -> None:
+def test_missing_elements_do_not_count() -> None:
     known = torch.rand(6, 7) > 0.5
     y = torch.rand(1, 2, 6, 7)
     for noise in (NoiseModel(0.1), NoiseModel(0.1, low=0.0, high=1.0)):
@@ -129,7 +131,7 @@ def test_fused_kernel_and_plain_terms_agree(kernel_noise: NoiseModel) -> None:
     u, y = torch.rand(2, 1, 3, 9, 7, dtype=torch.float64)
     for operator in (Identity(), Mask(torch.rand(9, 7) > 0.3)):
         fused = objective(u, Problem(y, operator, kernel_noise), Goal(0.3))
-        # A weight that is not quite 1 takes the other path.
+        # A data weight that is not exactly 1 selects the path without the fused kernel.
         plain = objective(u, Problem(y, operator, kernel_noise), Goal(0.3, 1 + 1e-15))
         torch.testing.assert_close(fused, plain)
 
@@ -137,7 +139,7 @@ def test_fused_kernel_and_plain_terms_agree(kernel_noise: NoiseModel) -> None:
 class TestEstimates:
     @staticmethod
     def picture(size: int = 256) -> Tensor:
-        """Shading and edges in three channels, some of it black and white."""
+        """Return three channels of shading and edges, with black and white places."""
         rows, columns = torch.meshgrid(*[torch.linspace(0, 1, size)] * 2, indexing="ij")
         edges = ((rows * 8).floor() + (columns * 8).floor()) % 2
         return torch.stack([rows, columns, 0.2 + 0.6 * edges]).double()
@@ -159,7 +161,7 @@ class TestEstimates:
         model = estimate_noise_model(noisy)
         assert model.sigma == pytest.approx(0.03, rel=0.05)
         assert model.is_white
-        # Beyond the range nothing can have been cut off.
+        # A picture with values beyond the range cannot have been clipped.
         beyond = NoiseModel(0.2).sample(self.picture(), torch.Generator().manual_seed(0))
         assert not estimate_noise_model(beyond).clipped
 
@@ -180,7 +182,7 @@ class TestEstimates:
         torch.testing.assert_close(found, wanted, rtol=0.1, atol=0.002)
 
     @pytest.mark.parametrize(("gain", "sigma"), [(0.04, 0.02), (0.01, 0.01), (0.0, 0.1)])
-    def test_photons_are_recognised(self, gain: float, sigma: float) -> None:
+    def test_photon_noise_is_recognised(self, gain: float, sigma: float) -> None:
         true = NoiseModel(sigma, gain, low=0.0, high=1.0)
         model = estimate_noise_model(true.sample(self.picture(), torch.Generator().manual_seed(0)))
         assert (model.gain > 0) == (gain > 0)
@@ -217,7 +219,7 @@ class TestEstimates:
         assert estimate_noise_model(noisy).sigma == pytest.approx(0.05, rel=0.03)
 
     @pytest.mark.parametrize("share", [0.99, 0.9, 0.5, 0.3])
-    def test_of_the_known_pixels(self, share: float) -> None:
+    def test_estimate_from_the_known_pixels(self, share: float) -> None:
         generator = torch.Generator().manual_seed(0)
         clean = 0.25 + 0.5 * self.picture()
         noisy = NoiseModel(0.05).sample(clean, generator)
@@ -229,7 +231,7 @@ class TestEstimates:
 
     @pytest.mark.parametrize("shape", [(1, 1, 4), (3, 2, 5), (1, 8, 3), (2, 4, 4)])
     @pytest.mark.parametrize("kind", ["auto", "poisson_gaussian"])
-    def test_any_size(self, shape: tuple[int, ...], kind: str) -> None:
+    def test_pictures_of_any_size(self, shape: tuple[int, ...], kind: str) -> None:
         image = torch.rand(shape)
         for known in (None, torch.zeros(shape, dtype=torch.bool)):
             model = estimate_noise_model(image, kind, known=known)
@@ -238,19 +240,19 @@ class TestEstimates:
             assert model.is_free == (known is not None)
 
     @pytest.mark.parametrize("shape", [(1, 1, 2), (3, 2, 3), (1, 3, 3)])
-    def test_too_small_to_tell(self, shape: tuple[int, ...]) -> None:
+    def test_too_small_picture_is_refused(self, shape: tuple[int, ...]) -> None:
         with pytest.raises(ValueError, match=r"too small to tell its noise, 4 in one .*; sigma"):
             estimate_noise_model(torch.rand(shape))
         assert estimate_noise_model(torch.rand(shape), sigma=0.1).sigma == 0.1
 
-    def test_too_few_known_to_tell(self) -> None:
+    def test_too_few_known_pixels_are_refused(self) -> None:
         known = torch.zeros(1, 32, 32, dtype=torch.bool)
         known[:, ::4, ::4] = True
         with pytest.raises(ValueError, match=r"too few known pixels .* side by side .*; sigma"):
             estimate_noise_model(torch.rand(1, 32, 32), known=known)
 
     @pytest.mark.parametrize("gains", [(1.0, 1.0, 1.0), (1.0, 0.9, 0.7)])
-    def test_noise_that_the_channels_have_in_common(self, gains: tuple[float, ...]) -> None:
+    def test_correlated_noise_of_the_channels(self, gains: tuple[float, ...]) -> None:
         grey = NoiseModel(0.05).sample(
             self.picture()[:1] / 2 + 0.2, torch.Generator().manual_seed(0)
         )
@@ -259,12 +261,12 @@ class TestEstimates:
         expected = alone * math.sqrt(sum(gain**2 for gain in gains) / 3)
         assert estimate_noise_model(colour).sigma == pytest.approx(expected, rel=0.1)
 
-    def test_of_a_batch_is_refused(self) -> None:
+    def test_batch_is_refused(self) -> None:
         with pytest.raises(ValueError, match=r"must have shape \(C, H, W\), got \(2, 1, 8, 8\)"):
             estimate_noise_model(torch.rand(2, 1, 8, 8))
 
     @pytest.mark.parametrize("share", [0.001, 0.01, 0.03])
-    def test_hot_pixels_are_not_noise(self, share: float) -> None:
+    def test_hot_pixels_are_not_taken_for_noise(self, share: float) -> None:
         generator = torch.Generator().manual_seed(0)
         noisy = 0.4 + 0.04 * torch.randn(1, 128, 128, generator=generator)
         noisy[torch.rand(noisy.shape, generator=generator) < share] = 1.0
@@ -290,6 +292,6 @@ class TestEstimates:
         (lambda: estimate_noise_model(torch.ones(1, 8, 8), "poisson"), "noise must be one of auto"),
     ],
 )
-def test_what_is_refused(make, message: str) -> None:
+def test_invalid_arguments_are_refused(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()

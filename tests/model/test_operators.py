@@ -1,4 +1,4 @@
-"""Forward models: exact adjoints over sizes and channels, and what each does to an image."""
+"""Test forward models: exact adjoints for all sizes and channels, and their effect on images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def check_adjoint(operator: LinearOperator, shape: tuple[int, ...], seed: int = 0) -> None:
-    """<A u, y> = <u, A' y>, and A is linear."""
+    """Check that <A u, y> = <u, A' y>, and that A is linear."""
     u, other = random(*shape, seed=seed), random(*shape, seed=seed + 1)
     result = operator(u)
     y = random(*result.shape, seed=seed + 2)
@@ -125,12 +125,12 @@ def test_gaussian_kernel() -> None:
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 5, 8])
-def test_small_pixels_lie_in_the_middle_of_large_ones(factor: int) -> None:
-    # Of a ramp, each small pixel has the value at the centre of its block.
+def test_downsampled_pixels_are_central_in_their_blocks(factor: int) -> None:
+    # For a ramp, each pixel of the measurement has the value at the centre of its block.
     size = 12 * factor
     ramp = torch.arange(size, dtype=torch.float64).expand(1, 1, size, size)
     centres = torch.arange(12) * factor + (factor - 1) / 2
-    inner = slice(3, -3)  # away from the border, where the ramp ends
+    inner = slice(3, -3)  # the border is left out: beyond it the image is no ramp
     torch.testing.assert_close(
         Downsample(factor)(ramp)[0, 0, 5, inner], centres[inner].double(), rtol=0, atol=1e-6
     )
@@ -149,7 +149,7 @@ def test_composition() -> None:
 
 
 class Physics(nn.Module):
-    """With the interface of deepinv."""
+    """Stand for a forward model with the interface of deepinv."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class TestAnyOperator:
         convolution = nn.Conv2d(3, 2, 3, stride=2, bias=False, dtype=torch.float64)
         operator = as_operator(convolution, (3, 9, 9))
         check_adjoint(operator, (1, 3, 9, 9))
-        # It is a copy that is not fitted.
+        # The operator is a copy whose parameters are not fitted.
         assert not any(p.requires_grad for p in operator.parameters())
         assert convolution.weight.requires_grad
 
@@ -192,7 +192,7 @@ class TestAnyOperator:
 
         check_adjoint(as_operator(Halves()), (1, 2, 3, 4))
 
-    def test_ours_are_taken_as_they_are(self) -> None:
+    def test_an_operator_of_the_package(self) -> None:
         assert isinstance(as_operator(Downsample(2)), Downsample)
 
     def test_gradients_flow_through_the_adjoint(self) -> None:
@@ -226,6 +226,6 @@ class TestAnyOperator:
         ),
     ],
 )
-def test_what_is_refused(make, error: type[Exception], message: str) -> None:
+def test_invalid_arguments_are_refused(make, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()

@@ -1,4 +1,4 @@
-"""Methods as stages of one loop, and the controls that change the goal as they go on."""
+"""Test the methods as sequences of stages, and the controls that change a stage's goal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def noisy(noisy_pair: tuple[np.ndarray, np.ndarray]) -> Tensor:
     return torch.from_numpy(noisy_pair[0]).permute(2, 0, 1)[None].float() / 255
 
 
-def fit(noisy: Tensor, *stages: Stage, **options) -> DeepImagePrior:
+def run_loop(noisy: Tensor, *stages: Stage, **options) -> DeepImagePrior:
     options = {"network": SMALL, "noise": NoiseModel(SIGMA), **options}
     prior = DeepImagePrior(noisy, stages, **options)
     for _ in prior:
@@ -42,17 +42,17 @@ def rms(x: Tensor) -> float:
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "deep_red_bm3d"])
-def test_every_method_takes_noise_out(
+def test_every_method_reduces_the_noise(
     noisy: Tensor, noisy_pair: tuple[np.ndarray, np.ndarray], method: str
 ) -> None:
     clean = torch.from_numpy(noisy_pair[1]).permute(2, 0, 1)[None].float() / 255
     stages = make_stages(method, 240, 0.1)
     assert sum(stage.iterations for stage in stages) == 240
-    prior = fit(noisy, *stages, average_decay=0.9)
+    prior = run_loop(noisy, *stages, average_decay=0.9)
     assert rms(prior.average - clean) < 0.6 * rms(noisy - clean)
 
 
-def test_stage_image_is_the_average_that_the_stage_before_ended_with(noisy: Tensor) -> None:
+def test_stage_image_is_the_last_average_of_the_stage_before(noisy: Tensor) -> None:
     goals: list[Goal] = []
 
     class Spy(StageImage):
@@ -60,45 +60,47 @@ def test_stage_image_is_the_average_that_the_stage_before_ended_with(noisy: Tens
             goals.append(super().goal(view, stage, memory))
             return goals[-1]
 
-    before = fit(noisy, Stage("tv", 6, 0.1))
-    fit(noisy, Stage("tv", 6, 0.1), Stage("details", 3, 0.05, Spy(0.25)))
+    before = run_loop(noisy, Stage("tv", 6, 0.1))
+    run_loop(noisy, Stage("tv", 6, 0.1), Stage("details", 3, 0.05, Spy(0.25)))
     assert len(goals) == 3
     assert goals[0].guide is goals[1].guide is goals[2].guide
     assert torch.equal(goals[0].guide, before.average)
     assert (goals[0].data_weight, goals[0].guide_weight, goals[0].tv_weight) == (0.75, 0.25, 0.05)
 
 
-def test_fitted_to_the_stage_image_it_stays_there(noisy: Tensor) -> None:
-    first = fit(noisy, Stage("tv", 60, 0.3))
+def test_fit_to_the_stage_image_stays_close_to_it(noisy: Tensor) -> None:
+    first = run_loop(noisy, Stage("tv", 60, 0.3))
     image = first.average
     to_image, to_measurement = (
-        fit(noisy, Stage("tv", 60, 0.3), Stage("details", 200, control=control)).average
+        run_loop(noisy, Stage("tv", 60, 0.3), Stage("details", 200, control=control)).average
         for control in (StageImage(1.0), None)
     )
     assert rms(to_image - image) < 0.5 * rms(to_measurement - image)
-    blend = fit(noisy, Stage("tv", 60, 0.3), Stage("details", 200, control=StageImage(0.5)))
+    blend = run_loop(noisy, Stage("tv", 60, 0.3), Stage("details", 200, control=StageImage(0.5)))
     assert rms(to_image - image) < rms(blend.average - image) < rms(to_measurement - image)
 
 
 def test_stage_image_as_input(noisy: Tensor) -> None:
-    before = fit(noisy, Stage("tv", 6, 0.1))
+    before = run_loop(noisy, Stage("tv", 6, 0.1))
     z = before.z.clone()
-    prior = fit(noisy, Stage("tv", 6, 0.1), Stage("d", 1, control=StageImage(0, as_input=True)))
+    prior = run_loop(
+        noisy, Stage("tv", 6, 0.1), Stage("d", 1, control=StageImage(0, as_input=True))
+    )
     scale = z.abs().max()
     torch.testing.assert_close(prior.z[:, :3], before.average * scale)
     assert torch.equal(prior.z[:, 3:], z[:, 3:])
 
 
 def test_denoised_image_is_the_target_of_its_stage(noisy: Tensor) -> None:
-    prior = fit(noisy, Stage("tv_target", 300, control=DenoisedImage()), average_decay=0.9)
+    prior = run_loop(noisy, Stage("tv_target", 300, control=DenoisedImage()), average_decay=0.9)
     target = ops.tv_denoise(noisy[0], sigma=SIGMA, channel_axis=0, joint_channels=True)
     assert rms(prior.average - target) < 0.5 * rms(noisy - target)
     small = ops.downsample(noisy, 2)
     with pytest.raises(ValueError, match="is for denoising"):
-        fit(small, Stage("t", 1, control=DenoisedImage()), operator=Downsample(2))
+        run_loop(small, Stage("t", 1, control=DenoisedImage()), operator=Downsample(2))
 
 
-def test_weight_is_led_by_the_noise_that_is_left(noisy: Tensor) -> None:
+def test_weight_follows_the_residual_until_it_is_at_the_noise_level(noisy: Tensor) -> None:
     weights: list[float] = []
 
     class Spy(NoiseLedWeight):
@@ -107,22 +109,22 @@ def test_weight_is_led_by_the_noise_that_is_left(noisy: Tensor) -> None:
             weights.append(goal.tv_weight)
             return goal
 
-    prior = fit(noisy, Stage("adaptive", 600, 0.3, Spy(every=5)))
+    prior = run_loop(noisy, Stage("adaptive", 600, 0.3, Spy(every=5)))
     assert weights[0] == 0.3
     assert weights[0] > weights[20]  # the residual is large at first
     assert all(0.003 - 1e-9 <= weight <= 0.6 + 1e-9 for weight in weights)
-    # In the end the residual is at the noise, where neither side of the update wins.
+    # The weight stops changing where the residual has the standard deviation of the noise.
     assert rms(prior.problem.residual(prior.output)) == pytest.approx(SIGMA, rel=0.1)
 
 
 def test_deep_red_follows_its_formulas(noisy: Tensor) -> None:
     calls: list[float] = []
 
-    def half(image: Tensor, sigma: float) -> Tensor:
+    def halve(image: Tensor, sigma: float) -> Tensor:
         calls.append(sigma)
         return image / 2
 
-    control = DeepRED(half, sigma=0.1, beta=0.3, mu=0.6, every=2)
+    control = DeepRED(halve, sigma=0.1, beta=0.3, mu=0.6, every=2)
     prior = DeepImagePrior(noisy, [Stage("red", 5, control=control)], network=SMALL)
     x = noisy.clone()
     v = torch.zeros_like(x)
@@ -149,7 +151,7 @@ def test_denoisers(noisy: Tensor, name: str, channels: int) -> None:
     assert ops.total_variation(smoother) < 0.7 * ops.total_variation(image)
 
 
-def test_missing_packages_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "find_spec", lambda name: None)
     for name, package in (("nlm", "skimage"), ("bm3d", "bm3d")):
         with pytest.raises(ImportError, match=rf"needs {package}: pip install 'dipfast\[{name}\]'"):
@@ -165,6 +167,6 @@ def test_missing_packages_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda: make_stages("n2n", 9, 0.1), "method must be one of two_stage"),
     ],
 )
-def test_what_is_refused(make, message: str) -> None:
+def test_invalid_arguments_are_refused(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()

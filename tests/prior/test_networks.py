@@ -1,4 +1,4 @@
-"""The hourglass: the original's size, any image size, its pieces."""
+"""Test the hourglass network: its number of parameters, image sizes, variants and checks."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from dipfast.networks import Hourglass, HourglassConfig
 SMALL = HourglassConfig(down=(4, 6), up=(5, 7), skip=(2, 0))
 
 
-def parameters(network: torch.nn.Module) -> int:
+def parameter_count(network: torch.nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def test_default_is_the_original() -> None:
-    assert parameters(Hourglass(32, 3)) == 2_217_831
+def test_default_has_the_size_of_the_original() -> None:
+    assert parameter_count(Hourglass(32, 3)) == 2_217_831
 
 
-def test_parameters_of_a_small_one_by_hand() -> None:
+def test_parameter_count_of_a_small_network() -> None:
     def conv(a: int, b: int, k: int) -> int:
-        return (a * k * k + 1) * b + 2 * b  # with its batch normalisation
+        return (a * k * k + 1) * b + 2 * b  # with the batch normalisation after it
 
     finest = conv(3, 4, 3) + conv(4, 4, 3) + conv(3, 2, 1) + 2 * (2 + 7)
     finest += conv(2 + 7, 5, 3) + conv(5, 5, 1)
     coarsest = conv(4, 6, 3) + conv(6, 6, 3) + 2 * 6 + conv(6, 7, 3) + conv(7, 7, 1)
     head = 5 * 2 + 2
-    assert parameters(Hourglass(3, 2, SMALL)) == finest + coarsest + head
+    assert parameter_count(Hourglass(3, 2, SMALL)) == finest + coarsest + head
 
 
 @settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 2), st.integers(1, 3))
-def test_any_size(height: int, width: int, batch: int, scales: int) -> None:
+def test_output_has_the_size_of_the_input(height: int, width: int, batch: int, scales: int) -> None:
     config = HourglassConfig((4,) * scales, (4,) * scales, (2,) * scales)
     network = Hourglass(3, 2, config)
     output = network(torch.rand(batch, 3, height, width))
@@ -56,30 +56,30 @@ def test_any_size(height: int, width: int, batch: int, scales: int) -> None:
     ],
 )
 @pytest.mark.parametrize("size", [(1, 1), (9, 14)])
-def test_variants(options: dict, size: tuple[int, int]) -> None:
+def test_variants_keep_the_size_of_the_input(options: dict, size: tuple[int, int]) -> None:
     config = HourglassConfig((4, 6), (5, 7), (2, 0), **options)
     output = Hourglass(3, 2, config)(torch.rand(2, 3, *size))
     assert output.shape == (2, 2, *size)
     assert output.isfinite().all()
 
 
-def test_what_the_variants_change() -> None:
-    base = parameters(Hourglass(3, 2, SMALL))
+def test_parameter_counts_of_the_variants() -> None:
+    base = parameter_count(Hourglass(3, 2, SMALL))
     widths = (SMALL.down, SMALL.up, SMALL.skip)
     same = HourglassConfig(*widths, upsampling="nearest", downsampling="average")
-    assert parameters(Hourglass(3, 2, same)) == base
+    assert parameter_count(Hourglass(3, 2, same)) == base
     wide = HourglassConfig(*widths, down_kernel=5)
-    assert parameters(Hourglass(3, 2, wide)) == base + 16 * (3 * 4 + 4 * 4 + 4 * 6 + 6 * 6)
+    assert parameter_count(Hourglass(3, 2, wide)) == base + 16 * (3 * 4 + 4 * 4 + 4 * 6 + 6 * 6)
     flat = HourglassConfig(*widths, pointwise=False)
-    assert parameters(Hourglass(3, 2, flat)) == base - (5 * 5 + 3 * 5) - (7 * 7 + 3 * 7)
+    assert parameter_count(Hourglass(3, 2, flat)) == base - (5 * 5 + 3 * 5) - (7 * 7 + 3 * 7)
 
 
-def test_original_takes_one_pixel() -> None:
+def test_default_network_accepts_one_pixel() -> None:
     assert Hourglass()(torch.rand(1, 32, 1, 1)).shape == (1, 3, 1, 1)
 
 
 def test_padding_reflects() -> None:
-    # A row that was reflected by hand gives the same output.
+    # Padding a row by hand gives the same output.
     network = Hourglass(3, 2, SMALL)
     z = torch.rand(1, 3, 7, 8)
     by_hand = torch.cat([z, z[..., -2:-1, :]], dim=-2)

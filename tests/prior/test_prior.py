@@ -1,4 +1,4 @@
-"""The loop: an iterator of states, reproducible, and doing what the method says."""
+"""Test the loop: an iterator of states that is reproducible and can be resumed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_is_an_iterator(noisy: Tensor) -> None:
         next(prior)
 
 
-def test_goes_on_where_it_was_left(noisy: Tensor) -> None:
+def test_iteration_can_be_interrupted_and_continued(noisy: Tensor) -> None:
     whole = make(noisy)
     for _ in whole:
         pass
@@ -85,7 +85,7 @@ def test_double_precision(noisy: Tensor) -> None:
     state = list(make(noisy.double()))[-1]
     assert state.image.dtype == state.average.dtype == torch.float64
     single = list(make(noisy))[-1]
-    # Another stream of noise, but the same weights and input to begin with.
+    # The noise on the input differs with the dtype, but weights and input start the same.
     assert (state.average - single.average).abs().mean() < 0.1
 
 
@@ -97,7 +97,7 @@ def test_leaves_the_global_generator_alone(noisy: Tensor) -> None:
     assert torch.equal(torch.rand(4), expected)
 
 
-def test_terms_belong_to_the_image(noisy: Tensor) -> None:
+def test_terms_are_those_of_the_image(noisy: Tensor) -> None:
     for state in make(noisy, Stage("tv", 4, 0.2)):
         value, data, tv = objective(
             state.image, Problem(noisy, Identity(), NoiseModel(0.0)), Goal(0.2)
@@ -132,11 +132,11 @@ def test_total_variation_smooths_and_the_objective_falls(noisy: Tensor) -> None:
     assert smooth.terms.value < 0.5 * first.terms.value
 
 
-def test_plain_dip_is_the_one_stage_case() -> None:
+def test_stages_of_methods() -> None:
     assert make_stages("dip", 9, 0.1) == (Stage("dip", 9),)
     assert make_stages("dip_tv", 9, 0.1) == (Stage("dip_tv", 9, 0.1),)
     assert make_stages("two_stage", 10, 0.1) == (Stage("tv", 3, 0.1), Stage("details", 7))
-    # Too few iterations for a third: no empty stage is left.
+    # A third of two iterations is none: the first stage is left out.
     assert make_stages("two_stage", 2, 0.1) == (Stage("details", 2),)
     with pytest.raises(ValueError, match=r"method must be one of two_stage, dip, .*got 'x'"):
         make_stages("x", 9, 0.1)
@@ -162,7 +162,7 @@ def test_network_of_your_own(noisy: Tensor) -> None:
 
 
 class HalfSize(nn.Module):
-    """A forward model other than the identity."""
+    """Keep every second row and column: a forward model that is not one of the package."""
 
     def forward(self, image: Tensor) -> Tensor:
         return image[..., ::2, ::2]
@@ -184,7 +184,7 @@ def test_operator_of_your_own(noisy: Tensor) -> None:
 
 
 @pytest.mark.parametrize("noise", [None, NoiseModel(0.1, 0.01, low=0.0, high=1.0)])
-def test_only_what_was_measured_counts(noisy: Tensor, noise: NoiseModel | None) -> None:
+def test_missing_elements_do_not_count(noisy: Tensor, noise: NoiseModel | None) -> None:
     known = torch.rand(noisy.shape[-2:], generator=torch.Generator().manual_seed(0)) > 0.5
     runs = [
         list(make(measured, operator=Mask(known), noise=noise))[-1]
@@ -207,7 +207,7 @@ def test_input_of_your_own(noisy: Tensor) -> None:
     z = torch.rand(1, 5, *noisy.shape[-2:])
     prior = make(noisy, input=z, input_noise=(0.0, 0.0))
     before = z.clone()
-    prior._replace_input(noisy)  # does not write into the caller's tensor
+    prior._replace_input(noisy)  # must not write into the caller's tensor
     assert torch.equal(z, before)
     assert next(iter(prior)).image.shape == noisy.shape
     with pytest.raises(ValueError, match=r"input must have shape \(N, channels, H, W\)"):
@@ -224,7 +224,7 @@ def test_input_of_your_own(noisy: Tensor) -> None:
     ],
     ids=str,
 )
-def test_step_waits_for_no_device(noisy: Tensor, options: dict) -> None:
+def test_step_does_not_wait_for_the_device(noisy: Tensor, options: dict) -> None:
     # Fake tensors have no values: reading one, or branching on it, raises.
     prior = make(noisy, Stage("tv", 2, 0.1), **options)
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -266,7 +266,7 @@ def test_stages_are_checked(noisy: Tensor) -> None:
 @pytest.mark.parametrize(
     "method", ["two_stage", "two_stage_input", "tv_target", "adaptive_tv", "deep_red"]
 )
-def test_goes_on_from_its_state_to_the_same_bits(noisy: Tensor, method: Method) -> None:
+def test_loaded_state_continues_to_the_same_bits(noisy: Tensor, method: Method) -> None:
     stages = make_stages(method, 12, 0.1)
     whole = make(noisy, *stages)
     states = [None, *(state.state_dict() for state in (s.prior for s in whole))]
@@ -290,7 +290,7 @@ def test_state_is_a_copy(noisy: Tensor) -> None:
     assert all(torch.equal(state[name], value) for name, value in before.items())
 
 
-def test_goes_back_to_what_was_fitted(noisy: Tensor) -> None:
+def test_learned_values_are_restored(noisy: Tensor) -> None:
     prior = make(noisy)
     next(prior)
     image, values = prior.average, prior.learned()
@@ -313,7 +313,7 @@ def test_state_of_another_loop_is_refused(noisy: Tensor) -> None:
         make(noisy).load(values)
 
 
-def test_stages_of_states(noisy: Tensor) -> None:
+def test_states_know_their_stage(noisy: Tensor) -> None:
     states = [
         (s.first_in_stage, s.in_last_stage, s.regularised, s.iterations)
         for s in make(noisy, Stage("tv", 2, 0.1), Stage("details", 2))

@@ -1,4 +1,4 @@
-"""Presets under names, and the settings of the original's examples."""
+"""Test the presets of the tasks, and those of the original's examples."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def test_tasks_have_every_quality() -> None:
             assert preset is PRESETS[name]
 
 
-def test_the_originals() -> None:
-    # Section 1.4 of what is known of the notebooks: iterations, rate, input noise.
+def test_settings_of_the_originals_examples() -> None:
+    # Iterations, learning rate and input noise as in the notebooks of Ulyanov et al.
     originals = {
         name.removeprefix("original-"): (p.iterations, p.learning_rate, p.input_noise[0])
         for name, p in PRESETS.items()
@@ -51,7 +51,7 @@ def test_the_originals() -> None:
         assert preset.input_noise[0] == preset.input_noise[1]
 
 
-def test_of_your_own() -> None:
+def test_preset_of_your_own() -> None:
     mine = Preset(7, (0.1, 0.1), PRESETS["denoise-fast"].network)
     assert get_preset("denoise", "best", mine) == ("your own", mine)
     with pytest.raises(ValueError, match=r"preset must be one of denoise-fast.*got 'ultra'"):

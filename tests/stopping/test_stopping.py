@@ -1,4 +1,4 @@
-"""Stop rules, on curves that are known."""
+"""Test stop rules on sequences of images whose best iteration is known."""
 
 from __future__ import annotations
 
@@ -28,8 +28,6 @@ from dipfast.stopping import (
 )
 
 CLEAN = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(1))
-
-
 WHITE = NoiseModel(0.1)
 
 
@@ -41,7 +39,7 @@ def problem_of(noise: NoiseModel = WHITE, operator: LinearOperator | None = None
 
 @dataclass
 class Run:
-    """What a rule sees of a fit of 100 iterations, and what it said."""
+    """Show images to a rule as those of a fit of 100 iterations, and record its decisions."""
 
     rule: StopRule
     problem: Problem = field(default_factory=problem_of)
@@ -66,24 +64,24 @@ class Run:
             average=(image if average is None else average).clone(),
             problem=self.problem,
         )
-        verdict = self.rule.update(state, self.memory)
-        if verdict.best is not False:
+        decision = self.rule.update(state, self.memory)
+        if decision.best is not False:
             self.best = self.iteration
-        return verdict
+        return decision
 
     def until_stop(self, images) -> str | None:
         return next((str(v.stop) for v in map(self.show, images) if v.stop is not None), None)
 
 
-def wandering(scales: list[float], seed: int = 0):
-    """Images around the clean one, so far from it."""
+def images_at_distances(scales: list[float], seed: int = 0):
+    """Yield the clean image with random deviations of these standard deviations."""
     generator = torch.Generator().manual_seed(seed)
     for scale in scales:
         yield CLEAN + scale * torch.randn(CLEAN.shape, generator=generator)
 
 
-# Settles until iteration 50 of 100, and wanders off again.
-SETTLING = [0.01 + abs(k - 50) / 500 for k in range(1, 101)]
+# Standard deviations that fall until iteration 50 of 100, and rise again.
+FALLING_THEN_RISING = [0.01 + abs(k - 50) / 500 for k in range(1, 101)]
 
 
 @pytest.mark.parametrize(
@@ -95,27 +93,27 @@ SETTLING = [0.01 + abs(k - 50) / 500 for k in range(1, 101)]
     ],
     ids=str,
 )
-def test_variances_find_where_outputs_are_at_rest(rule: StopRule, lag: int) -> None:
+def test_variances_find_where_outputs_change_least(rule: StopRule, lag: int) -> None:
     run = Run(rule)
-    reason = run.until_stop(wandering(SETTLING))
+    reason = run.until_stop(images_at_distances(FALLING_THEN_RISING))
     assert "variance has not fallen for" in reason
     assert 50 <= run.best <= 50 + 2 * lag
     assert run.iteration == run.best + round(100 * rule.patience)
 
 
 @pytest.mark.parametrize("rule", [WindowedVariance(window=10), RunningVariance()], ids=str)
-def test_the_first_iterations_and_earlier_stages_are_no_minimum(rule: StopRule) -> None:
+def test_first_iterations_and_earlier_stages_are_no_minimum(rule: StopRule) -> None:
     run = Run(rule, in_last_stage=False)
-    for image in wandering([0.0] * 20):  # utterly at rest
+    for image in images_at_distances([0.0] * 20):  # the variance is 0
         assert run.show(image) == Decision(best=True)
     run.in_last_stage = True
-    assert run.until_stop(wandering(SETTLING[20:])) is not None
+    assert run.until_stop(images_at_distances(FALLING_THEN_RISING[20:])) is not None
     assert 50 <= run.best <= 65
 
 
 def test_windowed_variance_is_that_of_its_window() -> None:
     run = Run(WindowedVariance(window=4, patience=1.0), iterations=30)
-    images = list(wandering([0.1 + 0.05 * math.sin(k) for k in range(30)]))
+    images = list(images_at_distances([0.1 + 0.05 * math.sin(k) for k in range(30)]))
     least = math.inf
     for k, image in enumerate(images, start=1):
         run.show(image)
@@ -135,7 +133,8 @@ def test_held_out_pixels_find_the_image_nearest_to_the_clean_one(operator) -> No
     run = Run(HeldOut(fraction=0.2), problem)
     share = run.problem.held_out.float().mean().item()
     assert share == pytest.approx(0.2, abs=0.05)
-    # Distances from the clean image, with its noise taken in more and more.
+    # The distance from the clean image is least at iteration 50, while the images fit more and
+    # more of the noise.
     noise = problem.measurement - CLEAN
     images = [
         CLEAN + (0.05 + abs(k - 50) / 300) * CLEAN.flip(-1) + k / 1e5 * noise for k in range(1, 101)
@@ -150,20 +149,21 @@ def test_held_out_pixels_are_those_that_the_fit_does_not_see() -> None:
     prepared = rule.prepare(problem)
     assert torch.equal(prepared.known, ~prepared.held_out)
     assert problem.held_out is None
-    # What the rule sees does not depend on the others.
+    # The error does not depend on the pixels that are fitted.
     elsewhere = torch.where(prepared.held_out, CLEAN, 7.0)
-    verdicts = []
+    errors = []
     for image in (CLEAN, elsewhere):
         run = Run(rule, problem)
         run.show(image)
-        verdicts.append(run.memory["least"])
-    assert verdicts[0] == pytest.approx(verdicts[1])
+        errors.append(run.memory["least"])
+    assert errors[0] == pytest.approx(errors[1])
+    # No measured pixel is held out.
     missing = Mask(torch.zeros(24, 20, dtype=torch.bool) | (torch.arange(24) < 1)[:, None])
     nothing = Run(HeldOut(fraction=0.001), problem_of(operator=missing))
     assert nothing.show(CLEAN) == Decision(best=True)
 
 
-def test_held_out_in_small_pixels() -> None:
+def test_pixels_of_a_smaller_measurement_are_held_out() -> None:
     run = Run(HeldOut(fraction=0.3), problem_of(operator=Downsample(2)))
     assert run.problem.held_out.shape == (1, 1, 12, 10)
     assert run.show(CLEAN).best
@@ -175,7 +175,7 @@ class TestDiscrepancy:
         noise = problem.measurement - CLEAN
         level = noise.square().mean().sqrt().item()
         run = Run(Discrepancy(every=5), problem)
-        shares = [1.5 - k / 50 for k in range(1, 101)]  # of the noise that is not taken in yet
+        shares = [1.5 - k / 50 for k in range(1, 101)]  # of the noise that is not fitted yet
         reason = run.until_stop([problem.measurement - share * noise for share in shares])
         assert reason == "residual at the noise level"
         assert run.iteration % 5 == 0
@@ -183,20 +183,21 @@ class TestDiscrepancy:
         assert share * level <= 0.1 < (share + 0.1) * level
         assert run.best == run.iteration
 
-    def test_leaves_total_variation_alone(self) -> None:
+    def test_does_not_stop_with_total_variation(self) -> None:
         problem = problem_of()
         run = Run(Discrepancy(every=1), problem, regularised=True)
         assert run.show(problem.measurement) == Decision(best=True)
         run.regularised = False
         assert run.show(problem.measurement).stop == "residual at the noise level"
 
-    def test_leaves_a_measurement_without_noise_alone(self) -> None:
+    def test_does_not_stop_without_noise(self) -> None:
         problem = problem_of(NoiseModel(0.0))
         run = Run(Discrepancy(every=1), problem)
         assert run.show(problem.measurement) == Decision(best=True)
 
-    def test_through_the_expectation(self) -> None:
-        # A picture that is black: what is measured of it is brighter, by the noise cut off.
+    def test_clipped_noise_is_compared_with_its_expectation(self) -> None:
+        # The measurement of a black picture is brighter on average, because clipping at 0 removes
+        # negative noise.
         noise = NoiseModel(0.2, low=0.0, high=1.0)
         generator = torch.Generator().manual_seed(0)
         black = torch.zeros(1, 1, 64, 64)
@@ -206,14 +207,14 @@ class TestDiscrepancy:
             assert run.show(black).stop == reason
 
 
-def test_never() -> None:
+def test_never_stops() -> None:
     run = Run(Never())
-    assert run.until_stop(wandering(SETTLING)) is None
+    assert run.until_stop(images_at_distances(FALLING_THEN_RISING)) is None
     assert run.best == 100
 
 
-class At(StopRule):
-    """Stops at an iteration, and has an opinion or not."""
+class StopAt(StopRule):
+    """Stop at an iteration; call all iterations up to another the best, or leave that open."""
 
     def __init__(self, iteration: int, best: int | None) -> None:
         self.iteration, self.best = iteration, best
@@ -226,38 +227,39 @@ class At(StopRule):
         return Decision(best, reason)
 
 
-def test_the_first_of_several_stops_and_the_first_with_an_opinion_judges() -> None:
-    run = Run(FirstOf((At(9, None), At(7, 3), At(8, 5))))
+def test_first_of_stops_first_and_the_first_decided_best_counts() -> None:
+    run = Run(FirstOf((StopAt(9, None), StopAt(7, 3), StopAt(8, 5))))
     assert run.until_stop([CLEAN] * 20) == "at 7"
     assert (run.iteration, run.best) == (7, 3)
 
 
-def test_the_last_of_several_stops_and_the_latest_choice_counts() -> None:
-    run = Run(LastOf((At(4, 2), At(9, 6), At(7, 3))))
+def test_last_of_stops_last_and_the_latest_best_counts() -> None:
+    run = Run(LastOf((StopAt(4, 2), StopAt(9, 6), StopAt(7, 3))))
     assert run.until_stop([CLEAN] * 20) == "at 9"
     assert (run.iteration, run.best) == (9, 6)
-    # Who has had enough is not asked again.
-    run = Run(LastOf((At(4, 8), At(9, 6))))
+    # A rule that has stopped is not called again.
+    run = Run(LastOf((StopAt(4, 8), StopAt(9, 6))))
     assert run.until_stop([CLEAN] * 20) == "at 9"
     assert run.best == 6
-    # Who has no opinion leaves it to the others.
-    for rules in ((At(4, None), At(9, 6)), (At(9, None), At(8, 6))):
+    # A rule whose ``best`` is None leaves the best iteration to the others.
+    for rules in ((StopAt(4, None), StopAt(9, 6)), (StopAt(9, None), StopAt(8, 6))):
         run = Run(LastOf(rules))
         run.until_stop([CLEAN] * 20)
         assert (run.iteration, run.best) == (9, 6)
 
 
-def test_the_first_of_several_prepares_for_all() -> None:
+def test_composite_rules_prepare_for_all_their_rules() -> None:
     rules = FirstOf((HeldOut(0.1, seed=1), HeldOut(0.1, seed=2)))
     held_out = rules.prepare(problem_of()).held_out
     for rule in rules.rules:
         assert (rule.prepare(problem_of()).held_out <= held_out).all()
 
 
-def test_the_default_is_the_later_of_two() -> None:
+def test_default_stops_at_the_later_of_two_rules() -> None:
     problem = problem_of()
     noise = problem.measurement - CLEAN
-    # The noise is taken in, evenly; the held-out pixels get worse from iteration 30 on.
+    # The images fit more and more of the noise; the error of the held-out pixels rises from
+    # iteration 30 on.
     run = Run(RULES["auto"], problem)
     shares = [1.4 - k / 100 for k in range(1, 101)]
     images = []
@@ -266,10 +268,11 @@ def test_the_default_is_the_later_of_two() -> None:
         off = 0.1 + abs(k - 30) / 100
         images.append(torch.where(run.problem.held_out, CLEAN + off, image))
     reason = run.until_stop(images)
-    # The residual is at the noise level from about 40 on; the other rule had enough by then.
+    # The residual is at the noise level from about iteration 40 on, later than the stop of the
+    # held-out pixels.
     assert reason == "residual at the noise level"
     assert run.best == run.iteration == pytest.approx(40, abs=10)
-    # The other way round the held-out pixels say which was the best.
+    # If the held-out pixels are the later of the two, they decide which iteration is the best.
     run = Run(RULES["auto"], problem)
     held_out = run.problem.held_out
     images = [
@@ -280,11 +283,11 @@ def test_the_default_is_the_later_of_two() -> None:
     assert (run.best, run.iteration) == (70, 90)
 
 
-def test_the_default_holds_nothing_out_without_noise() -> None:
+def test_default_holds_nothing_out_without_noise() -> None:
     problem = problem_of(NoiseModel(0.0))
     run = Run(RULES["auto"], problem)
     assert run.problem is problem
-    assert run.until_stop(wandering(SETTLING)) is None
+    assert run.until_stop(images_at_distances(FALLING_THEN_RISING)) is None
     assert run.best == 100
 
 
@@ -292,7 +295,7 @@ def test_the_default_holds_nothing_out_without_noise() -> None:
 def test_rules_by_name(name: str) -> None:
     run = Run(RULES[name])
     assert isinstance(run.show(CLEAN), Decision)
-    # What they remember can be written into a checkpoint, and they never change.
+    # The state of a rule can be written into a checkpoint, and the rule itself does not change.
     assert all(isinstance(v, Tensor | int | float | str) for v in run.memory.values())
     assert replace(RULES[name]) == RULES[name]
     hash(RULES[name])
@@ -314,15 +317,20 @@ def test_arguments_are_checked(make, message: str) -> None:
         make()
 
 
-def test_what_is_returned_is_what_the_rule_judges_best(noisy_pair) -> None:
+def test_images_of_a_result_are_those_of_the_best_and_the_last_iteration(noisy_pair) -> None:
     noisy, clean = noisy_pair
     images = {}
 
-    def look(state):
+    def record(state):
         images[state.iteration] = (state.image, state.average, float(state.terms.value))
 
     result = dipfast.denoise(
-        noisy, stop=At(12, 7), quality="fast", max_iterations=20, callback=look, reference=clean
+        noisy,
+        stop=StopAt(12, 7),
+        quality="fast",
+        max_iterations=20,
+        callback=record,
+        reference=clean,
     )
     assert (result.best_iteration, result.stop_iteration, result.stop_detail) == (7, 12, "at 12")
 
