@@ -141,7 +141,7 @@ def _result(
         stop_image=images(lambda outcome: outcome.last, "average")[0],
         stop_output=images(lambda outcome: outcome.last, "output")[0],
         snapshots=[
-            Snapshot(iteration, _as_image(layout.of_one(), job, picture), item)
+            Snapshot(iteration, job.layout.to_image(job.finish(picture)), item)
             for item, (job, store) in enumerate(zip(jobs, snapshots))
             if store is not None
             for iteration, picture in store.items()
@@ -156,13 +156,6 @@ def _result(
         channel_axis=layout.channel_axis,
         raw_image=raw_image,
     )
-
-
-def _as_image(layout: Any, job: Job, picture: Tensor) -> Any:
-    """Return an image of the network in the form of the result, with known pixels put in."""
-    if job.kept_mask is not None:
-        picture = torch.where(job.kept_mask, job.problem.measurement, picture)
-    return layout.to_image(picture)
 
 
 def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:

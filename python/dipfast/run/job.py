@@ -105,6 +105,24 @@ class Job:
         weight = float(self.settings.tv_weight)
         return replace(self, stages=make_stages(self.settings.method, iterations, weight))
 
+    def finish(self, image: Tensor) -> Tensor:
+        """Return an image of the network with the known pixels put in, if the job keeps them.
+
+        Parameters
+        ----------
+        image
+            Of shape (1, C, H, W), in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            Of the same shape; the image itself if the job has no kept mask.
+        """
+        if self.kept_mask is None:
+            return image
+        known = self.problem.measurement.to(image.device)
+        return torch.where(self.kept_mask.to(image.device), known, image)
+
     def make_prior(self) -> DeepImagePrior:
         """Return a new loop on the device of the job.
 

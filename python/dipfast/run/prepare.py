@@ -216,8 +216,9 @@ def _rule(settings: Settings) -> StopRule:
 
 
 def _stages(settings: Settings, weight: float) -> tuple[Stage, ...]:
-    if settings.max_iterations is None:
+    if not isinstance(settings.method, str):
         return tuple(settings.method)
+    assert settings.max_iterations is not None
     return make_stages(settings.method, settings.max_iterations, weight)
 
 

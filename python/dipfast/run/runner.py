@@ -219,24 +219,6 @@ class Runner:
         images = self.prior.image, self.prior.average
         return Iterate(numbers["iteration"], numbers["loss"], *images)
 
-    def finish(self, image: Tensor) -> Tensor:
-        """Return an image of the network with the known pixels put in, if the job keeps them.
-
-        Parameters
-        ----------
-        image
-            Of shape (1, C, H, W), in [0, 1].
-
-        Returns
-        -------
-        Tensor
-            Of the same shape; the image itself if the job has no kept mask.
-        """
-        kept = self.job.kept_mask
-        if kept is None:
-            return image
-        return torch.where(kept.to(image.device), self.prior.problem.measurement, image)
-
     def excess(self) -> tuple[float, float] | None:
         r"""Return the distance of the best image from the measurement, and that of the noise.
 
@@ -346,4 +328,4 @@ class Runner:
 
     def _psnr(self, image: Tensor) -> Tensor:
         assert self._reference is not None
-        return ops.psnr(self.finish(image), self._reference, data_range=self.job.peak)
+        return ops.psnr(self.job.finish(image), self._reference, data_range=self.job.peak)
