@@ -1,4 +1,4 @@
-"""What is an image: kinds of arrays and tensors, and which of their axes are the channels."""
+"""Images as arrays and tensors: check them, and find the axis of their channels."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = [
     "split_masked",
 ]
 
-# As many channels as colours with opacity have; an axis of more is rather one of pixels.
+# The number of channels of colour with opacity; a longer axis is more likely one of pixels.
 _MOST_OBVIOUS_CHANNELS = 4
 
 
-# --- what is an image ----------------------------------------------------------------------
+# --- kinds of images ----------------------------------------------------------------------
 
 
 def as_pixels(name: str, image: Any) -> Any:
@@ -38,17 +38,22 @@ def as_pixels(name: str, image: Any) -> Any:
     Parameters
     ----------
     name
-        The argument, for messages.
+        The name of the argument, for messages.
     image
-        A NumPy array (of a subclass too, such as memory-mapped files and matrices), or a torch
-        tensor.  A masked array of which nothing is masked is an array.
+        A NumPy array, also of a subclass such as memory-mapped files and matrices, or a torch
+        tensor.  Masked arrays are accepted if no pixel is masked.
+
+    Returns
+    -------
+    numpy.ndarray or torch.Tensor
+        A view of the array without its subclass, or the tensor itself.
 
     Raises
     ------
-    TypeError
-        If it is anything else.  The message says what to pass instead: objects with axes,
-        units, palettes or labels mean more than their numbers, and are not guessed at.
-    ValueError
+    InputTypeError
+        If it is anything else; the message says what to pass instead.  Objects with units,
+        palettes or labels are refused because their numbers alone are ambiguous.
+    InputError
         If pixels are masked.
 
     Examples
@@ -69,20 +74,50 @@ def as_pixels(name: str, image: Any) -> Any:
 
 
 def as_constant(name: str, image: Any) -> Any:
-    """Return an image as :func:`as_pixels` does, without gradients."""
+    """Return an image as a plain array or tensor that is not part of a computation graph.
+
+    Parameters
+    ----------
+    name
+        The name of the argument, for messages.
+    image
+        A NumPy array or a torch tensor.
+
+    Returns
+    -------
+    numpy.ndarray or torch.Tensor
+        The image of :func:`as_pixels`; tensors are detached.
+
+    Raises
+    ------
+    InputTypeError, InputError
+        As in :func:`as_pixels`.
+    """
     image = as_pixels(name, image)
     return image.detach() if is_tensor(image) else image
 
 
 def split_masked(name: str, image: Any) -> tuple[Any, Any]:
-    """Return an image as :func:`as_pixels` does, and a boolean array of what is masked in it.
+    """Return an image as a plain array or tensor, and the mask of a masked array.
 
-    The second is None if nothing is.
+    Parameters
+    ----------
+    name
+        The name of the argument, for messages.
+    image
+        A NumPy array, masked or not, or a torch tensor.
+
+    Returns
+    -------
+    image : numpy.ndarray or torch.Tensor
+        The image of :func:`as_pixels`, with the values under the mask.
+    masked : numpy.ndarray or None
+        A boolean array, True at masked pixels; None if no pixel is masked.
 
     Raises
     ------
-    TypeError
-        If it is neither an array nor a tensor.
+    InputTypeError
+        If the image is neither an array nor a tensor.
     """
     if is_tensor(image):
         if image.layout != _torch().strided or image.is_quantized:
@@ -111,7 +146,7 @@ def split_masked(name: str, image: Any) -> tuple[Any, Any]:
 
 
 def _next_step(name: str, image: Any) -> str:
-    """Say how an object becomes an array, if that is known."""
+    """Return the end of a message that says how to convert an object; empty if not known."""
     home = type(image).__module__.partition(".")[0]
     if home == "PIL":
         return f": pass np.asarray({name}.convert('RGB')), or 'L' for grey"
@@ -129,7 +164,18 @@ def _next_step(name: str, image: Any) -> str:
 
 
 def is_tensor(x: object) -> TypeIs[Tensor]:
-    """Whether x is a torch tensor, without importing torch to find out."""
+    """Return whether an object is a torch tensor, without importing torch.
+
+    Parameters
+    ----------
+    x
+        Any object.
+
+    Returns
+    -------
+    bool
+        False if torch has not been imported, because there are no tensors then.
+    """
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(x, torch.Tensor)
 
@@ -139,7 +185,24 @@ def _torch() -> Any:
 
 
 def check_image(name: str, image: Any, *, finite: bool = True) -> None:
-    """Refuse what is not a non-empty, real image of 2 to 4 dimensions, and finite if need be."""
+    """Refuse an image that is empty, not real, not finite, or of the wrong number of dimensions.
+
+    Parameters
+    ----------
+    name
+        The name of the argument, for messages.
+    image
+        An array of 2 or 3 dimensions, or a tensor of 2 to 4.
+    finite
+        Whether NaN and infinity are refused; by default they are, because a fit cannot use them.
+
+    Raises
+    ------
+    InputTypeError
+        If the image is neither an array nor a tensor, or does not hold integers or floats.
+    InputError
+        If it is empty, not finite, or has another number of dimensions.
+    """
     if isinstance(image, np.ndarray):
         real = image.dtype.kind in "iuf"
         most, layouts = 3, "an array (H, W) or (H, W, C)"
@@ -173,19 +236,33 @@ def _isfinite(image: Any) -> Any:
     return image.isfinite()
 
 
-# --- which axis is which -------------------------------------------------------------------
+# --- the axis of the channels -------------------------------------------------------------------
 
 
 def is_channels_last(name: str, x: Any, spatial_dims: int = 2) -> bool:
     """Return whether the last axis is that of the channels, judged by the shape alone.
 
-    It is if it has up to four entries and the axis in front of rows and columns, where channels
-    would be otherwise, has more.  The same for arrays and tensors, tasks and operations.
+    It is if it has up to four entries, and the axis in front of the pixels, where channels would be
+    otherwise, has more.  The rule is the same for arrays and tensors, tasks and operations.
+
+    Parameters
+    ----------
+    name
+        The name of the argument, for messages.
+    x
+        An array or a tensor.
+    spatial_dims
+        The number of axes of pixels: 2 for images, the default, 3 for volumes.
+
+    Returns
+    -------
+    bool
+        True for channels last; False also if there is no axis of channels.
 
     Raises
     ------
-    ValueError
-        If both have up to four entries.
+    InputError
+        If both axes have up to four entries.
 
     Examples
     --------
@@ -204,10 +281,31 @@ def is_channels_last(name: str, x: Any, spatial_dims: int = 2) -> bool:
 
 
 def find_channel_axis(name: str, image: Any, channel_axis: int | None) -> int | None:
-    """Return the channel axis as a non-negative number, recognised where it is not given.
+    """Return the axis of the channels, recognised by the shape if it is not given.
 
-    Up to four channels are recognised at the end and in front of the pixels, any number of them
+    Up to four channels are recognised at the end and in front of the pixels, and any number of them
     in front of the pixels of a tensor.
+
+    Parameters
+    ----------
+    name
+        The name of the argument, for messages.
+    image
+        An array or a tensor that :func:`check_image` accepts.
+    channel_axis
+        The axis that was given, which may count from the end; None to recognise it.
+
+    Returns
+    -------
+    int or None
+        The axis, not negative; None if the image has no channels.
+
+    Raises
+    ------
+    InputTypeError
+        If the axis is not an integer.
+    InputError
+        If the image does not have the axis, if it is the axis of the batch, or if it is needed.
     """
     shape = tuple(image.shape)
     if channel_axis is None:
@@ -228,7 +326,31 @@ def find_channel_axis(name: str, image: Any, channel_axis: int | None) -> int | 
 
 
 def check_channel_axis(name: str, x: Any, channel_axis: Any, spatial_dims: int = 2) -> int:
-    """Return a channel axis that was given as an integer, which may count from the end."""
+    """Return a channel axis that was given, after checking it.
+
+    Parameters
+    ----------
+    name
+        The name of the argument, for messages.
+    x
+        An array or a tensor.
+    channel_axis
+        The axis that was given, an integer, which may count from the end.
+    spatial_dims
+        The number of axes of pixels: 2 for images, the default, 3 for volumes.
+
+    Returns
+    -------
+    int
+        The axis as a Python integer, negative if it counts from the end.
+
+    Raises
+    ------
+    InputTypeError
+        If the axis is not an integer.
+    InputError
+        If ``x`` does not have this axis, or has no axes but those of pixels.
+    """
     shape = tuple(x.shape)
     try:
         axis = operator.index(channel_axis)

@@ -1,4 +1,4 @@
-"""Checks of arguments: an exception that names the argument, what came and what was expected."""
+"""Checks of arguments: exceptions name the argument, its value, and what was expected."""
 
 from __future__ import annotations
 
@@ -18,14 +18,38 @@ DataRange: TypeAlias = "float | tuple[float, float] | None"
 
 
 def shown(value: object) -> str:
-    """Return a value as a message shows it: as Python writes it, and not at length."""
+    """Return the text of a value for a message.
+
+    Parameters
+    ----------
+    value
+        Any object.
+
+    Returns
+    -------
+    str
+        Its ``repr``, shortened if it is long.
+    """
     return _repr.repr(value)
 
 
 def did_you_mean(word: str, names: Iterable[str], *, least: float = 0.6) -> str:
-    """Return the question whether the most alike of some names was meant; empty if none is.
+    """Return the question whether the most similar of some names was meant.
 
-    Less alike than ``least``, of 1, it is rather another word than mistyped.
+    Parameters
+    ----------
+    word
+        The word that was given.
+    names
+        The names that are valid.
+    least
+        The least similarity of a name that is suggested, from 0 to 1 (equal).  The default, 0.6,
+        tells mistyped names from other words.
+
+    Returns
+    -------
+    str
+        The question, as the end of a message; empty if no name is similar enough.
 
     Examples
     --------
@@ -48,7 +72,22 @@ def _plain(word: str) -> str:
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
-    """Refuse a value that is none of some choices; of the same type, because 1 is no True."""
+    """Refuse a value that is not one of some choices.
+
+    Parameters
+    ----------
+    name
+        The name of the argument, for messages.
+    value
+        The value that was given.
+    choices
+        The valid values.  The type has to be the same too: 1 is not accepted for True.
+
+    Raises
+    ------
+    InputError
+        If the value is not one of them.
+    """
     choices = tuple(choices)
     if not any(type(value) is type(choice) and value == choice for choice in choices):
         names = list(map(str, choices))
@@ -57,7 +96,23 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
 
 
 def check_data_range(data_range: Any) -> tuple[float, float]:
-    """Return a value range that was given as a pair (darkest, brightest)."""
+    """Return a value range as a pair, after checking it.
+
+    Parameters
+    ----------
+    data_range
+        A positive number R for the range from 0 to R, or a pair (darkest, brightest).
+
+    Returns
+    -------
+    tuple of float
+        The pair (darkest, brightest), in the unit of the image.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or not finite, or the range is empty.
+    """
     try:
         low, high = map(float, data_range)
     except TypeError:  # one number

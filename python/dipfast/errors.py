@@ -1,8 +1,7 @@
 """Exceptions that dipfast raises on purpose.
 
-All of them are :class:`DipfastError`, and each is also the exception of Python that a caller who
-does not know dipfast would catch: ValueError, TypeError, OSError, MemoryError, ImportError or
-RuntimeError.
+All of them derive from :class:`DipfastError`, and each one also from the built-in exception that
+fits it: ValueError, TypeError, OSError, MemoryError, ImportError or RuntimeError.
 """
 
 from __future__ import annotations
@@ -23,44 +22,44 @@ __all__ = [
 
 
 class DipfastError(Exception):
-    """Base of all exceptions that dipfast raises on purpose."""
+    """Serve as the base of all exceptions that dipfast raises on purpose."""
 
 
 class InputError(DipfastError, ValueError):
-    """An argument has a value that cannot be; the message names it, and what was expected."""
+    """Say that an argument has an invalid value; the message names both, and what was expected."""
 
 
 class InputTypeError(DipfastError, TypeError):
-    """An argument is of a kind that cannot be; the message names it, and what was expected."""
+    """Say that an argument has the wrong type; the message names both, and what was expected."""
 
 
 class UnreadableFileError(InputError):
-    """A file was opened, and what it holds cannot be understood."""
+    """Say that a file was opened, but its content is not valid."""
 
 
 class UnwritableFileError(InputError):
-    """A file format cannot hold an image."""
+    """Say that a file format cannot hold an image, because of its dtype, shape or channels."""
 
 
 class WouldOverwriteError(DipfastError, FileExistsError):
-    """A file is there already, and nobody has said that it may be replaced."""
+    """Say that a file exists already, and that the call does not allow to replace it."""
 
 
 class MemoryLimitError(DipfastError, MemoryError):
-    """A fit takes more memory than there is; the message says what would fit."""
+    """Say that a fit takes more memory than is available; the message says what would fit."""
 
 
 class CheckpointMismatchError(InputError):
-    """A checkpoint is that of another run; the message says what differs."""
+    """Say that a checkpoint belongs to another run; the message says what differs."""
 
 
 class DamagedCheckpointError(UnreadableFileError):
-    """A file is no checkpoint, or a damaged one."""
+    """Say that a file is not a checkpoint, or is damaged."""
 
 
 class MissingExtraError(DipfastError, ImportError):
-    """A package is missing that an extra of dipfast brings; the message names both."""
+    """Say that a package of an optional extra is missing; the message names the extra."""
 
 
 class ProcessError(DipfastError, RuntimeError):
-    """This process, or the place within a program, is not one in which a fit can run."""
+    """Say that a fit cannot run in this process, or inside a transform of ``torch.func``."""

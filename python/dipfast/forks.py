@@ -1,6 +1,6 @@
-"""Processes that were forked, and what torch can do in them.
+"""Forked processes, in which torch may lack the threads of the parent.
 
-Importing this imports no torch.
+Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from dipfast.errors import ProcessError
 __all__ = ["check_process", "mind_forks"]
 
 _ADVICE = "start it with multiprocessing.get_context('spawn') instead"
-# The process that has been found to be in order.
+# Number of the process that passed the check.
 _checked = 0
 
 
 def check_process() -> None:
-    """Refuse a process in which torch cannot differentiate, before any work.
+    """Refuse a forked process in which torch cannot compute gradients.
 
-    Once for each process.
+    The check is done once for each process, before any work.
 
     Raises
     ------
-    RuntimeError
-        If it was forked from one that has threads of torch for a GPU.
+    ProcessError
+        If the process was forked from one in which torch has used a GPU.
 
     Warns
     -----
     UserWarning
-        If it was forked from one whose threads it would wait for, so that it has to do with one.
+        If the process was forked from one that had used threads of torch before it imported
+        dipfast: only one thread can be used then.
     """
     global _checked
     if _checked == os.getpid():
@@ -58,16 +59,17 @@ def check_process() -> None:
 
 
 def mind_forks() -> None:
-    """Keep torch from waiting for threads that are not there, now and in forked processes.
+    """Keep torch from waiting for threads that a forked process does not have.
 
-    To be called when the package is imported.
+    The package calls this once when it is imported.  It holds for this process, and for all that
+    are forked from it.
     """
-    _do_with_one_thread()
+    _use_one_thread_if_lost()
     if hasattr(os, "register_at_fork"):  # there are no forks on Windows
-        os.register_at_fork(after_in_child=_do_with_one_thread)
+        os.register_at_fork(after_in_child=_use_one_thread_if_lost)
 
 
-def _do_with_one_thread() -> None:
+def _use_one_thread_if_lost() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and threads_are_lost():
         torch.set_num_threads(1)

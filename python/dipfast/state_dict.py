@@ -1,4 +1,4 @@
-"""Named tensors and numbers: what a checkpoint is made of."""
+"""States for checkpoints: dictionaries of tensors, numbers and texts."""
 
 from __future__ import annotations
 
@@ -16,31 +16,87 @@ Values: TypeAlias = dict[str, Tensor | float | int | str]
 
 
 def flatten(parts: Mapping[str, Values]) -> Values:
-    """All parts in one, names with that of their part before a dot."""
+    """Return the values of all parts in one dictionary.
+
+    Parameters
+    ----------
+    parts
+        The parts by name.
+
+    Returns
+    -------
+    dict
+        The values, named ``part.name``.
+    """
     return {
         f"{part}.{name}": value for part, inner in parts.items() for name, value in inner.items()
     }
 
 
 def subtree(values: Values, part: str) -> Values:
-    """The part of that name, back from :func:`flatten`.
+    """Return one part of a dictionary that :func:`flatten` made.
+
+    Parameters
+    ----------
+    values
+        The values of all parts.
+    part
+        The name of the part.
+
+    Returns
+    -------
+    dict
+        The values of the part; empty if there are none.
 
     Examples
     --------
     >>> subtree(flatten({"a": {"x.y": 1}, "b": {"x.y": 2}}), "b")
     {'x.y': 2}
     """
-    begin = f"{part}."
-    return {k.removeprefix(begin): v for k, v in values.items() if k.startswith(begin)}
+    prefix = f"{part}."
+    return {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
 
 
 def copy_to(device: torch.device, values: Values) -> Values:
-    """The same, tensors copied to a device."""
+    """Return the values with tensors copied to a device.
+
+    Parameters
+    ----------
+    device
+        The device.
+    values
+        Tensors, numbers and texts by name.
+
+    Returns
+    -------
+    dict
+        The same values; tensors are copies even if they were on the device before.
+    """
     return {k: v.to(device, copy=True) if isinstance(v, Tensor) else v for k, v in values.items()}
 
 
 def tensor_of(values: Values, name: str) -> Tensor:
-    """A value that must be there and a tensor."""
+    """Return a tensor of a dictionary.
+
+    Parameters
+    ----------
+    values
+        Tensors, numbers and texts by name.
+    name
+        The name of the tensor.
+
+    Returns
+    -------
+    Tensor
+        The tensor.
+
+    Raises
+    ------
+    KeyError
+        If there is no value of this name.
+    InputTypeError
+        If the value is not a tensor.
+    """
     value = values[name]
     if not isinstance(value, Tensor):
         raise InputTypeError(f"{name} is no tensor but {value!r}")

@@ -1,4 +1,4 @@
-"""Why a fit ended."""
+"""The reasons for which a fit ends."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StopReason(str, Enum):
 
     @property
     def is_final(self) -> bool:
-        """Whether a run that is resumed from its checkpoint has nothing more to do."""
+        """Say whether a run that ended for this reason is finished, and cannot be resumed."""
         return self in _FINAL
 
 
@@ -49,14 +49,15 @@ _FINAL = {
 
 
 class Stop(NamedTuple):
-    """Say why to end a fit.
+    """Hold the reason to end a fit, and its details.
 
-    Attributes
+    Parameters
     ----------
     reason
-        Which of the reasons it is.
+        The reason.
     detail
-        The reason in words, with its numbers; empty for those of ``reason``.
+        The reason in words, with its numbers; empty, the default, if the words of ``reason``
+        say it all.
     """
 
     reason: StopReason
@@ -67,7 +68,18 @@ class Stop(NamedTuple):
 
     @classmethod
     def of(cls, reason: Stop | StopReason | str) -> Stop:
-        """Return a stop for a reason; other words are those of a rule."""
+        """Return a stop of a reason in any form.
+
+        Parameters
+        ----------
+        reason
+            A stop, a reason, or a text of a stop rule, which becomes the detail of ``RULE``.
+
+        Returns
+        -------
+        Stop
+            The stop.
+        """
         if isinstance(reason, Stop):
             return reason
         if isinstance(reason, StopReason):

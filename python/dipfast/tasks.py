@@ -1,4 +1,4 @@
-"""One call for each task."""
+"""The four tasks: denoise, inpaint, super-resolve, and restore with any operator."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ if TYPE_CHECKING:
 
 __all__ = ["denoise", "inpaint", "restore", "super_resolve"]
 
-# A sharp image is brighter and darker at some places than one that a lens or a pixel averaged:
-# so many widths of the range, at either end, of a range that was found in the data.
+# A sharp image has brighter and darker values than a measurement that averages them: a value range
+# that is found in the data is extended by this share of its width at either end.
 _MARGIN = 0.25
-# How near to 1 an operator has to keep an image of ones, to be one that keeps constants.
+# Responses to constant images that differ less than this from what is expected are taken as equal.
 _SAME_BRIGHTNESS = 1e-3
 
 
@@ -60,41 +60,41 @@ _SAME_BRIGHTNESS = 1e-3
 def denoise(image: Any, **options: Unpack[Options]) -> Result:
     r"""Remove the noise from one image.
 
-    A network :math:`f_\theta` that was never trained is fitted to the image y,
+    An untrained network :math:`f_\theta` is fitted to the image y by solving
 
     .. math:: \min_\theta \tfrac12 \| f_\theta(z) - y \|^2
               + \lambda \, TV(f_\theta(z)),
 
-    for the first third of the iterations; then :math:`\lambda = 0` and the details come
-    back.  What is returned is the running average of the network's outputs.
+    during the first third of the iterations.  Then :math:`\lambda` is set to 0, so that details
+    appear.  The result is the running average of the outputs of the network.
 
     Parameters
     ----------
     image
-        Array (H, W) or with one more axis for the channels, or tensor (H, W), (C, H, W)
-        or (N, C, H, W).  The images of a batch are restored one after the other.
+        An array (H, W) or with one more axis for the channels, or a tensor (H, W), (C, H, W)
+        or (N, C, H, W), of integers or floats.  The images of a batch are restored one after the
+        other.
     {options}
 
     Returns
     -------
     Result
-        Ctrl-C and SIGTERM end the fit as well, and return the best so far (a second one, more
-        than a second later, raises KeyboardInterrupt).  SIGTERM ends the process within two
-        seconds, wherever it is stuck.
+        The restored image in the form of the input, and how it was made.  Ctrl-C and SIGTERM end
+        the fit with the best image so far; a second signal, more than a second later, raises
+        KeyboardInterrupt.  Two seconds after SIGTERM the process ends, if the fit has not.
 
     Raises
     ------
     InputTypeError
         If an image does not hold real numbers.
     InputError
-        If an argument is out of its range, or layout or value range are ambiguous; the
-        message names it.
+        If an argument is invalid, or layout or value range are ambiguous; the message names it.
     CheckpointMismatchError, DamagedCheckpointError
-        If the checkpoint is that of another run, or damaged.
+        If the checkpoint belongs to another run, or is damaged.
     WouldOverwriteError
         If there is a checkpoint already, and ``resume`` is False.
     MemoryLimitError
-        If the fit does not fit into memory; the message says what would.
+        If the fit takes more memory than is available; the message says what would fit.
 
     References
     ----------
@@ -121,54 +121,54 @@ def denoise(image: Any, **options: Unpack[Options]) -> Result:
 def inpaint(image: Any, mask: Any = None, **options: Unpack[InpaintOptions]) -> Result:
     r"""Fill in missing pixels.
 
-    The network is fitted to the known pixels m of the image y,
+    The network is fitted to the known pixels of the image y, where m is 1, by solving
 
     .. math:: \min_\theta \tfrac12 \| m (f_\theta(z) - y) \|^2
               + \lambda \, TV(f_\theta(z)),
 
-    in the stages of :func:`denoise`, and what it makes of the others is the result.
+    in the stages of :func:`denoise`.  The other pixels are those of the network.
 
     Parameters
     ----------
     image
-        As for :func:`denoise`; masked arrays too, whose masked pixels are missing.  What stands
-        at missing pixels has no influence on anything.
+        As in :func:`denoise`; or a masked array, whose masked pixels are missing.  The values of
+        missing pixels have no influence on the result.
     mask
-        Which pixels are missing:
+        The missing pixels:
 
-        - an array or tensor (H, W), or of the shape of the image (1 for its channels will do),
-          boolean or of numbers; values between the extremes, at soft edges, are missing;
+        - an array or tensor (H, W), or of the shape of the image, of which the axis of the channels
+          may have length 1, boolean or of numbers; values between the extremes, at soft edges,
+          count as missing;
         - a number: pixels of this value in all channels are missing;
         - ``"alpha"``: the last of 2 or 4 channels is opacity, and pixels that are not opaque
-          are missing; the result is without that channel;
-        - None: pixels that are NaN or masked are missing (they are in any case).
+          are missing; the result does not have that channel;
+        - None, the default: only pixels that are NaN or masked, which are always missing.
     {options}
 
     Returns
     -------
     Result
-        ``raw_image`` is the network's image, known pixels and all.
+        The image with the missing pixels filled in; ``raw_image`` is that of the network alone.
 
     Raises
     ------
     InputTypeError
-        If image or mask do not hold real numbers.
+        If image or mask is not an array or a tensor of real numbers.
     InputError
-        If an argument is out of its range, the mask does not fit the image, or nothing or
-        everything is missing; the message names it.
+        If an argument is invalid, if the mask does not fit the image, or if it marks no pixel or
+        all of them; the message names the argument.
 
     Warns
     -----
     UserWarning
-        If it looks like a mask the wrong way round: if more than 95% of the pixels are missing,
-        or more than half and with them nearly all of the border, or all but thin lines and
-        specks.
+        If the mask is likely inverted: if more than 95% of the pixels are missing; or more than
+        half of them, with nearly all of the border, or with only thin lines and specks known.
 
     Notes
     -----
-    Total variation knows nothing of a hole but its rim, and fills it flat.  Its weight goes with
-    the noise, and with the share of the pixels that are known: without noise there is nothing
-    for it to do, and ``"two_stage"`` is plain DIP.
+    Total variation depends only on the edge of a hole, and fills it with constant values.  Its
+    default weight is proportional to the noise, and to the share of the pixels that are known:
+    without noise it is 0, and ``"two_stage"`` is plain DIP.
 
     References
     ----------
@@ -189,7 +189,7 @@ def inpaint(image: Any, mask: Any = None, **options: Unpack[InpaintOptions]) -> 
     settings = make_settings(InpaintSettings, dict(options))
     channel_axis = settings.channel_axis
     whole, missing = resolve_mask(image, mask, settings.mask_marks, channel_axis)
-    if whole.ndim < image.ndim:  # grey with opacity has no axis of channels any more
+    if whole.ndim < image.ndim:  # a grey image whose opacity was removed has no channels
         channel_axis = None
     layout = Layout.of(
         whole, channel_axis=channel_axis, data_range=settings.data_range, known=~missing
@@ -199,7 +199,7 @@ def inpaint(image: Any, mask: Any = None, **options: Unpack[InpaintOptions]) -> 
     task = Task(
         whole,
         layout,
-        [Mask(m[None]) for m in known],  # one for all, or one for each image of a batch
+        [Mask(m[None]) for m in known],  # a single one, or one for each image of a batch
         kept_mask=known if settings.keep_known else None,
         found={"missing": float(missing.mean())},
     )
@@ -209,36 +209,38 @@ def inpaint(image: Any, mask: Any = None, **options: Unpack[InpaintOptions]) -> 
 @takes(SuperResolveSettings)
 @plain_modes()
 def super_resolve(image: Any, factor: int, **options: Unpack[SuperResolveOptions]) -> Result:
-    r"""Enlarge an image by a whole number, with detail that becomes it when made smaller.
+    r"""Enlarge an image by a whole number.
+
+    The network is fitted so that its image, made smaller again, is the image y, by solving
 
     .. math:: \min_\theta \tfrac12 \| D f_\theta(z) - y \|^2
               + \lambda \, TV(f_\theta(z))
 
-    with D filtering and down-sampling (:class:`~dipfast.operators.Downsample`), in the stages of
-    :func:`denoise`.
+    in the stages of :func:`denoise`.  D filters and down-samples
+    (:class:`~dipfast.operators.Downsample`).
 
     Parameters
     ----------
     image
-        y, as for :func:`denoise`.
+        The image y, as in :func:`denoise`.
     factor
-        2, 3, 4 or 8.
+        The factor of height and width: 2, 3, 4 or 8.
     {options}
 
     Returns
     -------
     Result
-        ``image`` has exactly ``factor`` times the rows and columns.
+        The enlarged image, which has exactly ``factor`` times the rows and columns.
 
     Raises
     ------
     InputTypeError, InputError
-        If an argument is out of its range; the message names it.
+        If an argument is invalid; the message names it.
 
     Notes
     -----
-    ``tv_weight="auto"`` is 0.01 at least: a little total variation to begin with helps where
-    there is no noise too.
+    ``tv_weight="auto"`` is at least 0.01: a little total variation in the first stage helps even
+    without noise.
 
     References
     ----------
@@ -279,7 +281,9 @@ def _enlarged_by(factor: int) -> Callable[[Tensor], Tensor]:
 @takes(RestoreSettings)
 @plain_modes()
 def restore(measurement: Any, operator: Any, **options: Unpack[RestoreOptions]) -> Result:
-    r"""Undo any degradation that you can write down: y = A(u) + noise.
+    r"""Restore an image u from a measurement y = A(u) + noise, with any operator A.
+
+    An untrained network is fitted to the measurement by solving
 
     .. math:: \min_\theta \tfrac12 \| A f_\theta(z) - y \|^2
               + \lambda \, TV(f_\theta(z))
@@ -289,24 +293,24 @@ def restore(measurement: Any, operator: Any, **options: Unpack[RestoreOptions]) 
     Parameters
     ----------
     measurement
-        y, an image as for :func:`denoise`.
+        The measurement y, an image as in :func:`denoise`.
     operator
-        A: one of :mod:`dipfast.operators`, such as ``Blur(kernel)`` or
+        The operator A: one of :mod:`dipfast.operators`, such as ``Blur(kernel)`` or
         ``Compose(Blur(kernel), Downsample(2))``; a physics of deepinv; or any differentiable
-        ``torch.nn.Module`` or function of tensors (N, C, H, W) in [0, 1].  It is copied and not
-        fitted.
+        ``torch.nn.Module`` or function of tensors (N, C, H, W) in [0, 1].  It is copied,
+        and its weights are not fitted.
     {options}
 
     Returns
     -------
     Result
-        ``image`` has the axes and the range of the measurement.
+        The restored image, with the axes and the value range of the measurement.
 
     Raises
     ------
     InputTypeError, InputError
-        If an argument is out of its range, or the operator does not give the shape of the
-        measurement; the message names it.
+        If an argument is invalid, or the operator does not give the shape of the measurement; the
+        message names the argument.
 
     Examples
     --------
@@ -325,10 +329,10 @@ def restore(measurement: Any, operator: Any, **options: Unpack[RestoreOptions]) 
     y = layout.to_tensor(measurement)
     shape = _image_shape(settings.image_shape, y)
     model = as_operator(operator, shape)
-    baseline, of_white, of_grey = _probe(model, y, shape, layout)
-    scales = bool(((of_grey - of_white / 2).abs() < _SAME_BRIGHTNESS).all())
+    baseline, white_response, grey_response = _probe(model, y, shape, layout)
+    is_linear = bool(((grey_response - white_response / 2).abs() < _SAME_BRIGHTNESS).all())
     known = _known(model)
-    layout = _range_for(of_white, scales, measurement, layout, settings.data_range, known)
+    layout = _range_for(white_response, is_linear, measurement, layout, settings.data_range, known)
     if known is not None:
         measurement = as_constant("measurement", layout.filled(measurement, ~known))
     task = Task(measurement, layout, [model], baseline, found={"operator": type(operator).__name__})
@@ -347,7 +351,7 @@ def _image_shape(image_shape: Any, y: Tensor) -> tuple[int, ...] | None:
 
 
 def _known(operator: LinearOperator) -> Any:
-    """Return which pixels an operator lets through, boolean (N, C, H, W); None for all."""
+    """Return the pixels that an operator measures, boolean (N, C, H, W); None for all."""
     known = known_mask(operator)
     if known is None:
         return None
@@ -356,27 +360,27 @@ def _known(operator: LinearOperator) -> Any:
 
 
 def _range_for(
-    of_white: Tensor,
-    scales: bool,
+    white_response: Tensor,
+    is_linear: bool,
     measurement: Any,
     layout: Layout,
     data_range: DataRange,
     known: Any,
 ) -> Layout:
-    """Return the layout with a value range in which the operator means the same as in the unit
-    of the measurement.
+    """Return the layout with a value range in which the operator acts as in the unit of the image.
 
-    Where it keeps constants, as blurs do, black and white may be anything.  Where it does not,
-    black has to be 0.  Where it makes white brighter, or is not linear, nobody can tell the range
-    of the image from that of the measurement.
+    If the operator keeps constant images, as blurs do, black and white may have any value.  If it
+    does not, black has to be 0.  If it makes white brighter, or is not linear, the range of the
+    image cannot be found from that of the measurement.
 
-    ``of_white`` is what it makes of an image of ones, ``scales`` whether it makes half of that
-    of half of them.
+    ``white_response`` is the response of the operator to an image that is 1 everywhere, and
+    ``is_linear`` whether that to an image of 1/2 is half of it.
     """
     name = "measurement"
     if known is not None:
-        of_white = of_white[torch.from_numpy(np.broadcast_to(known, of_white.shape).copy())]
-    keeps_constants = scales and bool(((of_white - 1).abs() < _SAME_BRIGHTNESS).all())
+        known_values = torch.from_numpy(np.broadcast_to(known, white_response.shape).copy())
+        white_response = white_response[known_values]
+    keeps_constants = is_linear and bool(((white_response - 1).abs() < _SAME_BRIGHTNESS).all())
     found = layout.with_range(
         measurement,
         data_range,
@@ -387,13 +391,13 @@ def _range_for(
     )
     if keeps_constants:
         return found
-    least, most = float(of_white.min()), float(of_white.max())
+    least, most = float(white_response.min()), float(white_response.max())
     reason = (
         f"operator makes values from {least:.3g} to {most:.3g} of an image of ones"
-        if scales
+        if is_linear
         else "operator is not linear"
     )
-    tells_range = scales and least >= 0 and abs(most - 1) < _SAME_BRIGHTNESS
+    tells_range = is_linear and least >= 0 and abs(most - 1) < _SAME_BRIGHTNESS
     if found.range_source == "data" and not tells_range:
         raise InputError(
             f"data_range is needed: {reason}, so the range of the image is not that of the "
@@ -410,11 +414,11 @@ def _range_for(
 def _probe(
     model: LinearOperator, y: Tensor, shape: tuple[int, ...] | None, layout: Layout
 ) -> tuple[Any, Tensor, Tensor]:
-    """Try the operator on one image.
+    """Apply the operator to constant images, and check the shapes.
 
-    Returns what there is before a restoration (a function of the measurement: itself where it has
-    the shape of an image, else its image under the adjoint), and what the operator makes of an
-    image that is 1 everywhere, and of one that is 1/2.
+    Returns a function from the measurement to the baseline (the measurement itself if it has the
+    shape of the image, else its image under the adjoint), and the responses of the operator to
+    images that are 1 and 1/2 everywhere.
     """
     try:
         image = model.adjoint(y[:1])
@@ -441,7 +445,7 @@ def _probe(
             f"operator must take images (1, C, H, W), with C = 1 for a measurement without "
             f"channels, got an adjoint of shape {tuple(image.shape)}"
         )
-    made = result.detach().cpu(), half.detach().cpu()
+    responses = result.detach().cpu(), half.detach().cpu()
     if image.shape == result.shape:
-        return lambda y: y, *made
-    return lambda y: torch.cat([model.adjoint(item[None]) for item in y]).clamp(0, 1), *made
+        return lambda y: y, *responses
+    return lambda y: torch.cat([model.adjoint(item[None]) for item in y]).clamp(0, 1), *responses

@@ -1,10 +1,10 @@
-"""Modes of torch and NumPy that a caller may have put on, and that must not change a result.
+"""Modes of torch and NumPy that a caller may have set, and that must not change a result.
 
-Modes of the thread (gradients off, inference, automatic mixed precision, the default device,
-NumPy's errors) are off in here, and as they were afterwards.  What belongs to the whole
-process is not touched, because another thread may rely on it: nothing here depends on the
-default dtype or ``torch.use_deterministic_algorithms``.  How torch computes, that is the number
-of threads, oneDNN on or off, TF32, is taken as it is.
+Modes of the thread (gradients disabled, inference mode, automatic mixed precision, the default
+device, NumPy's handling of errors) are reset during a fit, and restored after it.  Modes of the
+whole process are not changed, because other threads may rely on them; results do not depend on the
+default dtype or ``torch.use_deterministic_algorithms``.  The number of threads, oneDNN and TF32 are
+left as they are set, and may change the last bits of a result.
 """
 
 from __future__ import annotations
@@ -26,19 +26,29 @@ __all__ = ["is_of_inference", "plain_modes", "plain_operator", "plain_tensor"]
 
 _T = TypeVar("_T")
 
-# Not public, and asked for in the way that torch's own library does.
+# Not public, but used in the same way within torch.  Where it is missing, bool() answers False.
 _transforming = getattr(torch._C, "_are_functorch_transforms_active", bool)
 
-# Devices that have automatic mixed precision, and may be worked on.
+# Devices that automatic mixed precision is disabled for.
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 @contextmanager
 def plain_modes() -> Iterator[None]:
-    """Run as if no mode of this thread had been put on; a decorator as well.
+    """Reset the modes of this thread inside a ``with`` block; also a decorator.
 
-    Whatever is called from inside sees plain modes too: forward models, networks, rules and
-    callbacks of the caller's own.  May be nested, and costs microseconds.
+    Operators, networks, stop rules and callbacks of the user that are called inside see the reset
+    modes too.  Blocks may be nested, and cost microseconds.
+
+    Yields
+    ------
+    None
+        Nothing.
+
+    Raises
+    ------
+    ProcessError
+        Inside a transform of ``torch.func``, or in a forked process that cannot use torch.
 
     Examples
     --------
@@ -53,7 +63,7 @@ def plain_modes() -> Iterator[None]:
             "restore it outside"
         )
     with ExitStack() as modes:
-        modes.enter_context(torch.inference_mode(False))  # gradients are on as well
+        modes.enter_context(torch.inference_mode(False))  # enables gradients as well
         for device in _DEVICES:
             if torch.is_autocast_enabled(device):
                 modes.enter_context(torch.autocast(device, enabled=False))
@@ -65,15 +75,34 @@ def plain_modes() -> Iterator[None]:
 
 
 def plain_tensor(x: Tensor) -> Tensor:
-    """The tensor without its history, as a copy if it was made in inference mode."""
+    """Return a tensor that is not part of a computation graph.
+
+    Parameters
+    ----------
+    x
+        Any tensor.
+
+    Returns
+    -------
+    Tensor
+        The detached tensor; a copy if it was made in inference mode, which gradients cannot use.
+    """
     x = x.detach()
     return x.clone() if x.is_inference() else x
 
 
 def is_of_inference(module: object) -> bool:
-    """Whether weights or buffers of a module were made in inference mode.
+    """Return whether weights or buffers of a module were made in inference mode.
 
-    torch does not differentiate through these.
+    Parameters
+    ----------
+    module
+        Any object.
+
+    Returns
+    -------
+    bool
+        True if torch cannot differentiate through the module; False for other objects.
     """
     return isinstance(module, nn.Module) and any(
         tensor.is_inference() for tensor in chain(module.parameters(), module.buffers())
@@ -81,5 +110,16 @@ def is_of_inference(module: object) -> bool:
 
 
 def plain_operator(operator: _T) -> _T:
-    """The operator, as a copy if it is a module of tensors that were made in inference mode."""
+    """Return an operator that torch can differentiate through.
+
+    Parameters
+    ----------
+    operator
+        An operator, module or not.
+
+    Returns
+    -------
+    object
+        The operator itself; a copy if it has tensors that were made in inference mode.
+    """
     return copy.deepcopy(operator) if is_of_inference(operator) else operator

@@ -1,5 +1,7 @@
-"""Pictures of a result: its curves, and images side by side.  Needs matplotlib
-(``pip install "dipfast[plots]"``)."""
+"""Figures of a result: its curves, and images side by side.
+
+They need matplotlib (``pip install "dipfast[plots]"``).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,13 @@ __all__ = ["check_plots", "draw_curves", "draw_side_by_side", "draw_strip"]
 
 
 def check_plots() -> None:
-    """Raise ImportError, with what to do about it, if matplotlib is missing."""
+    """Check that matplotlib is installed.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not; the message says how to install it.
+    """
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -26,22 +34,22 @@ def check_plots() -> None:
 
 
 def draw_curves(result: Result, path: str | Path, *, log_x: bool = False) -> None:
-    """Draw objective, data term and (with a reference) PSNR over the iterations.
+    """Draw objective, data term and, with a reference, PSNR over the iterations.
 
     Parameters
     ----------
     result
-        Of a restoration.
+        The result of a restoration of one image.
     path
-        File to write, replaced if it is there; the ending says the format.
+        The file to write, which is replaced if it exists; its suffix tells the format.
     log_x
-        Logarithmic iterations.
+        Whether the axis of the iterations is logarithmic; not by default.
 
     Raises
     ------
-    ImportError
+    MissingExtraError
         If matplotlib is missing.
-    ValueError
+    InputError
         If the result is that of a batch.
     """
     check_plots()
@@ -92,14 +100,14 @@ def draw_side_by_side(panels: Sequence[tuple[str, Any]], path: str | Path) -> No
     Parameters
     ----------
     panels
-        Pairs of title and image, all of one size: arrays (H, W) or (H, W, 3), uint8 or
-        float in [0, 1].
+        Pairs of title and image, at least one.  All images have the same size: arrays (H, W) or
+        (H, W, 3), uint8 or float in [0, 1].
     path
-        File to write, replaced if it is there; the ending says the format.
+        The file to write, which is replaced if it exists; its suffix tells the format.
 
     Raises
     ------
-    ImportError
+    MissingExtraError
         If matplotlib is missing.
     """
     check_plots()
@@ -117,24 +125,24 @@ def draw_side_by_side(panels: Sequence[tuple[str, Any]], path: str | Path) -> No
 
 
 def draw_strip(result: Result, path: str | Path, *, count: int = 8) -> None:
-    """Draw images on the way next to each other, as in Figure A1 of the two-stage paper.
+    """Draw snapshots of a fit next to each other, as in Figure A1 of the two-stage paper.
 
     Parameters
     ----------
     result
-        Of the restoration of one image, with ``snapshots``.
+        The result of a restoration of one image, with ``snapshots``.
     path
-        File to write, replaced if it is there; the ending says the format.
+        The file to write, which is replaced if it exists; its suffix tells the format.
     count
-        How many images at most, spaced evenly on a logarithmic scale of iterations; the first
-        and the last are among them.
+        The largest number of images.  They are spaced evenly on a logarithmic scale of iterations,
+        and the first and the last are among them.  The default, 8, fits the width of a page.
 
     Raises
     ------
-    ImportError
+    MissingExtraError
         If matplotlib is missing.
-    ValueError
-        If there are no snapshots, or those of several images.
+    InputError
+        If there are no snapshots, or snapshots of several images.
     """
     import numpy as np
 
@@ -150,7 +158,8 @@ def draw_strip(result: Result, path: str | Path, *, count: int = 8) -> None:
         pixels = np.asarray(snapshot.image, dtype=float)
         if result.channel_axis is not None:
             pixels = np.moveaxis(pixels, result.channel_axis, -1)
-            if pixels.shape[-1] != 3:  # no colours of a screen
+            # Only three channels can be shown as red, green and blue.
+            if pixels.shape[-1] != 3:
                 pixels = pixels.mean(axis=-1)
         panels.append(
             (f"iteration {snapshot.iteration}", ((pixels - low) / (high - low)).clip(0, 1))

@@ -1,7 +1,7 @@
-"""Layout, dtype and value range: any image to a float tensor in [0, 1], and back.
+"""Layout, dtype and value range: convert any image to a tensor in [0, 1], and back.
 
-The network works on float32 tensors (N, C, H, W) in [0, 1].  :class:`Layout` remembers what
-an image was before, and gives results the same form.
+The network works on float32 tensors (N, C, H, W) in [0, 1].  :class:`Layout` keeps the form that an
+image had before, and gives results the same form.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Layout", "find_data_range"]
 
 
-# Integers beyond this are not all in float64.
+# Above this, float64 does not hold every integer.
 _LARGEST_INTEGER = 2**53
-# A smaller share of the value range than this is too little for a network in float32 to see.
+# Differences below this share of the value range are lost in the fit.
 _LEAST_CONTRAST = 1 / 200
 
 
@@ -38,22 +38,28 @@ def _torch() -> Any:
 
 
 def find_data_range(name: str, image: Any) -> tuple[float, float]:
-    """Return the least and the largest value, which become 0 and 1.
+    """Return the least and the largest value of an image.
 
-    Scaled and shifted values have a scaled and shifted range, so that the unit of an image does
-    not matter.  The range of an image of one value is as wide as the rounding of that value.
+    The range of scaled and shifted values is scaled and shifted too, so the result of a fit does
+    not depend on the unit of the image.
 
     Parameters
     ----------
     name
-        The argument, for messages.
+        The name of the argument, for messages.
     image
-        Array or tensor, finite.
+        An array or a tensor of finite values.
+
+    Returns
+    -------
+    tuple of float
+        The pair (darkest, brightest).  For an image of a single value the range is not empty: it
+        has half a level of integers around the value, or the rounding error of float32.
 
     Raises
     ------
-    ValueError
-        If float64 does not hold the numbers, or their difference.
+    InputError
+        If float64 does not hold the values, or their difference.
     """
     # float64, because torch has no minimum of unsigned integers of 16 bits.
     values = image if isinstance(image, np.ndarray) else _double(image.detach())
@@ -77,23 +83,27 @@ def find_data_range(name: str, image: Any) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Layout:
-    """The form of an image: kind, shape, dtype, channel axis and value range.
+    """Hold the form of an image: kind, shape, dtype, channel axis and value range.
 
-    Attributes
+    Parameters
     ----------
     is_tensor
-        A torch tensor, else a NumPy array.
-    shape, dtype, device
-        As they were; the device of an array is None.
+        True for a torch tensor, False for a NumPy array.
+    shape
+        The shape of the image.
+    dtype
+        The dtype of the image.
     channel_axis
-        Non-negative; None without channels.
+        The axis of the channels, not negative; None if there is none.
     data_range
-        The values that become 0 and 1.
+        The values that become 0 and 1, in the unit of the image.
     ends
-        Where measured values end, in units of an image in [0, 1]: there they may have been cut
-        off.
+        The least and the largest possible value of the measurement, after ``data_range`` was
+        mapped to [0, 1]: noise may have been clipped there.
     range_source
-        Where the range is from: ``"given"``, ``"dtype"`` or ``"data"``.
+        The source of the range: ``"given"``, ``"dtype"`` or ``"data"``.
+    device
+        The device of a tensor; None for an array.
 
     Examples
     --------
@@ -131,29 +141,60 @@ class Layout:
         Parameters
         ----------
         image
-            Array (H, W) or with one more axis for the channels, or tensor (H, W),
-            (C, H, W) or (N, C, H, W).
+            An array (H, W) or with one more axis for the channels, or a tensor (H, W), (C, H, W)
+            or (N, C, H, W).
         channel_axis
             The axis of the channels; None recognises up to four channels at the end or in front
             of the pixels, and any number in front of the pixels of a tensor.
-        data_range, known, margin
-            As for :meth:`with_range`.
+        data_range
+            The value range, see :meth:`with_range`.
+        known
+            The known pixels, see :meth:`with_range`.
+        margin
+            The margin of a range that is found, see :meth:`with_range`.
         name
-            The argument, for messages.
+            The name of the argument, for messages.
+
+        Returns
+        -------
+        Layout
+            The layout, with the value range.
 
         Raises
         ------
-        TypeError
+        InputTypeError
             If the image does not hold real numbers.
-        ValueError
-            If shape or value range is not one of these, or a known value is not finite.
+        InputError
+            If shape or value range is invalid, or a known value is not finite.
         """
         layout = cls.form_of(image, channel_axis=channel_axis, name=name)
         return layout.with_range(image, data_range, known=known, margin=margin, name=name)
 
     @classmethod
     def form_of(cls, image: Any, *, channel_axis: int | None = None, name: str = "image") -> Layout:
-        """Recognise everything but the value range, which is (0, 1) here."""
+        """Recognise the layout of an image except its value range, which is set to (0, 1).
+
+        Parameters
+        ----------
+        image
+            As in :meth:`of`.
+        channel_axis
+            As in :meth:`of`.
+        name
+            The name of the argument, for messages.
+
+        Returns
+        -------
+        Layout
+            The layout.
+
+        Raises
+        ------
+        InputTypeError
+            If the image does not hold real numbers.
+        InputError
+            If its shape is invalid, or does not have the axis of the channels.
+        """
         check_image(name, image, finite=False)
         return cls(
             is_tensor=not isinstance(image, np.ndarray),
@@ -165,7 +206,13 @@ class Layout:
         )
 
     def of_one(self) -> Layout:
-        """Return the layout of one image of a batch, which is still a batch."""
+        """Return the layout of a single image of a batch.
+
+        Returns
+        -------
+        Layout
+            The layout with a batch of 1; the same layout if it has no axis for the batch.
+        """
         return replace(self, shape=(1, *self.shape[1:])) if len(self.shape) == 4 else self
 
     def with_range(
@@ -185,28 +232,33 @@ class Layout:
         image
             The image whose layout this is.
         data_range
-            R for values from 0 to R, or the pair (darkest, brightest).  None: 0 to 255 for
-            uint8, else from the least to the largest value.
+            R for values from 0 to R, or a pair (darkest, brightest).  None, the default, means 0
+            to 255 for uint8, and from the least to the largest value for other dtypes.
         known
-            Boolean array (N, C, H, W), or 1 along its axes: only what is known counts; None for
-            everything.
+            A boolean array (N, C, H, W), or with 1 along its axes: only pixels where it is True
+            count.  None means all pixels.
         margin
-            By how much the result may exceed a range that was found, in widths of that range, at
-            either end.
+            The share of its width by which a range that is found is extended at either end,
+            because the result may exceed the measurement; 0 by default.
         from_zero
-            Let a range that is found begin at 0.
+            Whether a range that is found begins at 0, if no value is negative; not by default.
         name
-            The argument, for messages.
+            The name of the argument, for messages.
+
+        Returns
+        -------
+        Layout
+            The layout with ``data_range``, ``ends`` and ``range_source``.
 
         Raises
         ------
-        ValueError
-            If a known value is not finite, or there is no such range.
+        InputError
+            If a known value is not finite, or the range is invalid.
 
         Warns
         -----
         UserWarning
-            If nearly all values lie within half a per cent of the range.
+            If 99% of the values lie within half a per cent of the range.
         """
         counted = image if known is None else image[self.of_planes(known)].reshape(1, -1)
         check_image(name, counted)
@@ -228,7 +280,7 @@ class Layout:
         return replace(self, data_range=found, ends=ends, range_source=source)
 
     def _planes(self, image: Any) -> Iterator[tuple[str, Any]]:
-        """The images of a batch and the channels, one by one, with their names."""
+        """Yield the images of a batch, then the channels, each with its name."""
         axes = {"image": 0 if len(self.shape) == 4 else None, "channel": self.channel_axis}
         for part, axis in axes.items():
             if axis is not None and self.shape[axis] > 1:
@@ -239,7 +291,17 @@ class Layout:
     def filled(self, image: Any, missing: Any) -> Any:
         """Return a copy of an image that is black where pixels are missing.
 
-        Black is the lower end of the range, or what the dtype has that is nearest to it.
+        Parameters
+        ----------
+        image
+            An image of this layout.
+        missing
+            A boolean array (N, C, H, W), or with 1 along its axes, True at missing pixels.
+
+        Returns
+        -------
+        numpy.ndarray or torch.Tensor
+            The copy.  Black is the lower end of the range, or the nearest value of the dtype.
         """
         black = float(np.clip(self.data_range[0], *_limits(self.dtype)))
         black = black if self._is_float() else round(black)
@@ -249,14 +311,28 @@ class Layout:
         return np.where(where, image.dtype.type(black), image).astype(image.dtype, copy=False)
 
     def to_tensor(self, image: Any, device: Any = None) -> Tensor:
-        """(N, C, H, W), float32, with data_range mapped to [0, 1]; values may lie outside."""
+        """Return an image as a tensor of the form that the network works on.
+
+        Parameters
+        ----------
+        image
+            An image of this layout.
+        device
+            The device of the tensor; by default that of the image.
+
+        Returns
+        -------
+        Tensor
+            Of shape (N, C, H, W), float32, contiguous, with ``data_range`` mapped to [0, 1];
+            values outside of the range are outside of [0, 1].
+        """
         import torch
 
         if not self.is_tensor:
-            # Through float64, because torch does not have all the integers of NumPy; a copy,
-            # because it has neither read-only arrays nor negative strides.
+            # Through float64, because torch lacks some integer dtypes of NumPy; as a copy, because
+            # torch has neither read-only arrays nor negative strides.
             image = torch.from_numpy(np.array(image, dtype=np.float64, order="C"))
-        # float64, because float32 has not all the integers of 32 bits.
+        # float32 does not hold every integer of 32 bits, so the range is mapped in float64.
         x: Tensor = _double(image.detach())
         axis = self.channel_axis
         x = x.unsqueeze(-3) if axis is None else x.movedim(axis, -3)
@@ -266,7 +342,18 @@ class Layout:
         return x.to(torch.float32).to(device).contiguous()
 
     def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape that a tensor (N, C, H, W) has as an image."""
+        """Return the shape that a tensor has as an image of this layout.
+
+        Parameters
+        ----------
+        shape
+            The shape (N, C, H, W) of the tensor, which may have another height and width.
+
+        Returns
+        -------
+        tuple of int
+            The shape of the image.
+        """
         batch, channels, height, width = shape
         planes = [height, width]
         if self.channel_axis is not None:
@@ -275,9 +362,18 @@ class Layout:
         return (batch, *planes) if len(self.shape) == 4 else tuple(planes)
 
     def to_image(self, x: Tensor) -> Any:
-        """The way back: layout, dtype, range and device of the original, integers rounded.
+        """Return a tensor of the network as an image of this layout.
 
-        Any height and width is taken, so that it serves results of another size too.
+        Parameters
+        ----------
+        x
+            Of shape (N, C, H, W), with [0, 1] for ``data_range``, and of any height and width.
+
+        Returns
+        -------
+        numpy.ndarray or torch.Tensor
+            An image with layout, dtype, range and device of the original.  Integers are rounded
+            and limited to the values of their dtype.
         """
         low, high = self.data_range
         x = _double(x.detach()) * (high - low) + low
@@ -291,7 +387,18 @@ class Layout:
         return np.ascontiguousarray(x.cpu().numpy().astype(self.dtype))
 
     def of_planes(self, planes: Any) -> Any:
-        """Return a boolean array (N, C, H, W), or 1 along its axes, in the form of the image."""
+        """Return a boolean array in the form of the image.
+
+        Parameters
+        ----------
+        planes
+            A boolean array (N, C, H, W), or with 1 along its axes.
+
+        Returns
+        -------
+        numpy.ndarray or torch.Tensor
+            Boolean, of the shape of the image, and on its device.
+        """
         batch = self.shape[0] if len(self.shape) == 4 else 1
         channels = 1 if self.channel_axis is None else self.shape[self.channel_axis]
         x = np.broadcast_to(planes, (batch, channels, *np.shape(planes)[-2:]))
@@ -303,14 +410,27 @@ class Layout:
         return _torch().from_numpy(np.array(x, order="C")).to(self.device)
 
     def merge(self, chosen: Tensor, first: Any, second: Any) -> Any:
-        """``first`` where ``chosen``, boolean (N, C, H, W) or 1 along axes, else ``second``.
+        """Return one image where a mask is True, and another one elsewhere.
 
-        Both are images of this layout, and their values stay as they are to the last bit.
+        Parameters
+        ----------
+        chosen
+            A boolean tensor (N, C, H, W), or with 1 along its axes.
+        first
+            The image where ``chosen`` is True, of this layout.
+        second
+            The image elsewhere, of this layout.
+
+        Returns
+        -------
+        numpy.ndarray or torch.Tensor
+            An image of this layout; the values are copied exactly.
         """
         where = self.of_planes(chosen.cpu().numpy())
         if self.is_tensor:
             return _torch().where(where.to(first.device), first, second)
-        return np.where(where, first, second).astype(first.dtype, copy=False)  # its byte order
+        # np.where returns the native byte order, which may be another one than that of the image.
+        return np.where(where, first, second).astype(first.dtype, copy=False)
 
     def _is_float(self) -> bool:
         if self.is_tensor:
@@ -329,13 +449,14 @@ def _limits(dtype: Any) -> tuple[float, float]:
 
 
 def _double(x: Tensor) -> Tensor:
-    return (x.cpu() if x.device.type == "mps" else x).double()  # MPS has no float64
+    # The device MPS has no float64.
+    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 def _warn_of_contrast(name: str, image: Any, data_range: tuple[float, float], source: str) -> None:
-    """Warn where all but a few values are so close together that the network cannot see it."""
+    """Warn if nearly all values are so close together that their differences would be lost."""
     values = image if isinstance(image, np.ndarray) else _double(image.detach()).cpu().numpy()
-    # Of a large image every so many pixels tell the same.
+    # About a million pixels are enough for the quantiles of a large image.
     values = values.reshape(-1)[:: max(values.size // 2**20, 1)].astype(np.float64)
     low, high = np.quantile(values, (0.005, 0.995))
     share = (high - low) / (data_range[1] - data_range[0])

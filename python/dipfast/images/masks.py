@@ -1,4 +1,4 @@
-"""Which pixels are missing: masks of any kind, NaN, opacity, or a value that marks them."""
+"""Missing pixels: find them from masks of any kind, NaN, opacity, or a value that marks them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ __all__ = ["grown", "resolve_mask"]
 
 Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
-# More missing pixels than this are more likely a mask the other way round.
+# If more than this share of the pixels is missing, the mask is likely inverted.
 _SUSPICIOUS_SHARE = 0.95
-# From half of the pixels on they are, too, if most of them have only missing neighbours (of random
-# pixels, 0.9 of them missing, 0.43 do), and nearly all of the border is missing, or known pixels
-# are thin, as drawn strokes are.
-_THICK, _SUSPICIOUS_BORDER, _THIN = 0.65, 0.9, 0.3
+# A mask of more than half of the pixels is likely inverted if this share of the missing pixels have
+# only missing neighbours (if 0.9 of all pixels are missing at random, 0.43 have), and in addition
+# one of the two following conditions holds.
+_THICK = 0.65
+# Either this share of the pixels at the border is missing ...
+_SUSPICIOUS_BORDER = 0.9
+# ... or less than this share of the known pixels have only known neighbours, as in drawn strokes.
+_THIN = 0.3
 
 
 def resolve_mask(
@@ -32,42 +36,42 @@ def resolve_mask(
     Parameters
     ----------
     image
-        Array (H, W) or with one more axis for the channels, or tensor (H, W), (C, H, W) or
-        (N, C, H, W).  NaN and, of a masked array, masked pixels are missing in any case.
+        An array (H, W) or with one more axis for the channels, or a tensor (H, W), (C, H, W) or
+        (N, C, H, W).  Pixels that are NaN, and masked pixels of a masked array, are always missing.
     mask
-        See :func:`dipfast.inpaint`.
+        The mask, in any form that :func:`dipfast.inpaint` takes.
     marks
-        What a true (non-zero) value of a mask marks.
+        The pixels that true (non-zero) values of a mask mark: ``"missing"`` or ``"known"``.
     channel_axis
-        The axis of the channels; None recognises it.
+        The axis of the channels; None recognises it by the shape.
 
     Returns
     -------
-    image
-        A plain array or tensor, with ``mask="alpha"`` without its last channel.  What stands at
-        missing pixels is as it was.
-    missing
-        Boolean (N, C, H, W), with 1 for axes along which it does not change.
+    image : numpy.ndarray or torch.Tensor
+        A plain array or tensor; with ``mask="alpha"``, without its last channel.  Values at missing
+        pixels are unchanged.
+    missing : numpy.ndarray
+        A boolean array (N, C, H, W), True at missing pixels, with 1 for axes along which it is
+        constant.
 
     Raises
     ------
-    TypeError, ValueError
-        If the mask does not say which pixels, or says all or none.
+    InputTypeError, InputError
+        If the mask is invalid, or marks no pixel, or marks all pixels.
 
     Warns
     -----
     UserWarning
-        If more than half of the pixels are missing, and it looks as if the known ones were
-        marked.
+        If the mask is likely inverted.
     """
     image, masked = split_masked("image", image)
     check_image("image", image, finite=False)
     check_choice("mask_marks", marks, MARKS)
     axis = find_channel_axis("image", image, channel_axis)
-    own = _missing_by_itself(image, masked, axis)
+    nan_or_masked = _nan_or_masked(image, masked, axis)
     if isinstance(mask, float | np.floating) and np.isnan(mask):
-        mask = None  # NaN pixels, which are missing in any case
-    if mask is None and own is None:
+        mask = None  # NaN pixels are always missing
+    if mask is None and nan_or_masked is None:
         raise InputError(
             "mask is needed: image has no NaN or masked pixels that would say what is missing"
         )
@@ -75,7 +79,8 @@ def resolve_mask(
         if mask != "alpha":
             raise InputError(f"mask must be 'alpha' if it is a string, got {mask!r}")
         image, missing = _by_opacity(image, axis)
-        own = None if own is None else own.any(axis=1, keepdims=True)
+        if nan_or_masked is not None:
+            nan_or_masked = nan_or_masked.any(axis=1, keepdims=True)
     elif mask is None:
         missing = np.zeros((1, 1, 1, 1), dtype=bool)
     elif isinstance(mask, int | float | np.number) and not isinstance(mask, bool):
@@ -84,9 +89,9 @@ def resolve_mask(
         if not missing.any():
             raise InputError(f"mask={mask!r} is a value that no pixel of image has")
     else:
-        missing = _of_array(mask, marks, image, axis)
-    if own is not None:
-        missing = missing | own
+        missing = _from_array(mask, marks, image, axis)
+    if nan_or_masked is not None:
+        missing = missing | nan_or_masked
     share = missing.mean()
     if share in (0, 1):
         what = "nothing is" if share == 0 else "all pixels are"
@@ -102,7 +107,7 @@ def resolve_mask(
     return image, missing
 
 
-def _missing_by_itself(image: Any, masked: Any, axis: int | None) -> Any:
+def _nan_or_masked(image: Any, masked: Any, axis: int | None) -> Any:
     """Return where an image is NaN or masked, boolean (N, C, H, W); None if nowhere."""
     pixels = _numpy(image)
     missing = np.isnan(pixels) if pixels.dtype.kind == "f" else np.zeros(pixels.shape, dtype=bool)
@@ -112,7 +117,7 @@ def _missing_by_itself(image: Any, masked: Any, axis: int | None) -> Any:
 
 
 def _looks_inverted(missing: Bools) -> bool:
-    """Whether a mask (N, C, H, W) looks as if it marked known pixels instead of missing ones."""
+    """Return whether a mask (N, C, H, W) likely marks known pixels instead of missing ones."""
     missing = np.asarray(missing.any(axis=(0, 1)))
     if _inner_share(missing) < _THICK:
         return False
@@ -121,12 +126,23 @@ def _looks_inverted(missing: Bools) -> bool:
 
 
 def _inner_share(chosen: Bools) -> float:
-    """Return how many of the chosen pixels have no other one among their eight neighbours."""
+    """Return the share of the chosen pixels whose eight neighbours are all chosen."""
     return float((~grown(~chosen)).sum() / max(chosen.sum(), 1))
 
 
 def grown(chosen: Bools) -> Bools:
-    """Return pixels (H, W) and their eight neighbours."""
+    """Return a mask grown by one pixel in all eight directions.
+
+    Parameters
+    ----------
+    chosen
+        A boolean array (H, W).
+
+    Returns
+    -------
+    numpy.ndarray
+        A boolean array (H, W), True at the chosen pixels and their neighbours.
+    """
     rows, columns = chosen.shape
     padded = np.pad(chosen, 1)
     return np.asarray(
@@ -135,6 +151,7 @@ def grown(chosen: Bools) -> Bools:
 
 
 def _by_opacity(image: Any, axis: int | None) -> tuple[Any, Bools]:
+    """Return an image without its opacity, and where it is not opaque."""
     channels = 1 if axis is None else image.shape[axis]
     if channels not in (2, 4):
         raise InputError(
@@ -145,12 +162,14 @@ def _by_opacity(image: Any, axis: int | None) -> tuple[Any, Bools]:
     opaque = np.iinfo(array.dtype).max if array.dtype.kind in "iu" else opacity.max()
     index = [slice(None)] * array.ndim
     index[axis or 0] = slice(0, channels - 1)
-    if channels == 2 and not is_tensor(image):  # grey, which has no axis of channels
+    # A grey array without its opacity loses the axis of the channels, as grey images have none.
+    if channels == 2 and not is_tensor(image):
         return np.take(array, 0, axis=axis), opacity < opaque
     return image[tuple(index)], opacity < opaque
 
 
-def _of_array(mask: Any, marks: Marks, image: Any, axis: int | None) -> Bools:
+def _from_array(mask: Any, marks: Marks, image: Any, axis: int | None) -> Bools:
+    """Return the missing pixels of a mask that is an array or a tensor."""
     if not isinstance(mask, np.ndarray) and not is_tensor(mask):
         raise InputTypeError(
             "mask must be an array, a tensor, 'alpha', a value that marks missing pixels, or "
@@ -181,7 +200,7 @@ def _of_array(mask: Any, marks: Marks, image: Any, axis: int | None) -> Bools:
 
 
 def _marked(values: Any, marks: Marks) -> Bools:
-    """Which pixels are missing; those in between, at soft edges, are."""
+    """Return the missing pixels of a mask (N, C, H, W); values between, at soft edges, count."""
     if values.dtype.kind == "b":
         return np.asarray(values if marks == "missing" else ~values)
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
@@ -190,10 +209,10 @@ def _marked(values: Any, marks: Marks) -> Bools:
     if low < 0:
         raise InputError(f"mask must not be negative, got values down to {low}")
     in_between = ((values != low) & (values != high)).any()
-    whole = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1.0
-    if in_between and (high < whole / 2 or low > whole / 2):
+    full_scale = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1.0
+    if in_between and (high < full_scale / 2 or low > full_scale / 2):
         raise InputError(
-            f"mask has low contrast, values from {low} to {high} of {whole}: "
+            f"mask has low contrast, values from {low} to {high} of {full_scale}: "
             "make it boolean, so that it is clear which pixels it marks"
         )
     if marks == "missing":
@@ -202,13 +221,13 @@ def _marked(values: Any, marks: Marks) -> Bools:
 
 
 def _planes(array: Any, axis: int | None) -> Any:
-    """As (N, C, H, W)."""
+    """Return an array as (N, C, H, W)."""
     array = array[None] if axis is None else np.moveaxis(array, axis, -3)
     return array if array.ndim == 4 else array[None]
 
 
 def _numpy(x: Any) -> Any:
-    """Return an array of the same values; NumPy has no bfloat16."""
+    """Return an image as an array; bfloat16, which NumPy does not have, becomes float32."""
     if not is_tensor(x):
         return np.asarray(x)
     x = x.detach().cpu()

@@ -24,6 +24,7 @@ from dipfast.prior.stages import Stage
 from dipfast.run.interrupt import Interrupt
 from dipfast.run.job import Job
 from dipfast.run.memory import check_memory
+from dipfast.settings.names import Method
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.presets import Preset, get_preset
 from dipfast.settings.settings import Settings
@@ -216,10 +217,12 @@ def _rule(settings: Settings) -> StopRule:
 
 
 def _stages(settings: Settings, weight: float) -> tuple[Stage, ...]:
-    if not isinstance(settings.method, str):
-        return tuple(settings.method)
+    method: Any = settings.method
+    if not isinstance(method, str):
+        return tuple(method)
+    name: Method = method  # type: ignore[assignment]
     assert settings.max_iterations is not None
-    return make_stages(settings.method, settings.max_iterations, weight)
+    return make_stages(name, settings.max_iterations, weight)
 
 
 # --- what is decided for one image -------------------------------------------------------

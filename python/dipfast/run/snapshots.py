@@ -131,11 +131,23 @@ class Snapshots(Observer):
             del self._images[times[1 + gaps.index(min(gaps))]]
 
     def state_dict(self) -> Values:
-        """Return all images by their iteration."""
+        """Return the state for a checkpoint.
+
+        Returns
+        -------
+        dict
+            The images, named by their iterations.
+        """
         return {str(iteration): image for iteration, image in self._images.items()}
 
     def load(self, values: Values) -> None:
-        """Restore a state of :meth:`state_dict`."""
+        """Restore a state of :meth:`state_dict`.
+
+        Parameters
+        ----------
+        values
+            The state.
+        """
         self._images = {
             int(name): value for name, value in values.items() if isinstance(value, Tensor)
         }
