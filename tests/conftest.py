@@ -1,4 +1,4 @@
-"""Settings of the whole suite."""
+"""Settings and fixtures of the whole test suite."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from dipfast.networks import HourglassConfig
 from dipfast.settings.names import TASKS
 from dipfast.settings.presets import PRESETS, Preset
 
-# Small networks gain nothing from threads, and on busy cores they stall.
+# Small networks gain nothing from several threads, which wait for each other on busy cores.
 torch.set_num_threads(1)
 
-# How long an example takes says nothing on a shared machine.
+# The time of an example is not reliable on a shared machine.
 settings.register_profile("dipfast", deadline=None, print_blob=True)
 settings.load_profile("dipfast")
 
 
 @pytest.fixture
 def use_small_network(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes the default presets quick to fit, the same code with a small network."""
+    """Return a function that gives the default presets a small network and few iterations."""
 
     def use(iterations: int, **options: float) -> None:
         network = HourglassConfig((8, 16), (8, 16), (4, 4))
@@ -36,7 +36,7 @@ def use_small_network(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def noisy_pair() -> tuple[np.ndarray, np.ndarray]:
-    """A small picture with edges, colour and shading, and the same with noise of sigma 25."""
+    """Return a small picture with noise of sigma 25, and without."""
     rows, columns = np.mgrid[0:32, 0:40]
     clean = np.stack([60 + 3 * columns, 200 - 4 * rows, 90 + 0 * rows], axis=-1)
     clean[8:20, 10:28] = (220, 60, 40)

@@ -1,4 +1,4 @@
-"""The package as a whole: quick to import, one version, honest about its names."""
+"""The package imports without torch, has one version, and has all of its public names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One-call denoising: layouts in and out, what it reports, what it refuses."""
+"""Denoising: layouts, reports, ends of a fit, time limits, and refused arguments."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TestLayouts:
         result = few(image)
         assert isinstance(result.image, np.ndarray)
         assert (result.image.shape, result.image.dtype) == (image.shape, image.dtype)
-        # In the same range too: closer to the image than another range could be.
+        # The mean would differ more if the values were in another range.
         assert abs(result.image.mean() - image.mean()) < 0.3 * image.max()
 
     def test_tensors_and_arrays_agree(self, noisy_pair: Pair) -> None:
@@ -171,7 +171,7 @@ class TestRestoration:
         assert given.pop("task") == "denoise"
         assert (dipfast.denoise(noisy_pair[0], **given).image == first.image).all()
         found = first.found
-        # What was found gives the same result where it is given.
+        # Giving the values that were found leads to the same result.
         again = few(
             noisy_pair[0],
             sigma=found["sigma"][0],
@@ -237,7 +237,7 @@ class TestMemory:
 class TestEnding:
     @pytest.fixture(autouse=True)
     def interruptible(self) -> Iterator[None]:
-        """Ctrl-C as at a terminal, also where the suite runs in the background."""
+        """Handle Ctrl-C as at a terminal, even if the tests run in the background."""
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         yield
         signal.signal(signal.SIGINT, before)
@@ -272,7 +272,7 @@ class TestEnding:
             seen.append((state.iteration, float(state.metrics["psnr"])))
             if state.iteration == 2:
                 raise StopIteration
-            return True  # as progress bars do; it means nothing
+            return True  # progress bars return True; it has no effect
 
         result = few(noisy_pair[0], callback=callback, reference=noisy_pair[1])
         assert result.stop_reason == "stopped by the callback"
@@ -331,7 +331,7 @@ class TestEnding:
             )
         assert result.stop_reason == "stopped"
         assert 1 <= result.stop_iteration < 100_000
-        # It stays stopped.
+        # The interrupt remains in effect for further calls.
         assert few(noisy_pair[0], interrupt=interrupt).stop_iteration == 1
 
     @pytest.mark.parametrize("patience", [0.0, 60.0])
@@ -382,11 +382,11 @@ class TestEnding:
 
 
 class TestTimeLimit:
-    """A schedule that fits into the time, and a word where the time was too short."""
+    """Iterations are planned to fit into the time; a warning says if the time was too short."""
 
     @dataclasses.dataclass(frozen=True)
     class Slow(StopRule):
-        """Takes its time, and never stops."""
+        """Wait at each iteration, and never stop."""
 
         seconds: float = 0.01
 
@@ -423,7 +423,7 @@ class TestTimeLimit:
         assert (limited.image == few(image).image).all()
         assert limited.unfinished is None
 
-    def test_too_short_a_time_is_told(self, noisy_pair: Pair) -> None:
+    def test_too_short_a_time_is_warned_of(self, noisy_pair: Pair) -> None:
         message = r"after 1 of 5000 iterations the result is .* away from the image, whose noise is"
         with pytest.warns(UserWarning, match=message) as caught:
             result = dipfast.denoise(noisy_pair[0], time_limit=1e-3, max_iterations=5000)

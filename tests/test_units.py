@@ -1,5 +1,7 @@
-"""The unit, the layout and the kind of an image do not matter: every task gives the same picture
-of the same numbers, scaled and shifted as they are, or says why it cannot."""
+"""Every task gives the same result for an image in any unit, layout, dtype and kind of array.
+
+Where a task cannot, it refuses the image and says why.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ def small_network() -> Any:
     network = HourglassConfig((4, 8), (4, 8), (2, 2))
     small = Preset(3, (1 / 30, 0.005), network)
     with pytest.MonkeyPatch.context() as patch:
-        # What a fit takes of the memory is found out in ten times the time of such a fit.
+        # The estimate of the memory takes ten times as long as such a small fit.
         patch.setattr(plan, "check_memory", lambda **_: None)
         for task in TASKS:
             patch.setitem(PRESETS, f"{task}-balanced", small)
@@ -64,13 +66,13 @@ tasks = pytest.mark.parametrize("name", TASK_CALLS)
 
 
 def picture(seed: int, channels: int | None = 3) -> np.ndarray:
-    """Levels of 8 bits, so that they and sums of them are exact in every dtype but float16."""
+    """Return integers of 8 bits: these and their sums are exact in every dtype except float16."""
     shape = (9, 11) if channels is None else (9, 11, channels)
     return np.random.default_rng(seed).integers(0, 256, shape).astype(float)
 
 
-def close(result: Any, expected: np.ndarray, dtype: str, width: float) -> None:
-    """But for the rounding of the dtype, and of float32 inside."""
+def check_close(result: Any, expected: np.ndarray, dtype: str, width: float) -> None:
+    """Check that values are equal up to the rounding of the dtype, and of float32 in the fit."""
     if dtype.startswith("float"):
         tolerance = 4 * float(np.finfo(dtype).eps) * np.abs(expected).max() + 1e-6 * width
     else:
@@ -100,7 +102,7 @@ def test_scaled_and_shifted(
     result = call(image, sigma=given_sigma)
     found = result.image.permute(1, 2, 0).numpy() if tensor else result.image
     assert found.dtype == dtype
-    close(found, scale * (expected.image + offset), dtype, 256 * scale)
+    check_close(found, scale * (expected.image + offset), dtype, 256 * scale)
     low, high = result.found["data_range"]
     assert (high - low) == pytest.approx(scale * np.ptp(expected.found["data_range"]), rel=1e-6)
     assert result.found["sigma"][0] == pytest.approx(scale * expected.found["sigma"][0])
@@ -113,7 +115,7 @@ def test_scaled_by_any_number(name: str, scale: float, offset: float, seed: int)
     plain = picture(seed, None)
     expected = TASK_CALLS[name](plain).image
     found = TASK_CALLS[name](scale * (plain + offset)).image
-    # A last digit that differs may turn a step of Adam, but not far.
+    # A difference in the last digit may change the steps of Adam a little.
     np.testing.assert_allclose(found / scale - offset, expected, rtol=0, atol=0.05 * 256)
     margin = 0.3 if name in ("super_resolve", "restore") else 1e-6
     assert found.min() >= scale * (plain.min() + offset - margin * 256)
@@ -125,14 +127,14 @@ def test_scaled_by_any_number(name: str, scale: float, offset: float, seed: int)
 @pytest.mark.parametrize("data_range", [None, (-10, 300)])
 def test_every_dtype(name: str, dtype: str, data_range: Any) -> None:
     plain = picture(1)
-    # What 8 bits have by themselves.
+    # The default range of uint8.
     same = (0, 255) if data_range is None and dtype == "uint8" else data_range
     expected = TASK_CALLS[name](plain, data_range=same).image
     expected = expected.clip(0) if dtype in ("uint8", "uint16", ">u2") else expected
     expected = expected.clip(None, 255) if dtype == "uint8" else expected
     result = TASK_CALLS[name](plain.astype(dtype), data_range=data_range)
     assert result.image.dtype == dtype
-    close(result.image, expected, dtype, 256)
+    check_close(result.image, expected, dtype, 256)
     if dtype != ">u2":
         tensor = torch.from_numpy(plain.astype(dtype)).permute(2, 0, 1)
         other = TASK_CALLS[name](tensor, data_range=data_range).image
@@ -203,7 +205,7 @@ def test_every_kind_of_array(name: str, tmp_path: Any) -> None:
     data_range=st.sampled_from([None, (0, 300)]),
     keep_known=st.booleans(),
 )
-def test_what_stands_in_holes_has_no_influence(
+def test_values_of_missing_pixels_have_no_influence(
     dtype: str, garbage: float, sigma: Any, kind: str, data_range: Any, keep_known: bool
 ) -> None:
     plain = picture(4, None).astype(dtype)
@@ -327,7 +329,7 @@ class TestRefused:
         assert results[0].found["data_range"] == results[1].found["data_range"]
         assert (results[0].image == results[1].image).all()
 
-    def test_channels_and_images_that_drown_in_the_range_of_others(self) -> None:
+    def test_low_contrast_of_one_channel_or_image_is_warned_of(self) -> None:
         plain = picture(0, None)
         with pytest.warns(UserWarning, match="of channel 0 of image lie between .* will be lost"):
             dipfast.denoise(np.stack([plain, 1e4 * plain], axis=-1))
@@ -359,4 +361,4 @@ class TestRefused:
             with pytest.warns(UserWarning, match="beyond data_range=.* will be cut off"):
                 dipfast.denoise(image, data_range=255)
         noisy = np.random.default_rng(0).normal(0, 0.3, (20, 20)) + (np.arange(20) > 10)
-        dipfast.denoise(noisy, data_range=1)  # noise goes beyond
+        dipfast.denoise(noisy, data_range=1)  # noise may exceed the range without a warning

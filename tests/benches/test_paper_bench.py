@@ -1,4 +1,4 @@
-"""The bench of the papers' tables: figures as the papers count them, nothing run twice."""
+"""The benchmark of the papers' tables computes metrics as the papers do, and repeats no run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dipfast.images.files import read_image, write_image
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A folder like that of the published pictures, with a piece of one in it."""
+    """Make a folder like that of the published pictures, with a crop of one picture."""
     from skimage.data import astronaut
 
     clean = astronaut()[:48, 200:240]
@@ -53,7 +53,7 @@ def test_tables(
     (row,) = (json.loads(line) for line in (out / "denoise.jsonl").read_text().splitlines())
     assert (row["picture"], row["variant"], row["iterations"]) == ("F16", "two stages", 3)
     assert row["settings"]["task"] == "denoise"
-    # What the table says is what the saved pictures say.
+    # The PSNR in the table is that of the saved pictures.
     result, clean = (read_image(out / row["files"][kind]).image for kind in ("result", "clean"))
     assert row["psnr"] == pytest.approx(dipfast.ops.psnr(result, clean), rel=1e-6)
     text = (out / "denoise.md").read_text()
@@ -65,7 +65,7 @@ def test_tables(
 
     monkeypatch.setattr(bench, "run", no_work)
     make(monkeypatch, data, "denoise", "--only", "F16", "--variants", "two stages")
-    # Another table with the same run in it has it for nothing.
+    # Another table that contains the same run does not repeat it.
     make(monkeypatch, data, "curve", "--only", "F16", "--variants", "two stages")
     assert (out / "curve.png").exists()
     with pytest.raises(AssertionError, match="work was started"):
@@ -89,7 +89,7 @@ def test_luma_is_that_of_pillow() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 256, (2, 20, 20, 3), dtype=np.uint8)
     ycc = [np.asarray(Image.fromarray(x).convert("YCbCr"))[4:-4, 4:-4, 0] for x in (a, b)]
-    # Pillow's is full range and rounded.
+    # Pillow's luma has the full range, 0 to 255, and is rounded.
     full = 10 * np.log10(255**2 / np.mean((ycc[0].astype(float) - ycc[1]) ** 2))
     studio = runs.measured(a, b, "y")
     assert studio == pytest.approx(full + 20 * np.log10(255 / 219), abs=0.05)

@@ -1,4 +1,4 @@
-"""Layout, dtype and value range: recognised, refused where unclear, and given back."""
+"""Layout, dtype and value range are recognised, refused if ambiguous, and restored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def random_image(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarra
     return rng.integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
 
 
-def there_and_back(image: Any, **options: Any) -> Any:
+def round_trip(image: Any, **options: Any) -> Any:
     layout = Layout.of(image, **options)
     return layout.to_image(layout.to_tensor(image))
 
@@ -39,7 +39,7 @@ def same(one: Any, other: Any) -> bool:
     return one.dtype == other.dtype and np.array_equal(one, other)
 
 
-class TestThereAndBack:
+class TestRoundTrip:
     @pytest.mark.parametrize("dtype", INTEGERS + FLOATS)
     @pytest.mark.parametrize(
         ("shape", "axis"),
@@ -58,10 +58,10 @@ class TestThereAndBack:
     def test_arrays(self, dtype: str, shape: tuple[int, ...], axis: int | None) -> None:
         image = random_image(shape, dtype)
         data_range = 255 if dtype == "uint8" else (-40000, 70000) if dtype in INTEGERS else 1
-        back = there_and_back(image, channel_axis=axis, data_range=data_range)
+        back = round_trip(image, channel_axis=axis, data_range=data_range)
         assert isinstance(back, np.ndarray)
         assert back.flags.c_contiguous
-        if dtype == "float64":  # what the network works on is float32
+        if dtype == "float64":  # the network works on float32
             assert back.dtype == np.float64
             np.testing.assert_allclose(back, image, rtol=1e-7)
         else:
@@ -85,7 +85,7 @@ class TestThereAndBack:
         values = random_image(shape, "float32" if dtype == "bfloat16" else dtype)
         image = torch.from_numpy(values).to(getattr(torch, dtype))
         data_range = 255 if dtype == "uint8" else (-40000, 70000) if dtype in INTEGERS else 1
-        back = there_and_back(image, channel_axis=axis, data_range=data_range)
+        back = round_trip(image, channel_axis=axis, data_range=data_range)
         assert isinstance(back, torch.Tensor)
         assert back.is_contiguous()
         if dtype == "float64":
@@ -106,18 +106,18 @@ class TestThereAndBack:
         image: Any = random_image(shape, dtype, data.draw(st.integers(0, 99), label="seed"))
         if data.draw(st.booleans(), label="tensor"):
             image = torch.from_numpy(image)
-        assert same(there_and_back(image, channel_axis=axis, data_range=(low, high)), image)
+        assert same(round_trip(image, channel_axis=axis, data_range=(low, high)), image)
 
     @pytest.mark.parametrize("tensor", [False, True])
     def test_integers_that_float32_does_not_have(self, tensor: bool) -> None:
         image: Any = np.arange(256, dtype=np.int32).reshape(16, 16) + 2**30
         image = torch.from_numpy(image) if tensor else image
-        assert same(there_and_back(image, data_range=(2**30, 2**30 + 255)), image)
+        assert same(round_trip(image, data_range=(2**30, 2**30 + 255)), image)
 
     @pytest.mark.parametrize("dtype", FLOATS)
     def test_floats_in_any_unit(self, dtype: str) -> None:
         image = (random_image((6, 7), dtype) * 40 - 10).astype(dtype)
-        back = there_and_back(image, data_range=(-10, 30))
+        back = round_trip(image, data_range=(-10, 30))
         assert back.dtype == image.dtype
         np.testing.assert_allclose(back, image, rtol=0, atol=0.02 if dtype == "float16" else 1e-5)
 
@@ -168,7 +168,7 @@ class TestToImage:
 
     def test_integers_keep_what_is_outside_of_the_data_range(self) -> None:
         image = np.array([[-1000, 0, 3000]], dtype=np.int16)
-        assert same(there_and_back(image, data_range=(-10, 10)), image)
+        assert same(round_trip(image, data_range=(-10, 10)), image)
 
     @pytest.mark.parametrize("tensor", [False, True])
     def test_takes_another_size(self, tensor: bool) -> None:
@@ -197,13 +197,13 @@ class TestUnusualMemory:
     )
     def test_strides_of_arrays(self, dtype: str, view: Any) -> None:
         image = view(random_image((10, 15, 3), dtype))
-        np.testing.assert_allclose(there_and_back(image), image, rtol=1e-7)
+        np.testing.assert_allclose(round_trip(image), image, rtol=1e-7)
 
     @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
     def test_read_only_arrays(self, dtype: str) -> None:
         image = random_image((6, 9), dtype)
         image.flags.writeable = False
-        back = there_and_back(image)
+        back = round_trip(image)
         np.testing.assert_allclose(back, image, rtol=1e-7)
         assert back.flags.writeable
 
@@ -212,18 +212,18 @@ class TestUnusualMemory:
         native = random_image((6, 9), np.dtype(dtype).name)
         image = native.astype(dtype)
         assert Layout.of(image).data_range == Layout.of(native).data_range
-        back = there_and_back(image)
+        back = round_trip(image)
         assert back.dtype == image.dtype
         np.testing.assert_allclose(back, image, rtol=1e-7)
 
     def test_strides_of_tensors(self) -> None:
         image = torch.rand(9, 6, 3).permute(2, 1, 0)
         assert not image.is_contiguous()
-        assert same(there_and_back(image), image)
+        assert same(round_trip(image), image)
 
     def test_tensors_with_gradients(self) -> None:
         image = torch.rand(3, 4, 5, requires_grad=True)
-        back = there_and_back(image)
+        back = round_trip(image)
         assert same(back, image.detach())
         assert not back.requires_grad
 
@@ -313,7 +313,7 @@ class TestDataRange:
 
     @pytest.mark.parametrize("tensor", [False, True])
     @pytest.mark.parametrize("dtype", ["uint16", "float32"])
-    def test_values_that_drown_in_the_range_are_told(self, dtype: str, tensor: bool) -> None:
+    def test_low_contrast_is_warned_of(self, dtype: str, tensor: bool) -> None:
         sky: Any = np.random.default_rng(0).integers(95, 105, (64, 64)).astype(dtype)
         sky[10, 20] = 60_000
         image = torch.from_numpy(sky) if tensor else sky
@@ -323,7 +323,7 @@ class TestDataRange:
         with pytest.warns(UserWarning, match="the range is given"):
             Layout.of(image, data_range=65535)
         Layout.of(image, data_range=(90, 200))
-        sky[sky < 60_000] = 100  # nothing is lost in what is flat
+        sky[sky < 60_000] = 100  # a constant image has no contrast to lose
         Layout.of(sky)
 
     @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Masks of every kind: which pixels are missing, and what cannot be meant."""
+"""Masks of every kind mark the missing pixels, and invalid masks are refused."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def missing_of(image, mask, marks="missing", channel_axis=None) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16, np.int64, np.float32])
-@pytest.mark.parametrize("whole", [1, 255])
+@pytest.mark.parametrize("full_scale", [1, 255])
 @pytest.mark.filterwarnings("ignore:92.0% of the pixels are missing")
-def test_dtypes(dtype: type, whole: int) -> None:
+def test_dtypes(dtype: type, full_scale: int) -> None:
     if dtype is np.float32:
-        whole = 1
-    mask = (HOLE * whole).astype(dtype)
+        full_scale = 1
+    mask = (HOLE * full_scale).astype(dtype)
     for given in (mask, torch.from_numpy(mask) if dtype is not np.uint16 else mask):
         assert (missing_of(IMAGE, given) == HOLE).all()
         assert (missing_of(IMAGE, given, "known") == ~HOLE).all()
@@ -68,7 +68,7 @@ def test_nan_pixels() -> None:
     assert missing.sum() == 1
     assert missing[0, 0, 1, 2]
     np.testing.assert_array_equal(whole, image)
-    # With a mask besides, both are missing.
+    # If a mask is given too, the pixels of both are missing.
     assert (missing_of(image, HOLE)[0, 0] == HOLE).sum() == 24
     tensor = torch.from_numpy(image).movedim(-1, 0)
     assert resolve_mask(tensor, None, "missing", None)[1].sum() == 1
@@ -94,7 +94,7 @@ def test_a_value_that_marks() -> None:
     assert (missing_of(image, 0) == HOLE).all()
 
 
-def warned(mask: np.ndarray) -> bool:
+def is_suspicious(mask: np.ndarray) -> bool:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         resolve_mask(np.ones(mask.shape), mask, "missing", None)
@@ -102,7 +102,7 @@ def warned(mask: np.ndarray) -> bool:
 
 
 def strokes() -> np.ndarray:
-    """Lines as thick as a pen, some of them to the border."""
+    """Return a mask of thin lines, some of which reach the border."""
     mask = np.zeros((100, 120), dtype=bool)
     for k in range(5, 95, 12):
         mask[k : k + 2, 3:110] = True
@@ -110,7 +110,7 @@ def strokes() -> np.ndarray:
     return mask
 
 
-def test_too_much_missing_is_told() -> None:
+def test_too_many_missing_pixels_are_warned_of() -> None:
     mask = np.ones((10, 10), dtype=bool)
     mask[0, :4] = False
     with pytest.warns(UserWarning, match=r"96.0% of the pixels are missing: is mask_marks='missi"):
@@ -122,22 +122,22 @@ def test_too_much_missing_is_told() -> None:
     [strokes(), np.pad(np.ones((30, 40), dtype=bool), 20), np.pad(strokes(), 3)],
     ids=["lines", "an object", "lines that touch no border"],
 )
-def test_a_mask_the_wrong_way_round_is_told(mask: np.ndarray) -> None:
+def test_an_inverted_mask_is_warned_of(mask: np.ndarray) -> None:
     assert mask.mean() < 0.5
-    assert not warned(mask)
-    assert warned(~mask)
+    assert not is_suspicious(mask)
+    assert is_suspicious(~mask)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.6, 0.75, 0.9])
 @pytest.mark.parametrize("seed", range(3))
-def test_random_pixels_are_no_mask_the_wrong_way_round(share: float, seed: int) -> None:
-    assert not warned(np.random.default_rng(seed).random((100, 120)) < share)
+def test_random_pixels_are_no_inverted_mask(share: float, seed: int) -> None:
+    assert not is_suspicious(np.random.default_rng(seed).random((100, 120)) < share)
 
 
-def test_a_grid_of_known_pixels_is_no_mask_the_wrong_way_round() -> None:
+def test_a_grid_of_known_pixels_is_no_inverted_mask() -> None:
     mask = np.ones((96, 120), dtype=bool)
     mask[::3, ::3] = False
-    assert not warned(mask)
+    assert not is_suspicious(mask)
 
 
 def test_masked_pixels_are_missing() -> None:
@@ -194,6 +194,6 @@ def test_opacity_and_nan_together() -> None:
         (True, "missing", TypeError, "mask must be an array.*got bool"),
     ],
 )
-def test_what_cannot_be_meant(mask, marks: str, error: type[Exception], message: str) -> None:
+def test_invalid_masks_are_refused(mask, marks: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         resolve_mask(IMAGE, mask, marks, None)

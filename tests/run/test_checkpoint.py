@@ -1,4 +1,4 @@
-"""Checkpoints: whole or refused, and the run goes on to the same bits."""
+"""Checkpoints are whole or refused, and a resumed run gives the same bits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import dipfast
 from dipfast.networks import HourglassConfig
 from dipfast.operators import Blur, Compose, Downsample, Identity, gaussian_kernel
 from dipfast.prior.stages import Stage
-from dipfast.run import record as identity
+from dipfast.run import record
 from dipfast.run.checkpoint import Checkpoint, CheckpointFile, digest_of, read_checkpoint
 from dipfast.settings.presets import Preset
 from dipfast.stopping import HeldOut, StopReason
@@ -178,13 +178,13 @@ class TestFile:
             file.check_free()
 
 
-def pieces(noisy: np.ndarray) -> dict[str, Any]:
+def images_of(noisy: np.ndarray) -> dict[str, Any]:
     tensor = torch.from_numpy(noisy).permute(2, 0, 1)[None]
     return {"batch": torch.cat([tensor, tensor.flip(-1)]), "array": noisy}
 
 
-def same(a: dipfast.Result, b: dipfast.Result) -> bool:
-    """To the last bit."""
+def check_same(a: dipfast.Result, b: dipfast.Result) -> bool:
+    """Check that two results are equal to the last bit, except for their time."""
     images = ("image", "raw_image", "best_output", "stop_image", "stop_output")
     assert all((np.asarray(getattr(a, n)) == np.asarray(getattr(b, n))).all() for n in images)
     assert a.history == b.history
@@ -204,8 +204,8 @@ class TestResume:
     def test_goes_on_to_the_same_bits(
         self, noisy_pair: Pair, path: Path, stop: str, method: str, kind: str
     ) -> None:
-        image = pieces(noisy_pair[0])[kind]
-        reference = pieces(noisy_pair[1])[kind]
+        image = images_of(noisy_pair[0])[kind]
+        reference = images_of(noisy_pair[1])[kind]
         options = {
             "stop": stop,
             "method": method,
@@ -221,7 +221,7 @@ class TestResume:
             nonlocal count
             count += 1
             if count in (6, 10):
-                raise ZeroDivisionError  # nothing that the loop expects
+                raise ZeroDivisionError  # an exception that the loop does not handle
 
         for _ in range(3):
             try:
@@ -230,9 +230,9 @@ class TestResume:
             except ZeroDivisionError:
                 pass
         assert count >= 10
-        assert same(result, whole)
-        # And once more, when all is done.
-        assert same(dipfast.denoise(image, **options, resume=True), whole)
+        assert check_same(result, whole)
+        # Resuming a finished run gives the same result again.
+        assert check_same(dipfast.denoise(image, **options, resume=True), whole)
 
     def test_other_tasks(self, noisy_pair: Pair, path: Path) -> None:
         noisy = noisy_pair[0]
@@ -246,11 +246,9 @@ class TestResume:
             whole = call()
             file = path.with_name(name)
             call(checkpoint=file, callback=_stop_at(9))
-            assert same(call(checkpoint=file, resume=True), whole)
+            assert check_same(call(checkpoint=file, resume=True), whole)
 
-    def test_every_ending_can_be_gone_on_from_but_those_for_good(
-        self, noisy_pair: Pair, path: Path
-    ) -> None:
+    def test_runs_that_were_ended_early_can_be_resumed(self, noisy_pair: Pair, path: Path) -> None:
         whole = dipfast.denoise(noisy_pair[0])
         with pytest.warns(UserWarning, match="after 1 of 24 iterations .* resume goes on"):
             paused = dipfast.denoise(noisy_pair[0], checkpoint=path, time_limit=1e-6)
@@ -262,10 +260,10 @@ class TestResume:
         interrupt.stop()
         once = dipfast.denoise(noisy_pair[0], checkpoint=path, interrupt=interrupt, resume=True)
         assert (once.stop_reason, once.stop_iteration) == ("stopped", 6)
-        assert same(dipfast.denoise(noisy_pair[0], checkpoint=path, resume=True), whole)
+        assert check_same(dipfast.denoise(noisy_pair[0], checkpoint=path, resume=True), whole)
 
-    def test_rollback_survives(self, noisy_pair: Pair, path: Path) -> None:
-        # The state to go back to, and the losses to judge by, are in the checkpoint.
+    def test_spikes_are_undone_after_resuming(self, noisy_pair: Pair, path: Path) -> None:
+        # The copy of the weights and the recent losses are in the checkpoint.
         def run(**more):
             options = {"max_iterations": 60, "method": "dip", "stop": "none"}
             return dipfast.denoise(noisy_pair[0], **options, **more)
@@ -273,7 +271,7 @@ class TestResume:
         whole = run(callback=_throw_off(50))
         assert whole.spikes == 1
         run(checkpoint=path, callback=_stop_at(40))
-        assert same(run(checkpoint=path, resume=True, callback=_throw_off(50)), whole)
+        assert check_same(run(checkpoint=path, resume=True, callback=_throw_off(50)), whole)
 
     def test_refuses_what_exists(self, noisy_pair: Pair, path: Path) -> None:
         dipfast.denoise(noisy_pair[0], max_iterations=2, checkpoint=path)
@@ -416,10 +414,10 @@ class TestIdentity:
             {"a": 1},
             print,
         ]
-        texts = [json.dumps(identity.describe(value), sort_keys=True) for value in values]
+        texts = [json.dumps(record.describe(value), sort_keys=True) for value in values]
         assert len(set(texts)) == len(texts)
         held_out = {"class": "HeldOut", "fraction": 0.2, "patience": 0.2, "seed": 0}
-        assert identity.describe(HeldOut(0.2)) == held_out
+        assert record.describe(HeldOut(0.2)) == held_out
 
     def test_operators_are_told_apart_by_what_they_do(self) -> None:
         image = torch.zeros(1, 3, 16, 16)
@@ -431,9 +429,9 @@ class TestIdentity:
             Blur(gaussian_kernel(1.1)),
             Compose(Blur(gaussian_kernel(1.0)), Downsample(2)),
         ]
-        prints = [identity._fingerprint(operator, image) for operator in operators]
+        prints = [record._fingerprint(operator, image) for operator in operators]
         assert len(set(prints)) == len(prints)
-        assert identity._fingerprint(Downsample(2), image) == prints[1]
+        assert record._fingerprint(Downsample(2), image) == prints[1]
 
     def test_digest(self) -> None:
         x = torch.rand(3, 4)

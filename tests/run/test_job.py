@@ -1,4 +1,4 @@
-"""A job is all that a run needs: it crosses processes, and comes to the same bits."""
+"""A job holds all that a run needs: it can be sent to another process, with the same result."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_everything_is_decided(noisy_pair: Pair) -> None:
     assert settings.sigma == pytest.approx(255 * settings.noise.sigma)
     assert (settings.max_iterations, settings.device) == (6, "cpu")
     assert settings.preset == dipfast.settings.presets.PRESETS["denoise-balanced"]
-    assert settings.callback is None  # it belongs to the process of the caller
+    assert settings.callback is None  # functions cannot be sent to another process
 
 
 def test_is_the_result_of_the_task(noisy_pair: Pair) -> None:

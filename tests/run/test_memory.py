@@ -1,4 +1,4 @@
-"""How much memory a fit takes and how much is there, against measurements and known cases."""
+"""The estimate of the memory of a fit, the available memory, and the advice if it is too little."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from dipfast.networks import Hourglass, HourglassConfig
-from dipfast.run.memory import advice as memory
-from dipfast.run.memory import available, check_memory, estimate_fit, explain
+from dipfast.run.memory import advice, available, check_memory, estimate_fit, explain
 
 CPU = torch.device("cpu")
-CUDA = torch.device("cuda")  # nothing is done on it
+CUDA = torch.device("cuda")  # only its name is used
 SMALL = HourglassConfig(down=(32, 64), up=(32, 64), skip=(4, 0))
 
 
@@ -28,10 +27,10 @@ def estimate(network: nn.Module, *sides: int, dtype=torch.float32, device=CPU) -
     return estimate_fit(network, (1, channels, *sides), (1, 3, *sides), dtype, device)
 
 
-def give(monkeypatch: pytest.MonkeyPatch, cpu: float, cuda: float = 0) -> None:
-    """Let that much memory be there."""
-    rooms = {"cpu": int(cpu), "cuda": int(cuda)}
-    monkeypatch.setattr(memory, "available", lambda device: rooms[device.type])
+def set_available(monkeypatch: pytest.MonkeyPatch, cpu: float, cuda: float = 0) -> None:
+    """Set the available memory of the CPU and the GPU, in bytes."""
+    sizes = {"cpu": int(cpu), "cuda": int(cuda)}
+    monkeypatch.setattr(advice, "available", lambda device: sizes[device.type])
 
 
 # --- what a fit takes --------------------------------------------------------------------
@@ -83,7 +82,7 @@ def test_counts_what_is_kept_for_the_gradients() -> None:
     assert difference == 20 * 3 * 50 * 60 * 4
 
 
-def test_counts_weights_gradients_moments_and_the_copy_to_go_back_to() -> None:
+def test_counts_weights_gradients_moments_and_the_copy_of_the_state() -> None:
     network = nn.Conv2d(1000, 1000, 1)
     shape = (1, 1000, 1, 1)
     need = estimate_fit(network, shape, shape, torch.float32, CUDA)
@@ -110,7 +109,7 @@ def test_float64_takes_more_than_twice_on_the_cpu_for_its_convolutions() -> None
 
 
 class Stateful(nn.Module):
-    """Draws random numbers, counts its calls, keeps running statistics."""
+    """Draw random numbers, count calls, and keep running statistics."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,11 +141,11 @@ def test_counts_what_no_machine_has(side: int) -> None:
     assert math.log(ratio) == pytest.approx(2 * math.log(side / 8192), abs=0.05)
 
 
-# --- a network that does not say ---------------------------------------------------------
+# --- a network that needs data ---------------------------------------------------------
 
 
 class Opaque(nn.Module):
-    """Looks at its values."""
+    """Take a branch that depends on values, which tensors without data do not have."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -173,22 +172,22 @@ def refuse(network: nn.Module, *sides: int, dtype=torch.float32, device=CPU) -> 
 
 
 def pieces_of(text: str) -> list[int]:
-    """How many, and their sides."""
+    """Return the suggested number of pieces, and their height and width."""
     return [int(n) for n in re.search(r"(\d+) pieces of up to (\d+)x(\d+) pixels", text).groups()]
 
 
 def test_what_fits_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Hourglass(32, 3, SMALL)
-    give(monkeypatch, estimate(network, 64, 80))
+    set_available(monkeypatch, estimate(network, 64, 80))
     check_memory(network, (1, 32, 64, 80), (1, 3, 64, 80), torch.float32, CPU)
-    give(monkeypatch, estimate(network, 64, 80) - 1)
+    set_available(monkeypatch, estimate(network, 64, 80) - 1)
     refuse(network, 64, 80)
 
 
 def test_names_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Hourglass(32, 3, SMALL)
     need, room = estimate(network, 700, 400, dtype=torch.float64), 1.4e9
-    give(monkeypatch, room)
+    set_available(monkeypatch, room)
     text = refuse(network, 700, 400, dtype=torch.float64)
     begin = "restoring 3x700x400 pixels with this network takes about"
     assert text.startswith(f"{begin} {need / 1e9:.1f} GB of memory, and 1.4 GB are there.")
@@ -203,50 +202,50 @@ def test_names_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     config = eval(re.search(r"HourglassConfig\(.*\)", text)[0])
     assert isinstance(config, HourglassConfig)
     assert 8 <= min(config.down) <= max(config.down) < 64
-    assert config.skip == (4, 0)  # thin enough as they are
+    assert config.skip == (4, 0)  # they have fewer channels than the least already
     assert estimate(Hourglass(32, 3, config), 700, 400, dtype=torch.float64) <= room
 
 
 def test_names_nothing_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Hourglass(32, 3, SMALL)
     room = estimate(network, 500, 500)
-    give(monkeypatch, room)
+    set_available(monkeypatch, room)
     text = refuse(
         network, 1000, 1000, dtype=torch.float64
     )  # float32 takes four times what is there
     assert "16 pieces of up to 250x250 pixels" in text
     assert "float32" not in text
     assert "narrower" not in text
-    give(monkeypatch, 1e6)
+    set_available(monkeypatch, 1e6)
     assert refuse(network, 1000, 1000).endswith("What would fit: nothing that was tried.")
-    give(monkeypatch, 0)
+    set_available(monkeypatch, 0)
     assert refuse(network, 1000, 1000).endswith("What would fit: nothing that was tried.")
 
 
-def test_leaves_room_for_what_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suggestions_leave_a_tenth_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Hourglass(32, 3, SMALL)
-    give(monkeypatch, estimate(network, 512, 256))
+    set_available(monkeypatch, estimate(network, 512, 256))
     assert "4 pieces of up to 256x256 pixels" in refuse(network, 512, 512)
 
 
 @pytest.mark.parametrize(("ram", "named"), [(64e9, True), (1e9, False)])
 def test_a_gpu_that_is_too_small(monkeypatch: pytest.MonkeyPatch, ram: float, named: bool) -> None:
-    give(monkeypatch, ram, cuda=1e9)
+    set_available(monkeypatch, ram, cuda=1e9)
     text = refuse(Hourglass(32, 3, SMALL), 1024, 1024, device=CUDA)
     assert "of GPU memory, and 1.0 GB are there" in text
     assert ('device="cpu"' in text) == named
 
 
-def test_a_fit_that_ran_out_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_advice_after_running_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Hourglass(32, 3, SMALL)
-    give(monkeypatch, 0, cuda=64e9)
+    set_available(monkeypatch, 0, cuda=64e9)
     need = estimate(network, 512, 512, device=CUDA)
     text = explain(network, (1, 32, 512, 512), (1, 3, 512, 512), torch.float32, CUDA)
     assert "which ran out" in text
     assert estimate(network, *pieces_of(text)[1:], device=CUDA) <= need / 2
 
 
-# --- what is there -----------------------------------------------------------------------
+# --- the available memory -----------------------------------------------------------------------
 
 V1 = "4:cpu,memory:/job/step\n1:name=systemd:/init\n0::/\n"
 V2 = "0::/job/step\n"
@@ -265,7 +264,7 @@ def group(folder: Path, *, version: int, limit: object, usage: int, files: int =
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A system with 1000 bytes of memory."""
+    """Make the folders of a system with 1000 bytes of available memory."""
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))

@@ -1,4 +1,4 @@
-"""Settings read back from a report: the same run again, and nothing but settings."""
+"""Settings that are read from a record repeat the run, and invalid records are refused."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class TestAgain:
         self.again(image, tmp_path, "denoise", preset=TINY)
 
     def test_what_is_auto_stays_auto(self, tmp_path: Path) -> None:
-        """Another picture is given what suits it, and not what was found in the first."""
+        """Values that were found in one image are not used for another one."""
         read = self.again(noisy(8, 8), tmp_path, "denoise", quality="fast", max_iterations=1)
         auto = ("sigma", "noise", "tv_weight", "preset", "data_range")
         assert [read[name] for name in auto] == ["auto", "auto", "auto", None, None]
@@ -159,7 +159,7 @@ class TestOptions:
     )
     @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
     def test_encodings(self, read: Any, encoding: str, end: str) -> None:
-        """Editors and shells of Windows write marks in front, UTF-16 and other ends of lines."""
+        """Editors and shells of Windows write byte order marks, UTF-16 and other line ends."""
         text = (
             json.dumps(
                 {**REPORT, "found": {**REPORT["found"], "device": "µ"}},
@@ -190,14 +190,14 @@ class TestOptions:
         assert read({"settings": settings}) == {"preset": preset}
         found = {"preset_settings": asdict(PRESETS[preset])}
         assert read({"settings": settings, "found": found}) == {"preset": preset}
-        # The name has another meaning by now.
+        # The preset of that name has changed since.
         other = replace(PRESETS[preset], iterations=77)
         found = {"preset_settings": asdict(other)}
         assert read({"settings": settings, "found": found}) == {"preset": other}
         settings = {"task": "denoise", "preset": asdict(other)}
         assert read({"settings": settings, "found": found}) == {"preset": other}
 
-    def test_a_quality_that_means_something_else_by_now(self, read: Any) -> None:
+    def test_a_quality_whose_preset_has_changed(self, read: Any) -> None:
         other = replace(PRESETS["denoise-fast"], iterations=77)
         found = {"preset_settings": asdict(other)}
         read_back = read({"settings": {"task": "denoise", "quality": "fast"}, "found": found})
@@ -318,7 +318,7 @@ class TestRefused:
 
     @pytest.mark.parametrize("key", ["device", "checkpoint", "resume", "callback", "reference"])
     def test_what_is_no_setting_of_a_record(self, key: str, read: Any) -> None:
-        """Nothing that names files, or runs anything, is taken from a file."""
+        """Settings that name files or functions are not read from a record."""
         self.refuse(read, changed(**{key: "x"}), f"there is no setting {key!r}")
 
     @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ class TestRefused:
         content = b'{"settings": {"task": "\\ud800"}}'
         self.refuse(read, content, r"must be one of", r"got '\ud800'")
 
-    def test_what_a_program_made_itself(self, tmp_path: Path) -> None:
+    def test_objects_made_by_a_program_are_refused(self, tmp_path: Path) -> None:
         stages = (Stage("mine", 2),)
         result = dipfast.denoise(noisy(8, 8), method=stages, preset=TINY)
         result.save(tmp_path / "out.png")
@@ -380,7 +380,7 @@ class TestRefused:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts processor time and memory")
 def test_a_little_fuzzing(tmp_path: Path) -> None:
-    """``python -m tests.robustness.fuzz`` does it for as long as one likes."""
+    """Read mutated records; ``python -m tests.robustness.fuzz`` does it for longer."""
     from tests.robustness import fuzz
 
     rng, seed, path = random.Random(0), json.dumps(REPORT).encode(), tmp_path / "input"

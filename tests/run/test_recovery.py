@@ -1,4 +1,4 @@
-"""Fits that go astray are brought back."""
+"""Iterations in which the loss jumps up, or is not finite, are undone."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from dipfast.stopping import Decision, Never, StopReason, StopRule
 CONFIG = HourglassConfig(down=(8, 16), up=(8, 16), skip=(4, 4))
 
 
-class Treacherous(nn.Module):
-    """An hourglass whose weights are thrown off, or whose output breaks, at given calls."""
+class FailingNetwork(nn.Module):
+    """Make an hourglass whose weights are overwritten, or whose output is NaN, at given calls."""
 
     def __init__(self, spikes: tuple[int, ...] = (), broken: tuple[int, ...] = ()) -> None:
         super().__init__()
@@ -52,8 +52,8 @@ def noisy(noisy_pair: tuple[np.ndarray, np.ndarray]) -> Tensor:
     return torch.from_numpy(noisy_pair[0]).permute(2, 0, 1)[None].float() / 255
 
 
-class NeverAstray(StopRule):
-    """Sees to it that nobody is shown a bad iteration."""
+class SeesOnlyGoodIterations(StopRule):
+    """Check that the stop rule is never shown a bad iteration."""
 
     def update(self, state, memory):
         assert state.average.isfinite().all()
@@ -63,7 +63,7 @@ class NeverAstray(StopRule):
 
 @dataclass(frozen=True, eq=False)
 class JobWithNetwork(Job):
-    """A job whose loop fits a network of the test's own."""
+    """Hold a job whose loop fits a given network."""
 
     network: Any = None
 
@@ -79,7 +79,7 @@ def runner_of(noisy: Tensor, network: Any, iterations: int = 120, rule: Any = No
         problem=Problem(noisy, Identity(), NoiseModel(0.0)),
         settings=settings.model_copy(update={"device": "cpu"}),
         stages=(Stage("dip", iterations),),
-        rule=rule or NeverAstray(),
+        rule=rule or SeesOnlyGoodIterations(),
         layout=Layout.of(noisy, data_range=1.0),
         baseline=noisy,
         network=network,
@@ -87,7 +87,7 @@ def runner_of(noisy: Tensor, network: Any, iterations: int = 120, rule: Any = No
     return Runner(job)
 
 
-def test_without_accidents_nothing_happens(noisy: Tensor) -> None:
+def test_a_normal_fit_is_not_changed(noisy: Tensor) -> None:
     plain = DeepImagePrior(noisy, [Stage("dip", 60)], network=CONFIG, average_decay=0.9)
     list(plain)
     outcome = runner_of(noisy, CONFIG, 60, Never()).run()
@@ -96,19 +96,19 @@ def test_without_accidents_nothing_happens(noisy: Tensor) -> None:
 
 
 def test_a_spike_is_taken_back(noisy: Tensor) -> None:
-    runner = runner_of(noisy, Treacherous(spikes=(80,)))
+    runner = runner_of(noisy, FailingNetwork(spikes=(80,)))
     outcome = runner.run()
     assert (outcome.spikes, outcome.failures) == (1, 0)
     history = outcome.history
-    assert 80 not in history["iteration"]  # it never was
+    assert 80 not in history["iteration"]  # it is not part of the history
     assert len(history["iteration"]) == 119
     before, after = (history["data"][history["iteration"].index(k)] for k in (79, 81))
-    assert after < 2 * before  # back at weights of some iterations ago
+    assert after < 2 * before  # the weights are those of some iterations ago
     assert runner.prior.learning_rate == 0.01
 
 
 def test_spike_after_spike_lowers_the_rate(noisy: Tensor) -> None:
-    runner = runner_of(noisy, Treacherous(spikes=(80, 81)))
+    runner = runner_of(noisy, FailingNetwork(spikes=(80, 81)))
     assert runner.run().spikes == 2
     assert runner.prior.learning_rate == 0.005
 
@@ -117,7 +117,7 @@ def test_spike_after_spike_lowers_the_rate(noisy: Tensor) -> None:
 def test_a_broken_loss_is_taken_back_and_the_rate_lowered(
     noisy: Tensor, broken: tuple[int, ...]
 ) -> None:
-    runner = runner_of(noisy, Treacherous(broken=broken))
+    runner = runner_of(noisy, FailingNetwork(broken=broken))
     outcome = runner.run()
     assert outcome.stop.reason is StopReason.ALL_ITERATIONS
     assert outcome.failures == len(broken)
@@ -126,9 +126,9 @@ def test_a_broken_loss_is_taken_back_and_the_rate_lowered(
     assert outcome.history["data"][-1] < 0.02
 
 
-def test_weights_that_a_step_broke_are_never_taken_for_good(noisy: Tensor) -> None:
-    # After iteration 50 a copy is made; the step before it is what breaks the next.
-    network = Treacherous()
+def test_weights_of_a_bad_step_are_never_the_state_to_return_to(noisy: Tensor) -> None:
+    # After iteration 50 a copy is made of weights that make iteration 51 fail.
+    network = FailingNetwork()
 
     class Poison(Observer):
         def observe(self, run: Runner, state: Any) -> None:
@@ -148,7 +148,7 @@ def test_weights_that_a_step_broke_are_never_taken_for_good(noisy: Tensor) -> No
 
 
 def test_gives_up_with_the_best_image_and_a_reason(noisy: Tensor) -> None:
-    outcome = runner_of(noisy, Treacherous(broken=tuple(range(40, 200)))).run()
+    outcome = runner_of(noisy, FailingNetwork(broken=tuple(range(40, 200)))).run()
     assert outcome.stop.reason is StopReason.GAVE_UP
     assert outcome.best.iteration == 39
     assert outcome.best.average.isfinite().all()
@@ -156,7 +156,7 @@ def test_gives_up_with_the_best_image_and_a_reason(noisy: Tensor) -> None:
     assert outcome.history["iteration"][-1] == 39
 
 
-def test_a_fit_that_never_begins_gives_back_what_came(
+def test_a_fit_without_a_good_iteration_returns_the_baseline(
     noisy_pair: tuple[np.ndarray, np.ndarray],
 ) -> None:
     class Broken(dipfast.operators.LinearOperator):

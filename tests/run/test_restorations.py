@@ -1,4 +1,4 @@
-"""Inpainting, super-resolution and operators of your own: one call each."""
+"""Inpainting, super-resolution and restoration with operators of your own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def clean(noisy_pair: Pair) -> np.ndarray:
 
 @pytest.fixture
 def holes(clean: np.ndarray) -> np.ndarray:
-    """Half of the pixels, a block, and pieces of the border."""
+    """Return missing pixels: half of the pixels, a block, and one column of the border."""
     missing = np.random.default_rng(1).random(clean.shape[:2]) < 0.5
     missing[20:26, 5:12] = True
     missing[:, -1] = True
@@ -59,7 +59,7 @@ class TestInpaint:
         assert result.found["missing"] == pytest.approx(holes.mean())
         assert result.found["preset"] == "inpaint-balanced"
 
-    def test_what_stands_in_holes_does_not_matter(
+    def test_values_of_missing_pixels_have_no_influence(
         self, clean: np.ndarray, holes: np.ndarray
     ) -> None:
         images = [np.where(holes[..., None], v, clean).astype(np.uint8) for v in (0, 255)]
@@ -154,7 +154,7 @@ class TestInpaint:
         estimated = dipfast.inpaint(noisy, holes, sigma="auto", max_iterations=1)
         assert estimated.found["sigma"][0] == pytest.approx(25, rel=0.3)
 
-    def test_a_mask_the_wrong_way_round_is_told(self, clean: np.ndarray) -> None:
+    def test_an_inverted_mask_is_warned_of(self, clean: np.ndarray) -> None:
         mask = np.zeros(clean.shape[:2], dtype=bool)
         mask[3:5, 3:5] = True
         with pytest.warns(UserWarning, match="mask_marks='known' the right way round"):
@@ -224,7 +224,7 @@ class TestRestore:
         result = dipfast.restore(clean, camera, max_iterations=3)
         assert result.image.shape == (64, 80, 3)
 
-    def test_a_module_with_the_shape_told(self, clean: np.ndarray) -> None:
+    def test_a_module_with_image_shape(self, clean: np.ndarray) -> None:
         pool = nn.AvgPool2d(2)
         result = dipfast.restore(clean, pool, image_shape=(64, 80), max_iterations=3)
         assert result.image.shape == (64, 80, 3)

@@ -1,4 +1,4 @@
-"""The result: what it reports, and how it is saved."""
+"""Results: their report, their summary, and how they are saved."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def random_pixels(*shape: int) -> np.ndarray:
 
 
 def noise(sigma: float, **changes: float) -> dict[str, Any]:
-    """A noise model as it stands in settings."""
+    """Return a noise model in the form that it has in a record."""
     return {"sigma": sigma, "gain": 0.0, "low": None, "high": None, **changes}
 
 
-def strictly(text: str | bytes) -> Any:
-    """Parsed by a reader that takes no more than the standard of JSON."""
+def parse_strictly(text: str | bytes) -> Any:
+    """Parse JSON, and refuse what the standard does not have: NaN and infinity."""
 
     def refuse(literal: str) -> None:
         raise AssertionError(f"{literal} is not JSON")
@@ -75,7 +75,7 @@ class TestReport:
             metrics={"psnr_input": math.inf, "psnr": 25.0},
             settings={"nested": [{"a": math.nan}, (-math.inf, 1.5)]},
         )
-        report = strictly(json.dumps(result.report()))
+        report = parse_strictly(json.dumps(result.report()))
         assert report["metrics"] == {"psnr_input": None, "psnr": 25.0}
         assert report["settings"] == {"nested": [{"a": None}, [None, 1.5]]}
         assert result.metrics["psnr_input"] == math.inf
@@ -85,8 +85,8 @@ class TestReport:
         result = dipfast.denoise(image, reference=image, max_iterations=1, quality="fast")
         assert result.metrics["psnr_input"] == math.inf
         result.save(tmp_path / "out.png")
-        report = strictly((tmp_path / "out.png.json").read_bytes())
-        assert report == strictly(json.dumps(result.report()))
+        report = parse_strictly((tmp_path / "out.png.json").read_bytes())
+        assert report == parse_strictly(json.dumps(result.report()))
         assert report["metrics"]["psnr_input"] is None
         assert report["metrics"]["psnr"] == result.psnr
         assert report["found"]["versions"]["dipfast"] == dipfast.__version__
@@ -146,7 +146,7 @@ class TestSave:
         result = make(random_pixels(4, 5))
         result.save(str(tmp_path / "out.png"))
         assert np.array_equal(read_image(tmp_path / "out.png").image, result.image)
-        report = strictly((tmp_path / "out.png.json").read_bytes())
+        report = parse_strictly((tmp_path / "out.png.json").read_bytes())
         assert report == result.report()
         assert {path.name for path in tmp_path.iterdir()} == {"out.png", "out.png.json"}
 
@@ -219,4 +219,4 @@ class TestSave:
         assert (tmp_path / name).read_text() == "old"
         result.save(tmp_path / "out.png", overwrite=True)
         assert np.array_equal(read_image(tmp_path / "out.png").image, result.image)
-        assert strictly((tmp_path / "out.png.json").read_bytes()) == result.report()
+        assert parse_strictly((tmp_path / "out.png.json").read_bytes()) == result.report()

@@ -1,4 +1,4 @@
-"""Images on the way, within a given memory."""
+"""Snapshots of a fit stay within a given memory, and are evenly spaced."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_are_bounded_and_spaced_evenly_in_logarithms(
     assert kept[0] == seen[0]
     assert kept[-1] >= 0.97 * seen[-1] - step
     if len(kept) > 8:
-        ratios = np.diff(np.log(kept[4:]))  # the first ones are whole numbers apart
+        ratios = np.diff(np.log(kept[4:]))  # the first iterations differ by whole numbers
         assert ratios.max() < 4 * max(np.median(ratios), 0.02 + step / kept[4])
 
 
