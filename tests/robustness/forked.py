@@ -1,4 +1,4 @@
-"""Functions run in a process that is forked from the one of the tests."""
+"""Run functions in a process that is forked from that of the tests."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-# Seconds that a function may take; what is stuck is killed.
+# Seconds that a function may take before its process is killed.
 LIMIT = 60.0
 
 
 class Ended(NamedTuple):
-    """How a process ended.
+    """Say how a process ended.
 
     Attributes
     ----------
     status
-        Its exit status, negative for the signal that ended it.
+        The exit status, or the negative number of the signal that ended the process.
     value
-        What the function returned; None if it did not.
+        The return value of the function; None if it did not return.
     errors
-        What went to standard error.
+        The text on standard error.
     seconds
-        From the signal to the end.
+        The time from the signal to the end of the process.
     """
 
     status: int
@@ -38,19 +38,21 @@ class Ended(NamedTuple):
 
 
 def run(function: Callable[[], Any], *, number: int | None = None) -> Ended:
-    """Run a function in a forked process; with a number, send it that signal as soon as it says so
-    (:func:`say_ready`)."""
+    """Run a function in a forked process, and return how the process ended.
+
+    With the number of a signal, send it as soon as the function has called :func:`say_ready`.
+    """
     values, errors, ready = os.pipe(), os.pipe(), os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # that forking with threads is a risk
         child = os.fork()
     if child == 0:
-        _be_the_child(function, values[1], errors[1], ready[1])
+        _run_in_child(function, values[1], errors[1], ready[1])
     for pipe in (values, errors, ready):
         os.close(pipe[1])
     sent = time.monotonic()
     if number is not None and os.read(ready[0], 1):
-        time.sleep(0.1)  # a little further than that
+        time.sleep(0.1)  # for the function to continue after say_ready
         sent = time.monotonic()
         os.kill(child, number)
     status = None
@@ -63,17 +65,17 @@ def run(function: Callable[[], Any], *, number: int | None = None) -> Ended:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         raise AssertionError("the process is stuck")
-    value, said = _whole(values[0]), _whole(errors[0])
+    value, error_text = _read_all(values[0]), _read_all(errors[0])
     os.close(ready[0])
-    return Ended(status, pickle.loads(value) if value else None, said.decode(), seconds)
+    return Ended(status, pickle.loads(value) if value else None, error_text.decode(), seconds)
 
 
 def say_ready() -> None:
-    """Tell the parent that now is the time for the signal."""
+    """Ask the parent to send the signal now."""
     os.write(_ready, b"!")
 
 
-def _be_the_child(function: Callable[[], Any], values: int, errors: int, ready: int) -> None:
+def _run_in_child(function: Callable[[], Any], values: int, errors: int, ready: int) -> None:
     global _ready
     _ready = ready
     status = 1
@@ -89,7 +91,7 @@ def _be_the_child(function: Callable[[], Any], values: int, errors: int, ready: 
         os._exit(status)
 
 
-def _whole(pipe: int) -> bytes:
+def _read_all(pipe: int) -> bytes:
     with os.fdopen(pipe, "rb") as stream:
         return stream.read()
 

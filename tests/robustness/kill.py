@@ -1,11 +1,11 @@
-"""Kill a restoration at random moments, and go on: the result must have the same bits.
+"""Kill a restoration at random moments and resume it: the result must be the same to the last bit.
 
 python -m tests.robustness.kill --kills 200
 
-A child process restores a small picture, with a checkpoint every few iterations, and saves
-it.  It is killed (SIGKILL) at a random moment; another one goes on from the checkpoint, and is
-killed in turn, until one comes to the end.  After each death the output must be what it was
-or whole, and a checkpoint, if there is one, readable.
+A child process restores a small picture, with a checkpoint every few iterations, and saves it.  It
+is killed (SIGKILL) at a random moment; another child resumes from the checkpoint, and is killed in
+turn, until one finishes.  After each kill, the output file must be missing or whole, and the
+checkpoint, if there is one, must be readable.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PRESET = Preset(40, (1 / 30, 0.005), HourglassConfig((8, 16), (8, 16), (4, 4)),
 
 @dataclass
 class Tally:
-    """What happened."""
+    """Count kills, finished children, starts from a checkpoint, and kills during writing."""
 
     kills: int = 0
     endings: int = 0
@@ -43,7 +43,7 @@ class Tally:
 
 
 def restore(noisy: np.ndarray[Any, Any], folder: Path) -> None:
-    """What the child does."""
+    """Restore the image, from the checkpoint if there is one, and save the result."""
     result = dipfast.denoise(
         noisy,
         preset=_PRESET,
@@ -56,8 +56,8 @@ def restore(noisy: np.ndarray[Any, Any], folder: Path) -> None:
     result.save(folder / "out.png", overwrite=True)
 
 
-def child(noisy: np.ndarray[Any, Any], folder: Path) -> int:
-    """Start it, and tell its number."""
+def start_child(noisy: np.ndarray[Any, Any], folder: Path) -> int:
+    """Start a child process that restores the image, and return its number."""
     number = os.fork()
     if number == 0:
         code = 1
@@ -70,7 +70,7 @@ def child(noisy: np.ndarray[Any, Any], folder: Path) -> int:
 
 
 def check(folder: Path, expected: bytes) -> None:
-    """Nothing is half written."""
+    """Check that every file is whole, and that an output is the expected one."""
     out = folder / "out.png"
     if out.exists():
         assert read_image(out).image.tobytes() == expected, "another result"
@@ -83,7 +83,7 @@ def check(folder: Path, expected: bytes) -> None:
 
 
 def kill(kills: int, seed: int, folder: Path) -> Tally:
-    """Kill so often, and check that everybody who came to the end has the same bits."""
+    """Kill children that often, and check the results of those that finish."""
     chance = random.Random(seed)
     noisy = np.random.default_rng(0).integers(0, 256, (32, 40, 3), dtype=np.uint8)
     (folder / "expected").mkdir()
@@ -96,8 +96,8 @@ def kill(kills: int, seed: int, folder: Path) -> Tally:
     work.mkdir()
     while tally.kills < kills:
         files = {path.name for path in work.iterdir()}
-        began = (work / "checkpoint").exists()
-        number = child(noisy, work)
+        had_checkpoint = (work / "checkpoint").exists()
+        number = start_child(noisy, work)
         until = time.monotonic() + chance.uniform(0, 0.5 * length)
         status = None
         while time.monotonic() < until:
@@ -109,7 +109,7 @@ def kill(kills: int, seed: int, folder: Path) -> Tally:
         if status is None:
             os.kill(number, signal.SIGKILL)
             _, status = os.waitpid(number, 0)
-        tally.resumed += began
+        tally.resumed += had_checkpoint
         if os.WIFSIGNALED(status):
             tally.kills += 1
             new = {path.name for path in work.iterdir()} - files
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    # Threads do not survive a fork.
+    # A forked process does not have the threads of its parent.
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         tally = kill(options.kills, options.seed, Path(folder))

@@ -1,4 +1,4 @@
-"""Many small restorations in one process: does its memory grow?
+"""Do many small restorations in one process, and print whether its memory grows.
 
 python -m tests.robustness.soak --runs 1000
 """
@@ -24,18 +24,18 @@ _PRESET = Preset(12, (1 / 30, 0.005), HourglassConfig((8, 16), (8, 16), (4, 4)))
 
 
 def restore(k: int, folder: Path) -> None:
-    """The tasks in turn, of pictures of different sizes, with all that a run may keep."""
+    """Do one of the tasks in turn, with another image size each time, and with checkpoints."""
     generator = np.random.default_rng(k)
     picture = generator.integers(0, 256, (24 + k % 7, 32, 3), dtype=np.uint8)
     checkpoint = folder / "checkpoint"
-    kept: dict[str, Any] = {
+    storage: dict[str, Any] = {
         "checkpoint": checkpoint,
         "checkpoint_every": 5,
         "resume": True,
         "snapshots": 1.0,
     }
     if k % 4 == 0:
-        dipfast.denoise(picture, preset=_PRESET, **kept)
+        dipfast.denoise(picture, preset=_PRESET, **storage)
         checkpoint.unlink()
         checkpoint.with_name("checkpoint.previous").unlink()
     elif k % 4 == 1:

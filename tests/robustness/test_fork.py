@@ -1,4 +1,4 @@
-"""Fits and operations in processes that were forked from one that works with several threads."""
+"""Fits and operations work in processes that were forked from one with several threads."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def operations(_: object = None) -> list[float]:
 
 @pytest.fixture(autouse=True)
 def two_threads() -> Iterator[None]:
-    """A parent whose threads have been at work."""
+    """Let the parent process use its threads before the test."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     torch.ones(SIZE, SIZE, SIZE).square_()
@@ -149,7 +149,7 @@ if os.fork() == 0:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         prior = dipfast.DeepImagePrior(
-            torch.rand(1, 1, 96, 96), [dipfast.prior.stages.Stage("dip", 2)],
+            torch.rand(1, 1, 96, 96), [dipfast.Stage("dip", 2)],
             network=dipfast.networks.HourglassConfig((16,), (16,), (4,)),
         )
         next(prior)
@@ -166,7 +166,6 @@ os.wait()
 @pytest.mark.parametrize("used", [True, False])
 def test_parent_that_has_not_imported_dipfast(used: bool) -> None:
     code = USED_BEFORE.format(before="torch.ones(100, 100, 100).square_()" if used else "")
-    code = code.replace("import dipfast\n", "import dipfast, dipfast.stages\n")
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -182,7 +181,7 @@ def test_parent_that_has_not_imported_dipfast(used: bool) -> None:
         assert first == "False 2 0"
 
 
-def test_threads_that_are_lost_are_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_threads_are_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forks, "_checked", 0)
     monkeypatch.setattr(forks, "threads_are_lost", lambda: True)
     with pytest.warns(UserWarning, match=r"one thread: start it with .*get_context\('spawn'\)"):

@@ -1,4 +1,4 @@
-"""Signals: the best so far where that is possible, and the end within two seconds in any case."""
+"""Signals end a fit with the best image so far, or the process within two seconds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dipfast.settings.presets import Preset
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="signals of POSIX")
 
 NOISY = np.random.default_rng(0).integers(0, 255, (16, 16), dtype=np.uint8)
-# Two seconds, and what a busy machine needs to notice.
+# Two seconds, and the delay of a busy machine.
 IN_TIME = 3.5
 
 
@@ -52,7 +52,7 @@ def at_the_third(function: Callable[[], object]) -> Callable[[Any], None]:
 
 
 def stick() -> None:
-    """Be stuck for ever in C, with the lock of the interpreter."""
+    """Hang forever in C while holding the lock of the interpreter."""
     lock_twice(ctypes.PyDLL(None))
 
 
@@ -146,11 +146,11 @@ def test_best_so_far_where_the_iteration_ends() -> None:
     assert (ended.status, ended.value) == (0, "terminated")
 
 
-def test_not_for_the_fit_to_notice_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signal_after_the_last_iteration_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def result(*_: object) -> Any:
         forked.say_ready()
         time.sleep(0.5)
-        raise AssertionError  # even then
+        raise AssertionError  # the signal must end the process despite an exception
 
     monkeypatch.setattr(batch, "_result", result)
     ended = forked.run(lambda: fit(lambda state: None, 3), number=signal.SIGTERM)
@@ -219,7 +219,7 @@ def test_processes_forked_from_a_fit_have_their_own_signals() -> None:
     assert inner[1].seconds < IN_TIME
 
 
-def test_third_interrupt_where_the_second_was_of_no_use() -> None:
+def test_third_interrupt_ends_the_process_if_the_second_had_no_effect() -> None:
     def be_interrupted() -> None:
         if os.fork():
             stick()
@@ -261,7 +261,7 @@ def test_standard_error_is_closed() -> None:
     assert forked.run(fitted).value == "terminated"
 
 
-def test_a_program_that_listens_to_signals_still_hears_of_them() -> None:
+def test_wakeup_descriptor_of_the_program_still_gets_signals() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = signal.set_wakeup_fd(writer)
@@ -275,7 +275,7 @@ def test_a_program_that_listens_to_signals_still_hears_of_them() -> None:
     assert reason == "terminated"
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="/proc tells what is open")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 def test_leaves_nothing_behind() -> None:
     def open_now() -> tuple[int, int]:
         return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
@@ -289,7 +289,7 @@ def test_leaves_nothing_behind() -> None:
             assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
     end = time.monotonic() + 10
     while open_now() != before and time.monotonic() < end:
-        time.sleep(0.05)  # for the last threads
+        time.sleep(0.05)  # the last threads need a moment to end
     assert open_now() == before
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert signal.set_wakeup_fd(-1) == -1

@@ -1,4 +1,4 @@
-"""Killed at random moments, a restoration goes on to the same bits."""
+"""A restoration that is killed at random moments and resumed gives the same bits."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_twenty_kills() -> None:
-    # In a process of its own: forks of one that has run threads may hang.
-    root = Path(__file__).parent.parent
+    # In a new process, because forks of one that has run threads may hang.
+    root = Path(__file__).parents[2]
     command = [sys.executable, "-m", "tests.robustness.kill", "--kills", "20"]
     run = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=280)
     assert run.returncode == 0, run.stderr

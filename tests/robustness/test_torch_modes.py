@@ -1,4 +1,4 @@
-"""Modes of torch and NumPy around a call: the same bits as without, and the modes as before."""
+"""Modes of torch and NumPy do not change a result, and are the same after a call as before."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ MODES: dict[str, Callable[[], Any]] = {
 
 
 def state_of_modes() -> tuple[Any, ...]:
-    """What a caller would notice."""
+    """Return everything about modes that a caller could notice."""
     return (
         torch.is_grad_enabled(),
         torch.is_inference_mode_enabled(),
@@ -253,7 +253,7 @@ def test_problem_set_in_inference_mode() -> None:
     assert torch.equal(*outputs)
 
 
-# --- tensors with a past -----------------------------------------------------------------
+# --- tensors made in other ways -----------------------------------------------------------------
 
 
 def made_in_inference_mode(x: Tensor) -> Tensor:
@@ -261,7 +261,7 @@ def made_in_inference_mode(x: Tensor) -> Tensor:
         return x.clone()
 
 
-PASTS: dict[str, Callable[[Tensor], Tensor]] = {
+ORIGINS: dict[str, Callable[[Tensor], Tensor]] = {
     "of inference": made_in_inference_mode,
     "requires gradients": lambda x: x.clone().requires_grad_(),
     "computed": lambda x: x.clone().requires_grad_() * 1.0,
@@ -270,7 +270,7 @@ PASTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Convolution(nn.Module):
-    """A forward model of somebody else."""
+    """Stand for an operator of a user."""
 
     def __init__(self, kernel: Tensor) -> None:
         super().__init__()
@@ -306,13 +306,13 @@ TAKERS: dict[str, Callable[[Callable[[Tensor], Tensor]], bytes]] = {
 
 
 @pytest.mark.parametrize("taker", TAKERS)
-def test_tensors_with_a_past(taker: str) -> None:
+def test_tensors_of_every_origin(taker: str) -> None:
     plain = TAKERS[taker](torch.clone)
-    for past in PASTS.values():
+    for origin in ORIGINS.values():
         given: list[Tensor] = []
 
-        def make(x: Tensor, past: Any = past, given: list[Tensor] = given) -> Tensor:
-            given.append(past(x))
+        def make(x: Tensor, origin: Any = origin, given: list[Tensor] = given) -> Tensor:
+            given.append(origin(x))
             return given[-1]
 
         assert TAKERS[taker](make) == plain
