@@ -31,7 +31,9 @@ def make(iterations: int = 9, *, psnr: bool = False, psnr_input: float = 20.0) -
         history["psnr"] = [15 + 5 * math.log(k) for k in numbers]
         history["psnr_average"] = [16 + 5 * math.log(k) for k in numbers]
     metrics = {"psnr_input": psnr_input, "psnr": 26.0} if psnr else {}
-    return Result(np.zeros((4, 5)), history, StopReason.ALL_ITERATIONS, iterations, {}, {}, "", metrics)
+    return Result(
+        np.zeros((4, 5)), history, StopReason.ALL_ITERATIONS, iterations, {}, {}, "", metrics
+    )
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ class TestCurves:
             lines = {line.get_label(): line for line in figure.axes[1].lines}
             assert list(lines["output"].get_ydata()) == result.history["psnr"]
             assert list(lines["running average"].get_ydata()) == result.history["psnr_average"]
-            assert set(lines["noisy image"].get_ydata()) == {20.0}
+            assert set(lines["input"].get_ydata()) == {20.0}
 
     def test_end_of_a_stage_is_between_two_iterations(
         self, tmp_path: Path, figures: list[Figure]
