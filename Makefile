@@ -34,7 +34,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/basedpyright --pythonpath $(BIN)/python --level error tests/ops/test_types.py
 	PYTHONPATH=python $(BIN)/lint-imports
 	$(BIN)/codespell
-	$(BIN)/python -m tests.check_docstrings
+	$(BIN)/python .ci/check_docstrings.py
 	$(BIN)/zizmor --offline --quiet .github
 
 $(BIN)/python:

@@ -1,6 +1,6 @@
 """Check the docstrings of all public objects against the rules of numpydoc.
 
-    python -m tests.check_docstrings
+    python .ci/check_docstrings.py
 
 Public is what a module lists in ``__all__``, and the methods of such classes.  ``numpydoc lint``
 reads the syntax alone; here the objects themselves are looked at, so that a method that overrides a
