@@ -526,3 +526,16 @@ def test_cuda_gives_the_same_picture(noisy_pair: Pair) -> None:
     tensor = torch.from_numpy(noisy).permute(2, 0, 1)
     assert few(tensor, device="cuda").image.device == tensor.device
     assert few(tensor.cuda()).image.device == tensor.cuda().device
+
+
+def test_warnings_point_to_the_line_of_the_caller(noisy_pair: Pair) -> None:
+    noisy = noisy_pair[0]
+    calls = [
+        lambda: few(noisy, data_range=100),
+        lambda: dipfast.inpaint(noisy, noisy[..., 0] > 3, max_iterations=1),
+        lambda: dipfast.denoise(noisy, max_iterations=400, time_limit=1e-6),
+    ]
+    for call in calls:
+        with pytest.warns(UserWarning) as caught:
+            call()
+        assert {warning.filename for warning in caught} == {__file__}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from typing import Any, TypeAlias
 
 from dipfast.errors import InputError
@@ -113,25 +113,31 @@ def check_data_range(data_range: Any) -> tuple[float, float]:
     InputError
         If it is neither, or not finite, or the range is empty.
     """
-    try:
-        low, high = map(float, data_range)
-    except TypeError:  # one number
-        low, high = 0.0, _number(data_range)
-    except ValueError:
-        low, high = 0.0, math.nan
-    if (
-        not (math.isfinite(low) and math.isfinite(high) and math.isfinite(high - low))
-        or low >= high
-    ):
+    low, high = _pair(data_range)
+    if not (low < high and math.isfinite(high - low)):
         raise InputError(
             "data_range must be a positive number or a pair (darkest, brightest), "
-            f"got {data_range!r}"
+            f"got {shown(data_range)}"
         )
     return low, high
 
 
+def _pair(data_range: Any) -> tuple[float, float]:
+    """Return two numbers, NaN where there are none; one number is the second."""
+    # In a set or mapping there is no first one.
+    if isinstance(data_range, str | bytes | Set | Mapping):
+        return math.nan, math.nan
+    try:
+        low, high = data_range
+    except TypeError:  # one number
+        return 0.0, _number(data_range)
+    except ValueError:
+        return math.nan, math.nan
+    return _number(low), _number(high)
+
+
 def _number(value: Any) -> float:
     try:
-        return math.nan if isinstance(value, str | None) else float(value)
-    except (TypeError, ValueError):
+        return math.nan if isinstance(value, str) else float(value)
+    except (OverflowError, TypeError, ValueError):
         return math.nan

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 
 from dipfast._native import threads_are_lost
 from dipfast.errors import ProcessError
+from dipfast.warn import warn_caller
 
 __all__ = ["check_process", "mind_forks"]
 
@@ -51,10 +51,9 @@ def check_process() -> None:
         ) from error
     _checked = os.getpid()
     if threads_are_lost():
-        warnings.warn(
+        warn_caller(
             "this process was forked from one that used torch before it imported dipfast, and "
-            f"has to do with one thread: {_ADVICE}, or import dipfast before",
-            stacklevel=2,
+            f"has to do with one thread: {_ADVICE}, or import dipfast before"
         )
 
 

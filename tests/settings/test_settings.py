@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import typing
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,34 @@ def test_presets_check_themselves() -> None:
 def test_the_table_in_the_documents_is_this_one() -> None:
     """``python -m dipfast.settings.describe`` prints it."""
     assert options_table() in DOCUMENT.read_text(encoding="utf-8")
+
+
+class TestOddValues:
+    @pytest.mark.parametrize(
+        "value",
+        [np.array(255.0), np.float32(255), Fraction(255), (0, 255), [0, 255], np.array([0, 255])],
+        ids=repr,
+    )
+    def test_a_range_of_any_kind_of_numbers(self, value: Any) -> None:
+        assert make_settings(DenoiseSettings, {"data_range": value}).data_range == (0.0, 255.0)
+
+    @pytest.mark.parametrize(
+        "value", ["12", b"\x00\x01", {0, 2}, {0: 1, 2: 2}, 10**400, (0, None), (0, 1, 2)], ids=repr
+    )
+    def test_what_is_no_range(self, value: Any) -> None:
+        with pytest.raises(InputError, match="data_range must be a positive number or a pair"):
+            make_settings(DenoiseSettings, {"data_range": value})
+
+    @pytest.mark.parametrize("value", [[4, 5], (4, 5), np.array([4, 5]), range(4, 6)], ids=repr)
+    def test_a_shape_of_any_kind_of_sequence(self, value: Any) -> None:
+        assert make_settings(SETTINGS["restore"], {"image_shape": value}).image_shape == (4, 5)
+
+    @pytest.mark.parametrize("value", [4, "45", (4,), (4, 0), (4.0, 5.0), (1, 2, 3, 4)], ids=repr)
+    def test_what_is_no_shape(self, value: Any) -> None:
+        with pytest.raises(InputError, match=r"image_shape must be \(H, W\)"):
+            make_settings(SETTINGS["restore"], {"image_shape": value})
+
+    @pytest.mark.parametrize("name", ["max_iterations", "checkpoint_every"])
+    def test_numbers_beyond_all_bounds(self, name: str) -> None:
+        with pytest.raises(InputError, match=f"{name} must be a positive integer"):
+            make_settings(DenoiseSettings, {name: 10**400})

@@ -7,7 +7,6 @@ image had before, and gives results the same form.
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import numpy as np
 from dipfast.arrays import check_image, find_channel_axis
 from dipfast.checks import DataRange, check_data_range
 from dipfast.errors import InputError
+from dipfast.warn import warn_caller
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -462,9 +462,8 @@ def _warn_of_contrast(name: str, image: Any, data_range: tuple[float, float], so
     share = (high - low) / (data_range[1] - data_range[0])
     if 0 < share < _LEAST_CONTRAST:
         found = "the few others set the range" if source == "data" else f"the range is {source}"
-        warnings.warn(
+        warn_caller(
             f"99% of the values of {name} lie between {low:g} and {high:g}, {share:.1e} of the "
             f"range from {data_range[0]:g} to {data_range[1]:g}: {found}, and what is between "
-            "them will be lost; data_range=(darkest, brightest) sets another one",
-            stacklevel=6,
+            "them will be lost; data_range=(darkest, brightest) sets another one"
         )

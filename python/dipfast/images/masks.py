@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,6 +10,7 @@ from dipfast.arrays import check_image, find_channel_axis, is_tensor, split_mask
 from dipfast.checks import check_choice
 from dipfast.errors import InputError, InputTypeError
 from dipfast.settings.names import MARKS, Marks
+from dipfast.warn import warn_caller
 
 __all__ = ["grown", "resolve_mask"]
 
@@ -100,9 +100,8 @@ def resolve_mask(
             f"mark {marks} pixels"
         )
     if share > _SUSPICIOUS_SHARE or (share > 0.5 and _looks_inverted(missing)):
-        warnings.warn(
-            f"{share:.1%} of the pixels are missing: is mask_marks={marks!r} the right way round?",
-            stacklevel=4,
+        warn_caller(
+            f"{share:.1%} of the pixels are missing: is mask_marks={marks!r} the right way round?"
         )
     return image, missing
 

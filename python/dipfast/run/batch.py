@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from dipfast.run.runner import Iterate, Outcome, run
 from dipfast.run.snapshots import Snapshot, Snapshots
 from dipfast.run.time_limit import TimeLimit, affordable
 from dipfast.settings.settings import Settings
+from dipfast.warn import warn_caller
 
 __all__ = ["restore_images"]
 
@@ -128,7 +128,7 @@ def _result(
     unfinished = _unfinished(jobs, outcomes)
     if unfinished is not None and settings.time_limit is not None:
         advice = "time_limit was too short" if settings.checkpoint is None else "resume goes on"
-        warnings.warn(f"{unfinished}; {advice}", stacklevel=5)
+        warn_caller(f"{unfinished}; {advice}")
     return Result(
         image=image,
         history=_history(jobs, outcomes),

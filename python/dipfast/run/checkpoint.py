@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from dipfast.images.files import open_regular
 from dipfast.prior.loop import State
 from dipfast.run.observers import Observer
 from dipfast.state_dict import Values, flatten, subtree
+from dipfast.warn import warn_caller
 
 if TYPE_CHECKING:
     from dipfast.run.runner import Runner
@@ -197,7 +197,7 @@ class CheckpointFile:
             if not self.previous.exists():
                 raise
             checkpoint = read_checkpoint(self.previous)
-            warnings.warn(f"{damage}; going on from the one before it", stacklevel=2)
+            warn_caller(f"{damage}; going on from the one before it")
         differences = list(_differences("", checkpoint.identity, identity))
         if differences:
             raise CheckpointMismatchError(
@@ -301,7 +301,7 @@ class BatchCheckpoint:
             self.file.write(Checkpoint(flatten(self._states), self.identity))
         # A checkpoint that cannot be written, on a full disk for example, must not end the fit.
         except OSError as error:
-            warnings.warn(f"checkpoint {self.file.path} not written: {error}", stacklevel=2)
+            warn_caller(f"checkpoint {self.file.path} not written: {error}")
 
 
 class _CheckpointObserver(Observer):

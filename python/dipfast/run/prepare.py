@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,6 +28,7 @@ from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.presets import Preset, get_preset
 from dipfast.settings.settings import Settings
 from dipfast.stopping import RULES, StopRule
+from dipfast.warn import warn_caller
 
 __all__ = ["Task", "find_device", "prepare"]
 
@@ -303,10 +303,7 @@ def _warn_of_values_outside(measurement: Tensor, layout: Layout) -> None:
     # Noise in floating point exceeds the range, but few values do so by much.
     far = ((measurement < -_NOISE_BEYOND) | (measurement > 1 + _NOISE_BEYOND)).float().mean()
     if "int" in str(layout.dtype) or far > _NOISE_BEYOND:
-        warnings.warn(
-            f"values of image beyond data_range={layout.data_range} will be cut off",
-            stacklevel=6,
-        )
+        warn_caller(f"values of image beyond data_range={layout.data_range} will be cut off")
 
 
 def find_device(device: str | torch.device) -> torch.device:

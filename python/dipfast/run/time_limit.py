@@ -92,5 +92,5 @@ def affordable(job: Job, limit: TimeLimit, images: int, interrupt: Interrupt) ->
     stopwatch = _Stopwatch(limit.seconds / images)
     run(job, [stopwatch, InterruptObserver(interrupt)])
     steps = [after - before for before, after in itertools.pairwise(stopwatch.ends)]
-    possible = int(_PLANNED_SHARE * limit.remaining / images / min(steps, default=1.0))
-    return job.shortened(max(possible, 1)) if possible < job.iterations else job
+    possible = _PLANNED_SHARE * limit.remaining / images / min(steps, default=1.0)
+    return job.shortened(max(int(possible), 1)) if possible < job.iterations else job

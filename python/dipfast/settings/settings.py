@@ -7,7 +7,7 @@ and the table in the documents are derived from these classes.  A test holds the
 
 from __future__ import annotations
 
-import sys
+import operator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -76,8 +76,19 @@ def _preset(value: Any) -> Any:
 
 
 def _range(value: Any) -> Any:
-    check_data_range(value)
-    return value if isinstance(value, int | float) else tuple(map(float, value))
+    return check_data_range(value)
+
+
+def _shape(value: Any) -> Any:
+    try:
+        shape = tuple(map(operator.index, value))
+    except TypeError:
+        shape = ()
+    if not (2 <= len(shape) <= 3 and min(shape) > 0):
+        raise InputError(
+            "image_shape must be (H, W) or (channels, H, W), positive, got " + shown(value)
+        )
+    return shape
 
 
 def _factor(value: Any) -> Any:
@@ -93,7 +104,7 @@ def _callable(value: Any) -> Any:
 
 _NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-_Count = Annotated[int, Field(ge=1)]
+_Count = Annotated[int, Field(ge=1, le=10**9)]
 _AUTO_OR_NUMBER = "'auto' or a number from 0 up"
 
 
@@ -270,11 +281,10 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _plain(cls, values: Any) -> Any:
-        """Make numbers of NumPy plain ones."""
-        numpy = sys.modules.get("numpy")
-        if numpy is None or not isinstance(values, dict):
+        """Make plain numbers of those of NumPy and torch."""
+        if not isinstance(values, dict):
             return values
-        return {k: v.item() if isinstance(v, numpy.generic) else v for k, v in values.items()}
+        return {k: v.item() if getattr(v, "ndim", None) == 0 else v for k, v in values.items()}
 
     @model_validator(mode="after")
     def _together(self) -> Settings:
@@ -349,7 +359,7 @@ class RestoreSettings(Settings):
 
     task = "restore"
 
-    image_shape: tuple[int, ...] | None = option(
+    image_shape: Annotated[Any, AfterValidator(_shape)] | None = option(
         None,
         "(H, W) of the result, or (channels, H, W), where a module or function does not keep the "
         "shape; None takes it from the operator, else from the measurement.",

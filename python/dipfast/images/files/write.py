@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 import tempfile
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from dipfast.images.files.formats import Format
 from dipfast.images.files.image_file import ImageFile
 from dipfast.images.files.pixels import split
 from dipfast.images.files.safe import report_path, write_atomically
+from dipfast.warn import warn_caller
 
 __all__ = ["check_output", "write_image"]
 
@@ -89,7 +89,7 @@ def write_image(
         lost = row.load().write(stream, pixels, like)
     lost += _left_out(row, like)
     if lost:
-        warnings.warn(f"{path} is without: {', '.join(dict.fromkeys(lost))}", stacklevel=2)
+        warn_caller(f"{path} is without: {', '.join(dict.fromkeys(lost))}")
 
 
 def _fitting(like: ImageFile, pixels: np.ndarray[Any, Any]) -> ImageFile:
