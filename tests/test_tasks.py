@@ -530,12 +530,12 @@ def test_cuda_gives_the_same_picture(noisy_pair: Pair) -> None:
 
 def test_warnings_point_to_the_line_of_the_caller(noisy_pair: Pair) -> None:
     noisy = noisy_pair[0]
-    calls = [
-        lambda: few(noisy, data_range=100),
-        lambda: dipfast.inpaint(noisy, noisy[..., 0] > 3, max_iterations=1),
-        lambda: dipfast.denoise(noisy, max_iterations=400, time_limit=1e-6),
-    ]
-    for call in calls:
-        with pytest.warns(UserWarning) as caught:
+    calls = {
+        "will be cut off": lambda: few(noisy, data_range=100),
+        "are missing": lambda: dipfast.inpaint(noisy, noisy[..., 0] > 3, max_iterations=1),
+        "too short": lambda: dipfast.denoise(noisy, max_iterations=400, time_limit=1e-6),
+    }
+    for message, call in calls.items():
+        with pytest.warns(UserWarning, match=message) as caught:
             call()
         assert {warning.filename for warning in caught} == {__file__}
