@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from dipfast.errors import InputError
 
-__all__ = ["DataRange", "check_choice", "check_data_range", "did_you_mean", "shown"]
+__all__ = ["DataRange", "as_number", "check_choice", "check_data_range", "did_you_mean", "shown"]
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 80
@@ -93,6 +93,35 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
         names = list(map(str, choices))
         hint = did_you_mean(value, names) if isinstance(value, str) else ""
         raise InputError(f"{name} must be one of {', '.join(names)}, got {shown(value)}{hint}")
+
+
+def as_number(name: str, value: Any, least: float = -math.inf) -> float:
+    """Return a finite number, of whatever library, as a float.
+
+    Parameters
+    ----------
+    name
+        The argument, for the message.
+    value
+        The number.
+    least
+        The least that it may be.
+
+    Returns
+    -------
+    float
+        The same number.
+
+    Raises
+    ------
+    InputError
+        If it is none, not finite, or less.
+    """
+    number = math.nan if isinstance(value, bool) else _number(value)
+    if not (math.isfinite(number) and number >= least):
+        expected = "a finite number" if least == -math.inf else f"a number from {least:g} up"
+        raise InputError(f"{name} must be {expected}, got {shown(value)}")
+    return number
 
 
 def check_data_range(data_range: Any) -> tuple[float, float]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
+from dipfast.errors import InputTypeError
+
 __all__ = ["Stop", "StopReason"]
 
 
@@ -84,4 +86,9 @@ class Stop(NamedTuple):
             return reason
         if isinstance(reason, StopReason):
             return cls(reason)
+        if not isinstance(reason, str):
+            raise InputTypeError(
+                "a reason to stop must be a StopReason, a Stop, a text or None, got "
+                f"{type(reason).__name__}"
+            )
         return cls(StopReason.RULE, reason)

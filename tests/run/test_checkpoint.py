@@ -407,6 +407,9 @@ class TestIdentity:
         values = [
             Stage("a", 1),
             Stage("a", 2),
+            Stage("a", 2, np.float32(0.1)),
+            Stage("a", 2, np.float32(0.2)),
+            np.ones(2),
             HeldOut(),
             HeldOut(0.2),
             torch.zeros(2),

@@ -130,6 +130,19 @@ class TestObservers:
         assert outcome.last.iteration == 2
 
 
+def test_a_job_of_a_batch_carries_its_own_image_alone(noisy_pair: Pair) -> None:
+    one = torch.from_numpy(noisy_pair[0]).permute(2, 0, 1)[None]
+    many = make_jobs(one.repeat(16, 1, 1, 1), reference=one.repeat(16, 1, 1, 1))
+    (single,) = make_jobs(one, reference=one)
+    assert len(pickle.dumps(many[0])) < 1.2 * len(pickle.dumps(single))
+
+
+@pytest.mark.parametrize("reason", [StopReason.ALL_ITERATIONS, StopReason.RULE, 5, b"x", None])
+def test_an_interrupt_is_no_end_by_itself(reason: Any) -> None:
+    with pytest.raises(ValueError, match="reason must be a text of your own, or the StopReason"):
+        dipfast.Interrupt().stop(reason)
+
+
 def test_a_batch_holds_one_network_at_a_time(
     noisy_pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,6 +128,17 @@ class TestAgain:
     def test_options(self, tmp_path: Path, task: str, options: dict[str, Any]) -> None:
         self.again(noisy(12, 14), tmp_path, task, preset=TINY, **options)
 
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"noise": NoiseModel(np.float32(0.1), np.array(0.01), low=np.float64(0))},
+            {"preset": replace(TINY, iterations=np.int64(3), learning_rate=np.float32(0.01))},
+        ],
+        ids=["noise", "preset"],
+    )
+    def test_numbers_of_numpy(self, tmp_path: Path, options: dict[str, Any]) -> None:
+        self.again(noisy(12, 14), tmp_path, "denoise", **{"preset": TINY, **options})
+
     def test_float_beyond_its_range(self, tmp_path: Path) -> None:
         image = np.random.default_rng(0).normal(0.5, 0.3, (16, 16)).astype(np.float32)
         self.again(image, tmp_path, "denoise", preset=TINY)

@@ -242,6 +242,9 @@ class BatchCheckpoint:
             self.file.check_free()
         elif (found := self.file.read(identity)) is not None:
             self._saved = found.values
+            # All of them are written again, also those of images that are not resumed yet.
+            items = {name.partition(".")[0] for name in self._saved}
+            self._states = {item: subtree(self._saved, item) for item in items}
 
     def of(self, item: int) -> Observer:
         """Return an observer that keeps the run of one image in the checkpoint.

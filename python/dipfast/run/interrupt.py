@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from dipfast._native import end_in_time
+from dipfast.checks import shown
+from dipfast.errors import InputError
 from dipfast.stop_reason import Stop, StopReason
 
 __all__ = ["Interrupt", "ending_in_time"]
@@ -77,7 +79,18 @@ class Interrupt:
         reason
             A member of :class:`~dipfast.stop_reason.StopReason`; or a text, which becomes
             ``result.stop_detail`` of a restoration that was ``STOPPED``.
+
+        Raises
+        ------
+        InputError
+            If it is neither, or a reason why a fit ends by itself.
         """
+        is_final = isinstance(reason, StopReason) and reason.is_final
+        if not isinstance(reason, str) or is_final:
+            raise InputError(
+                "reason must be a text of your own, or the StopReason of an end from outside, got "
+                + shown(reason)
+            )
         if not self._event.is_set():
             own = not isinstance(reason, StopReason)
             self.stop_asked = Stop(StopReason.STOPPED, reason) if own else Stop(StopReason(reason))

@@ -107,26 +107,28 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
     kept_mask = None if task.kept_mask is None else task.kept_mask.expand(measurement.shape)
     jobs = []
     for item in range(len(measurement)):
-        one = slice(item, item + 1)
         operator = task.operators[item if len(task.operators) > 1 else 0]
         noise = _noise_of(measurement[item], known_mask(operator), layout, settings)
         weight = _tv_weight(noise, known_mask(operator), settings)
         jobs.append(
             Job(
-                problem=Problem(measurement[one], operator, noise),
+                problem=Problem(_image_of(measurement, item), operator, noise),
                 settings=settings.model_copy(
                     update={
                         "sigma": noise.sigma * _width(layout),
                         "noise": noise,
                         "tv_weight": weight,
+                        # The job has them as tensors.
+                        "reference": None,
+                        "network_input": None,
                     }
                 ),
                 stages=_stages(settings, weight),
                 rule=_rule(settings),
                 layout=layout.of_one(),
-                baseline=baseline[one],
-                kept_mask=None if kept_mask is None else kept_mask[one],
-                reference=None if reference is None else reference[one],
+                baseline=_image_of(baseline, item),
+                kept_mask=None if kept_mask is None else _image_of(kept_mask, item),
+                reference=None if reference is None else _image_of(reference, item),
                 peak=peak,
                 network_input=network_input,
             )
@@ -134,6 +136,11 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
         if item == 0:
             check_memory(**jobs[0].sizes)
     return jobs
+
+
+def _image_of(batch: Tensor, item: int) -> Tensor:
+    """Return one image of a batch, as a copy: a pickled view would carry the whole batch."""
+    return batch[item : item + 1].clone()
 
 
 # --- what is decided for all images ------------------------------------------------------

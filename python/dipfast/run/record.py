@@ -200,6 +200,9 @@ def describe(value: Any) -> Any:
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, np.ndarray | np.generic):
+        value = torch.from_numpy(np.array(value)) if value.ndim else value.item()
+        return describe(value)
     if isinstance(value, Tensor):
         return digest_of(value)
     if isinstance(value, list | tuple):
@@ -330,6 +333,8 @@ def _settings_of(record: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     recorded = record.get("found", {})
     values = recorded.get("preset_settings") if isinstance(recorded, dict) else None
     if values is not None:
+        if not isinstance(values, dict):
+            raise InputTypeError("found.preset_settings must be an object")
         preset = _value("preset", values)
         # The preset of that name, or of that quality, may have changed since.
         if preset != get_preset(task, checked.quality, checked.preset)[1]:
@@ -357,7 +362,8 @@ def _value(name: str, value: Any) -> Any:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, (name, *first["loc"])))
-            raise InputError(f"{where}: {first['msg']}") from None
+            cause = first.get("ctx", {}).get("error", first["msg"])
+            raise InputError(f"{where}: {cause}") from None
     if isinstance(value, dict):
         raise InputTypeError(f"{name} must not be an object, got {reprlib.repr(value)}")
     return (

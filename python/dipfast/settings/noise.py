@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from dipfast.checks import as_number
 from dipfast.errors import InputError
 
 __all__ = ["LEAST_VARIANCE", "NoiseParameters"]
@@ -32,7 +32,7 @@ class NoiseParameters:
     Raises
     ------
     InputError
-        If sigma or gain is negative or not finite, or low is not below high.
+        If sigma or gain is negative, a number is not finite, or low is not below high.
 
     Examples
     --------
@@ -47,9 +47,10 @@ class NoiseParameters:
 
     def __post_init__(self) -> None:
         for name in ("sigma", "gain"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"{name} must be a number from 0 up, got {value!r}")
+            object.__setattr__(self, name, as_number(name, getattr(self, name), least=0))
+        for name in ("low", "high"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, as_number(name, getattr(self, name)))
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise InputError(f"low must be below high, got low={self.low} and high={self.high}")
 

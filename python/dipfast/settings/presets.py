@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Any, get_args
 
-from dipfast.checks import check_choice, shown
+from dipfast.checks import as_number, check_choice, shown
 from dipfast.errors import InputError, InputTypeError
 from dipfast.settings.names import QUALITIES, InputKind, Quality
 from dipfast.settings.network import MOST_CHANNELS, HourglassConfig
@@ -15,6 +16,14 @@ __all__ = ["PRESETS", "Preset", "get_preset"]
 
 # No fit reaches so many iterations; a larger number is a mistake.
 _MOST_ITERATIONS = 10**9
+
+
+def _whole(name: str, value: Any) -> int:
+    """Return a whole number, of whatever library, as an int."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise InputTypeError(f"{name} of a preset must be an integer, got {shown(value)}") from None
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,12 @@ class Preset:
     tv_weight: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("learning_rate", "average_decay", "tv_weight"):
+            object.__setattr__(self, name, as_number(f"{name} of a preset", getattr(self, name)))
+        for name in ("iterations", "input_channels"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
+        noise = tuple(as_number("input_noise of a preset", value) for value in self.input_noise)
+        object.__setattr__(self, "input_noise", noise)
         checks = {
             "iterations": (1 <= self.iterations <= _MOST_ITERATIONS, "from 1 to 10**9"),
             "input_noise": (min(self.input_noise) >= 0, "two numbers from 0 up"),

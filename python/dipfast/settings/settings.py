@@ -8,6 +8,7 @@ and the table in the documents are derived from these classes.  A test holds the
 from __future__ import annotations
 
 import operator
+import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -91,6 +92,13 @@ def _shape(value: Any) -> Any:
     return shape
 
 
+def _file_name(value: Any) -> Any:
+    path = Path(os.fspath(value)) if isinstance(value, str | os.PathLike) else None
+    if path is None or not path.name or "\0" in str(path):
+        raise InputError(f"checkpoint must be a file name, got {shown(value)}")
+    return path
+
+
 def _factor(value: Any) -> Any:
     check_choice("factor", value, FACTORS)
     return value
@@ -168,6 +176,7 @@ class Settings(BaseModel):
         "balanced",
         "How much work: fast, balanced or best is 500, 800 or 2000 iterations, to undo a blur 800, "
         "2000 or 4000.",
+        role="record",  # what it means is in the preset that is decided on
     )
     preset: Annotated[Any, AfterValidator(_preset)] | None = option(
         None,
@@ -189,6 +198,7 @@ class Settings(BaseModel):
         None,
         "Learning rate of Adam, instead of that of the preset.",
         expected="a positive number",
+        role="record",  # it becomes a part of the preset that is decided on
     )
     network_input: Any = option(
         None,
@@ -256,7 +266,7 @@ class Settings(BaseModel):
         expected="a positive number",
         unit="megabytes",
     )
-    checkpoint: str | Path | None = option(
+    checkpoint: Annotated[str | Path, BeforeValidator(_file_name)] | None = option(
         None,
         "Keep the state of the fit in this file, so that nothing is lost when the program is "
         "killed. It stays when the fit is over.",
