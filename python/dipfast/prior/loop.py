@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +21,12 @@ from dipfast.model.problem import Problem
 from dipfast.prior.networks import Hourglass
 from dipfast.prior.objective import Goal, Terms, objective
 from dipfast.prior.stages import Stage
+from dipfast.settings.names import MadeInput
 from dipfast.settings.network import HourglassConfig
 from dipfast.state_dict import Values, copy_to, flatten, subtree, tensor_of
 from dipfast.torch_modes import is_of_inference, plain_modes, plain_operator, plain_tensor
 
-__all__ = ["DeepImagePrior", "Input", "State"]
-
-Input: TypeAlias = Literal["noise", "meshgrid"]
+__all__ = ["DeepImagePrior", "State"]
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,7 @@ class DeepImagePrior:
         network: HourglassConfig | nn.Module | None = None,
         operator: Operator | None = None,
         noise: NoiseModel | None = None,
-        input: Input | Tensor = "noise",
+        input: MadeInput | Tensor = "noise",
         input_channels: int = 32,
         learning_rate: float = 0.01,
         input_scale: float = 0.1,

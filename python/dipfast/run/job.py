@@ -10,10 +10,11 @@ from torch import Tensor
 
 from dipfast.images.layout import Layout
 from dipfast.model.problem import Problem
-from dipfast.prior.loop import DeepImagePrior, Input
+from dipfast.prior.loop import DeepImagePrior
 from dipfast.prior.methods import make_stages
 from dipfast.prior.networks import Hourglass
 from dipfast.prior.stages import Stage
+from dipfast.settings.names import MadeInput
 from dipfast.settings.presets import Preset
 from dipfast.settings.settings import Settings
 from dipfast.stopping import StopRule
@@ -64,7 +65,7 @@ class Job:
     kept_mask: Tensor | None = None
     reference: Tensor | None = None
     peak: float = 1.0
-    network_input: Input | Tensor = "noise"
+    network_input: MadeInput | Tensor = "noise"
 
     @property
     def preset(self) -> Preset:

@@ -17,13 +17,12 @@ from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import estimate_noise_model
 from dipfast.model.operators import LinearOperator, known_mask
 from dipfast.model.problem import Problem
-from dipfast.prior.loop import Input
 from dipfast.prior.methods import make_stages
 from dipfast.prior.stages import Stage
 from dipfast.run.interrupt import Interrupt
 from dipfast.run.job import Job
 from dipfast.run.memory import check_memory
-from dipfast.settings.names import Method
+from dipfast.settings.names import MadeInput, Method
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.presets import Preset, get_preset
 from dipfast.settings.settings import Settings
@@ -201,7 +200,7 @@ def _check_range(measurement: Tensor, layout: Layout, settings: Settings) -> Non
 
 def _network_input(
     settings: Settings, layout: Layout, shape: tuple[int, ...], baseline: Tensor
-) -> Input | Tensor:
+) -> MadeInput | Tensor:
     preset = settings.preset
     assert isinstance(preset, Preset)
     if settings.network_input is None:
