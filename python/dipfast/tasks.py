@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from dipfast.settings.types import (
+        DenoiseOptions,
         InpaintOptions,
-        Options,
         RestoreOptions,
         SuperResolveOptions,
     )
@@ -57,7 +57,7 @@ _SAME_BRIGHTNESS = 1e-3
 
 @takes(DenoiseSettings)
 @plain_modes()
-def denoise(image: Any, **options: Unpack[Options]) -> Result:
+def denoise(image: Any, **options: Unpack[DenoiseOptions]) -> Result:
     r"""Remove the noise from one image.
 
     An untrained network :math:`f_\theta` is fitted to the image y by solving
@@ -66,7 +66,9 @@ def denoise(image: Any, **options: Unpack[Options]) -> Result:
               + \lambda \, TV(f_\theta(z)),
 
     during the first third of the iterations.  Then :math:`\lambda` is set to 0, so that details
-    appear.  The result is the running average of the outputs of the network.
+    appear.  The running average of the outputs of the network is then joined with the image,
+    filtered by Wiener's filter (``refine``), so that what the network left out comes back where it
+    is more than noise.  Where the noise is not told, kind and strength are found in the image.
 
     Parameters
     ----------

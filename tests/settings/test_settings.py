@@ -25,7 +25,7 @@ from dipfast.settings.presets import PRESETS
 from dipfast.settings.settings import SETTINGS, DenoiseSettings, InpaintSettings, make_settings
 
 TYPED = {
-    "denoise": types.Options,
+    "denoise": types.DenoiseOptions,
     "inpaint": types.InpaintOptions,
     "super_resolve": types.SuperResolveOptions,
     "restore": types.RestoreOptions,

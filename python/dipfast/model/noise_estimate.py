@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,16 +13,57 @@ from torch import Tensor
 from dipfast.checks import check_choice
 from dipfast.errors import InputError
 from dipfast.model.noise import NoiseModel
-from dipfast.ops.noise_level import deviation, find_outliers, wavelet_blocks
+from dipfast.model.noise_spectrum import Spectrum, find_spectrum
+from dipfast.ops.noise_level import deviation, find_isolated, find_outliers, wavelet_blocks
 from dipfast.settings.names import NOISE_KINDS, NoiseKind
 from dipfast.settings.noise import LEAST_VARIANCE
 
-__all__ = ["estimate_noise_model"]
+__all__ = ["NoiseEstimate", "estimate_noise", "estimate_noise_model"]
 
 # Photon noise is assumed only where its estimated variance is this many times that of the rest.  In
 # the nine pictures of the Deep Image Prior paper, which have no photon noise, texture alone makes
 # the estimated ratio 2.4 at most.
 _PHOTON_RATIO = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseEstimate:
+    """Hold what a picture tells about its noise; numbers are in units of a picture in [0, 1].
+
+    Parameters
+    ----------
+    model
+        The noise.
+    interval
+        Ends of the interval in which the standard deviation lies in nine of ten random choices of
+        parts of the picture (bootstrap).  It says nothing of what misleads the estimate
+        everywhere, such as texture.
+    levels
+        The standard deviation according to each of several estimators, by name:
+        ``"wavelets"``, the finest diagonal details; ``"patches"``, the smallest eigenvalues of
+        patches; ``"flat blocks"``, the flattest blocks at all frequencies.
+    outliers
+        Which values are outliers that stand alone, boolean (C, H, W); None where there are none.
+    stripes
+        Standard deviations of offsets of whole rows and of whole columns, from 0 up.
+    quantised
+        Whether the picture looks as if JPEG had taken details away.
+    remarks
+        What a user should know, in words.
+    """
+
+    model: NoiseModel
+    interval: tuple[float, float]
+    levels: dict[str, float] = field(default_factory=dict)
+    outliers: Tensor | None = None
+    stripes: tuple[float, float] = (0.0, 0.0)
+    quantised: bool = False
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def outlier_share(self) -> float:
+        """The share of the values that are outliers."""
+        return 0.0 if self.outliers is None else float(self.outliers.float().mean())
 
 
 def estimate_noise_model(
@@ -32,6 +74,18 @@ def estimate_noise_model(
     known: Tensor | None = None,
     ends: tuple[float, float] = (0.0, 1.0),
 ) -> NoiseModel:
+    """Return the model of :func:`estimate_noise` alone; the arguments are the same."""
+    return estimate_noise(image, kind, sigma=sigma, known=known, ends=ends).model
+
+
+def estimate_noise(
+    image: Tensor,
+    kind: NoiseKind = "auto",
+    *,
+    sigma: float | None = None,
+    known: Tensor | None = None,
+    ends: tuple[float, float] = (0.0, 1.0),
+) -> NoiseEstimate:
     r"""Estimate the noise of a picture from the picture alone.
 
     Parameters
@@ -41,9 +95,11 @@ def estimate_noise_model(
     kind
         ``"gaussian"``: white noise; ``"clipped"``: white noise, clipped at both ends of the
         range; ``"poisson_gaussian"``: variance affine in the signal, clipped at the ends where
-        the histogram shows clipping; ``"auto"``, the default: ``"poisson_gaussian"`` if, at
-        medium brightness, by far the larger part of the variance comes from the signal, else
-        white noise, clipped where the histogram shows it.
+        the histogram shows clipping; ``"correlated"``: coarse noise, whose strength depends on
+        the spatial frequency, as demosaicking, resampling and JPEG leave it; ``"auto"``, the
+        default: ``"correlated"`` where the flattest parts of the picture look like that;
+        ``"poisson_gaussian"`` if, at medium brightness, by far the larger part of the variance
+        comes from the signal; else white noise, clipped where the histogram shows it.
     sigma
         Standard deviation of the noise at black, if it is known; None estimates it.
     known
@@ -55,8 +111,8 @@ def estimate_noise_model(
 
     Returns
     -------
-    NoiseModel
-        The estimated noise.
+    NoiseEstimate
+        The noise, and how sure that is.
 
     Raises
     ------
@@ -78,6 +134,9 @@ def estimate_noise_model(
     median of the others agree [2]_.  Where the noise is clipped, patches are divided by the share
     of its standard deviation that clipping leaves at their brightness.
 
+    Coarse noise is that of the flattest blocks of 16x16 pixels
+    (:func:`~dipfast.model.noise_spectrum.find_spectrum`).
+
     For ``"poisson_gaussian"`` the level is estimated for groups of places of similar brightness,
     and a line is fitted to their variances ([1]_, without their refinement by maximum
     likelihood).
@@ -94,7 +153,7 @@ def estimate_noise_model(
     >>> clean = torch.linspace(0, 1, 256).repeat(1, 256, 1)
     >>> generator = torch.Generator().manual_seed(0)
     >>> noisy = NoiseModel(0.1, low=0.0, high=1.0).sample(clean, generator)
-    >>> model = estimate_noise_model(noisy)
+    >>> model = estimate_noise(noisy).model
     >>> round(model.sigma, 2), model.low, model.high
     (0.1, 0.0, 1.0)
     """
@@ -109,25 +168,62 @@ def estimate_noise_model(
     if measured is not None:
         # Unknown values may be anything, also NaN; any constant keeps them out of the estimate.
         pixels = np.where(measured, pixels, ends[0])
-    outliers = np.stack(
-        [
-            find_outliers(plane, None if measured is None else measured[channel])
-            for channel, plane in enumerate(pixels)
-        ]
-    )
+    outliers = _of_planes(find_outliers, pixels, measured)
+    isolated = _of_planes(find_isolated, pixels, measured)
+    whole = pixels
     if outliers.any():
+        whole = np.where(outliers, _medians(pixels, outliers), pixels)
         measured = ~outliers & (True if measured is None else measured)
+    if not isolated.any() or isolated.mean() > _MOST_OUTLIERS:
+        isolated = None
+    known_whole = None if known is None else measured | outliers
+    model, levels, spectrum = _model(pixels, whole, measured, known_whole, kind, sigma, ends)
+    interval = (model.sigma, model.sigma) if sigma is not None else _interval(whole, model)
+    stripes = (_stripes(whole), _stripes(whole.transpose(0, 2, 1)))
+    return NoiseEstimate(
+        model,
+        interval,
+        levels,
+        None if isolated is None else torch.from_numpy(isolated),
+        stripes,
+        spectrum is not None and spectrum.quantised,
+        _remarks(model, levels, stripes, spectrum),
+    )
+
+
+def _model(
+    pixels: Floats,
+    whole: Floats,
+    measured: Any,
+    known: Any,
+    kind: NoiseKind,
+    sigma: float | None,
+    ends: tuple[float, float],
+) -> tuple[NoiseModel, dict[str, float], Spectrum | None]:
+    """Return the noise, the standard deviations by estimator, and the spectrum if it is coarse.
+
+    ``whole`` are the pixels with outliers replaced, and ``known`` which of them were measured.
+    """
     low, high = ends
     clipped_low = clipped_high = kind == "clipped"
-    if kind in ("auto", "poisson_gaussian"):
+    if kind in ("auto", "poisson_gaussian", "correlated"):
         scaled = (pixels - low) / (high - low)
         clipped_low, clipped_high = (_is_clipped(x, measured) for x in (scaled, 1 - scaled))
     cuts = low if clipped_low else None, high if clipped_high else None
-    if sigma is not None and kind != "poisson_gaussian":
-        return NoiseModel(sigma, 0.0, *cuts)
     values = pixels if measured is None else pixels[measured]
     if not values.size or values.min() == values.max():
-        return NoiseModel(sigma or 0.0, 0.0, *cuts)
+        return NoiseModel(sigma or 0.0, 0.0, *cuts), {}, None
+    spectrum = None
+    if kind in ("auto", "correlated"):
+        spectrum = find_spectrum(whole, known, ends, always=kind == "correlated")
+    if spectrum is not None:
+        rows = tuple(tuple(level / spectrum.sigma for level in row) for row in spectrum.levels)
+        level = spectrum.sigma if sigma is None else sigma
+        fine = estimate_fine(pixels, measured)
+        levels = {"wavelets": fine, "flat blocks": spectrum.sigma}
+        return NoiseModel(level, 0.0, *cuts, spectrum=rows), levels, spectrum
+    if sigma is not None and kind != "poisson_gaussian":
+        return NoiseModel(sigma, 0.0, *cuts), {}, None
     channels = [
         wavelet_blocks(plane, None if measured is None else measured[channel])
         for channel, plane in enumerate(pixels)
@@ -136,18 +232,116 @@ def estimate_noise_model(
         raise InputError(
             "too few known pixels of image lie side by side to tell its noise; sigma tells it"
         )
-    gain, level = 0.0, sigma
+    gain = 0.0
+    of_white: float | None = sigma
     if kind in ("auto", "poisson_gaussian"):
-        gain, level = _affine_variance(channels, *cuts, sigma)
-        if kind == "auto" and not _shows_photons(channels, gain, level):
-            gain, level = 0.0, None
-    if level is None:
+        gain, offset = _affine_variance(channels, *cuts, sigma)
+        of_white = offset
+        if kind == "auto" and not _shows_photons(channels, gain, offset):
+            gain, of_white = 0.0, None
+    levels = {}
+    if of_white is None:
         first = NoiseModel(_white_level(channels, *cuts), gain, *cuts)
-        level = _patch_level(pixels, first, measured)
+        of_white = _patch_level(pixels, first, measured)
         details = _joined(channels)[1]
+        levels = {"wavelets": first.sigma, "patches": of_white}
         if np.mean(details == 0) > _FLAT_SHARE:
-            level = min(level, deviation(details))
-    return NoiseModel(level, gain, *cuts)
+            of_white = min(of_white, deviation(details))
+    return NoiseModel(of_white, gain, *cuts), levels, None
+
+
+def estimate_fine(pixels: Floats, known: Any) -> float:
+    """Return the standard deviation of white noise by the finest wavelet coefficients."""
+    levels = [
+        deviation(wavelet_blocks(plane, None if known is None else known[channel])[1])
+        for channel, plane in enumerate(pixels)
+    ]
+    return math.sqrt(float(np.mean(np.square(levels))))
+
+
+def _of_planes(find: Any, pixels: Floats, known: Any) -> Any:
+    return np.stack(
+        [
+            find(plane, None if known is None else known[channel])
+            for channel, plane in enumerate(pixels)
+        ]
+    )
+
+
+def _medians(pixels: Floats, places: Any) -> Floats:
+    """Return the pixels with those of some places replaced by the median of their neighbours."""
+    padded = np.pad(np.where(places, np.nan, pixels), ((0, 0), (1, 1), (1, 1)), mode="reflect")
+    channel, row, column = np.nonzero(places)
+    around = np.stack([padded[channel, row + i, column + j] for i in range(3) for j in range(3)])
+    alone = np.isnan(around).all(axis=0)
+    around[:, alone] = pixels[channel, row, column][alone]
+    result = pixels.copy()
+    result[channel, row, column] = np.nanmedian(around, axis=0)
+    return np.asarray(result)
+
+
+def _interval(pixels: Floats, model: NoiseModel) -> tuple[float, float]:
+    """Return the ends of an interval of the standard deviation, by bootstrap over tiles."""
+    tiles = [
+        tile
+        for plane in pixels
+        for part in np.array_split(plane, _TILES, axis=0)
+        for tile in np.array_split(part, _TILES, axis=1)
+        if min(tile.shape) >= 2 * _SMALLEST_TILE
+    ]
+    found = np.array([np.square(deviation(wavelet_blocks(tile)[1])) for tile in tiles])
+    found = found[found > 0]
+    if len(found) < _TILES or model.sigma == 0:
+        return model.sigma, model.sigma
+    generator = np.random.default_rng(0)
+    chosen = generator.choice(found, (_RESAMPLES, len(found)))
+    low, high = np.quantile(np.median(chosen, axis=1) / np.median(found), (0.05, 0.95))
+    return model.sigma * math.sqrt(low), model.sigma * math.sqrt(high)
+
+
+def _stripes(planes: Floats) -> float:
+    """Return the standard deviation of offsets of whole rows; 0 where they do not stand out."""
+    levels = []
+    for plane in planes:
+        if min(plane.shape) < _SMALLEST_TILE:
+            return 0.0
+        # What rows differ by from the mean of the rows above and below.
+        differences = plane[1:-1] - (plane[:-2] + plane[2:]) / 2
+        middle = np.median(differences, axis=1)
+        spread = np.median(np.abs(differences - middle[:, None])) / 0.6745
+        by_chance = (math.pi / 2) * spread**2 / plane.shape[1]
+        typical = (np.median(np.abs(middle - np.median(middle))) / 0.6745) ** 2
+        levels.append(max(typical - _STRIPES_BY_CHANCE * by_chance, 0.0) / 1.5)
+    return math.sqrt(float(np.mean(levels)))
+
+
+def _remarks(
+    model: NoiseModel,
+    levels: dict[str, float],
+    stripes: tuple[float, float],
+    spectrum: Spectrum | None,
+) -> tuple[str, ...]:
+    """Return what a user should know."""
+    remarks = []
+    known = [level for level in levels.values() if level > 0]
+    if spectrum is None and len(known) > 1 and max(known) > _DISAGREEMENT * min(known):
+        remarks.append("the estimates disagree, so the noise cannot be told well; sigma tells it")
+    if spectrum is not None and spectrum.quantised:
+        remarks.append("looks like JPEG, which hides noise in flat parts and leaves it elsewhere")
+    for level, name in zip(stripes, ("rows", "columns")):
+        if level > 0.1 * model.sigma:
+            remarks.append(f"whole {name} are offset: stripes")
+    return tuple(remarks)
+
+
+# More outliers than this share are no defects of a sensor.
+_MOST_OUTLIERS = 0.05
+# The bootstrap: rows and columns of tiles, the least rows and columns of one, and the resamples.
+_TILES, _SMALLEST_TILE, _RESAMPLES = 6, 16, 500
+# Rows differ by chance; stripes are assumed if they do so this many times as much (in variance).
+_STRIPES_BY_CHANCE = 3.0
+# Estimates that differ by more than this factor contradict each other.
+_DISAGREEMENT = 2.0
 
 
 Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"

@@ -29,23 +29,28 @@ class Problem:
     held_out
         Elements of y that are held out from the fit, for a stop rule to measure the error of:
         boolean, of a shape that broadcasts to that of y; None for none.
+    outliers
+        Elements of y that are wrong, such as hot pixels, and not fitted: boolean, of a shape that
+        broadcasts to that of y; None for none.
     """
 
     measurement: Tensor
     operator: Operator
     noise: NoiseModel
     held_out: Tensor | None = None
+    outliers: Tensor | None = None
 
     @cached_property
     def known(self) -> Tensor | None:
         """Return a mask of the elements of y that are fitted, a boolean tensor; None for all.
 
-        These are the elements that were measured and are not held out.
+        These are the elements that were measured, and are neither held out nor outliers.
         """
         known = known_mask(self.operator)
-        if self.held_out is None:
-            return known
-        return ~self.held_out if known is None else known & ~self.held_out
+        for left_out in (self.held_out, self.outliers):
+            if left_out is not None:
+                known = ~left_out if known is None else known & ~left_out
+        return known
 
     @cached_property
     def count(self) -> int:

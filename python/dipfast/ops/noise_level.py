@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["deviation", "estimate_noise", "find_outliers", "wavelet_blocks"]
+__all__ = ["deviation", "estimate_noise", "find_isolated", "find_outliers", "wavelet_blocks"]
 
 Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
@@ -33,6 +33,9 @@ _MEDIAN_TO_DEVIATION = 0.6744897501960817
 _REGION = 16
 # Standard deviations from the median of its neighbours from which on a pixel is an outlier.
 _OUTLIER = 6.0
+# An outlier is isolated if no more than two of its neighbours differ from the others by more than
+# this share of what it does itself: hot pixels and cosmic rays, and not stars, specks and corners.
+_ISOLATED, _FEW_NEIGHBOURS = 0.3, 2
 # Pixels that are compared with their neighbours at a time; memory holds eight copies of them.
 _BAND = 1 << 20
 
@@ -123,6 +126,28 @@ def find_outliers(plane: Floats, known: Any = None) -> Bools:
     if not usual.size:
         return np.zeros(plane.shape, dtype=bool)
     return np.asarray(distance > _OUTLIER / _MEDIAN_TO_DEVIATION * np.median(usual))
+
+
+def find_isolated(plane: Floats, known: Any = None) -> Bools:
+    """Return which outliers of an image (H, W) stand alone, such as hot and dead pixels.
+
+    At most two of the eight neighbours of such a pixel differ from their median by more than a
+    third of what it does.  Where all that is in a picture is more than a pixel wide, as behind
+    every lens, no part of it stands alone.
+    """
+    found = find_outliers(plane, known)
+    rows, columns = np.nonzero(found)
+    if not rows.size:
+        return found
+    values = plane if known is None else np.where(known, plane, np.nan)
+    padded = np.pad(values, 1, constant_values=np.nan)
+    shifts = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
+    around = np.stack([padded[rows + i, columns + j] for i, j in shifts])
+    middle = np.nanmedian(around, axis=0)
+    others = np.sort(np.nan_to_num(np.abs(around - middle), nan=0.0), axis=0)
+    alone = others[-1 - _FEW_NEIGHBOURS] < _ISOLATED * np.abs(plane[found] - middle)
+    found[rows, columns] = alone
+    return found
 
 
 def _distance_from_neighbours(padded: Floats) -> Floats:

@@ -125,6 +125,9 @@ class DeepImagePrior:
         adjoint.
     noise
         The noise of the measurement; None takes it for white.
+    outliers
+        Elements of the measurement that are wrong and not fitted, boolean, of a shape that
+        broadcasts to it; None, the default, for none.
     input
         The network's input z: ``"noise"``, uniform in [0, input_scale); ``"meshgrid"``, the two
         coordinates from 0 to 1, which favours smooth fills of large holes; or a tensor of your
@@ -183,6 +186,7 @@ class DeepImagePrior:
         network: HourglassConfig | nn.Module | None = None,
         operator: Operator | None = None,
         noise: NoiseModel | None = None,
+        outliers: Tensor | None = None,
         input: MadeInput | Tensor = "noise",
         input_channels: int = 32,
         learning_rate: float = 0.01,
@@ -218,7 +222,7 @@ class DeepImagePrior:
         measurement = plain_tensor(measurement)
         device = measurement.device
         operator = Identity() if operator is None else plain_operator(operator)
-        self.problem = Problem(measurement, operator, noise or NoiseModel(0.0))
+        self.problem = Problem(measurement, operator, noise or NoiseModel(0.0), outliers=outliers)
         self.stages = tuple(stages)
         self.iterations = sum(stage.iterations for stage in stages)
         self.iteration = 0

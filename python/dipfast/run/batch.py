@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dipfast import ops
 from dipfast.run.checkpoint import BatchCheckpoint
+from dipfast.run.hints import hints
 from dipfast.run.interrupt import Interrupt
 from dipfast.run.job import Job
 from dipfast.run.observers import CallbackObserver, InterruptObserver, Observer
@@ -112,18 +113,24 @@ def _result(
 ) -> Result:
     layout = task.layout
 
-    def images(choose: Callable[[Outcome], Iterate | None], field: str) -> tuple[Any, Any]:
-        """Return the images of all jobs, with the known pixels put in and without."""
-        tensors = []
+    kept = _kept_mask(jobs)
+
+    def images(
+        choose: Callable[[Outcome], Iterate | None], field: str, *, refined: bool = False
+    ) -> tuple[Any, Any]:
+        """Return the images of all jobs, finished, and those of the networks alone."""
+        tensors, alone = [], []
         for item, job in enumerate(jobs):
             iterate = choose(outcomes[item]) if item < len(outcomes) else None
             # An interrupted batch has no outcome for its last images: they are the baseline.
-            tensors.append(job.baseline if iterate is None else getattr(iterate, field).cpu())
-        raw = layout.to_image(torch.cat(tensors))
-        kept = task.kept_mask
-        return raw if kept is None else layout.merge(kept, task.image, raw), raw
+            picture = job.baseline if iterate is None else getattr(iterate, field)
+            alone.append(picture.cpu())
+            finished = job.refine(picture) if refined and iterate is not None else picture
+            tensors.append(finished.cpu())
+        raw, whole = (layout.to_image(torch.cat(parts)) for parts in (alone, tensors))
+        return whole if kept is None else layout.merge(kept, task.image, whole), raw
 
-    image, raw_image = images(lambda outcome: outcome.best, "average")
+    image, raw_image = images(lambda outcome: outcome.best, "average", refined=True)
     last = outcomes[-1]
     unfinished = _unfinished(jobs, outcomes)
     if unfinished is not None and settings.time_limit is not None:
@@ -149,6 +156,7 @@ def _result(
         spikes=sum(outcome.spikes for outcome in outcomes),
         failures=sum(outcome.failures for outcome in outcomes),
         unfinished=unfinished,
+        hints=tuple(dict.fromkeys(hint for pair in zip(jobs, outcomes) for hint in hints(*pair))),
         seconds=seconds,
         settings=given(settings),
         found=found(task, settings, jobs[: len(outcomes)]),
@@ -156,6 +164,18 @@ def _result(
         channel_axis=layout.channel_axis,
         raw_image=raw_image,
     )
+
+
+def _kept_mask(jobs: Sequence[Job]) -> Tensor | None:
+    """Return which pixels of the images the result keeps, (N, C, H, W); None for none."""
+    if all(job.kept_mask is None for job in jobs):
+        return None
+    shape = jobs[0].problem.measurement.shape
+    masks = [
+        torch.zeros(shape, dtype=torch.bool) if job.kept_mask is None else job.kept_mask
+        for job in jobs
+    ]
+    return torch.cat([mask.expand(shape) for mask in masks])
 
 
 def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from dipfast.images.layout import Layout
+from dipfast.model.noise_estimate import NoiseEstimate
 from dipfast.model.problem import Problem
+from dipfast.model.wiener import join_measurement
 from dipfast.prior.loop import DeepImagePrior
 from dipfast.prior.methods import make_stages
 from dipfast.prior.networks import Hourglass
@@ -47,6 +49,9 @@ class Job:
     kept_mask
         A boolean tensor of the shape of the measurement that is True at the pixels that the result
         keeps; None if it keeps none.
+    refined
+        Whether the image of the network is joined with the measurement
+        (:func:`dipfast.model.wiener.join_measurement`); not by default.
     reference
         The clean image, of the shape of the baseline; None if it is not known.
     peak
@@ -54,6 +59,8 @@ class Job:
     network_input
         The input of the network: the name of one that is generated, ``"noise"`` by default, or a
         tensor (1, C, H, W).
+    estimate
+        What the image tells of its noise; None if it was not looked at.
     """
 
     problem: Problem
@@ -63,9 +70,11 @@ class Job:
     layout: Layout
     baseline: Tensor
     kept_mask: Tensor | None = None
+    refined: bool = False
     reference: Tensor | None = None
     peak: float = 1.0
     network_input: MadeInput | Tensor = "noise"
+    estimate: NoiseEstimate | None = None
 
     @property
     def preset(self) -> Preset:
@@ -124,6 +133,25 @@ class Job:
         known = self.problem.measurement.to(image.device)
         return torch.where(self.kept_mask.to(image.device), known, image)
 
+    def refine(self, image: Tensor) -> Tensor:
+        """Return an image of the network joined with the measurement, if the job refines images.
+
+        Parameters
+        ----------
+        image
+            Of shape (1, C, H, W), in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            Of the same shape; the image itself if the job does not refine.
+        """
+        if not self.refined:
+            return image
+        problem, device = self.problem, image.device
+        known = None if problem.known is None else problem.known.to(device)
+        return join_measurement(image, problem.measurement.to(device), problem.noise, known)
+
     def make_prior(self) -> DeepImagePrior:
         """Return a new loop on the device of the job.
 
@@ -140,6 +168,7 @@ class Job:
             network=preset.network,
             operator=_moved(self.problem.operator, device),
             noise=self.problem.noise,
+            outliers=None if self.problem.outliers is None else self.problem.outliers.to(device),
             input=given.to(device) if isinstance(given, Tensor) else given,
             input_channels=preset.input_channels,
             learning_rate=preset.learning_rate,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from dipfast.arrays import as_constant, check_image
 from dipfast.errors import InputError, InputTypeError
 from dipfast.images.layout import Layout, find_data_range
 from dipfast.model.noise import NoiseModel
-from dipfast.model.noise_estimate import estimate_noise_model
+from dipfast.model.noise_estimate import NoiseEstimate, estimate_noise
 from dipfast.model.operators import LinearOperator, known_mask
 from dipfast.model.problem import Problem
 from dipfast.prior.methods import make_stages
@@ -25,7 +25,7 @@ from dipfast.run.memory import check_memory
 from dipfast.settings.names import MadeInput, Method
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.presets import Preset, get_preset
-from dipfast.settings.settings import Settings
+from dipfast.settings.settings import DenoiseSettings, Settings
 from dipfast.stopping import RULES, StopRule
 from dipfast.warn import warn_caller
 
@@ -107,11 +107,13 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
     jobs = []
     for item in range(len(measurement)):
         operator = task.operators[item if len(task.operators) > 1 else 0]
-        noise = _noise_of(measurement[item], known_mask(operator), layout, settings)
+        noise, estimate = _noise_of(measurement[item], known_mask(operator), layout, settings)
+        outliers = _outliers(estimate, settings)
         weight = _tv_weight(noise, known_mask(operator), settings)
         jobs.append(
             Job(
-                problem=Problem(_image_of(measurement, item), operator, noise),
+                problem=Problem(_image_of(measurement, item), operator, noise, outliers=outliers),
+                estimate=estimate,
                 settings=settings.model_copy(
                     update={
                         "sigma": noise.sigma * _width(layout),
@@ -126,7 +128,8 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
                 rule=_rule(settings),
                 layout=layout.of_one(),
                 baseline=_image_of(baseline, item),
-                kept_mask=None if kept_mask is None else _image_of(kept_mask, item),
+                kept_mask=_kept(kept_mask, item, outliers, settings),
+                refined=isinstance(settings, DenoiseSettings) and settings.refine,
                 reference=None if reference is None else _image_of(reference, item),
                 peak=peak,
                 network_input=network_input,
@@ -234,18 +237,39 @@ def _stages(settings: Settings, weight: float) -> tuple[Stage, ...]:
 # --- what is decided for one image -------------------------------------------------------
 
 
-def _noise_of(y: Tensor, known: Tensor | None, layout: Layout, settings: Settings) -> NoiseModel:
+def _noise_of(
+    y: Tensor, known: Tensor | None, layout: Layout, settings: Settings
+) -> tuple[NoiseModel, NoiseEstimate | None]:
+    """Return the noise, and what the image tells of it if it was looked at."""
     noise = settings.noise
     if isinstance(noise, NoiseModel):
-        return noise
+        return noise, None
     if isinstance(noise, NoiseParameters):
-        return NoiseModel(noise.sigma, noise.gain, noise.low, noise.high)
+        return NoiseModel(*astuple(noise)), None
     sigma = None if settings.sigma == "auto" else float(settings.sigma) / _width(layout)
     if sigma == 0 and noise != "poisson_gaussian":
-        return NoiseModel(0.0)
-    return estimate_noise_model(
+        return NoiseModel(0.0), None
+    estimate = estimate_noise(
         y, noise, sigma=sigma, known=None if known is None else known[0], ends=layout.ends
     )
+    return estimate.model, estimate
+
+
+def _outliers(estimate: NoiseEstimate | None, settings: Settings) -> Tensor | None:
+    """Return the outliers of an image that is to be denoised, (1, C, H, W); None for none."""
+    if not isinstance(settings, DenoiseSettings) or estimate is None or estimate.outliers is None:
+        return None
+    return estimate.outliers[None]
+
+
+def _kept(
+    kept_mask: Tensor | None, item: int, outliers: Tensor | None, settings: Settings
+) -> Tensor | None:
+    """Return the pixels of an image that the result keeps; None for none."""
+    if kept_mask is not None:
+        return _image_of(kept_mask, item)
+    fills = isinstance(settings, DenoiseSettings) and settings.fill_outliers
+    return None if fills else outliers
 
 
 def _tv_weight(noise: NoiseModel, known: Tensor | None, settings: Settings) -> float:

@@ -25,6 +25,7 @@ from dipfast import _native
 from dipfast.checks import check_choice
 from dipfast.errors import InputError, InputTypeError, UnreadableFileError
 from dipfast.images.files import open_regular
+from dipfast.model.noise_estimate import NoiseEstimate
 from dipfast.model.operators import LinearOperator
 from dipfast.run.checkpoint import digest_of
 from dipfast.run.job import Job
@@ -95,6 +96,7 @@ def found(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]
         "sigma": [job.settings.sigma for job in jobs],
         "noise": [_plain(job.settings.noise) for job in jobs],
         "noise_source": "given" if noise_is_given else "estimated",
+        "noise_estimate": [_plain(job.estimate) for job in jobs],
         "tv_weight": [job.settings.tv_weight for job in jobs],
         "stages": [stage.name for stage in first.stages],
         "max_iterations": jobs[-1].iterations,
@@ -123,6 +125,15 @@ def _plain(value: Any) -> Any:
         return repr(value)
     if is_dataclass(value) and isinstance(value, NoiseParameters | Preset):
         return asdict(value)
+    if isinstance(value, NoiseEstimate):
+        return {
+            "interval": list(value.interval),
+            "levels": value.levels,
+            "outlier_share": value.outlier_share,
+            "stripes": list(value.stripes),
+            "quantised": value.quantised,
+            "remarks": list(value.remarks),
+        }
     if isinstance(value, tuple):
         return [getattr(item, "name", item) for item in value]
     return value

@@ -54,8 +54,9 @@ class Result:
     channel_axis
         The axis of the channels of ``image``; None if it has none.
     raw_image
-        The image of the network: the same as ``image``, except in inpainting, where ``image`` has
-        the known pixels put in.
+        The image of the network alone.  In denoising ``image`` is that joined with the filtered
+        input (``refine``), with outliers as they were; in inpainting it has the known pixels put
+        in.
     best_loss
         The objective at the best iteration, divided by the number of measured elements.
     best_output
@@ -78,6 +79,8 @@ class Result:
     unfinished
         Why the image is likely worse than the input, if the fit was ended early (by a time limit,
         an interrupt, or a callback); None if there is no such reason.
+    hints
+        What may be done for a better image, in words.
     seconds
         The time that the call took.
     """
@@ -101,6 +104,7 @@ class Result:
     spikes: int = 0
     failures: int = 0
     unfinished: str | None = None
+    hints: tuple[str, ...] = ()
     seconds: float = math.nan
 
     def __repr__(self) -> str:
@@ -136,7 +140,8 @@ class Result:
             parts.append(f"{settings['missing']:.1%} missing")
         if "max_iterations" in settings:
             done, most = self.stop_iteration, settings["max_iterations"]
-            parts.append(f"iteration {self.best_iteration} of {done}, of {most} at most")
+            best = "" if self.best_iteration == done else f", best {self.best_iteration}"
+            parts.append(f"stopped at {done} of {most}{best}")
         if math.isfinite(self.seconds):
             parts.append(f"{self.seconds:.3g} s")
         if self.unfinished is not None:
@@ -165,6 +170,7 @@ class Result:
             "spikes": self.spikes,
             "failures": self.failures,
             "unfinished": self.unfinished,
+            "hints": list(self.hints),
             "seconds": _finite(self.seconds),
             "metrics": _finite(self.metrics),
             "settings": _finite(self.settings),
@@ -218,12 +224,21 @@ def _describe_noise(settings: dict[str, Any]) -> str:
     source = settings.get("noise_source", "estimated")
     if model["sigma"] == model["gain"] == 0:
         return f"no noise ({source})"
-    words = [f"noise {model['sigma'] * (high - low):.3g}"]
+    width = high - low
+    words = [f"noise {model['sigma'] * width:.3g} of {width:.6g}"]
     if model["gain"] > 0:
-        at_half_range = math.sqrt(model["gain"] / 2 + model["sigma"] ** 2) * (high - low)
-        words = [f"noise {at_half_range:.3g} at medium brightness", "growing with the signal"]
+        at_half_range = math.sqrt(model["gain"] / 2 + model["sigma"] ** 2) * width
+        words = [f"noise {at_half_range:.3g} of {width:.6g} at medium brightness"]
+        words.append("growing with the signal")
+    if model.get("spectrum") is not None:
+        words.append("correlated")
+    elif model["gain"] == 0:
+        words.append("white")
     if model["low"] is not None or model["high"] is not None:
         words.append("clipped")
+    estimate = (settings.get("noise_estimate") or [None])[0]
+    if estimate is not None and estimate["outlier_share"] > 0:
+        words.append(f"{estimate['outlier_share']:.2g} of the values outliers")
     more = " for the first image" if len(settings["noise"]) > 1 else ""
     return f"{', '.join(words)} ({source}{more})"
 

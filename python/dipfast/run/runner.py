@@ -73,6 +73,9 @@ class Outcome:
     excess
         The two numbers of :meth:`Runner.excess` if the fit was ended early and the best image is
         likely worse than the measurement; else None.
+    residual
+        Root mean square of the residual of the best image, in units of the value range, and its
+        correlation with itself one pixel further; None if there is no best image.
     """
 
     best: Iterate | None
@@ -83,6 +86,7 @@ class Outcome:
     spikes: int
     failures: int
     excess: tuple[float, float] | None
+    residual: tuple[float, float] | None = None
 
 
 def run(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
@@ -259,7 +263,26 @@ class Runner:
             spikes=self.recovery.spikes,
             failures=self.recovery.failures,
             excess=self.excess() if cut_short else None,
+            residual=None if self.best is None else self._residual(self.best.average),
         )
+
+    def _residual(self, image: Tensor) -> tuple[float, float]:
+        """Return root mean square and correlation of neighbours of an image's residual."""
+        problem = self.prior.problem
+        residual = problem.residual(image).double()
+        square = float(residual.square().sum())
+        known = torch.ones_like(residual) if problem.known is None else problem.known.double()
+        known = known.expand_as(residual)
+        products, count = 0.0, 0.0
+        for axis in (-1, -2):
+            first, second = (
+                x.narrow(axis, 1, x.shape[axis] - 1) * x.narrow(axis, 0, x.shape[axis] - 1)
+                for x in (residual, known)
+            )
+            products, count = products + float(first.sum()), count + float(second.sum())
+        mean_square = square / problem.count
+        related = products / count / mean_square if count > 0 and mean_square > 0 else 0.0
+        return math.sqrt(mean_square), related
 
     def state_dict(self) -> Values:
         """Return the state of the run for a checkpoint.

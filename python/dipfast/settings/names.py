@@ -54,7 +54,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 RuleName: TypeAlias = Literal["auto", "none", "discrepancy", "held_out", "es_wmv", "es_emv"]
 RULE_NAMES: tuple[RuleName, ...] = get_args(RuleName)
 
-NoiseKind: TypeAlias = Literal["auto", "gaussian", "clipped", "poisson_gaussian"]
+NoiseKind: TypeAlias = Literal["auto", "gaussian", "clipped", "poisson_gaussian", "correlated"]
 NOISE_KINDS: tuple[NoiseKind, ...] = get_args(NoiseKind)
 
 Quality: TypeAlias = Literal["fast", "balanced", "best"]

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from dipfast.checks import as_number
 from dipfast.errors import InputError
 
-__all__ = ["LEAST_VARIANCE", "NoiseParameters"]
+__all__ = ["BAND_EDGES", "LEAST_VARIANCE", "NoiseParameters"]
 
 LEAST_VARIANCE = (0.1 / 65535) ** 2
 """Nothing is divided by less than this variance: a tenth of a level of 16 bits, squared."""
+
+BAND_EDGES = (0.0, 0.08, 0.125, 0.1875, 0.25, 0.36, 0.5, 0.71)
+"""Ends of the bands of spatial frequency in which a spectrum is given, in cycles a pixel."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,18 @@ class NoiseParameters:
         that make a white pixel.
     low, high
         Where values are cut off; None where they are not.
+    spectrum
+        How the noise is spread over the bands of spatial frequency between :data:`BAND_EDGES`:
+        standard deviations of a coefficient in each band, as multiples of the standard deviation
+        of a pixel.  One row for all channels alike; or, for pictures of three channels, one each
+        for (R + G + B) / sqrt(3), (R - B) / sqrt(2) and (R - 2 G + B) / sqrt(6).  None, the
+        default, is noise that is independent from pixel to pixel and channel to channel.
 
     Raises
     ------
     InputError
-        If sigma or gain is negative, a number is not finite, or low is not below high.
+        If sigma or gain is negative, a number is not finite, low is not below high, or the
+        spectrum has no row, or rows of another length than there are bands.
 
     Examples
     --------
@@ -44,6 +54,7 @@ class NoiseParameters:
     gain: float = 0.0
     low: float | None = None
     high: float | None = None
+    spectrum: tuple[tuple[float, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("sigma", "gain"):
@@ -53,6 +64,17 @@ class NoiseParameters:
                 object.__setattr__(self, name, as_number(name, getattr(self, name)))
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise InputError(f"low must be below high, got low={self.low} and high={self.high}")
+        if self.spectrum is not None:
+            rows = tuple(
+                tuple(as_number("spectrum", value, least=0) for value in row)
+                for row in self.spectrum
+            )
+            bands = len(BAND_EDGES) - 1
+            if not rows or {len(row) for row in rows} != {bands}:
+                raise InputError(
+                    f"spectrum must have rows of {bands} numbers, got {self.spectrum!r}"
+                )
+            object.__setattr__(self, "spectrum", rows)
 
     @property
     def clipped(self) -> bool:
@@ -63,6 +85,11 @@ class NoiseParameters:
     def is_white(self) -> bool:
         """Whether the noise is the same everywhere: of constant variance, and no bias."""
         return self.gain == 0 and not self.clipped
+
+    @property
+    def is_correlated(self) -> bool:
+        """Whether the noise of neighbouring pixels, or of the channels, is related."""
+        return self.spectrum is not None
 
     @property
     def is_free(self) -> bool:

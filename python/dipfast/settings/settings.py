@@ -134,12 +134,13 @@ class Settings(BaseModel):
     noise: NoiseKind | NoiseParameters = option(
         "auto",
         "Kind of noise: gaussian; clipped, cut off at the ends of the range, as in every 8-bit "
-        "picture; poisson_gaussian, whose variance grows with the signal, as in cameras, "
-        "microscopes and telescopes; or auto, what the picture looks like. The network is fitted "
-        "so that what is expected of the clean picture meets the image.",
+        "picture; poisson_gaussian, whose variance grows with the signal, as in microscopes, "
+        "telescopes and raw files; correlated, coarse, as demosaicking, JPEG and resampling leave "
+        "it; or auto, what the picture looks like. The network is fitted so that what is expected "
+        "of the clean picture meets the image.",
         in_python="A dipfast.NoiseModel says more.",
         choices=NOISE_KINDS,
-        type="auto, gaussian, clipped, poisson_gaussian, or a NoiseModel",
+        type="auto, gaussian, clipped, poisson_gaussian, correlated, or a NoiseModel",
     )
     tv_weight: _NotNegative | Literal["auto"] = option(
         "auto",
@@ -318,6 +319,18 @@ class DenoiseSettings(Settings):
     """Hold the options of :func:`dipfast.denoise`."""
 
     task = "denoise"
+
+    refine: bool = option(
+        True,
+        "Join the image of the network with the image that was given, filtered by Wiener's filter "
+        "with the network's image as its pilot: what the network left out and is more than noise "
+        "comes back. Otherwise the result is the image of the network alone.",
+    )
+    fill_outliers: bool = option(
+        False,
+        "Put what the network makes of them in the place of outliers that stand alone, such as hot "
+        "and dead pixels. They are never fitted; otherwise they stay as they are.",
+    )
 
 
 _NO_NOISE = (

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dipfast.run.interrupt import Interrupt
     from dipfast.stopping.rule import StopRule
 
-__all__ = ["InpaintOptions", "Options", "RestoreOptions", "SuperResolveOptions"]
+__all__ = ["DenoiseOptions", "InpaintOptions", "Options", "RestoreOptions", "SuperResolveOptions"]
 
 
 class Options(TypedDict, total=False):
@@ -57,6 +57,13 @@ class Options(TypedDict, total=False):
     checkpoint: str | Path | None
     checkpoint_every: int
     resume: bool
+
+
+class DenoiseOptions(Options, total=False):
+    """What :func:`dipfast.denoise` may be told."""
+
+    refine: bool
+    fill_outliers: bool
 
 
 class InpaintOptions(Options, total=False):

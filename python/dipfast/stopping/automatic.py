@@ -28,16 +28,23 @@ class Automatic(StopRule):
     has fitted a little of the noise.  Of the rules compared in docs/stopping.md this one has the
     best results.
 
+    The noise of neighbouring pixels may be correlated.  A network then predicts that of a held-out
+    pixel from those around it, and the discrepancy principle decides alone.
+
     Without noise all iterations are run and no pixels are held out, because there is no noise to
     fit.
     """
 
     rule: ClassVar[StopRule] = LastOf((HeldOut(patience=0.1), Discrepancy(factor=0.99)))
+    rule_for_correlated: ClassVar[StopRule] = Discrepancy(factor=0.99)
 
     def prepare(self, problem: Problem) -> Problem:
-        return problem if problem.noise.is_free else self.rule.prepare(problem)
+        return problem if problem.noise.is_free else self._rule(problem).prepare(problem)
 
     def update(self, state: LoopView, memory: Values) -> Decision:
         if state.problem.noise.is_free:
             return Decision(best=True)
-        return self.rule.update(state, memory)
+        return self._rule(state.problem).update(state, memory)
+
+    def _rule(self, problem: Problem) -> StopRule:
+        return self.rule_for_correlated if problem.noise.is_correlated else self.rule

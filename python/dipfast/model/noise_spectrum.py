@@ -1,0 +1,280 @@
+"""Measure how the noise of a picture is spread over spatial frequencies.
+
+Noise of the pixels of a sensor is white, but demosaicking, resampling, JPEG and the filters inside
+of a camera change that: what is left is coarse, and estimates from the finest details find a small
+part of it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from dipfast.settings.noise import BAND_EDGES
+
+__all__ = ["BLOCK", "Spectrum", "autocorrelation", "band_of", "find_spectrum", "to_opponent"]
+
+Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
+
+BLOCK = 16
+"""Rows and columns of a block whose cosine transform is taken."""
+
+# Blocks are compared with each other; more of them than this do not change the estimate noticeably,
+# and fewer than this give none.
+_MOST_BLOCKS, _FEWEST_BLOCKS = 12_000, 64
+# Share of the blocks, from the flattest one on, that is taken to hold nothing but noise, for each
+# band: structure is strongest at low frequencies.
+_FLAT_SHARES = (0.1, 0.1, 0.2, 0.2, 0.3, 0.4, 0.4)
+_FLAT_SHARE_OF_COLOUR = 0.5
+# Noise of cameras grows towards low frequencies by less than this factor from band to band; what
+# grows faster in the three lowest bands is structure.
+_LARGEST_GROWTH, _GROWING_BANDS = 1.3, 3
+# A block with more than this share of its pixels at the ends of the range is clipped.
+_CLIPPED_SHARE = 0.1
+# See _is_correlated.
+_STEEP, _STEEP_BELOW, _EVEN, _SAME_COLOURS = 1.4, 1.2, 1.9, 4.0
+_SPARSE = (1.0, 0.85)
+
+_OPPONENT = np.array(
+    [
+        [1 / math.sqrt(3)] * 3,
+        [1 / math.sqrt(2), 0, -1 / math.sqrt(2)],
+        [1 / math.sqrt(6), -2 / math.sqrt(6), 1 / math.sqrt(6)],
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Hold the standard deviation of noise in bands of spatial frequency.
+
+    Parameters
+    ----------
+    levels
+        The standard deviation of a coefficient of the orthonormal cosine transform in each band;
+        one row, or three, for the channels of :func:`to_opponent`.
+    quantised
+        Whether most coefficients of the blocks are 0 or nearly so, as JPEG leaves them.
+    """
+
+    levels: tuple[tuple[float, ...], ...]
+    quantised: bool
+
+    @property
+    def sigma(self) -> float:
+        """The standard deviation of a pixel, the root mean square over the channels."""
+        power = np.square(self.levels) @ np.array(_sizes())
+        return math.sqrt(float(power.mean()) / BLOCK**2)
+
+
+def to_opponent(planes: Floats) -> Floats:
+    """Return brightness and two differences of colour of a picture of three channels.
+
+    The transform is orthonormal, so white noise stays white: (R + G + B) / sqrt(3),
+    (R - B) / sqrt(2), (R - 2 G + B) / sqrt(6).
+
+    Parameters
+    ----------
+    planes
+        The picture, (3, H, W); of any other number of channels it is returned as it is.
+    """
+    if len(planes) != len(_OPPONENT):
+        return planes
+    return np.asarray(np.einsum("ij,jhw->ihw", _OPPONENT, planes))
+
+
+@cache
+def cosine_matrix(size: int = BLOCK) -> Floats:
+    """Return the matrix of the orthonormal cosine transform (DCT-II)."""
+    k, x = np.mgrid[0:size, 0:size]
+    matrix = np.cos(np.pi * (2 * x + 1) * k / (2 * size)) * math.sqrt(2 / size)
+    matrix[0] /= math.sqrt(2)
+    return np.asarray(matrix)
+
+
+@cache
+def band_of(size: int = BLOCK) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the band of each coefficient of a block, (size, size); 0 for the constant."""
+    frequency = np.arange(size) / (2 * size)
+    radius = np.hypot(frequency[:, None], frequency)
+    return np.digitize(radius, BAND_EDGES[1:-1])
+
+
+@cache
+def _sizes() -> tuple[int, ...]:
+    """Return the number of coefficients in each band."""
+    return tuple(np.bincount(band_of().ravel(), minlength=len(BAND_EDGES) - 1).tolist())
+
+
+def autocorrelation(
+    spectrum: tuple[tuple[float, ...], ...], rows: int = 0, columns: int = 1
+) -> float:
+    """Return the autocorrelation of noise with a spectrum, averaged over its channels.
+
+    Parameters
+    ----------
+    spectrum
+        Standard deviations in bands, with any factor.
+    rows, columns
+        The distance, in pixels.
+    """
+    count = 8 * BLOCK
+    frequency = np.abs(np.fft.fftfreq(count))
+    radius = np.hypot(frequency[:, None], frequency)
+    bands = np.digitize(radius, BAND_EDGES[1:-1])
+    power = np.square(spectrum)[:, bands].mean(axis=0)
+    covariance = np.fft.ifft2(power).real
+    return float(covariance[rows, columns] / covariance[0, 0]) if covariance[0, 0] > 0 else 0.0
+
+
+def find_spectrum(
+    planes: Floats,
+    known: Any = None,
+    ends: tuple[float, float] = (0.0, 1.0),
+    *,
+    always: bool = False,
+) -> Spectrum | None:
+    """Return the spectrum of the noise of a picture; None where it may as well be white.
+
+    Parameters
+    ----------
+    planes
+        The picture, (C, H, W), without outliers.
+    known
+        Which values were measured, of the same shape; None for all.
+    ends
+        The ends of the range of values.
+    always
+        Whether to return the spectrum of noise that may as well be white, too.
+
+    Notes
+    -----
+    The energy of blocks of 16x16 pixels is taken in bands of spatial frequency, in brightness and
+    differences of colour, and the noise is that of the flattest blocks, band by band, corrected for
+    having been chosen.  That is how estimates from sorted blocks work [1]_.
+
+    References
+    ----------
+    .. [1] Ponomarenko, Lukin, Zriakhov, Kaarna, Astola, "An automatic approach to lossy compression
+       of AVIRIS images", IGARSS 2007; Colom, Lebrun, Buades, Morel, "A non-parametric approach for
+       the estimation of intensity-frequency dependent noise", ICIP 2014.
+    """
+    coefficients = _coefficients(planes, known, ends)
+    if coefficients is None:
+        return None
+    if len(coefficients) > 1 and not coefficients[1:].any():
+        coefficients = coefficients[:1]  # a grey picture that is stored in colour
+    masks = [band_of() == band for band in range(len(_sizes()))]
+    masks[0] = masks[0] & (np.arange(BLOCK**2).reshape(BLOCK, BLOCK) > 0)
+    energies = np.stack(
+        [np.square(coefficients[..., mask]).mean(axis=-1) for mask in masks], axis=-1
+    )
+    quantised = _is_sparse(coefficients[0], energies[0], masks)
+    if not (always or quantised or _is_correlated(energies)):
+        return None
+    levels = []
+    for channel, energy in enumerate(energies):
+        shares = _FLAT_SHARES if channel == 0 or len(planes) != 3 else _shares_of_colour()
+        floor = [_floor(energy[:, k], share, k) for k, share in enumerate(shares)]
+        for k in range(_GROWING_BANDS - 1, -1, -1):
+            floor[k] = min(floor[k], _LARGEST_GROWTH * floor[k + 1])
+        levels.append(tuple(floor))
+    if len(levels) < len(planes) == 3:
+        levels += [(0.0,) * len(masks)] * 2
+    found = Spectrum(tuple(levels), quantised)
+    return found if found.sigma > 0 else None
+
+
+def _shares_of_colour() -> tuple[float, ...]:
+    return (_FLAT_SHARE_OF_COLOUR,) * len(_FLAT_SHARES)
+
+
+def _coefficients(planes: Floats, known: Any, ends: tuple[float, float]) -> Floats | None:
+    """Return the cosine transforms of blocks without gaps, (C, count, 16, 16), or None."""
+    if min(planes.shape[1:]) < BLOCK:
+        return None
+    rows, columns = (n - BLOCK + 1 for n in planes.shape[1:])
+    step = max(BLOCK // 4, math.ceil(math.sqrt(rows * columns / _MOST_BLOCKS)))
+
+    def blocks(x: Any) -> Any:
+        windows = np.lib.stride_tricks.sliding_window_view(x, (BLOCK, BLOCK), axis=(1, 2))
+        return windows[:, ::step, ::step].reshape(len(x), -1, BLOCK, BLOCK)
+
+    at_end = (planes <= ends[0]) | (planes >= ends[1])
+    whole = (blocks(at_end).mean(axis=(2, 3)) <= _CLIPPED_SHARE).all(axis=0)
+    if known is not None:
+        whole &= blocks(known).all(axis=(0, 2, 3))
+    chosen = blocks(to_opponent(planes))[:, whole]
+    matrix = cosine_matrix()
+    found = np.asarray(matrix @ chosen @ matrix.T)
+    found[np.abs(found) < 1e-9 * max(abs(ends[0]), abs(ends[1]), 1e-300)] = 0
+    varied = np.count_nonzero(found[0], axis=(1, 2)) > 1
+    found = found[:, varied]
+    return found if found.shape[1] >= _FEWEST_BLOCKS else None
+
+
+def _floor(energy: Floats, share: float, band: int) -> float:
+    """Return the standard deviation of noise whose energies have this quantile."""
+    return math.sqrt(float(np.quantile(energy, share)) / _quantile_of_mean(share, _sizes()[band]))
+
+
+@cache
+def _quantile_of_mean(share: float, count: int) -> float:
+    """Return a quantile of the mean of so many squares of normal numbers.
+
+    Wilson and Hilferty's approximation: the cube root of the mean is nearly normal.
+    """
+    from statistics import NormalDist
+
+    spread = 2 / (9 * count)
+    return float((1 - spread + NormalDist().inv_cdf(share) * math.sqrt(spread)) ** 3)
+
+
+def _spread(energy: Floats, band: int) -> float:
+    """Return how much more blocks differ than those of the same noise do, from 1 up."""
+    low, high = (np.quantile(energy, share) for share in (0.05, 0.4))
+    count = _sizes()[band]
+    usual = _quantile_of_mean(0.4, count) / _quantile_of_mean(0.05, count)
+    return math.sqrt(float(high) / max(float(low), 1e-300) / usual)
+
+
+def _is_correlated(energies: Floats) -> bool:
+    """Return whether the noise is likely not white.
+
+    The energy of white noise is the same in the highest bands, and in brightness and colour.
+    Structure raises it, but by an amount that differs from block to block.
+    """
+    brightness = energies[0]
+    top = [_floor(brightness[:, k], 0.2, k) for k in range(brightness.shape[1])]
+    even = all(_spread(brightness[:, k], k) < _EVEN for k in (4, 5))
+    steep = top[5] > _STEEP * top[6] and top[4] > _STEEP_BELOW * top[5]
+    if even and steep:
+        return True
+    if len(energies) == 3 and _spread(brightness[:, 6], 6) < 1.35:
+        colour = math.sqrt(sum(_floor(e[:, 6], 0.4, 6) ** 2 for e in energies[1:]) / 2)
+        return top[6] > _SAME_COLOURS * colour
+    return False
+
+
+def _is_sparse(coefficients: Floats, energy: Floats, masks: list[Any]) -> bool:
+    """Return whether most coefficients in two of the high bands are nearly 0.
+
+    The squared mean of |x| over the mean of x^2 is 2 / pi for a normal x, and less where few
+    values are large.
+    """
+    ratios = []
+    for band in (4, 5):
+        flat = energy[:, band] <= np.median(energy[:, band])
+        values = np.abs(coefficients[flat][:, masks[band]])
+        square = np.square(values).mean(axis=1)
+        some = square > 0
+        if np.count_nonzero(some) < _FEWEST_BLOCKS // 2:
+            return bool(len(values) >= _FEWEST_BLOCKS // 2)
+        ratios.append(
+            float(np.median(np.square(values[some].mean(axis=1)) / square[some])) * np.pi / 2
+        )
+    return all(ratio < limit for ratio, limit in zip(ratios, _SPARSE))
