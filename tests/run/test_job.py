@@ -93,7 +93,9 @@ def test_everything_is_decided(noisy_pair: Pair) -> None:
 def test_is_the_result_of_the_task(noisy_pair: Pair) -> None:
     (job,) = make_jobs(noisy_pair[0])
     result = dipfast.denoise(noisy_pair[0], max_iterations=6, device="cpu")
-    assert (job.layout.to_image(run(job).best.average) == result.image).all()
+    average = run(job).best.average
+    assert (job.layout.to_image(average) == result.raw_image).all()
+    assert (job.layout.to_image(job.refine(average)) == result.image).all()
 
 
 class TestObservers:

@@ -58,6 +58,7 @@ class TestReport:
             "spikes": 0,
             "failures": 0,
             "unfinished": None,
+            "hints": [],
             "seconds": None,
             "metrics": {"psnr_input": 20.0, "psnr": 25.0},
             "stop_detail": "",
@@ -102,7 +103,7 @@ class TestWords:
         assert "all iterations done" in text
         assert "psnr: " in text
         assert "range 0 to 255 (uint8); noise " in text
-        assert "(estimated); iteration 1 of 1, of 1 at most; " in text
+        assert "(estimated); stopped at 1 of 1; " in text
 
     @pytest.mark.parametrize(
         ("found", "words"),
@@ -116,13 +117,13 @@ class TestWords:
             ({"missing": 0.0632}, "6.3% missing"),
             (
                 {"data_range": [0, 200], "noise": [noise(0.1)], "noise_source": "given"},
-                "range 0 to 200 (given); noise 20 (given)",
+                "range 0 to 200 (given); noise 20 of 200, white (given)",
             ),
-            ({"noise": [noise(0.1, high=1.0)]}, "noise 0.1, clipped (estimated)"),
+            ({"noise": [noise(0.1, high=1.0)]}, "noise 0.1 of 1, white, clipped (estimated)"),
             (
                 {"noise": [noise(0.3, gain=0.14)] * 2},
-                "noise 0.4 at medium brightness, growing with the signal (estimated for the first "
-                "image)",
+                "noise 0.4 of 1 at medium brightness, growing with the signal (estimated for the "
+                "first image)",
             ),
             ({"noise": [noise(0.0)], "noise_source": "given"}, "no noise (given)"),
         ],

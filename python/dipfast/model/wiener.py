@@ -71,7 +71,8 @@ def join_measurement(
     the constant ones by 1, which gives b [1]_.  The result is w f + (1 - w) b, with weights that
     are inverse to the root mean square errors: the square of that of b is N times the mean of the
     factors; the square of that of f is what the residual has beyond the noise, averaged over 31x31
-    pixels, and a tenth of the noise.
+    pixels, and a tenth of the noise.  At last the mean over 31x31 pixels is made that of f + r, so
+    that the brightness of wide parts, such as a sky, is that of the measurement.
 
     References
     ----------
@@ -95,8 +96,8 @@ def join_measurement(
     pilot = f + filters.apply(filters.shrunk, [r, v])[0]
     filtered, error = filters.apply(filters.wiener, [f + r, pilot, v])
     weight = _weight(r, error, v)
-    joined = filters.primary(weight * f + (1 - weight) * filtered)
-    return joined[None]
+    joined = weight * f + (1 - weight) * filtered
+    return filters.primary(joined + _local_mean(f + r - joined))[None]
 
 
 def _weight(residual: Tensor, error: Tensor, variance: Tensor) -> Tensor:

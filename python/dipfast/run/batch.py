@@ -119,15 +119,18 @@ def _result(
         choose: Callable[[Outcome], Iterate | None], field: str, *, refined: bool = False
     ) -> tuple[Any, Any]:
         """Return the images of all jobs, finished, and those of the networks alone."""
-        tensors, alone = [], []
+        alone, finished = [], []
         for item, job in enumerate(jobs):
             iterate = choose(outcomes[item]) if item < len(outcomes) else None
             # An interrupted batch has no outcome for its last images: they are the baseline.
             picture = job.baseline if iterate is None else getattr(iterate, field)
             alone.append(picture.cpu())
-            finished = job.refine(picture) if refined and iterate is not None else picture
-            tensors.append(finished.cpu())
-        raw, whole = (layout.to_image(torch.cat(parts)) for parts in (alone, tensors))
+            if refined and iterate is not None:
+                picture = job.refine(picture)
+            finished.append(picture.cpu())
+        raw = whole = layout.to_image(torch.cat(alone))
+        if refined and any(job.refined for job in jobs):
+            whole = layout.to_image(torch.cat(finished))
         return whole if kept is None else layout.merge(kept, task.image, whole), raw
 
     image, raw_image = images(lambda outcome: outcome.best, "average", refined=True)

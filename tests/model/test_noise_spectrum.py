@@ -1,0 +1,140 @@
+"""Test the spectrum of noise on made-up and real pictures."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from dipfast.errors import InputError
+from dipfast.model.noise import NoiseModel
+from dipfast.model.noise_estimate import estimate_noise
+from dipfast.model.noise_spectrum import autocorrelation, band_of, find_spectrum, to_opponent
+from dipfast.settings.noise import BAND_EDGES, NoiseParameters
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def photograph(size: int = 256) -> Floats:
+    """Return the middle of a photograph, (3, size, size), in [0, 1]."""
+    image = skimage.data.coffee()
+    top, left = ((n - size) // 2 for n in image.shape[:2])
+    return np.moveaxis(image[top : top + size, left : left + size], 2, 0) / 255
+
+
+def smoothed(noise: Floats, reach: int) -> Floats:
+    """Return noise that is averaged over squares, periodically, with the same variance."""
+    result = noise
+    for axis in (1, 2):
+        result = np.mean([np.roll(result, k, axis) for k in range(reach)], axis=0)
+    return np.asarray(result * reach)
+
+
+def test_bands_cover_the_block() -> None:
+    bands = band_of()
+    assert bands[0, 0] == 0
+    assert set(bands.ravel()) == set(range(len(BAND_EDGES) - 1))
+
+
+def test_opponent_colours_are_orthonormal() -> None:
+    planes = np.random.default_rng(0).normal(size=(3, 8, 9))
+    assert np.square(to_opponent(planes)).sum() == pytest.approx(np.square(planes).sum())
+    assert to_opponent(planes[:2]) is not None
+    np.testing.assert_array_equal(to_opponent(planes[:2]), planes[:2])
+    grey = np.repeat(planes[:1], 3, axis=0)
+    assert np.abs(to_opponent(grey)[1:]).max() < 1e-12
+
+
+@pytest.mark.parametrize("sigma", [5, 10, 25, 50])
+def test_white_noise_is_white(sigma: float) -> None:
+    noise = np.random.default_rng(0).normal(0, sigma / 255, (3, 256, 256))
+    assert find_spectrum((photograph() + noise).clip(0, 1)) is None
+    assert find_spectrum(0.5 + noise) is None
+
+
+@pytest.mark.parametrize("sigma", [5, 10, 25])
+@pytest.mark.parametrize("reach", [2, 3])
+def test_coarse_noise_is_found(sigma: float, reach: int) -> None:
+    noise = smoothed(np.random.default_rng(0).normal(0, sigma / 255, (3, 256, 256)), reach)
+    true = float((noise[:, :, 1:] * noise[:, :, :-1]).mean() / np.square(noise).mean())
+    found = find_spectrum(0.5 + noise)
+    assert found is not None
+    assert found.sigma * 255 == pytest.approx(sigma, rel=0.1)
+    assert autocorrelation(found.levels) == pytest.approx(true, abs=0.1)
+    in_photograph = find_spectrum(photograph() + noise)
+    assert in_photograph is not None
+    assert in_photograph.sigma * 255 == pytest.approx(sigma, rel=0.5 if sigma == 5 else 0.35)
+
+
+def test_noise_of_brightness_alone() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, (1, 256, 256))
+    found = find_spectrum(0.3 * photograph() + 0.3 + noise)
+    assert found is not None
+    assert found.sigma == pytest.approx(0.1, rel=0.15)
+    brightness, *colours = found.levels
+    assert max(max(levels[2:]) for levels in colours) < 0.2 * min(brightness)
+
+
+def test_jpeg_is_recognised() -> None:
+    noise = np.random.default_rng(0).normal(0, 6, (256, 256, 3))
+    noisy = (np.moveaxis(photograph(), 0, 2) * 255 + noise).clip(0, 255).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(noisy).save(stream, "jpeg", quality=75)
+    decoded = np.moveaxis(np.asarray(Image.open(stream)), 2, 0) / 255
+    found = find_spectrum(decoded)
+    assert found is not None
+    assert found.quantised
+
+
+@pytest.mark.parametrize("shape", [(1, 15, 40), (3, 16, 16), (1, 40, 20)])
+def test_small_pictures_tell_nothing(shape: tuple[int, ...]) -> None:
+    assert find_spectrum(np.random.default_rng(0).random(shape), always=True) is None
+
+
+def test_gaps_and_flat_parts_are_left_out() -> None:
+    noise = smoothed(np.random.default_rng(0).normal(0, 0.05, (1, 256, 256)), 2)
+    picture = 0.5 + noise
+    known = np.ones(picture.shape, dtype=bool)
+    known[:, :, :60] = False
+    broken = np.where(known, picture, 77.0)
+    broken[:, 200:] = 0.0  # a black border
+    found = find_spectrum(broken, known)
+    assert found is not None
+    assert found.sigma == pytest.approx(0.05, rel=0.1)
+
+
+@pytest.mark.parametrize("reach", [1, 2])
+def test_asked_for(reach: int) -> None:
+    noise = smoothed(np.random.default_rng(0).normal(0, 0.05, (1, 128, 128)), reach)
+    import torch
+
+    model = estimate_noise(torch.from_numpy(0.5 + noise), "correlated").model
+    assert model.is_correlated
+    assert model.sigma == pytest.approx(0.05, rel=0.1)
+    assert model.spectrum is not None
+    expected = 0.5 if reach == 2 else 0.0
+    assert autocorrelation(model.spectrum) == pytest.approx(expected, abs=0.12)
+
+
+def test_autocorrelation_of_a_flat_spectrum_is_none() -> None:
+    flat = ((1.0,) * (len(BAND_EDGES) - 1),)
+    assert abs(autocorrelation(flat)) < 1e-9
+    assert autocorrelation(flat, 0, 0) == pytest.approx(1)
+    assert autocorrelation(((0.0,) * (len(BAND_EDGES) - 1),)) == 0
+
+
+@pytest.mark.parametrize("spectrum", [(), ((1.0,),), ((-1.0,) * 7,), ((float("nan"),) * 7,)])
+def test_bad_spectra_are_refused(spectrum: Any) -> None:
+    with pytest.raises(InputError, match="spectrum"):
+        NoiseParameters(0.1, spectrum=spectrum)
+
+
+def test_spectrum_is_kept_as_tuples() -> None:
+    model = NoiseModel(0.1, spectrum=[[1] * 7])  # type: ignore[arg-type]
+    assert model.spectrum == ((1.0,) * 7,)
+    assert model.is_correlated
+    assert hash(model) == hash(NoiseModel(0.1, spectrum=((1.0,) * 7,)))
