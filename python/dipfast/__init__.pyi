@@ -3,6 +3,7 @@
 from . import errors, networks, operators, ops, stopping
 from ._native import __version__
 from .model.noise import NoiseModel
+from .noise_report import NoiseReport, estimate_noise
 from .prior.loop import DeepImagePrior
 from .prior.methods import make_stages
 from .prior.stages import Stage
@@ -15,12 +16,14 @@ __all__ = [
     "DeepImagePrior",
     "Interrupt",
     "NoiseModel",
+    "NoiseReport",
     "Preset",
     "Result",
     "Stage",
     "__version__",
     "denoise",
     "errors",
+    "estimate_noise",
     "inpaint",
     "make_stages",
     "networks",

@@ -120,6 +120,28 @@ def test_of_every_shape(
     assert joined.isfinite().all()
 
 
+def test_flux_of_small_parts_is_kept() -> None:
+    rows, columns = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    clean = torch.full((1, 1, 128, 128), 0.1)
+    places = [(row, column) for row in range(16, 120, 16) for column in range(16, 120, 16)]
+    for row, column in places:
+        clean += 0.1 * torch.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 2.25)
+    noisy = clean + 0.03 * noise_like(clean.shape)
+    near = [(rows - row) ** 2 + (columns - column) ** 2 <= 16 for row, column in places]
+    image = torch.full_like(clean, 0.1)  # without a single star
+
+    def flux(picture: Tensor) -> float:
+        return float(sum((picture - 0.1)[0, 0][disc].sum() for disc in near))
+
+    plain, kept = (
+        join_measurement(image, noisy, NoiseModel(0.03), keeps_flux=keeps)
+        for keeps in (False, True)
+    )
+    assert flux(kept) == pytest.approx(flux(noisy), rel=0.05)
+    assert flux(plain) < 0.9 * flux(noisy)
+    assert (kept - clean).square().mean() < 0.2 * (noisy - clean).square().mean()
+
+
 def test_strips_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     clean = picture(80)
     noisy = clean + 0.1 * noise_like(clean.shape)

@@ -1,4 +1,4 @@
-"""Figures of a result: its curves, and images side by side.
+"""Figures of a result: its curves, and images side by side; and of the noise of an image.
 
 They need matplotlib (``pip install "dipfast[plots]"``).
 """
@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from dipfast.errors import InputError, MissingExtraError
 from dipfast.images.files import write_atomically
+from dipfast.noise_report import NoiseReport
 from dipfast.run.result import Result
+from dipfast.settings.noise import BAND_EDGES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["check_plots", "draw_curves", "draw_side_by_side", "draw_strip"]
+__all__ = ["check_plots", "draw_curves", "draw_noise", "draw_side_by_side", "draw_strip"]
+
+# More values than these change no histogram, more pixels a side are not seen in a small picture,
+# and more marks hide it.
+_MOST_VALUES, _MOST_PIXELS, _MOST_MARKS = 1 << 20, 600, 2000
 
 
 def check_plots() -> None:
@@ -165,6 +171,137 @@ def draw_strip(result: Result, path: str | Path, *, count: int = 8) -> None:
             (f"iteration {snapshot.iteration}", ((pixels - low) / (high - low)).clip(0, 1))
         )
     draw_side_by_side(panels, path)
+
+
+def draw_noise(report: NoiseReport, image: Any, path: str | Path) -> None:
+    """Draw what an image tells of its noise.
+
+    There are four panels: the histogram of the values with the ends of the range; the standard
+    deviation of the noise over spatial frequency, beside that of white noise of the same strength;
+    the image with its outliers marked; and the standard deviation over brightness, according to the
+    model.
+
+    Parameters
+    ----------
+    report
+        What :func:`dipfast.estimate_noise` returned.
+    image
+        The image that it was told of.
+    path
+        The file to write, which is replaced if it exists; its suffix tells the format.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is missing.
+    InputError
+        If the image is not of the shape that the report is about.
+    """
+    check_plots()
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    if not isinstance(image, np.ndarray):
+        image = image.detach().cpu().double().numpy()
+    axis = report.channel_axis
+    if image.ndim != (2 if axis is None else 3):
+        raise InputError(f"image is not the one of the report, got shape {tuple(image.shape)}")
+    planes = image[..., None] if axis is None else np.moveaxis(image, axis, -1)
+    figure = Figure(figsize=(10, 7.6), layout="constrained")
+    histogram, spectrum, picture, brightness = figure.subplots(2, 2).ravel()
+    figure.suptitle("\n".join(report.lines()[:2]), fontsize="medium")
+    _draw_histogram(histogram, report, planes)
+    _draw_spectrum(spectrum, report)
+    _draw_outliers(picture, report, planes)
+    _draw_brightness(brightness, report)
+    for panel in (histogram, spectrum, brightness):
+        panel.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def _draw_histogram(axes: Any, report: NoiseReport, planes: Any) -> None:
+    import numpy as np
+
+    colours = ("red", "green", "blue") if planes.shape[-1] == 3 else ("black",)
+    values = planes.reshape(-1, planes.shape[-1])[
+        :: max(len(planes) * planes.shape[1] // _MOST_VALUES, 1)
+    ]
+    low, high = float(planes.min()), float(planes.max())
+    whole = planes.dtype.kind in "iu" and high - low < 2 * 256
+    edges = (
+        np.arange(low - 0.5, high + 1) if whole else np.histogram_bin_edges((), 256, (low, high))
+    )
+    groups = values.T if len(colours) == 3 else [values.ravel()]
+    for colour, group in zip(colours, groups):
+        axes.stairs(np.histogram(group, edges)[0], edges, color=colour, linewidth=1)
+    for end, cut in zip(report.data_range, report.clipped):
+        axes.axvline(
+            end,
+            color="grey",
+            linestyle="-" if cut else ":",
+            label="clipped here" if cut else "end of the range",
+        )
+    axes.set_yscale("log")
+    axes.set_title("values")
+    axes.set_xlabel("value")
+    axes.set_ylabel("number")
+    # Both ends may have the same label.
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(labels, handles))
+    axes.legend(unique.values(), unique.keys())
+
+
+def _draw_spectrum(axes: Any, report: NoiseReport) -> None:
+    rows = report.model.spectrum or ()
+    names = ("R + G + B", "R - B", "R - 2 G + B") if len(rows) == 3 else ("noise",) * len(rows)
+    for name, row in zip(names, rows):
+        axes.stairs([report.sigma * level for level in row], BAND_EDGES, label=name, baseline=None)
+    axes.axhline(report.sigma, color="grey", linestyle=":", label="white noise")
+    axes.set_xlim(BAND_EDGES[0], BAND_EDGES[-1])
+    axes.set_ylim(bottom=0)
+    axes.set_title("noise over spatial frequency")
+    axes.set_xlabel("cycles a pixel")
+    axes.set_ylabel("standard deviation")
+    axes.legend()
+
+
+def _draw_outliers(axes: Any, report: NoiseReport, planes: Any) -> None:
+    import numpy as np
+
+    height, width, channels = planes.shape
+    step = max(-(-max(height, width) // _MOST_PIXELS), 1)
+    low, high = report.data_range
+    shown = ((planes[::step, ::step].astype(float) - low) / (high - low)).clip(0, 1)
+    # Only three channels can be shown as red, green and blue.
+    shown = shown if channels == 3 else shown.mean(axis=-1)
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    axes.imshow(shown, cmap="gray", vmin=0, vmax=1, extent=extent)
+    axes.set_title("no outliers that stand alone")
+    axes.set_axis_off()
+    if report.outliers is None:
+        return
+    marked = report.outliers if isinstance(report.outliers, np.ndarray) else report.outliers.cpu()
+    marked = np.asarray(marked)
+    if report.channel_axis is not None:
+        marked = np.asarray(marked.any(axis=report.channel_axis))
+    at = np.argwhere(marked)
+    at = at[:: max(-(-len(at) // _MOST_MARKS), 1)]
+    axes.scatter(at[:, 1], at[:, 0], s=30, facecolors="none", edgecolors="red", linewidths=0.8)
+    axes.set_title(f"outliers that stand alone: {int(marked.sum())}")
+
+
+def _draw_brightness(axes: Any, report: NoiseReport) -> None:
+    import torch
+
+    low, high = report.data_range
+    clean = torch.linspace(0, 1, 256, dtype=torch.float64)
+    values = (low + clean * (high - low)).numpy()
+    spread = report.model.variance(clean).sqrt() * (0 if report.model.is_free else high - low)
+    axes.plot(values, spread.numpy(), color="black", linewidth=1.5)
+    axes.set_ylim(bottom=0)
+    axes.set_title("noise over brightness")
+    axes.set_xlabel("value without noise")
+    axes.set_ylabel("standard deviation")
 
 
 def _save(figure: Figure, path: str | Path) -> None:

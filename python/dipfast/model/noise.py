@@ -47,6 +47,11 @@ class NoiseModel(NoiseParameters):
     low, high
         The values below and above which the measurement is clipped; None, the default, where it
         is not.
+    spectrum
+        How the noise is spread over bands of spatial frequency
+        (:class:`~dipfast.settings.noise.NoiseParameters`); None, the default, for noise that is
+        independent from pixel to pixel.  Expectation, variance and samples are those of single
+        pixels, whatever the spectrum.
 
     Raises
     ------

@@ -178,6 +178,8 @@ def estimate_noise(
         isolated = None
     known_whole = None if known is None else measured | outliers
     model, levels, spectrum = _model(pixels, whole, measured, known_whole, kind, sigma, ends)
+    if spectrum is not None and spectrum.quantised:
+        isolated = None  # what JPEG leaves of an edge stands alone, too
     interval = (model.sigma, model.sigma) if sigma is not None else _interval(whole, model)
     stripes = (_stripes(whole), _stripes(whole.transpose(0, 2, 1)))
     return NoiseEstimate(
@@ -327,7 +329,9 @@ def _remarks(
     if spectrum is None and len(known) > 1 and max(known) > _DISAGREEMENT * min(known):
         remarks.append("the estimates disagree, so the noise cannot be told well; sigma tells it")
     if spectrum is not None and spectrum.quantised:
-        remarks.append("looks like JPEG, which hides noise in flat parts and leaves it elsewhere")
+        remarks.append(
+            "fine details look removed, as by JPEG: there may be more noise where there is detail"
+        )
     for level, name in zip(stripes, ("rows", "columns")):
         if level > 0.1 * model.sigma:
             remarks.append(f"whole {name} are offset: stripes")

@@ -81,6 +81,11 @@ def to_opponent(planes: Floats) -> Floats:
     ----------
     planes
         The picture, (3, H, W); of any other number of channels it is returned as it is.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the same shape.
     """
     if len(planes) != len(_OPPONENT):
         return planes
@@ -121,6 +126,11 @@ def autocorrelation(
         Standard deviations in bands, with any factor.
     rows, columns
         The distance, in pixels.
+
+    Returns
+    -------
+    float
+        From -1 to 1; 0 for a spectrum of zeros.
     """
     count = 8 * BLOCK
     frequency = np.abs(np.fft.fftfreq(count))
@@ -150,6 +160,12 @@ def find_spectrum(
         The ends of the range of values.
     always
         Whether to return the spectrum of noise that may as well be white, too.
+
+    Returns
+    -------
+    Spectrum or None
+        The spectrum in the unit of the picture.  None, whatever ``always`` says, if the picture has
+        too few blocks without gaps, or no noise.
 
     Notes
     -----

@@ -5,6 +5,7 @@ A network leaves out fine detail, or takes noise in, and where it does the measu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -23,6 +24,9 @@ _STEP = BLOCK // 4
 _ROWS_AT_A_TIME = 32
 # Pixels to each side over which an error is averaged.
 _REACH = 15
+# Standard deviation in pixels of the Gaussian that keeps the flux: that of stars in sharp pictures
+# is about 1.
+_FLUX_SCALE = 2.0
 # Variance of the error of a network's image where its residual is no larger than the noise, in
 # units of the variance of the noise: it has always fitted a little of it.  Of 0.08, 0.1, 0.15
 # and 0.3, 0.1 gave the highest PSNR on four pictures with noise of sigma 10 and 25 that are in no
@@ -31,7 +35,12 @@ _FITTED_NOISE = 0.1
 
 
 def join_measurement(
-    image: Tensor, measurement: Tensor, noise: NoiseModel, known: Tensor | None = None
+    image: Tensor,
+    measurement: Tensor,
+    noise: NoiseModel,
+    known: Tensor | None = None,
+    *,
+    keeps_flux: bool = False,
 ) -> Tensor:
     r"""Return the mean of a network's image and the filtered measurement, weighted by their errors.
 
@@ -46,6 +55,9 @@ def join_measurement(
     known
         Which values were measured, boolean, of a shape that broadcasts; None for all.  The others
         are those of the image.
+    keeps_flux
+        Whether the sum of the values of every small part is that of the measurement, too, as the
+        brightness of stars has to be; not by default, because a fifth of the noise is left then.
 
     Returns
     -------
@@ -72,7 +84,8 @@ def join_measurement(
     are inverse to the root mean square errors: the square of that of b is N times the mean of the
     factors; the square of that of f is what the residual has beyond the noise, averaged over 31x31
     pixels, and a tenth of the noise.  At last the mean over 31x31 pixels is made that of f + r, so
-    that the brightness of wide parts, such as a sky, is that of the measurement.
+    that the brightness of wide parts, such as a sky, is that of the measurement; and with
+    ``keeps_flux`` the residual that is left, smoothed by a Gaussian of two pixels, is added twice.
 
     References
     ----------
@@ -97,7 +110,11 @@ def join_measurement(
     filtered, error = filters.apply(filters.wiener, [f + r, pilot, v])
     weight = _weight(r, error, v)
     joined = weight * f + (1 - weight) * filtered
-    return filters.primary(joined + _local_mean(f + r - joined))[None]
+    joined = joined + _local_mean(f + r - joined)
+    if keeps_flux:
+        for _ in range(2):  # what one smoothing misses of a small part, the second brings back
+            joined = joined + _smoothed(f + r - joined)
+    return filters.primary(joined)[None]
 
 
 def _weight(residual: Tensor, error: Tensor, variance: Tensor) -> Tensor:
@@ -113,6 +130,19 @@ def _local_mean(x: Tensor) -> Tensor:
     for size in ((2 * _REACH + 1, 1), (1, 2 * _REACH + 1)):
         padding = (size[0] // 2, size[1] // 2)
         x = F.avg_pool2d(x[None], size, 1, padding, count_include_pad=False)[0]
+    return x
+
+
+def _smoothed(x: Tensor) -> Tensor:
+    """Return planes (C, H, W) convolved with a Gaussian."""
+    reach = math.ceil(3 * _FLUX_SCALE)
+    offsets = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
+    taps = torch.exp(-0.5 * (offsets / _FLUX_SCALE).square())
+    taps = taps / taps.sum()
+    for axis in (1, 2):
+        padding = (reach, reach, 0, 0) if axis == 2 else (0, 0, reach, reach)
+        padded = F.pad(x[None], padding, mode="reflect")[0]
+        x = torch.einsum("chwk,k->chw", padded.unfold(axis, len(taps), 1), taps)
     return x
 
 

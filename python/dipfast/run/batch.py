@@ -124,10 +124,12 @@ def _result(
             iterate = choose(outcomes[item]) if item < len(outcomes) else None
             # An interrupted batch has no outcome for its last images: they are the baseline.
             picture = job.baseline if iterate is None else getattr(iterate, field)
+            joined = picture
+            if iterate is not None:
+                joined = job.refine(picture) if refined else job.unstretched(picture)
+                picture = job.unstretched(picture)
             alone.append(picture.cpu())
-            if refined and iterate is not None:
-                picture = job.refine(picture)
-            finished.append(picture.cpu())
+            finished.append(joined.cpu())
         raw = whole = layout.to_image(torch.cat(alone))
         if refined and any(job.refined for job in jobs):
             whole = layout.to_image(torch.cat(finished))

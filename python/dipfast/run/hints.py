@@ -36,7 +36,12 @@ def hints(job: Job, outcome: Outcome) -> Iterator[str]:
     if job.estimate is not None:
         yield from job.estimate.remarks
     noise = job.problem.noise
-    if noise.is_free or outcome.residual is None or isinstance(job.rule, Never):
+    if (
+        job.stretch is not None
+        or noise.is_free
+        or outcome.residual is None
+        or isinstance(job.rule, Never)
+    ):
         return
     size, related = outcome.residual
     level = math.sqrt(noise.typical_variance)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from dipfast.images.layout import Layout
+from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import NoiseEstimate
 from dipfast.model.problem import Problem
+from dipfast.model.stretch import Stretch
 from dipfast.model.wiener import join_measurement
 from dipfast.prior.loop import DeepImagePrior
 from dipfast.prior.methods import make_stages
@@ -61,6 +63,11 @@ class Job:
         tensor (1, C, H, W).
     estimate
         What the image tells of its noise; None if it was not looked at.
+    stretch
+        The stretch of the values that the network is fitted to; None, the default, for none.  The
+        measurement of the problem is stretched then, and the baseline is not.
+    noise
+        The noise of the measurement before the stretch; None without a stretch.
     """
 
     problem: Problem
@@ -75,6 +82,8 @@ class Job:
     peak: float = 1.0
     network_input: MadeInput | Tensor = "noise"
     estimate: NoiseEstimate | None = None
+    stretch: Stretch | None = None
+    noise: NoiseModel | None = None
 
     @property
     def preset(self) -> Preset:
@@ -126,12 +135,29 @@ class Job:
         Returns
         -------
         Tensor
-            Of the same shape; the image itself if the job has no kept mask.
+            Of the same shape, not stretched; the image itself if the job has neither a kept mask
+            nor a stretch.
         """
+        image = self.unstretched(image)
         if self.kept_mask is None:
             return image
-        known = self.problem.measurement.to(image.device)
-        return torch.where(self.kept_mask.to(image.device), known, image)
+        known = self.problem.measurement if self.stretch is None else self.baseline
+        return torch.where(self.kept_mask.to(image.device), known.to(image.device), image)
+
+    def unstretched(self, image: Tensor) -> Tensor:
+        """Return an image of the network in the values of the image that was given.
+
+        Parameters
+        ----------
+        image
+            Of shape (1, C, H, W), in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            Of the same shape; the image itself if the job has no stretch.
+        """
+        return image if self.stretch is None else self.stretch.unbiased_inverse(image)
 
     def refine(self, image: Tensor) -> Tensor:
         """Return an image of the network joined with the measurement, if the job refines images.
@@ -144,13 +170,17 @@ class Job:
         Returns
         -------
         Tensor
-            Of the same shape; the image itself if the job does not refine.
+            Of the same shape, not stretched.
         """
+        image = self.unstretched(image)
         if not self.refined:
             return image
         problem, device = self.problem, image.device
         known = None if problem.known is None else problem.known.to(device)
-        return join_measurement(image, problem.measurement.to(device), problem.noise, known)
+        if self.stretch is None or self.noise is None:
+            return join_measurement(image, problem.measurement.to(device), problem.noise, known)
+        measured = self.baseline.to(device)
+        return join_measurement(image, measured, self.noise, known, keeps_flux=True)
 
     def make_prior(self) -> DeepImagePrior:
         """Return a new loop on the device of the job.

@@ -17,6 +17,7 @@ from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import NoiseEstimate, estimate_noise
 from dipfast.model.operators import LinearOperator, known_mask
 from dipfast.model.problem import Problem
+from dipfast.model.stretch import Stretch, needs_stretch, photon_noise
 from dipfast.prior.methods import make_stages
 from dipfast.prior.stages import Stage
 from dipfast.run.interrupt import Interrupt
@@ -109,11 +110,17 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
         operator = task.operators[item if len(task.operators) > 1 else 0]
         noise, estimate = _noise_of(measurement[item], known_mask(operator), layout, settings)
         outliers = _outliers(estimate, settings)
-        weight = _tv_weight(noise, known_mask(operator), settings)
+        y = _image_of(measurement, item)
+        stretch, problem = _stretched(Problem(y, operator, noise, outliers=outliers), settings)
+        if stretch is not None:
+            noise = stretch.measured
+        weight = _tv_weight(problem.noise, known_mask(operator), settings)
         jobs.append(
             Job(
-                problem=Problem(_image_of(measurement, item), operator, noise, outliers=outliers),
+                problem=problem,
                 estimate=estimate,
+                stretch=stretch,
+                noise=None if stretch is None else noise,
                 settings=settings.model_copy(
                     update={
                         "sigma": noise.sigma * _width(layout),
@@ -253,6 +260,21 @@ def _noise_of(
         y, noise, sigma=sigma, known=None if known is None else known[0], ends=layout.ends
     )
     return estimate.model, estimate
+
+
+def _stretched(problem: Problem, settings: Settings) -> tuple[Stretch | None, Problem]:
+    """Return the stretch that a problem needs, and the problem with stretched values."""
+    y, noise = problem.measurement, problem.noise
+    asked = isinstance(settings, DenoiseSettings) and settings.stretch
+    if not asked or noise.is_correlated or not needs_stretch(y, noise):
+        return None, problem
+    if settings.noise in ("auto", "poisson_gaussian") and settings.sigma == "auto":
+        noise = photon_noise(y[0])
+        if noise.is_free:
+            return None, problem
+    stretch = Stretch.of(y, noise)
+    stretched = replace(problem, measurement=stretch.forward(y), noise=stretch.noise)
+    return stretch, stretched
 
 
 def _outliers(estimate: NoiseEstimate | None, settings: Settings) -> Tensor | None:

@@ -97,6 +97,7 @@ def found(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]
         "noise": [_plain(job.settings.noise) for job in jobs],
         "noise_source": "given" if noise_is_given else "estimated",
         "noise_estimate": [_plain(job.estimate) for job in jobs],
+        "stretched": [job.stretch is not None for job in jobs],
         "tv_weight": [job.settings.tv_weight for job in jobs],
         "stages": [stage.name for stage in first.stages],
         "max_iterations": jobs[-1].iterations,

@@ -236,6 +236,8 @@ def _describe_noise(settings: dict[str, Any]) -> str:
         words.append("white")
     if model["low"] is not None or model["high"] is not None:
         words.append("clipped")
+    if any(settings.get("stretched", ())):
+        words.append("high dynamic range, stretched for the fit")
     estimate = (settings.get("noise_estimate") or [None])[0]
     if estimate is not None and estimate["outlier_share"] > 0:
         words.append(f"{estimate['outlier_share']:.2g} of the values outliers")

@@ -326,6 +326,12 @@ class DenoiseSettings(Settings):
         "with the network's image as its pilot: what the network left out and is more than noise "
         "comes back. Otherwise the result is the image of the network alone.",
     )
+    stretch: bool = option(
+        True,
+        "Fit the network to stretched values where the picture has a high dynamic range, as fields "
+        "of stars and gels do, so that dark parts count as much as bright ones; the result is in "
+        "the unit of the image again. Otherwise values are never stretched.",
+    )
     fill_outliers: bool = option(
         False,
         "Put what the network makes of them in the place of outliers that stand alone, such as hot "

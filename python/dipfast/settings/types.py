@@ -63,6 +63,7 @@ class DenoiseOptions(Options, total=False):
     """What :func:`dipfast.denoise` may be told."""
 
     refine: bool
+    stretch: bool
     fill_outliers: bool
 
 

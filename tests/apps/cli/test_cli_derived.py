@@ -97,7 +97,7 @@ class TestNewFields:
 def test_every_option_is_in_the_help(
     task: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("COLUMNS", "900")
     assert main([COMMANDS[task].name, "--help"]) == 0
     text = capsys.readouterr().out
     for kind in (SETTINGS[task], OWN_OPTIONS[task]):  # type: ignore[index]

@@ -88,7 +88,10 @@ class TestNearMisses:
         [
             (["denoize", "in.png", "out.png"], "no command 'denoize'; did you mean denoise?"),
             (["super_resolve"], "no command 'super_resolve'; did you mean superres?"),
-            (["in.png", "out.png"], "'in.png'; expected denoise, inpaint, superres or restore"),
+            (
+                ["in.png", "out.png"],
+                "'in.png'; expected denoise, inpaint, superres, restore or info",
+            ),
             (["--hlep"], "there is no option --hlep; did you mean --help?"),
             (["denoise", "--sigmaa", "3", "in.png", "out.png"], "--sigmaa; did you mean --sigma?"),
             (["denoise", "in.png", "out.png", "--tv_wieght=1"], "did you mean --tv-weight?"),
@@ -284,7 +287,7 @@ class TestChoices:
         assert set(listed[1].split(", ")) == set(names)
 
     def test_commands(self) -> None:
-        assert list(COMMANDS) == list(TASKS)
+        assert list(COMMANDS) == [*TASKS, "estimate_noise"]
 
 
 COMMAND_LINES = {
@@ -327,6 +330,8 @@ class TestTranslation:
         for task in TASKS:
             told = words_of(request_).translate(f"x; dipfast.{task}(image, mask) does that")
             assert told == f"x; 'dipfast {NAMES.get(task, task)} IN OUT' does that"
+        told = words_of(request_).translate("x; dipfast.estimate_noise(image) does that")
+        assert told == "x; 'dipfast info FILE...' does that"
 
     def test_file_names_stay(self) -> None:
         words = words_of(request_of("inpaint", "a.png", "b", "--mask", "max_iterations/mask=1.png"))

@@ -4,30 +4,25 @@
 the options out of those of the tasks and of ``options.py``, which are the command line's own;
 ``values.py`` reads values; ``earlier.py`` reads settings of an earlier result; ``words.py`` puts
 messages into words of the command line; ``streams.py`` keeps a failure of printing from ending the
-work; ``pictures.py`` reads masks and the like; ``work.py`` does what was asked for; and
-``exits.py`` has the exit codes.
+work; ``pictures.py`` reads masks and the like; ``work.py`` does what was asked for, and ``info.py``
+where that is ``dipfast info``; ``failures.py`` tells errors and warnings; and ``exits.py`` has the
+exit codes.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dipfast.apps.cli.exits import DONE, INTERRUPTED, WRONG, code_of_error
+from dipfast.apps.cli.exits import DONE, INTERRUPTED, WRONG
+from dipfast.apps.cli.failures import told
 from dipfast.apps.cli.streams import say, steady_streams
 from dipfast.apps.cli.usage import UsageError, parse
-from dipfast.apps.cli.words import Words
-from dipfast.checks import did_you_mean
-from dipfast.errors import DipfastError
 from dipfast.run.interrupt import ending_in_time
 
 if TYPE_CHECKING:
-    from dipfast.apps.cli.options import Request
+    from dipfast.apps.cli.options import InfoRequest, Request
 
 __all__ = ["main"]
 
@@ -49,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return INTERRUPTED
 
 
-def _parsed(arguments: Sequence[str]) -> Request | int:
+def _parsed(arguments: Sequence[str]) -> Request | InfoRequest | int:
     """Return what is asked for, or the exit code where there is nothing left to do."""
     try:
         request = parse(arguments)
@@ -60,62 +55,15 @@ def _parsed(arguments: Sequence[str]) -> Request | int:
     return DONE if request is None else request
 
 
-def _run(request: Request) -> int:
+def _run(request: Request | InfoRequest) -> int:
     """Do what was asked for, and return the exit code."""
     from dipfast.apps.cli.commands import words_of
-    from dipfast.apps.cli.work import run
+    from dipfast.apps.cli.options import InfoRequest
 
-    words = words_of(request)
+    if isinstance(request, InfoRequest):
+        from dipfast.apps.cli import info
 
-    def warn(message: Warning | str, *_: Any, **__: Any) -> None:
-        say(f"warning: {words.translate(str(message))}")
+        return told(lambda: info.run(request), info.words_of())
+    from dipfast.apps.cli import work
 
-    try:
-        with warnings.catch_warnings():
-            # Not an error, whatever the environment asks for: it may come after hours of work.
-            warnings.simplefilter("default", UserWarning)
-            warnings.showwarning = warn
-            return run(request)
-    except Exception as error:
-        code = code_of_error(error)
-        if code is None:
-            raise
-        say(f"error: {_message(error, words)}")
-        return code
-
-
-def _message(error: Exception, words: Words) -> str:
-    """Return what was wrong, in words of the command line, with the next step."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}{_next_step(error)}"
-    text = str(error).strip()
-    if not isinstance(error, DipfastError):
-        # Those of torch have many lines, and that of lack of memory may have none.
-        text = text.partition("\n")[0] or "out of memory"
-    text = words.translate(text)
-    # Those of our own have no number; they are about places to write to.
-    if isinstance(error, FileNotFoundError):
-        return f"{text}; make it first"
-    if isinstance(error, IsADirectoryError):
-        return f"{text}; choose another name"
-    return text
-
-
-def _next_step(error: OSError) -> str:
-    """Say what to do about a file that cannot be read."""
-    path = Path(os.fsdecode(error.filename))
-    if error.errno == errno.EISDIR:
-        return "; name a picture in it"
-    if error.errno != errno.ENOENT:
-        return ""
-    if not path.parent.is_dir():
-        return f"; there is no folder {path.parent}"
-    try:
-        others = os.listdir(path.parent)
-    except OSError:
-        others = []
-    # Many names end alike.
-    alike = did_you_mean(path.name, others, least=0.75)
-    if alike or path.is_absolute():
-        return alike
-    return f"; relative names begin in {Path.cwd()}"
+    return told(lambda: work.run(request), words_of(request))

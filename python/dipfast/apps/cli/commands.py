@@ -1,4 +1,4 @@
-"""Commands of the tasks, made of their settings.
+"""Commands of the tasks, made of their settings, and the one that looks at images.
 
 An option that is added to a class of settings, or to one of the command line's own, is in the
 command, its help and the completion of shells.  Importing this module imports the settings, and
@@ -7,7 +7,7 @@ neither torch nor NumPy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from inspect import Parameter as Argument
 from inspect import Signature
 from typing import Annotated, Any, Optional
@@ -15,8 +15,16 @@ from typing import Annotated, Any, Optional
 from cyclopts import Group, Parameter, Token
 from pydantic import BaseModel
 
-from dipfast.apps.cli.options import NOT_TYPED, OWN_OPTIONS, POSITIONAL, OwnOptions, Request
-from dipfast.apps.cli.usage import COMMANDS, UsageError
+from dipfast.apps.cli.options import (
+    FILES,
+    NOT_TYPED,
+    OWN_OPTIONS,
+    POSITIONAL,
+    InfoRequest,
+    OwnOptions,
+    Request,
+)
+from dipfast.apps.cli.usage import COMMANDS, Command, UsageError
 from dipfast.apps.cli.values import Reader, reading_of
 from dipfast.apps.cli.words import Words
 from dipfast.errors import InputError
@@ -26,7 +34,9 @@ from dipfast.settings.settings import SETTINGS, Settings
 
 __all__ = [
     "DEFAULTS",
+    "FUNCTIONS",
     "denoise",
+    "info",
     "inpaint",
     "make_command",
     "option_name",
@@ -38,7 +48,12 @@ __all__ = [
 DEFAULTS: dict[str, Any] = {"factor": 4}
 """Values of options that the functions of the library must be told, and the command line not."""
 
+FUNCTIONS = {name: f"dipfast {command.name} {command.files}" for name, command in COMMANDS.items()}
+"""How the command line calls functions of the library."""
+
 _TYPED_ROLES = {"result", "record", "local"}
+
+_FILE_NAMES = {**POSITIONAL, **FILES}
 
 # In the order of the help.
 _FILES = Group("Files", sort_key=1)
@@ -71,11 +86,25 @@ def make_command(task: TaskName, settings: type[Settings] | None = None) -> Call
         return Request(task, own(**of_own), typed)
 
     arguments = [*_arguments(own, OwnOptions), *_arguments(settings, Settings)]
-    described: Any = command
-    described.__signature__ = Signature(sorted(arguments, key=lambda argument: argument.kind))
-    described.__name__ = COMMANDS[task].name
-    described.__doc__ = COMMANDS[task].help
+    _describe(command, COMMANDS[task], arguments)
     return command
+
+
+def _make_info() -> Callable[..., InfoRequest]:
+    """Return the command that looks at images; given what was typed, it returns the request."""
+
+    def command(*names: str, **typed: Any) -> InfoRequest:
+        return InfoRequest(files=names, **typed)
+
+    _describe(command, COMMANDS["estimate_noise"], _arguments(InfoRequest, OwnOptions))
+    return command
+
+
+def _describe(function: Any, command: Command, arguments: Iterable[Argument]) -> None:
+    """Give a function the name, the help and the arguments of a command."""
+    function.__signature__ = Signature(sorted(arguments, key=lambda argument: argument.kind))
+    function.__name__ = command.name
+    function.__doc__ = command.help
 
 
 def _arguments(kind: type[BaseModel], common: type[BaseModel]) -> Iterator[Argument]:
@@ -85,19 +114,20 @@ def _arguments(kind: type[BaseModel], common: type[BaseModel]) -> Iterator[Argum
             continue
         hint, reader = reading_of(option, kind.model_fields[name].annotation)
         default = DEFAULTS.get(name, option.default)
-        positional = name in POSITIONAL
+        place = _place(name)
+        positional = place is not Argument.KEYWORD_ONLY
         group = _group(option, common)
         yield Argument(
             name,
-            Argument.POSITIONAL_ONLY if positional else Argument.KEYWORD_ONLY,
+            place,
             default=Argument.empty if default is ... else default,
             annotation=Annotated[
                 Optional[hint] if default is None else hint,  # noqa: UP045
                 Parameter(
-                    name=POSITIONAL.get(name) or option_name(name),
+                    name=_FILE_NAMES.get(name) or option_name(name),
                     help=_help(option),
                     group=group,
-                    converter=None if option.is_flag else _converter(reader),
+                    converter=None if option.is_flag or name in FILES else _converter(reader),
                     # --no-... takes back what the record of an earlier result may say.
                     negative=None if option.is_flag and group in (_TASK, _RESTORATION) else (),
                     show_choices=not all(str(choice) in option.help for choice in option.choices),
@@ -105,9 +135,18 @@ def _arguments(kind: type[BaseModel], common: type[BaseModel]) -> Iterator[Argum
                     allow_leading_hyphen=not positional,
                     # The last one counts, so that an alias can be given other values.
                     allow_repeating=True,
+                    # Of names without end, one at least.
+                    required=True if default is ... else None,
                 ),
             ],
         )
+
+
+def _place(name: str) -> Any:
+    """Return where an argument may stand: an option under its name, and names of files without."""
+    if name in FILES:
+        return Argument.VAR_POSITIONAL
+    return Argument.POSITIONAL_ONLY if name in POSITIONAL else Argument.KEYWORD_ONLY
 
 
 def _is_typed(option: Option) -> bool:
@@ -121,7 +160,7 @@ def option_name(name: str) -> str:
 
 
 def _group(option: Option, common: type[BaseModel]) -> Group:
-    if option.name in POSITIONAL:
+    if option.name in _FILE_NAMES:
         return _FILES
     if option.name not in common.model_fields:
         return _TASK
@@ -165,12 +204,9 @@ def words_of(request: Request) -> Words:
         typed += [value for value in source.values() if isinstance(value, str)]
     for name in POSITIONAL:
         names[name] = str(getattr(request.own, name))
-    functions = {
-        task: f"dipfast {command.name} {' '.join(POSITIONAL.values())}"
-        for task, command in COMMANDS.items()
-    }
     # Words that are no file names are taken for those of the library.
-    return Words(names, flags, functions, [text for text in typed if not text.isidentifier()])
+    return Words(names, flags, FUNCTIONS, [text for text in typed if not text.isidentifier()])
 
 
 denoise, inpaint, superres, restore = map(make_command, TASKS)
+info = _make_info()

@@ -11,13 +11,15 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-from dipfast.settings.names import Boundary, TaskName
+from dipfast.settings.names import Boundary, NoiseKind, TaskName
 from dipfast.settings.option import option
 
 __all__ = [
+    "FILES",
     "NOT_TYPED",
     "OWN_OPTIONS",
     "POSITIONAL",
+    "InfoRequest",
     "InpaintOwn",
     "OwnOptions",
     "Request",
@@ -99,6 +101,42 @@ class RestoreOwn(OwnOptions):
     boundary: Boundary = option("reflect", "What lies beyond the border of the image.")
 
 
+class InfoRequest(BaseModel):
+    """Hold what was typed of ``dipfast info``, which is no task: all its options are its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    files: tuple[FileName, ...] = option(
+        ...,
+        "Images: PNG, JPEG or TIFF, 8 or 16 bit or float.",
+        expected="file names",
+        role="image",
+    )
+    noise: NoiseKind = option(
+        "auto",
+        "Kind of noise to look for, as 'dipfast denoise --help' explains; auto is what the image "
+        "looks like.",
+    )
+    data_range: Any = option(
+        None,
+        "R for values from 0 to R, or the pair DARKEST,BRIGHTEST. Without it, 0 to 255 for 8 bits "
+        "and for anything else from the least to the largest value.",
+        expected="a positive number or a pair (darkest, brightest)",
+        unit="of the image",
+    )
+    plot: FileName | None = option(
+        None,
+        "Draw values, spectrum, outliers, and noise over brightness of the one image into this "
+        "picture.",
+        expected="a file name",
+        role="local",
+    )
+    force: bool = option(False, "Replace files that exist.", role="local")
+    json_: bool = option(
+        False, "Print one line of JSON for each image, and nothing else.", role="local"
+    )
+
+
 OWN_OPTIONS: dict[TaskName, type[OwnOptions]] = {
     "denoise": OwnOptions,
     "inpaint": InpaintOwn,
@@ -109,6 +147,9 @@ OWN_OPTIONS: dict[TaskName, type[OwnOptions]] = {
 
 POSITIONAL = {"image": "IN", "output": "OUT"}
 """Options that are typed without a name, and what the help calls them."""
+
+FILES = {"files": "FILE"}
+"""The option of ``dipfast info`` that takes all names, and what the help calls each."""
 
 NOT_TYPED = {"channel_axis", "image_shape", "snapshots"}
 """Options of the tasks that are not typed: a file tells the first two, and --strip the third."""

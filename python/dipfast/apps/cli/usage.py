@@ -28,7 +28,7 @@ from dipfast.checks import did_you_mean
 from dipfast.errors import InputError
 
 if TYPE_CHECKING:
-    from dipfast.apps.cli.options import Request
+    from dipfast.apps.cli.options import InfoRequest, Request
 
 __all__ = ["COMMANDS", "Command", "UsageError", "make_app", "parse"]
 
@@ -39,10 +39,11 @@ class UsageError(InputError):
 
 @dataclass(frozen=True)
 class Command:
-    """Name a command and say what it does."""
+    """Name a command, say what it does, and what names of files it takes."""
 
     name: str
     help: str
+    files: str = "IN OUT"
 
 
 _CTRL_C = "Ctrl-C ends early and keeps the result so far."
@@ -52,8 +53,14 @@ COMMANDS: dict[str, Command] = {
     "inpaint": Command("inpaint", f"Fill in missing pixels.\n\n{_CTRL_C}"),
     "super_resolve": Command("superres", f"Enlarge an image.\n\n{_CTRL_C}"),
     "restore": Command("restore", f"Undo a blur.\n\n{_CTRL_C}"),
+    "estimate_noise": Command(
+        "info",
+        "Tell size, values and noise of images.\n\n"
+        "Nothing is restored. A file that cannot be read is told, and so are the others.",
+        "FILE...",
+    ),
 }
-"""The command of each task of the library."""
+"""The command of each task of the library, and of the function that looks at an image."""
 
 _EPILOGUE = "Exit codes: {}.".format("; ".join(f"{k} {v}" for k, v in EXIT_CODES.items()))
 
@@ -78,7 +85,7 @@ def make_app() -> App:
     return app
 
 
-def parse(arguments: Sequence[str], app: App | None = None) -> Request | None:
+def parse(arguments: Sequence[str], app: App | None = None) -> Request | InfoRequest | None:
     """Return what was typed; None if it was a question that is answered, such as ``--help``.
 
     Raises
@@ -93,7 +100,7 @@ def parse(arguments: Sequence[str], app: App | None = None) -> Request | None:
         )
     except CycloptsError as error:
         raise _told(error, app) from None
-    request: Request | None = command(*bound.args, **bound.kwargs)
+    request: Request | InfoRequest | None = command(*bound.args, **bound.kwargs)
     return request
 
 

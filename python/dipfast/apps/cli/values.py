@@ -42,7 +42,7 @@ def reading_of(option: Option, annotation: Any) -> tuple[Any, Reader]:
 def _parts(annotation: Any) -> Iterator[Any]:
     """Yield the types of an annotation, and the values of its literal types."""
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
+    if origin in (Annotated, tuple):
         yield from _parts(arguments[0])
     elif origin in (Union, UnionType):
         for argument in arguments:

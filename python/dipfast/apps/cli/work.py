@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dipfast.prior.loop import State
     from dipfast.run.result import Result
 
-__all__ = ["run"]
+__all__ = ["check_output", "run"]
 
 # For --strip: enough for eight images of any size that is looked at.
 _STRIP_MEGABYTES = 256.0
@@ -214,7 +214,7 @@ def _check_files(job: _Job, like: ImageFile, other_inputs: dict[str, str]) -> No
         # The settings of this very run may be used again for it.
         if taken.get(Path(path).resolve(), own.settings) != own.settings:
             raise InputError(f"{name} would overwrite {path}; choose another name")
-    _check_output(output, like, report=True, overwrite=own.force)
+    check_output(output, like, report=True, overwrite=own.force)
     taken |= {Path(path).resolve(): path for path in (source, output, report)}
     outputs = {
         "checkpoint": job.settings.checkpoint,
@@ -234,10 +234,11 @@ def _check_files(job: _Job, like: ImageFile, other_inputs: dict[str, str]) -> No
             from dipfast.apps.report import check_plots
 
             check_plots()
-            _check_output(path, overwrite=own.force)
+            check_output(path, overwrite=own.force)
 
 
-def _check_output(*arguments: Any, **options: Any) -> None:
+def check_output(*arguments: Any, **options: Any) -> None:
+    """Refuse a file that cannot be written, or that exists without ``--force``."""
     from dipfast.images import files
 
     try:
@@ -339,6 +340,8 @@ def _tell(result: Result, job: _Job) -> None:
         line += " (--resume --force goes on)"
     print(one_line(line))
     print(one_line("; ".join([result.summary(), *job.told])))
+    for hint in result.hints:
+        print(one_line(f"hint: {hint}"))
 
 
 class _Progress:

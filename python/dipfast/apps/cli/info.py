@@ -1,0 +1,178 @@
+"""What ``dipfast info`` does: tell what images are, and what noise they have."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dipfast.apps.cli.commands import FUNCTIONS, option_name
+from dipfast.apps.cli.exits import DONE, FAILED
+from dipfast.apps.cli.failures import told
+from dipfast.apps.cli.options import InfoRequest
+from dipfast.apps.cli.streams import say
+from dipfast.apps.cli.words import Words, one_line
+from dipfast.apps.cli.work import check_output
+from dipfast.checks import check_data_range
+from dipfast.errors import InputError
+
+if TYPE_CHECKING:
+    from dipfast.images.files import ImageFile
+
+__all__ = ["jpeg_quality", "run", "words_of"]
+
+# Steps of quantisation of brightness at quality 50 (ITU-T T.81, table K.1), in ascending order.
+_STEPS = np.sort(
+    [
+        *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55),
+        *(14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62),
+        *(18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
+        *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
+    ]
+)
+
+
+def run(request: InfoRequest) -> int:
+    """Tell of each image what was asked for, and return the exit code.
+
+    It is that of the worst failure; the other images are told all the same.
+    """
+    if request.data_range is not None:
+        check_data_range(request.data_range)
+    if request.plot is not None:
+        _check_plot(request.plot, request)
+    codes = [told(partial(_tell, path, request), words_of(path)) for path in request.files]
+    # Of the codes of errors, the one for what the caller can put right is the largest.
+    return max(codes)
+
+
+def words_of(path: str | Path | None = None) -> Words:
+    """Return the words of the command line for what the library says about an image."""
+    # "noise" is not among them: as the first word of a line it means the noise itself.
+    names = {name: option_name(name) for name in ("data_range", "sigma")}
+    typed = [] if path is None else [str(path)]
+    return Words({**names, **({"image": str(path)} if path else {})}, {}, FUNCTIONS, typed)
+
+
+def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int | None:
+    """Return the quality from 1 to 100 that an encoder was most likely told.
+
+    Encoders after the Independent JPEG Group scale one table with the quality; that of other
+    encoders is the nearest such table.
+
+    Parameters
+    ----------
+    tables
+        The steps of quantisation by the number of the table; the first is that of brightness.
+
+    Returns
+    -------
+    int or None
+        The quality; None if there is no table of brightness.
+    """
+    steps = np.sort(np.asarray(tables.get(0, ()), dtype=float))
+    if steps.size != _STEPS.size:
+        return None
+
+    def distance(quality: int) -> float:
+        scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+        scaled = ((_STEPS * scale + 50) // 100).clip(1, 255)
+        return float(np.abs(np.log(scaled / steps.clip(1))).sum())
+
+    # The higher of two that fit equally well, because 100 is what others round to.
+    return min(range(100, 0, -1), key=distance)
+
+
+def _check_plot(path: str | Path, request: InfoRequest) -> None:
+    """Refuse a plot of several images, one that cannot be drawn, or one over an image."""
+    from dipfast.apps.report import check_plots
+
+    if len(request.files) > 1:
+        raise InputError(f"--plot draws one image, got {len(request.files)}; name one FILE")
+    if Path(path).resolve() == Path(request.files[0]).resolve():
+        raise InputError(f"--plot would overwrite {request.files[0]}; choose another name")
+    check_plots()
+    check_output(path, overwrite=request.force)
+
+
+def _tell(path: str | Path, request: InfoRequest) -> int:
+    """Tell one image, and return the exit code."""
+    import dipfast
+    from dipfast.images import files
+
+    source = files.read_image(path)
+    quality = _quality_of(path) if source.format == "JPEG" else None
+    values = source.image[np.isfinite(source.image)]
+    ends = [values.min().item(), values.max().item()] if values.size else []
+    if not request.json_:
+        # The noise of an image may not be possible to tell, and takes a while.
+        print(one_line(f"{path}: {_describe(source, ends)}"), flush=True)
+        if quality is not None:
+            print(f"  JPEG of quality about {quality}", flush=True)
+    report = dipfast.estimate_noise(
+        source.image,
+        noise=request.noise,
+        data_range=request.data_range,
+        channel_axis=source.channel_axis,
+    )
+    if request.json_:
+        told_of_file = {
+            "file": str(path),
+            "format": source.format,
+            "shape": list(source.image.shape),
+            "channel_axis": source.channel_axis,
+            "opacity": source.alpha is not None,
+            "dtype": str(source.image.dtype),
+            "values": ends,
+            "jpeg_quality": quality,
+        }
+        print(json.dumps({**told_of_file, "noise": report.report()}))
+    else:
+        words = words_of()
+        for line in report.lines():
+            print(f"  {words.translate(line)}")
+    return DONE if request.plot is None else _draw(report, source, request.plot)
+
+
+def _describe(source: ImageFile, ends: Sequence[float]) -> str:
+    """Return what an image is, in words."""
+    height, width = source.size
+    parts = [source.format, f"{width} x {height} pixels"]
+    if source.channel_axis is not None:
+        count = source.image.shape[source.channel_axis]
+        parts.append(f"{count} channel{'s' * (count > 1)}")
+    if source.alpha is not None:
+        parts.append("opacity")
+    parts.append(str(source.image.dtype))
+    parts.append(f"values {ends[0]:.6g} to {ends[1]:.6g}" if ends else "no value is finite")
+    return ", ".join(parts)
+
+
+def _quality_of(path: str | Path) -> int | None:
+    """Return the quality of a JPEG that has been read without fault."""
+    from PIL.JpegImagePlugin import jpeg_factory
+
+    from dipfast.images import files
+
+    with files.open_regular(path) as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of EXIF
+        with jpeg_factory(stream) as image:
+            return jpeg_quality(image.quantization)
+
+
+def _draw(report: Any, source: ImageFile, path: str | Path) -> int:
+    """Draw the noise of an image, and return the exit code."""
+    from dipfast.apps.report import draw_noise
+
+    try:
+        draw_noise(report, source.image, path)
+    except Exception as error:  # matplotlib may raise anything
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        say(f"error: --plot {path} could not be drawn: {reason}")
+        return FAILED
+    return DONE
