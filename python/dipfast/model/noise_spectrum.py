@@ -27,8 +27,9 @@ BLOCK = 16
 # and fewer than this give none.
 _MOST_BLOCKS, _FEWEST_BLOCKS = 12_000, 64
 # Share of the blocks, from the flattest one on, that is taken to hold nothing but noise, for each
-# band: structure is strongest at low frequencies.
-_FLAT_SHARES = (0.1, 0.1, 0.2, 0.2, 0.3, 0.4, 0.4)
+# band: structure is strongest at low frequencies.  JPEG takes noise away in the very flattest ones.
+_FLAT_SHARES = (0.05, 0.05, 0.05, 0.05, 0.1, 0.2, 0.3)
+_FLAT_SHARES_OF_JPEG = (0.1, 0.1, 0.2, 0.2, 0.3, 0.4, 0.4)
 _FLAT_SHARE_OF_COLOUR = 0.5
 # Noise of cameras grows towards low frequencies by less than this factor from band to band; what
 # grows faster in the three lowest bands is structure.
@@ -194,7 +195,9 @@ def find_spectrum(
         return None
     levels = []
     for channel, energy in enumerate(energies):
-        shares = _FLAT_SHARES if channel == 0 or len(planes) != 3 else _shares_of_colour()
+        shares = _FLAT_SHARES_OF_JPEG if quantised else _FLAT_SHARES
+        if channel > 0 and len(planes) == 3:
+            shares = (_FLAT_SHARE_OF_COLOUR,) * len(shares)
         floor = [_floor(energy[:, k], share, k) for k, share in enumerate(shares)]
         for k in range(_GROWING_BANDS - 1, -1, -1):
             floor[k] = min(floor[k], _LARGEST_GROWTH * floor[k + 1])
@@ -203,10 +206,6 @@ def find_spectrum(
         levels += [(0.0,) * len(masks)] * 2
     found = Spectrum(tuple(levels), quantised)
     return found if found.sigma > 0 else None
-
-
-def _shares_of_colour() -> tuple[float, ...]:
-    return (_FLAT_SHARE_OF_COLOUR,) * len(_FLAT_SHARES)
 
 
 def _coefficients(planes: Floats, known: Any, ends: tuple[float, float]) -> Floats | None:

@@ -305,7 +305,8 @@ def needs_stretch(picture: Tensor, noise: NoiseModel) -> bool:
     """Return whether a picture has so high a dynamic range that it should be stretched.
 
     It has if the standard deviation of the noise at the median is below 1/400 of the range from
-    the least to the greatest value, and the median in the lowest tenth of that range.
+    the least to the greatest value, and the median in the lowest tenth of that range.  The noise
+    is that of :class:`Stretch`, which is not 0 where no photon was measured.
 
     Parameters
     ----------
