@@ -390,7 +390,7 @@ def stars_table(cases: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
             row = runs[DEFAULT]
             offset, error = row[f"sky_{image}"]
             cells = [
-                f"{mean:.3f} ± {spread:.3f} ({count})"
+                f"{mean:.3f} ± {spread:.3f} ({count})" if count else "-"
                 for mean, spread, count in row[f"flux_{image}"].values()
             ]
             lines.append([name, image, f"{offset:.2f} ± {error:.2f}", *cells])

@@ -284,7 +284,10 @@ class Shot:
 
 
 def cameras(options: Any) -> str:
-    """Return tables of simulated cameras, by level and demosaicker, and by quality of JPEG."""
+    """Return tables of simulated cameras, by level and demosaicker, and by quality of JPEG.
+
+    The photographs have some grain of their own, which counts as error at the lower levels.
+    """
     shots = [
         Shot(name, clean, level, demosaic, quality)
         for name, clean in _clean_pictures(options.data, options.size).items()

@@ -13,7 +13,7 @@ from torch import Tensor
 from dipfast.checks import check_choice
 from dipfast.errors import InputError
 from dipfast.model.noise import NoiseModel
-from dipfast.model.noise_spectrum import Spectrum, find_spectrum
+from dipfast.model.noise_spectrum import Spectrum, find_spectrum, flattest_level
 from dipfast.ops.noise_level import deviation, find_isolated, find_outliers, wavelet_blocks
 from dipfast.settings.names import NOISE_KINDS, NoiseKind
 from dipfast.settings.noise import LEAST_VARIANCE
@@ -218,6 +218,9 @@ def _model(
     spectrum = None
     if kind in ("auto", "correlated"):
         spectrum = find_spectrum(whole, known, ends, always=kind == "correlated")
+    drawn = spectrum is not None and not spectrum.quantised and _is_drawn(pixels, measured)
+    if drawn and kind == "auto":
+        spectrum = None
     if spectrum is not None:
         rows = tuple(tuple(level / spectrum.sigma for level in row) for row in spectrum.levels)
         level = spectrum.sigma if sigma is None else sigma
@@ -249,7 +252,22 @@ def _model(
         levels = {"wavelets": first.sigma, "patches": of_white}
         if np.mean(details == 0) > _FLAT_SHARE:
             of_white = min(of_white, deviation(details))
+        if 0 < of_white < _WEAK * (high - low):
+            flattest = flattest_level(whole, known, ends)
+            if flattest is not None:
+                levels["flat blocks"] = flattest
+                of_white = min(of_white, flattest)
     return NoiseModel(of_white, gain, *cuts), levels, None
+
+
+def _is_drawn(pixels: Floats, known: Any) -> bool:
+    """Return whether many places are exactly flat, as in pages of text and drawings."""
+    details = [
+        wavelet_blocks(plane, None if known is None else known[channel])[1]
+        for channel, plane in enumerate(pixels)
+    ]
+    joined = np.concatenate(details)
+    return bool(joined.size and np.mean(joined == 0) > _FLAT_SHARE)
 
 
 def estimate_fine(pixels: Floats, known: Any) -> float:
@@ -309,9 +327,10 @@ def _stripes(planes: Floats) -> float:
             return 0.0
         # What rows differ by from the mean of the rows above and below.
         differences = plane[1:-1] - (plane[:-2] + plane[2:]) / 2
-        middle = np.median(differences, axis=1)
-        spread = np.median(np.abs(differences - middle[:, None])) / 0.6745
-        by_chance = (math.pi / 2) * spread**2 / plane.shape[1]
+        spread = np.median(np.abs(differences)) / 0.6745
+        # Means of what is no edge, and not medians, which are whole numbers in counts.
+        middle = differences.clip(-3 * spread, 3 * spread).mean(axis=1)
+        by_chance = spread**2 / plane.shape[1]
         typical = (np.median(np.abs(middle - np.median(middle))) / 0.6745) ** 2
         levels.append(max(typical - _STRIPES_BY_CHANCE * by_chance, 0.0) / 1.5)
     return math.sqrt(float(np.mean(levels)))
@@ -333,7 +352,7 @@ def _remarks(
             "fine details look removed, as by JPEG: there may be more noise where there is detail"
         )
     for level, name in zip(stripes, ("rows", "columns")):
-        if level > 0.1 * model.sigma:
+        if level > 0.2 * max(math.sqrt(model.typical_variance), _ONE_LEVEL):
             remarks.append(f"whole {name} are offset: stripes")
     return tuple(remarks)
 
@@ -344,6 +363,11 @@ _MOST_OUTLIERS = 0.05
 _TILES, _SMALLEST_TILE, _RESAMPLES = 6, 16, 500
 # Rows differ by chance; stripes are assumed if they do so this many times as much (in variance).
 _STRIPES_BY_CHANCE = 3.0
+# Stripes of a fifth of a level of eight bits are not told.
+_ONE_LEVEL = 1 / 255
+# Texture is taken for noise where there is little of that: below this share of the range the level
+# is at most that of the flattest blocks.
+_WEAK = 8 / 255
 # Estimates that differ by more than this factor contradict each other.
 _DISAGREEMENT = 2.0
 

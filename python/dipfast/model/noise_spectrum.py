@@ -16,7 +16,16 @@ import numpy as np
 
 from dipfast.settings.noise import BAND_EDGES
 
-__all__ = ["BLOCK", "Spectrum", "autocorrelation", "band_of", "find_spectrum", "to_opponent"]
+__all__ = [
+    "BLOCK",
+    "Spectrum",
+    "autocorrelation",
+    "band_of",
+    "cosine_matrix",
+    "find_spectrum",
+    "flattest_level",
+    "to_opponent",
+]
 
 Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
@@ -31,6 +40,7 @@ _MOST_BLOCKS, _FEWEST_BLOCKS = 12_000, 64
 _FLAT_SHARES = (0.05, 0.05, 0.05, 0.05, 0.1, 0.2, 0.3)
 _FLAT_SHARES_OF_JPEG = (0.1, 0.1, 0.2, 0.2, 0.3, 0.4, 0.4)
 _FLAT_SHARE_OF_COLOUR = 0.5
+_FLATTEST_SHARE = 0.05
 # Noise of cameras grows towards low frequencies by less than this factor from band to band; what
 # grows faster in the three lowest bands is structure.
 _LARGEST_GROWTH, _GROWING_BANDS = 1.3, 3
@@ -195,7 +205,7 @@ def find_spectrum(
         return None
     levels = []
     for channel, energy in enumerate(energies):
-        shares = _FLAT_SHARES_OF_JPEG if quantised else _FLAT_SHARES
+        shares: tuple[float, ...] = _FLAT_SHARES_OF_JPEG if quantised else _FLAT_SHARES
         if channel > 0 and len(planes) == 3:
             shares = (_FLAT_SHARE_OF_COLOUR,) * len(shares)
         floor = [_floor(energy[:, k], share, k) for k, share in enumerate(shares)]
@@ -206,6 +216,35 @@ def find_spectrum(
         levels += [(0.0,) * len(masks)] * 2
     found = Spectrum(tuple(levels), quantised)
     return found if found.sigma > 0 else None
+
+
+def flattest_level(
+    planes: Floats, known: Any = None, ends: tuple[float, float] = (0.0, 1.0)
+) -> float | None:
+    """Return the standard deviation of white noise in the flattest blocks, at high frequencies.
+
+    Parameters
+    ----------
+    planes, known, ends
+        As in :func:`find_spectrum`.
+
+    Returns
+    -------
+    float or None
+        The least of the levels of two bands, in brightness and colour; None if the picture has too
+        few blocks without gaps.
+    """
+    coefficients = _coefficients(planes, known, ends)
+    if coefficients is None:
+        return None
+    if len(coefficients) > 1 and not coefficients[1:].any():
+        return None  # a grey picture that is stored in colour
+    floors = [
+        _floor(np.square(channel[:, band_of() == band]).mean(axis=1), _FLATTEST_SHARE, band)
+        for channel in coefficients
+        for band in (5, 6)
+    ]
+    return min(floors)
 
 
 def _coefficients(planes: Floats, known: Any, ends: tuple[float, float]) -> Floats | None:

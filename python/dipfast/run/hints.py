@@ -12,8 +12,8 @@ from dipfast.stopping import Never
 
 __all__ = ["hints"]
 
-# The residual is far from the noise if it is this many times as large.
-_FAR = 1.2
+# The residual is far, or very far, from the noise if it is this many times as large.
+_FAR, _VERY_FAR = 1.2, 3.0
 # Correlations of neighbours above and below which a residual is certainly not, and may be, white.
 _COARSE, _NEARLY_WHITE = 0.25, 0.1
 
@@ -33,7 +33,7 @@ def hints(job: Job, outcome: Outcome) -> Iterator[str]:
     str
         A hint, with numbers in the unit of the image.
     """
-    if job.estimate is not None:
+    if job.estimate is not None and not job.estimate.quantised:
         yield from job.estimate.remarks
     noise = job.problem.noise
     if (
@@ -49,7 +49,7 @@ def hints(job: Job, outcome: Outcome) -> Iterator[str]:
     coarse = related > _COARSE and not noise.is_correlated
     if size > _FAR * level and abs(related) < _NEARLY_WHITE:
         yield f"what the fit leaves is {numbers}, and looks like noise: a larger sigma may suit"
-    elif size > _FAR * level and outcome.stop.reason is StopReason.ALL_ITERATIONS:
+    elif size > _VERY_FAR * level and outcome.stop.reason is StopReason.ALL_ITERATIONS:
         yield (
             f"all iterations were run, and what the fit leaves is {numbers}: more of them "
             "(quality, max_iterations) may bring details back"
