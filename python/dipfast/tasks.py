@@ -114,7 +114,12 @@ def denoise(image: Any, **options: Unpack[DenoiseOptions]) -> Result:
     """
     settings = make_settings(DenoiseSettings, dict(options))
     image = as_constant("image", image)
-    layout = Layout.of(image, channel_axis=settings.channel_axis, data_range=settings.data_range)
+    layout = Layout.of(
+        image,
+        channel_axis=settings.channel_axis,
+        data_range=settings.data_range,
+        warns=False,  # before it is known whether the values will be stretched
+    )
     return restore_images(Task(image, layout, [Identity()]), settings)
 
 

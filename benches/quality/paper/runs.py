@@ -51,11 +51,13 @@ def run(picture: Picture, options: dict[str, Any], measure: str, save: Path) -> 
             bar.update()
 
         task = getattr(dipfast, picture.task)
+        # The methods are compared by what their networks make, without the measurement joined in.
+        alone = {"refine": False} if picture.task == "denoise" else {}
         result = task(
             picture.degraded,
             reference=picture.clean,
             callback=observe,
-            **{**picture.arguments, **options},
+            **{**alone, **picture.arguments, **options},
         )
     write(save.with_name(f"{save.name}.png"), result.image)
     history = result.history

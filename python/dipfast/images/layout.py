@@ -135,6 +135,7 @@ class Layout:
         known: Any = None,
         margin: float = 0.0,
         name: str = "image",
+        warns: bool = True,
     ) -> Layout:
         """Recognise the layout of an image.
 
@@ -154,6 +155,8 @@ class Layout:
             The margin of a range that is found, see :meth:`with_range`.
         name
             The name of the argument, for messages.
+        warns
+            Whether to warn of values close together, see :meth:`with_range`.
 
         Returns
         -------
@@ -168,7 +171,9 @@ class Layout:
             If shape or value range is invalid, or a known value is not finite.
         """
         layout = cls.form_of(image, channel_axis=channel_axis, name=name)
-        return layout.with_range(image, data_range, known=known, margin=margin, name=name)
+        return layout.with_range(
+            image, data_range, known=known, margin=margin, name=name, warns=warns
+        )
 
     @classmethod
     def form_of(cls, image: Any, *, channel_axis: int | None = None, name: str = "image") -> Layout:
@@ -224,6 +229,7 @@ class Layout:
         margin: float = 0.0,
         from_zero: bool = False,
         name: str = "image",
+        warns: bool = True,
     ) -> Layout:
         """Return this layout with the value range of the image.
 
@@ -244,6 +250,8 @@ class Layout:
             Whether a range that is found begins at 0, if no value is negative; not by default.
         name
             The name of the argument, for messages.
+        warns
+            Whether to warn, as by default; :meth:`warn_of_contrast` does it later.
 
         Returns
         -------
@@ -273,11 +281,32 @@ class Layout:
             found = 0.0 if from_zero and low >= 0 else low - extra, high + extra
             width = found[1] - found[0]
             ends = (low - found[0]) / width, (high - found[0]) / width
-        _warn_of_contrast(name, counted, found, source)
-        if known is None and source != "dtype":
+        layout = replace(self, data_range=found, ends=ends, range_source=source)
+        if warns and known is None:
+            layout.warn_of_contrast(image, name)
+        elif warns:
+            _warn_of_contrast(name, counted, found, source)
+        return layout
+
+    def warn_of_contrast(self, image: Any, name: str = "image") -> None:
+        """Warn if 99% of the values of an image, or of a part, lie within half a per cent.
+
+        Parameters
+        ----------
+        image
+            An image of this layout, with its range.
+        name
+            The name of the argument, for messages.
+
+        Warns
+        -----
+        UserWarning
+            If they do: their differences would be lost.
+        """
+        _warn_of_contrast(name, image, self.data_range, self.range_source)
+        if self.range_source != "dtype":
             for part, plane in self._planes(image):
-                _warn_of_contrast(f"{part} of {name}", plane, found, source)
-        return replace(self, data_range=found, ends=ends, range_source=source)
+                _warn_of_contrast(f"{part} of {name}", plane, self.data_range, self.range_source)
 
     def _planes(self, image: Any) -> Iterator[tuple[str, Any]]:
         """Yield the images of a batch, then the channels, each with its name."""

@@ -144,6 +144,8 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
         )
         if item == 0:
             check_memory(**jobs[0].sizes)
+    if isinstance(settings, DenoiseSettings) and any(job.stretch is None for job in jobs):
+        layout.warn_of_contrast(task.image)
     return jobs
 
 

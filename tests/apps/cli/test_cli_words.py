@@ -163,7 +163,11 @@ class TestValues:
             ("--max-iterations", "few", "--max-iterations: a whole number expected, got 'few'"),
             ("--max-iterations", "1e3", "a whole number expected, got '1e3'"),
             ("--seed", "0.5", "a whole number expected, got '0.5'"),
-            ("--noise", "salt", "one of auto, gaussian, clipped, poisson_gaussian expected, got"),
+            (
+                "--noise",
+                "salt",
+                "one of auto, gaussian, clipped, poisson_gaussian, correlated expected, got",
+            ),
         ],
     )
     def test_what_is_expected(
@@ -314,7 +318,8 @@ class TestTranslation:
             typed = "--" + name.replace("_", "-")
             if option.is_flag:
                 assert words.translate(f"{name}=True") == typed
-                negative = "--no-keep-known" if name == "keep_known" else f"no {typed}"
+                recorded = option.role == "result"  # what a record says can be taken back
+                negative = f"--no-{typed[2:]}" if recorded else f"no {typed}"
                 assert words.translate(f"{name}=False") == negative
             else:
                 assert words.translate(f"x for {name}='auto', y") == f"x for {typed} auto, y"

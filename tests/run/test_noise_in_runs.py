@@ -1,0 +1,225 @@
+"""Test what runs make of the noise that is found: outliers, stretches, joins, stops and hints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+import dipfast
+from dipfast.model.noise import NoiseModel
+from dipfast.model.operators import Identity
+from dipfast.model.problem import Problem
+from dipfast.run.hints import hints
+from dipfast.run.record import read_settings
+from dipfast.stop_reason import Stop, StopReason
+from dipfast.stopping import RULES
+
+Network = Callable[..., None]
+
+
+def photograph(sigma: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return a part of a photograph with noise, and without, 8 bits."""
+    clean = skimage.data.astronaut()[20:84, 180:260]
+    noise = np.random.default_rng(seed).normal(0, sigma, clean.shape)
+    return (clean + noise).round().clip(0, 255).astype(np.uint8), clean
+
+
+def squared(a: Any, b: Any) -> float:
+    return float(np.mean(np.square(np.asarray(a, float) - b)))
+
+
+class TestRefine:
+    def test_is_nearer_than_network_and_input(self, use_small_network: Network) -> None:
+        use_small_network(40)
+        noisy, clean = photograph(10)
+        result = dipfast.denoise(noisy)
+        errors = [squared(x, clean) for x in (noisy, result.raw_image, result.image)]
+        assert errors[2] < 0.7 * min(errors[:2])
+
+    def test_can_be_left_out(self, use_small_network: Network) -> None:
+        use_small_network(5)
+        noisy, _ = photograph(10)
+        joined, alone = (dipfast.denoise(noisy, refine=refine) for refine in (True, False))
+        assert (alone.image == alone.raw_image).all()
+        assert (alone.raw_image == joined.raw_image).all()
+        assert (joined.image != joined.raw_image).any()
+
+    def test_without_noise_the_image_comes_back(self, use_small_network: Network) -> None:
+        use_small_network(3)
+        _, clean = photograph(0)
+        assert (dipfast.denoise(clean, sigma=0).image == clean).all()
+
+    def test_of_a_batch_and_of_tensors(self, use_small_network: Network) -> None:
+        use_small_network(3)
+        noisy, _ = photograph(10)
+        batch = torch.from_numpy(np.stack([noisy, noisy[::-1].copy()])).permute(0, 3, 1, 2)
+        result = dipfast.denoise(batch)
+        assert result.image.shape == batch.shape
+        first = dipfast.denoise(batch[0])
+        assert torch.equal(result.image[0], first.image)
+
+    def test_a_resumed_run_has_the_same_bits(
+        self, use_small_network: Network, tmp_path: Path
+    ) -> None:
+        use_small_network(6)
+        noisy, _ = photograph(10)
+        whole = dipfast.denoise(noisy)
+
+        def stop(state: Any) -> None:
+            if state.iteration == 3:
+                raise StopIteration
+
+        kept = {"checkpoint": tmp_path / "state", "checkpoint_every": 1}
+        dipfast.denoise(noisy, callback=stop, **kept)
+        assert (dipfast.denoise(noisy, resume=True, **kept).image == whole.image).all()
+
+
+class TestOutliers:
+    @pytest.mark.parametrize("fill", [False, True])
+    def test_stay_or_are_filled(self, use_small_network: Network, fill: bool) -> None:
+        use_small_network(30)
+        noisy, clean = photograph(5)
+        places = (np.array([9, 30, 50]), np.array([12, 40, 70]))
+        noisy[places] = [[255, 255, 255], [0, 255, 0], [255, 0, 0]]
+        result = dipfast.denoise(noisy, fill_outliers=fill)
+        share = result.found["noise_estimate"][0]["outlier_share"]
+        assert 0 < share < 0.02
+        kept = np.abs(result.image[places].astype(int) - noisy[places]) == 0
+        if fill:
+            hot = np.abs(noisy[places].astype(int) - clean[places]) > 150
+            assert (np.abs(result.image[places].astype(int) - clean[places])[hot] < 90).all()
+        else:
+            assert kept.mean() > 0.5
+        assert "outliers" in result.summary()
+
+    def test_are_not_fitted(self) -> None:
+        y = torch.rand(1, 2, 5, 6)
+        outliers = torch.zeros(1, 2, 5, 6, dtype=torch.bool)
+        outliers[0, 1, 2, 3] = True
+        problem = Problem(y, Identity(), NoiseModel(0.1), outliers=outliers)
+        assert problem.count == y.numel() - 1
+        assert problem.residual(torch.zeros_like(y))[0, 1, 2, 3] == 0
+        held_out = torch.rand(1, 1, 5, 6) < 0.5
+        held_out[0, 0, 2, 3] = True
+        unseen = Problem(
+            y, Identity(), NoiseModel(0.1), held_out, outliers=outliers
+        ).held_out_problem
+        assert unseen is not None
+        assert unseen.count == 2 * int(held_out.sum()) - 1
+
+
+class TestStretch:
+    @staticmethod
+    def sky() -> tuple[np.ndarray, np.ndarray]:
+        """Return a field with a bright star and some faint ones, with noise and without."""
+        rows, columns = np.mgrid[0:96, 0:96]
+        clean = np.full((96, 96), 100.0)
+        for row, column, flux in ((30, 40, 4e5), (60, 70, 2e3), (70, 20, 1e3), (20, 75, 4e3)):
+            clean += flux / 7 * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 2.25)
+        noise = np.random.default_rng(0).normal(size=clean.shape)
+        return (clean + noise * np.sqrt(clean + 25)).astype(np.float32), clean
+
+    def test_of_high_dynamic_range(self, use_small_network: Network) -> None:
+        use_small_network(30)
+        noisy, clean = self.sky()
+        result = dipfast.denoise(noisy)
+        assert result.found["stretched"] == [True]
+        assert "stretched" in result.summary()
+        assert squared(result.image, clean) < squared(noisy, clean)
+        dark = clean < 101
+        level = np.median(result.image[dark]) - np.median(clean[dark])
+        assert abs(level) < 1.0  # the noise there is 11
+        disc = np.hypot(*(np.mgrid[0:96, 0:96] - np.array([60, 70])[:, None, None])) <= 4
+        flux = [float((x - 100)[disc].sum()) for x in (np.asarray(result.image, float), noisy)]
+        assert flux[0] == pytest.approx(flux[1], rel=0.1)
+
+    def test_can_be_left_out(self, use_small_network: Network) -> None:
+        use_small_network(3)
+        with pytest.warns(UserWarning, match="the few others set the range"):
+            result = dipfast.denoise(self.sky()[0], stretch=False)
+        assert result.found["stretched"] == [False]
+
+    def test_ordinary_pictures_are_not_stretched(self, use_small_network: Network) -> None:
+        use_small_network(3)
+        assert dipfast.denoise(photograph(10)[0]).found["stretched"] == [False]
+
+    def test_history_is_in_the_values_of_the_image(self, use_small_network: Network) -> None:
+        use_small_network(3)
+        noisy, clean = self.sky()
+        result = dipfast.denoise(noisy, reference=clean.astype(np.float32), refine=False)
+        assert result.psnr == pytest.approx(result.history["psnr_average"][-1], abs=0.05)
+
+
+class TestCorrelated:
+    @staticmethod
+    def picture() -> np.ndarray:
+        noise = np.random.default_rng(0).normal(0, 30, (96, 96))
+        coarse = (
+            noise + np.roll(noise, 1, 0) + np.roll(noise, 1, 1) + np.roll(noise, (1, 1), (0, 1))
+        ) / 2
+        return (128 + coarse).round().clip(0, 255).astype(np.uint8)
+
+    def test_is_found_recorded_and_read_again(
+        self, use_small_network: Network, tmp_path: Path
+    ) -> None:
+        use_small_network(3)
+        result = dipfast.denoise(self.picture())
+        (noise,) = result.found["noise"]
+        assert noise["spectrum"] is not None
+        assert noise["sigma"] * 255 == pytest.approx(30, rel=0.15)
+        assert "correlated" in result.summary()
+        low, high = result.found["data_range"]
+        model = NoiseModel(**noise)
+        again = dipfast.denoise(self.picture(), noise=model, data_range=(low, high))
+        again.save(tmp_path / "out.png")
+        assert read_settings(tmp_path / "out.png.json")[1]["noise"].spectrum == model.spectrum
+
+    def test_no_pixels_are_held_out(self) -> None:
+        y = torch.rand(1, 1, 8, 8)
+        white = Problem(y, Identity(), NoiseModel(0.1))
+        coarse = Problem(y, Identity(), NoiseModel(0.1, spectrum=((1.0,) * 7,)))
+        assert RULES["auto"].prepare(white).held_out is not None
+        assert RULES["auto"].prepare(coarse).held_out is None
+
+
+class TestHints:
+    @staticmethod
+    def of(size: float, related: float, reason: Any = StopReason.ALL_ITERATIONS) -> list[str]:
+        job = SimpleNamespace(
+            estimate=None,
+            stretch=None,
+            rule=RULES["auto"],
+            problem=SimpleNamespace(noise=NoiseModel(0.1)),
+            range_width=255.0,
+        )
+        outcome = SimpleNamespace(residual=(size, related), stop=Stop(reason))
+        return list(hints(job, outcome))  # type: ignore[arg-type]
+
+    def test_nothing_to_say(self) -> None:
+        assert self.of(0.1, 0.05, StopReason.NOISE_LEVEL) == []
+
+    @pytest.mark.parametrize(
+        ("size", "related", "words"),
+        [
+            (0.2, 0.02, "a larger sigma may suit"),
+            (0.4, 0.5, "all iterations were run, and what the fit leaves is 102, and the noise 25"),
+            (0.1, 0.5, "noise='correlated' may suit"),
+        ],
+    )
+    def test_what_may_help(self, size: float, related: float, words: str) -> None:
+        (hint,) = self.of(size, related)
+        assert words in hint
+
+    def test_in_a_result(self, use_small_network: Network) -> None:
+        use_small_network(60)
+        noisy = np.random.default_rng(0).normal(128, 40, (48, 48)).clip(0, 255).astype(np.uint8)
+        result = dipfast.denoise(noisy, sigma=4)
+        assert any("a larger sigma may suit" in hint for hint in result.hints)
+        assert result.report()["hints"] == list(result.hints)
