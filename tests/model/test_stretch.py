@@ -249,7 +249,7 @@ def test_photon_noise_of_a_large_picture_is_that_of_a_part(
     monkeypatch.setattr("dipfast.model.stretch._MOST", 1 << 13)
     part = photon_noise(noisy)
     assert part != whole
-    assert part.gain == pytest.approx(whole.gain, rel=0.1)
+    assert part.gain == pytest.approx(whole.gain, rel=0.25)
     assert part.sigma**2 + 100 * part.gain == pytest.approx(125, rel=0.1)
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dipfast import ops
+from dipfast.ops.noise_level import find_isolated, find_outliers
 
 
 class TestEstimateNoise:
@@ -103,3 +104,40 @@ class TestEstimateNoise:
     def test_masked_arrays_are_refused(self) -> None:
         with pytest.raises(ValueError, match="image has 1 masked pixel, which only inpaint fills"):
             ops.estimate_noise(np.ma.masked_equal(np.arange(64.0).reshape(8, 8), 3))
+
+
+class TestIsolated:
+    """What stands alone is a hot pixel; a star is wider, and a line longer."""
+
+    @staticmethod
+    def found(plane: np.ndarray) -> np.ndarray:
+        return find_isolated(plane, find_outliers(plane))
+
+    def test_pixels_and_not_stars_or_lines(self) -> None:
+        plane = np.random.default_rng(0).normal(100, 5, (64, 64))
+        hot = [(10, 10), (0, 30), (63, 63), (40, 41)]
+        for place in hot:
+            plane[place] += 300
+        rows, columns = np.mgrid[0:64, 0:64]
+        plane += 500 * np.exp(-((rows - 20) ** 2 + (columns - 50) ** 2) / 2.25)
+        plane[50, 5:40] += 300
+        found = self.found(plane)
+        assert all(found[place] for place in hot)
+        assert not found[15:26, 45:56].any()
+        assert not found[50, 6:39].any()
+
+    def test_two_side_by_side_are_found(self) -> None:
+        plane = np.random.default_rng(0).normal(100, 5, (32, 32))
+        plane[8, 8:10] += 300
+        assert self.found(plane)[8, 8:10].all()
+
+    def test_nothing_in_a_flat_image(self) -> None:
+        assert not self.found(np.ones((8, 8))).any()
+
+    def test_unknown_neighbours_do_not_count(self) -> None:
+        plane = np.random.default_rng(0).normal(100, 5, (32, 32))
+        plane[8, 8] += 300
+        known = np.ones(plane.shape, dtype=bool)
+        known[:, 9:12] = False
+        plane[:, 9:12] = 1e6
+        assert find_isolated(plane, find_outliers(plane, known), known)[8, 8]

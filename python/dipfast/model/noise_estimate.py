@@ -168,8 +168,12 @@ def estimate_noise(
     if measured is not None:
         # Unknown values may be anything, also NaN; any constant keeps them out of the estimate.
         pixels = np.where(measured, pixels, ends[0])
-    outliers = _of_planes(find_outliers, pixels, measured)
-    isolated = _of_planes(find_isolated, pixels, measured)
+    outliers = np.zeros(pixels.shape, dtype=bool)
+    isolated: Any = np.zeros(pixels.shape, dtype=bool)
+    for channel, plane in enumerate(pixels):
+        of_plane = None if measured is None else measured[channel]
+        outliers[channel] = find_outliers(plane, of_plane)
+        isolated[channel] = find_isolated(plane, outliers[channel], of_plane)
     whole = pixels
     if outliers.any():
         whole = np.where(outliers, _medians(pixels, outliers), pixels)
@@ -180,8 +184,10 @@ def estimate_noise(
     model, levels, spectrum = _model(pixels, whole, measured, known_whole, kind, sigma, ends)
     if spectrum is not None and spectrum.quantised:
         isolated = None  # what JPEG leaves of an edge stands alone, too
-    interval = (model.sigma, model.sigma) if sigma is not None else _interval(whole, model)
-    stripes = (_stripes(whole), _stripes(whole.transpose(0, 2, 1)))
+    interval, stripes = (model.sigma, model.sigma), (0.0, 0.0)
+    if known is None:  # gaps have edges of their own
+        interval = interval if sigma is not None else _interval(whole, model)
+        stripes = _stripes(whole), _stripes(whole.transpose(0, 2, 1))
     return NoiseEstimate(
         model,
         interval,
@@ -224,8 +230,10 @@ def _model(
     if spectrum is not None:
         rows = tuple(tuple(level / spectrum.sigma for level in row) for row in spectrum.levels)
         level = spectrum.sigma if sigma is None else sigma
-        fine = estimate_fine(pixels, measured)
-        levels = {"wavelets": fine, "flat blocks": spectrum.sigma}
+        levels = {
+            "wavelets": _fine_level(pixels, measured),
+            "flat blocks": spectrum.sigma,
+        }
         return NoiseModel(level, 0.0, *cuts, spectrum=rows), levels, spectrum
     if sigma is not None and kind != "poisson_gaussian":
         return NoiseModel(sigma, 0.0, *cuts), {}, None
@@ -270,22 +278,13 @@ def _is_drawn(pixels: Floats, known: Any) -> bool:
     return bool(joined.size and np.mean(joined == 0) > _FLAT_SHARE)
 
 
-def estimate_fine(pixels: Floats, known: Any) -> float:
+def _fine_level(pixels: Floats, known: Any) -> float:
     """Return the standard deviation of white noise by the finest wavelet coefficients."""
     levels = [
         deviation(wavelet_blocks(plane, None if known is None else known[channel])[1])
         for channel, plane in enumerate(pixels)
     ]
     return math.sqrt(float(np.mean(np.square(levels))))
-
-
-def _of_planes(find: Any, pixels: Floats, known: Any) -> Any:
-    return np.stack(
-        [
-            find(plane, None if known is None else known[channel])
-            for channel, plane in enumerate(pixels)
-        ]
-    )
 
 
 def _medians(pixels: Floats, places: Any) -> Floats:
@@ -352,7 +351,7 @@ def _remarks(
             "fine details look removed, as by JPEG: there may be more noise where there is detail"
         )
     for level, name in zip(stripes, ("rows", "columns")):
-        if level > 0.2 * max(math.sqrt(model.typical_variance), _ONE_LEVEL):
+        if level > _TOLD_STRIPES * max(math.sqrt(model.typical_variance), _LEVEL):
             remarks.append(f"whole {name} are offset: stripes")
     return tuple(remarks)
 
@@ -363,8 +362,8 @@ _MOST_OUTLIERS = 0.05
 _TILES, _SMALLEST_TILE, _RESAMPLES = 6, 16, 500
 # Rows differ by chance; stripes are assumed if they do so this many times as much (in variance).
 _STRIPES_BY_CHANCE = 3.0
-# Stripes of a fifth of a level of eight bits are not told.
-_ONE_LEVEL = 1 / 255
+# Stripes are told if they are this share of the noise, and of a level of eight bits.
+_TOLD_STRIPES = 0.2
 # Texture is taken for noise where there is little of that: below this share of the range the level
 # is at most that of the flattest blocks.
 _WEAK = 8 / 255

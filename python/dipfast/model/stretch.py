@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dipfast.errors import InputError
 from dipfast.model.noise import NoiseModel
-from dipfast.ops.noise_level import deviation, find_isolated, wavelet_blocks
+from dipfast.ops.noise_level import deviation, find_isolated, find_outliers, wavelet_blocks
 from dipfast.settings.noise import LEAST_VARIANCE
 
 __all__ = ["Stretch", "needs_stretch", "photon_noise"]
@@ -442,7 +442,8 @@ def _differences(plane: Floats) -> tuple[Floats, Floats]:
         brightest = plane == plane[known].max()
         if np.count_nonzero(brightest) >= _SATURATED:
             known &= ~brightest
-        known &= ~find_isolated(np.where(known, plane, 0.0), known)
+        filled = np.where(known, plane, 0.0)
+        known &= ~find_isolated(filled, find_outliers(filled, known), known)
     values = np.where(known, plane, np.nan)
     details, means = _filtered(values, _DIFFERENCE), _filtered(values, _DIFFERENCE**2)
     whole = np.isfinite(details)

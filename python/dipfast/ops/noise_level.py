@@ -33,9 +33,9 @@ _MEDIAN_TO_DEVIATION = 0.6744897501960817
 _REGION = 16
 # Standard deviations from the median of its neighbours from which on a pixel is an outlier.
 _OUTLIER = 6.0
-# An outlier is isolated if no more than two of its neighbours differ from the others by more than
-# this share of what it does itself: hot pixels and cosmic rays, and not stars, specks and corners.
-_ISOLATED, _FEW_NEIGHBOURS = 0.3, 2
+# An outlier is isolated if no more than one of its neighbours differs from the others by this share
+# of what it does itself, and they from those around them by the other share.
+_ISOLATED, _FEW_NEIGHBOURS, _LEVEL_AROUND = 1 / 3, 1, 1 / 7
 # Pixels that are compared with their neighbours at a time; memory holds eight copies of them.
 _BAND = 1 << 20
 
@@ -128,26 +128,37 @@ def find_outliers(plane: Floats, known: Any = None) -> Bools:
     return np.asarray(distance > _OUTLIER / _MEDIAN_TO_DEVIATION * np.median(usual))
 
 
-def find_isolated(plane: Floats, known: Any = None) -> Bools:
+def find_isolated(plane: Floats, outliers: Bools, known: Any = None) -> Bools:
     """Return which outliers of an image (H, W) stand alone, such as hot and dead pixels.
 
-    At most two of the eight neighbours of such a pixel differ from their median by more than a
-    third of what it does.  Where all that is in a picture is more than a pixel wide, as behind
-    every lens, no part of it stands alone.
+    At most one of the eight neighbours of such a pixel differs from their median by a third of what
+    it does, as two do on a line; and their median differs from that of the sixteen pixels around
+    them by less than a seventh of it, as that of a star's neighbours does not.
     """
-    found = find_outliers(plane, known)
+    found = np.array(outliers, dtype=np.bool_)
     rows, columns = np.nonzero(found)
     if not rows.size:
         return found
     values = plane if known is None else np.where(known, plane, np.nan)
-    padded = np.pad(values, 1, constant_values=np.nan)
-    shifts = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
-    around = np.stack([padded[rows + i, columns + j] for i, j in shifts])
-    middle = np.nanmedian(around, axis=0)
-    others = np.sort(np.nan_to_num(np.abs(around - middle), nan=0.0), axis=0)
-    alone = others[-1 - _FEW_NEIGHBOURS] < _ISOLATED * np.abs(plane[found] - middle)
-    found[rows, columns] = alone
+    padded = np.pad(values, 2, constant_values=np.nan)
+    near, far = (
+        np.stack([padded[rows + 2 + i, columns + 2 + j] for i, j in _ring(reach)])
+        for reach in (1, 2)
+    )
+    middle = np.nanmedian(near, axis=0)
+    excess = np.abs(plane[found] - middle)
+    others = np.sort(np.nan_to_num(np.abs(near - middle), nan=0.0), axis=0)
+    few = others[-1 - _FEW_NEIGHBOURS] < _ISOLATED * excess
+    far[:, np.isnan(far).all(axis=0)] = 0.0
+    level = np.abs(middle - np.nanmedian(far, axis=0)) < _LEVEL_AROUND * excess
+    found[rows, columns] = few & level
     return found
+
+
+def _ring(reach: int) -> list[tuple[int, int]]:
+    """Return the offsets of the pixels at a distance, in rows or columns."""
+    offsets = range(-reach, reach + 1)
+    return [(i, j) for i in offsets for j in offsets if max(abs(i), abs(j)) == reach]
 
 
 def _distance_from_neighbours(padded: Floats) -> Floats:
