@@ -229,8 +229,8 @@ def estimate_noise(
 ) -> NoiseReport:
     """Tell the noise of one image from the image alone.
 
-    It is what :func:`dipfast.denoise` finds in the same image, and takes seconds where a fit takes
-    minutes.
+    It is what :func:`dipfast.denoise` finds in the same image (but where that has a high dynamic
+    range and is stretched for the fit), and takes seconds where a fit takes minutes.
 
     Parameters
     ----------

@@ -53,8 +53,28 @@ class TestRefine:
 
     def test_without_noise_the_image_comes_back(self, use_small_network: Network) -> None:
         use_small_network(3)
-        _, clean = photograph(0)
-        assert (dipfast.denoise(clean, sigma=0).image == clean).all()
+        clean = np.full((64, 80), 40, dtype=np.uint8)
+        clean[10:40, 20:50] = 200
+        clean[25:55, 40:70] = 120
+        result = dipfast.denoise(clean)
+        assert result.found["sigma"] == [0.0]
+        assert (result.image == clean).all()
+        # Who says that there is no noise asks for the network's image.
+        told = dipfast.denoise(clean, sigma=0)
+        assert (told.image == told.raw_image).all()
+
+    def test_a_grey_picture_in_three_channels(self, use_small_network: Network) -> None:
+        use_small_network(5)
+        noisy = photograph(20)[0][..., :1].repeat(3, axis=2)
+        clean = photograph(0)[1][..., :1]
+        result = dipfast.denoise(noisy, sigma=20)
+        assert (result.image == result.image[..., :1]).all()
+        assert squared(result.image, clean) < 0.5 * squared(noisy, clean)
+
+    def test_a_spectrum_of_other_channels_is_refused(self) -> None:
+        model = NoiseModel(0.1, spectrum=((1.0,) * 7,) * 3)
+        with pytest.raises(ValueError, match="noise has a spectrum of 3 channels, and image has 1"):
+            dipfast.denoise(photograph(5)[0][..., 0], noise=model)
 
     def test_of_a_batch_and_of_tensors(self, use_small_network: Network) -> None:
         use_small_network(3)
@@ -98,6 +118,18 @@ class TestOutliers:
         else:
             assert kept.mean() > 0.5
         assert "outliers" in result.summary()
+
+    @pytest.mark.parametrize("told", [{"noise": NoiseModel(5 / 255)}, {"sigma": 0}])
+    def test_are_found_where_the_noise_is_told(
+        self, use_small_network: Network, told: dict[str, Any]
+    ) -> None:
+        use_small_network(30)
+        picture = np.random.default_rng(0).normal(100, 3, (48, 48)).round().astype(np.uint8)
+        picture[10, 10] = picture[30, 20] = 250
+        filled = dipfast.denoise(picture, fill_outliers=True, **told).image
+        assert max(filled[10, 10], filled[30, 20]) < 150
+        kept = dipfast.denoise(picture, **told).image
+        assert kept[10, 10] == kept[30, 20] == 250
 
     def test_are_not_fitted(self) -> None:
         y = torch.rand(1, 2, 5, 6)

@@ -18,7 +18,16 @@ from dipfast.ops.noise_level import deviation, find_isolated, find_outliers, wav
 from dipfast.settings.names import NOISE_KINDS, NoiseKind
 from dipfast.settings.noise import LEAST_VARIANCE
 
-__all__ = ["NoiseEstimate", "estimate_noise", "estimate_noise_model"]
+__all__ = [
+    "JPEG_REMARK",
+    "NoiseEstimate",
+    "estimate_noise",
+    "estimate_noise_model",
+    "isolated_outliers",
+]
+
+JPEG_REMARK = "fine details look removed, as by JPEG: there may be more noise where there is detail"
+"""Remark about a picture that is quantised."""
 
 # Photon noise is assumed only where its estimated variance is this many times that of the rest.  In
 # the nine pictures of the Deep Image Prior paper, which have no photon noise, texture alone makes
@@ -168,18 +177,11 @@ def estimate_noise(
     if measured is not None:
         # Unknown values may be anything, also NaN; any constant keeps them out of the estimate.
         pixels = np.where(measured, pixels, ends[0])
-    outliers = np.zeros(pixels.shape, dtype=bool)
-    isolated: Any = np.zeros(pixels.shape, dtype=bool)
-    for channel, plane in enumerate(pixels):
-        of_plane = None if measured is None else measured[channel]
-        outliers[channel] = find_outliers(plane, of_plane)
-        isolated[channel] = find_isolated(plane, outliers[channel], of_plane)
+    outliers, isolated = _defects(pixels, measured)
     whole = pixels
     if outliers.any():
         whole = np.where(outliers, _medians(pixels, outliers), pixels)
         measured = ~outliers & (True if measured is None else measured)
-    if not isolated.any() or isolated.mean() > _MOST_OUTLIERS:
-        isolated = None
     known_whole = None if known is None else measured | outliers
     model, levels, spectrum = _model(pixels, whole, measured, known_whole, kind, sigma, ends)
     if spectrum is not None and spectrum.quantised:
@@ -197,6 +199,35 @@ def estimate_noise(
         spectrum is not None and spectrum.quantised,
         _remarks(model, levels, stripes, spectrum),
     )
+
+
+def isolated_outliers(image: Tensor) -> Tensor | None:
+    """Return which values of a picture are outliers that stand alone, such as hot pixels.
+
+    Parameters
+    ----------
+    image
+        The picture, (C, H, W).
+
+    Returns
+    -------
+    Tensor or None
+        Boolean, (C, H, W); None where there are none, or more than defects of a sensor would be.
+    """
+    isolated = _defects(image.detach().cpu().double().numpy(), None)[1]
+    return None if isolated is None else torch.from_numpy(isolated)
+
+
+def _defects(pixels: Floats, known: Any) -> tuple[Any, Any]:
+    """Return which values are outliers, and which of them stand alone, or None for these."""
+    outliers = np.zeros(pixels.shape, dtype=bool)
+    isolated = np.zeros(pixels.shape, dtype=bool)
+    for channel, plane in enumerate(pixels):
+        of_plane = None if known is None else known[channel]
+        outliers[channel] = find_outliers(plane, of_plane)
+        isolated[channel] = find_isolated(plane, outliers[channel], of_plane)
+    some = isolated.any() and isolated.mean() <= _MOST_OUTLIERS
+    return outliers, isolated if some else None
 
 
 def _model(
@@ -290,12 +321,16 @@ def _fine_level(pixels: Floats, known: Any) -> float:
 def _medians(pixels: Floats, places: Any) -> Floats:
     """Return the pixels with those of some places replaced by the median of their neighbours."""
     padded = np.pad(np.where(places, np.nan, pixels), ((0, 0), (1, 1), (1, 1)), mode="reflect")
-    channel, row, column = np.nonzero(places)
-    around = np.stack([padded[channel, row + i, column + j] for i in range(3) for j in range(3)])
-    alone = np.isnan(around).all(axis=0)
-    around[:, alone] = pixels[channel, row, column][alone]
     result = pixels.copy()
-    result[channel, row, column] = np.nanmedian(around, axis=0)
+    found = np.argwhere(places)
+    for begin in range(0, len(found), _AT_A_TIME):
+        channel, row, column = found[begin : begin + _AT_A_TIME].T
+        around = np.stack(
+            [padded[channel, row + i, column + j] for i in range(3) for j in range(3)]
+        )
+        alone = np.isnan(around).all(axis=0)
+        around[:, alone] = pixels[channel, row, column][alone]
+        result[channel, row, column] = np.nanmedian(around, axis=0)
     return np.asarray(result)
 
 
@@ -347,15 +382,15 @@ def _remarks(
     if spectrum is None and len(known) > 1 and max(known) > _DISAGREEMENT * min(known):
         remarks.append("the estimates disagree, so the noise cannot be told well; sigma tells it")
     if spectrum is not None and spectrum.quantised:
-        remarks.append(
-            "fine details look removed, as by JPEG: there may be more noise where there is detail"
-        )
+        remarks.append(JPEG_REMARK)
     for level, name in zip(stripes, ("rows", "columns")):
         if level > _TOLD_STRIPES * max(math.sqrt(model.typical_variance), _LEVEL):
             remarks.append(f"whole {name} are offset: stripes")
     return tuple(remarks)
 
 
+# So many outliers are compared with their neighbours at a time, for the sake of memory.
+_AT_A_TIME = 1 << 16
 # More outliers than this share are no defects of a sensor.
 _MOST_OUTLIERS = 0.05
 # The bootstrap: rows and columns of tiles, the least rows and columns of one, and the resamples.

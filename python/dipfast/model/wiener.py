@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -98,6 +99,12 @@ def join_measurement(
         return image
     if noise.is_free:
         return measurement if known is None else torch.where(known, measurement, image)
+    if image.shape[1] == 3 and bool((measurement == measurement[:, :1]).all()):
+        # A grey picture in three channels, whose noise is the same in all of them.
+        if known is not None:
+            known = known.expand_as(measurement).all(dim=1, keepdim=True)
+        grey = image.mean(dim=1, keepdim=True), measurement[:, :1], _of_one_channel(noise), known
+        return join_measurement(*grey, keeps_flux=keeps_flux).expand_as(image).clone()
     clean = image[0].clamp(0, 1)
     residual = measurement[0] - noise.expectation(clean)
     if known is not None:
@@ -115,6 +122,14 @@ def join_measurement(
         for _ in range(2):  # what one smoothing misses of a small part, the second brings back
             joined = joined + _smoothed(f + r - joined)
     return filters.primary(joined)[None]
+
+
+def _of_one_channel(noise: NoiseModel) -> NoiseModel:
+    """Return the noise of one of three equal channels."""
+    if noise.spectrum is None or len(noise.spectrum) == 1:
+        return noise
+    brightness = tuple(level / math.sqrt(3) for level in noise.spectrum[0])
+    return replace(noise, spectrum=(brightness,))
 
 
 def _weight(residual: Tensor, error: Tensor, variance: Tensor) -> Tensor:

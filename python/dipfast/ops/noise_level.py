@@ -38,6 +38,8 @@ _OUTLIER = 6.0
 _ISOLATED, _FEW_NEIGHBOURS, _LEVEL_AROUND = 1 / 3, 1, 1 / 7
 # Pixels that are compared with their neighbours at a time; memory holds eight copies of them.
 _BAND = 1 << 20
+# Outliers that are compared with theirs at a time.
+_AT_A_TIME = 1 << 16
 
 
 def estimate_noise(image: NDArray[Any] | Tensor, *, channel_axis: int | None = None) -> float:
@@ -136,23 +138,28 @@ def find_isolated(plane: Floats, outliers: Bools, known: Any = None) -> Bools:
     them by less than a seventh of it, as that of a star's neighbours does not.
     """
     found = np.array(outliers, dtype=np.bool_)
-    rows, columns = np.nonzero(found)
-    if not rows.size:
-        return found
     values = plane if known is None else np.where(known, plane, np.nan)
     padded = np.pad(values, 2, constant_values=np.nan)
+    places = np.argwhere(found)
+    for begin in range(0, len(places), _AT_A_TIME):
+        rows, columns = places[begin : begin + _AT_A_TIME].T
+        found[rows, columns] = _stand_alone(padded, rows, columns)
+    return found
+
+
+def _stand_alone(padded: Floats, rows: Any, columns: Any) -> Any:
+    """Return which pixels of an image stand alone; it is padded by two pixels."""
     near, far = (
         np.stack([padded[rows + 2 + i, columns + 2 + j] for i, j in _ring(reach)])
         for reach in (1, 2)
     )
     middle = np.nanmedian(near, axis=0)
-    excess = np.abs(plane[found] - middle)
+    excess = np.abs(padded[rows + 2, columns + 2] - middle)
     others = np.sort(np.nan_to_num(np.abs(near - middle), nan=0.0), axis=0)
     few = others[-1 - _FEW_NEIGHBOURS] < _ISOLATED * excess
     far[:, np.isnan(far).all(axis=0)] = 0.0
     level = np.abs(middle - np.nanmedian(far, axis=0)) < _LEVEL_AROUND * excess
-    found[rows, columns] = few & level
-    return found
+    return few & level
 
 
 def _ring(reach: int) -> list[tuple[int, int]]:

@@ -195,6 +195,11 @@ def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:
             done = 0 if outcome.last is None else outcome.last.iteration
             distance, noise = (job.range_width * value for value in outcome.excess)
             most = job.settings.max_iterations or job.iterations
+            if job.stretch is not None:  # what was compared has another unit
+                return (
+                    f"after {done} of {most} iterations the fit is far from the image: the result "
+                    "is likely worse than the image itself"
+                )
             return (
                 f"after {done} of {most} iterations the result is {distance:.3g} away "
                 f"from the image, whose noise is {noise:.3g}: likely worse than the image itself"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from dipfast.model.noise_estimate import JPEG_REMARK
 from dipfast.run.job import Job
 from dipfast.run.runner import Outcome
 from dipfast.stop_reason import StopReason
@@ -33,8 +34,8 @@ def hints(job: Job, outcome: Outcome) -> Iterator[str]:
     str
         A hint, with numbers in the unit of the image.
     """
-    if job.estimate is not None and not job.estimate.quantised:
-        yield from job.estimate.remarks
+    if job.estimate is not None:
+        yield from (remark for remark in job.estimate.remarks if remark != JPEG_REMARK)
     noise = job.problem.noise
     if (
         job.stretch is not None
@@ -52,7 +53,7 @@ def hints(job: Job, outcome: Outcome) -> Iterator[str]:
     elif size > _VERY_FAR * level and outcome.stop.reason is StopReason.ALL_ITERATIONS:
         yield (
             f"all iterations were run, and what the fit leaves is {numbers}: more of them "
-            "(quality, max_iterations) may bring details back"
+            "(max_iterations) may bring details back"
         )
     elif coarse and size < _FAR * level:
         yield (

@@ -177,7 +177,7 @@ class Job:
             return image
         problem, device = self.problem, image.device
         known = None if problem.known is None else problem.known.to(device)
-        if self.stretch is None or self.noise is None:
+        if self.noise is None:
             return join_measurement(image, problem.measurement.to(device), problem.noise, known)
         measured = self.baseline.to(device)
         return join_measurement(image, measured, self.noise, known, keeps_flux=True)

@@ -14,7 +14,7 @@ from dipfast.arrays import as_constant, check_image
 from dipfast.errors import InputError, InputTypeError
 from dipfast.images.layout import Layout, find_data_range
 from dipfast.model.noise import NoiseModel
-from dipfast.model.noise_estimate import NoiseEstimate, estimate_noise
+from dipfast.model.noise_estimate import NoiseEstimate, estimate_noise, isolated_outliers
 from dipfast.model.operators import LinearOperator, known_mask
 from dipfast.model.problem import Problem
 from dipfast.model.stretch import Stretch, needs_stretch, photon_noise
@@ -109,7 +109,7 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
     for item in range(len(measurement)):
         operator = task.operators[item if len(task.operators) > 1 else 0]
         noise, estimate = _noise_of(measurement[item], known_mask(operator), layout, settings)
-        outliers = _outliers(estimate, settings)
+        outliers = _outliers(measurement[item], estimate, settings)
         y = _image_of(measurement, item)
         stretch, problem = _stretched(Problem(y, operator, noise, outliers=outliers), settings)
         if stretch is not None:
@@ -118,7 +118,8 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
         jobs.append(
             Job(
                 problem=problem,
-                estimate=estimate,
+                # Of a stretched image the noise is estimated otherwise.
+                estimate=estimate if stretch is None else None,
                 stretch=stretch,
                 noise=None if stretch is None else noise,
                 settings=settings.model_copy(
@@ -136,7 +137,7 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
                 layout=layout.of_one(),
                 baseline=_image_of(baseline, item),
                 kept_mask=_kept(kept_mask, item, outliers, settings),
-                refined=isinstance(settings, DenoiseSettings) and settings.refine,
+                refined=_refines(noise, estimate, settings),
                 reference=None if reference is None else _image_of(reference, item),
                 peak=peak,
                 network_input=network_input,
@@ -251,9 +252,13 @@ def _noise_of(
 ) -> tuple[NoiseModel, NoiseEstimate | None]:
     """Return the noise, and what the image tells of it if it was looked at."""
     noise = settings.noise
-    if isinstance(noise, NoiseModel):
-        return noise, None
     if isinstance(noise, NoiseParameters):
+        rows = 1 if noise.spectrum is None else len(noise.spectrum)
+        if rows not in (1, len(y)):
+            raise InputError(
+                f"noise has a spectrum of {rows} channels, and image has {len(y)}; a spectrum of "
+                "one row suits every image"
+            )
         return NoiseModel(*astuple(noise)), None
     sigma = None if settings.sigma == "auto" else float(settings.sigma) / _width(layout)
     if sigma == 0 and noise != "poisson_gaussian":
@@ -279,11 +284,18 @@ def _stretched(problem: Problem, settings: Settings) -> tuple[Stretch | None, Pr
     return stretch, stretched
 
 
-def _outliers(estimate: NoiseEstimate | None, settings: Settings) -> Tensor | None:
+def _outliers(y: Tensor, estimate: NoiseEstimate | None, settings: Settings) -> Tensor | None:
     """Return the outliers of an image that is to be denoised, (1, C, H, W); None for none."""
-    if not isinstance(settings, DenoiseSettings) or estimate is None or estimate.outliers is None:
+    if not isinstance(settings, DenoiseSettings):
         return None
-    return estimate.outliers[None]
+    outliers = isolated_outliers(y) if estimate is None else estimate.outliers
+    return None if outliers is None else outliers[None]
+
+
+def _refines(noise: NoiseModel, estimate: NoiseEstimate | None, settings: Settings) -> bool:
+    """Return whether the measurement is joined in: not if it was said to have no noise."""
+    said_to_be_free = noise.is_free and estimate is None
+    return isinstance(settings, DenoiseSettings) and settings.refine and not said_to_be_free
 
 
 def _kept(

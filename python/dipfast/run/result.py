@@ -60,8 +60,8 @@ class Result:
     best_loss
         The objective at the best iteration, divided by the number of measured elements.
     best_output
-        The output of the network at the best iteration, in the form of ``image``; ``image`` is the
-        running average up to it.
+        The output of the network at the best iteration, in the form of ``image``; ``raw_image`` is
+        the running average up to it.
     stop_iteration
         The last iteration; 0 if there was none.
     stop_image

@@ -269,9 +269,11 @@ class Runner:
     def _residual(self, image: Tensor) -> tuple[float, float]:
         """Return root mean square and correlation of neighbours of an image's residual."""
         problem = self.prior.problem
-        residual = problem.residual(image).double()
+        residual = problem.residual(image).cpu().double()  # some devices have no float64
         square = float(residual.square().sum())
-        known = torch.ones_like(residual) if problem.known is None else problem.known.double()
+        known = torch.ones_like(residual)
+        if problem.known is not None:
+            known = problem.known.cpu().double()
         known = known.expand_as(residual)
         products, count = 0.0, 0.0
         for axis in (-1, -2):

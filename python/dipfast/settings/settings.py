@@ -250,7 +250,8 @@ class Settings(BaseModel):
     callback: Annotated[Any, AfterValidator(_callable)] | None = option(
         None,
         "Called with each dipfast.prior.loop.State; it may raise StopIteration to end the fit. "
-        "What it returns is ignored.",
+        "What it returns is ignored. Images of a state are in [0, 1], and stretched where the fit "
+        "is.",
         role="observer",
         expected="callable",
     )
@@ -324,7 +325,7 @@ class DenoiseSettings(Settings):
         True,
         "Join the image of the network with the image that was given, filtered by Wiener's filter "
         "with the network's image as its pilot: what the network left out and is more than noise "
-        "comes back. Otherwise the result is the image of the network alone.",
+        "comes back. Otherwise, and with sigma=0, the result is the image of the network alone.",
     )
     stretch: bool = option(
         True,

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dipfast
-from dipfast.apps.cli.commands import DEFAULTS, option_name
+from dipfast.apps.cli.commands import DEFAULTS, option_name, words_of
 from dipfast.apps.cli.earlier import options_with_record
 from dipfast.apps.cli.exits import WorkError, code_of_result
 from dipfast.apps.cli.options import InpaintOwn, OwnOptions, Request, RestoreOwn
 from dipfast.apps.cli.streams import say
-from dipfast.apps.cli.words import one_line
+from dipfast.apps.cli.words import Words, one_line
 from dipfast.errors import DipfastError, InputError, WouldOverwriteError
 from dipfast.settings.names import TaskName
 from dipfast.settings.settings import SETTINGS, make_settings
@@ -51,12 +51,15 @@ class _Job:
         Where the result is written to: OUT, or another name if that does not work.
     told
         What is told with the result.
+    words
+        The words of the command line for what the library says.
     """
 
     own: Any
     options: dict[str, Any]
     settings: Any
     output: str
+    words: Words
     told: list[str] = field(default_factory=list)
 
 
@@ -66,7 +69,9 @@ def run(request: Request) -> int:
     needed = {name: value for name, value in DEFAULTS.items() if name in kind.model_fields}
     options = {**needed, **options_with_record(request)}
     settings = make_settings(kind, options)
-    return _TASKS[request.task](_Job(request.own, options, settings, str(request.own.output)))
+    return _TASKS[request.task](
+        _Job(request.own, options, settings, str(request.own.output), words_of(request))
+    )
 
 
 # --- the tasks ---------------------------------------------------------------------------
@@ -341,7 +346,7 @@ def _tell(result: Result, job: _Job) -> None:
     print(one_line(line))
     print(one_line("; ".join([result.summary(), *job.told])))
     for hint in result.hints:
-        print(one_line(f"hint: {hint}"))
+        print(f"hint: {job.words.translate(hint)}")
 
 
 class _Progress:
