@@ -255,9 +255,10 @@ def _model(
     spectrum = None
     if kind in ("auto", "correlated"):
         spectrum = find_spectrum(whole, known, ends, always=kind == "correlated")
-    drawn = spectrum is not None and not spectrum.quantised and _is_drawn(pixels, measured)
-    if drawn and kind == "auto":
-        spectrum = None
+    if spectrum is not None and kind == "auto":
+        flat = _FLAT_SHARE_OF_JPEG if spectrum.quantised else _FLAT_SHARE
+        if _flat_share(pixels, measured) > flat:  # a page of text, or a drawing
+            spectrum = None
     if spectrum is not None:
         rows = tuple(tuple(level / spectrum.sigma for level in row) for row in spectrum.levels)
         level = spectrum.sigma if sigma is None else sigma
@@ -299,14 +300,14 @@ def _model(
     return NoiseModel(of_white, gain, *cuts), levels, None
 
 
-def _is_drawn(pixels: Floats, known: Any) -> bool:
-    """Return whether many places are exactly flat, as in pages of text and drawings."""
+def _flat_share(pixels: Floats, known: Any) -> float:
+    """Return the share of places that are exactly flat."""
     details = [
         wavelet_blocks(plane, None if known is None else known[channel])[1]
         for channel, plane in enumerate(pixels)
     ]
     joined = np.concatenate(details)
-    return bool(joined.size and np.mean(joined == 0) > _FLAT_SHARE)
+    return float(np.mean(joined == 0)) if joined.size else 0.0
 
 
 def _fine_level(pixels: Floats, known: Any) -> float:
@@ -420,6 +421,8 @@ _FEWEST_CLIPPED = 4
 # Noise leaves few blocks flat.  If more than this share of the blocks are exactly flat, as in pages
 # of text and drawings, the details of the others are edges and not noise.
 _FLAT_SHARE = 0.1
+# JPEG leaves more of them flat; of 25 photographs, up to 0.43.
+_FLAT_SHARE_OF_JPEG = 0.5
 
 
 def _joined(channels: Blocks) -> tuple[Floats, Floats]:
