@@ -421,7 +421,7 @@ _FEWEST_CLIPPED = 4
 # Noise leaves few blocks flat.  If more than this share of the blocks are exactly flat, as in pages
 # of text and drawings, the details of the others are edges and not noise.
 _FLAT_SHARE = 0.1
-# JPEG leaves more of them flat; of 25 photographs, up to 0.43.
+# JPEG leaves more of them flat: of 15 photographs, up to 0.43.
 _FLAT_SHARE_OF_JPEG = 0.5
 
 
