@@ -255,24 +255,22 @@ def _model(
     spectrum = None
     if kind in ("auto", "correlated"):
         spectrum = find_spectrum(whole, known, ends, always=kind == "correlated")
-    if spectrum is not None and kind == "auto":
+    if spectrum is not None:
+        channels = _blocks_of(pixels, measured)
         flat = _FLAT_SHARE_OF_JPEG if spectrum.quantised else _FLAT_SHARE
-        if _flat_share(pixels, measured) > flat:  # a page of text, or a drawing
+        if kind == "auto" and _flat_share(channels) > flat:  # a page of text, or a drawing
             spectrum = None
     if spectrum is not None:
         rows = tuple(tuple(level / spectrum.sigma for level in row) for row in spectrum.levels)
         level = spectrum.sigma if sigma is None else sigma
         levels = {
-            "wavelets": _fine_level(pixels, measured),
+            "wavelets": _fine_level(channels),
             "flat blocks": spectrum.sigma,
         }
         return NoiseModel(level, 0.0, *cuts, spectrum=rows), levels, spectrum
     if sigma is not None and kind != "poisson_gaussian":
         return NoiseModel(sigma, 0.0, *cuts), {}, None
-    channels = [
-        wavelet_blocks(plane, None if measured is None else measured[channel])
-        for channel, plane in enumerate(pixels)
-    ]
+    channels = _blocks_of(pixels, measured)
     if not any(len(details) for _, details in channels):
         raise InputError(
             "too few known pixels of image lie side by side to tell its noise; sigma tells it"
@@ -290,7 +288,7 @@ def _model(
         of_white = _patch_level(pixels, first, measured)
         details = _joined(channels)[1]
         levels = {"wavelets": first.sigma, "patches": of_white}
-        if np.mean(details == 0) > _FLAT_SHARE:
+        if _flat_share(channels) > _FLAT_SHARE:
             of_white = min(of_white, deviation(details))
         if 0 < of_white < _WEAK * (high - low):
             flattest = flattest_level(whole, known, ends)
@@ -300,22 +298,23 @@ def _model(
     return NoiseModel(of_white, gain, *cuts), levels, None
 
 
-def _flat_share(pixels: Floats, known: Any) -> float:
-    """Return the share of places that are exactly flat."""
-    details = [
-        wavelet_blocks(plane, None if known is None else known[channel])[1]
+def _blocks_of(pixels: Floats, known: Any) -> Blocks:
+    """Return means and details of the blocks of each channel."""
+    return [
+        wavelet_blocks(plane, None if known is None else known[channel])
         for channel, plane in enumerate(pixels)
     ]
-    joined = np.concatenate(details)
-    return float(np.mean(joined == 0)) if joined.size else 0.0
 
 
-def _fine_level(pixels: Floats, known: Any) -> float:
+def _flat_share(channels: Blocks) -> float:
+    """Return the share of blocks that are exactly flat."""
+    details = _joined(channels)[1]
+    return float(np.mean(details == 0)) if details.size else 0.0
+
+
+def _fine_level(channels: Blocks) -> float:
     """Return the standard deviation of white noise by the finest wavelet coefficients."""
-    levels = [
-        deviation(wavelet_blocks(plane, None if known is None else known[channel])[1])
-        for channel, plane in enumerate(pixels)
-    ]
+    levels = [deviation(details) for _, details in channels]
     return math.sqrt(float(np.mean(np.square(levels))))
 
 
@@ -456,9 +455,9 @@ def _is_clipped(pixels: Floats, known: Any) -> bool:
 
 def _white_level(channels: Blocks, low: float | None, high: float | None) -> float:
     """Return the standard deviation of white noise, averaged over the channels."""
-    levels = [deviation(details) for _, details in channels]
     if low is None and high is None:
-        return math.sqrt(float(np.mean(np.square(levels))))
+        return _fine_level(channels)
+    levels = [deviation(details) for _, details in channels]
     # All channels in one estimate, because a single one may be clipped everywhere.
     distances = np.concatenate(
         [

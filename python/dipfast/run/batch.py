@@ -123,11 +123,10 @@ def _result(
         for item, job in enumerate(jobs):
             iterate = choose(outcomes[item]) if item < len(outcomes) else None
             # An interrupted batch has no outcome for its last images: they are the baseline.
-            picture = job.baseline if iterate is None else getattr(iterate, field)
-            joined = picture
+            picture = joined = job.baseline
             if iterate is not None:
-                joined = job.refine(picture) if refined else job.unstretched(picture)
-                picture = job.unstretched(picture)
+                picture = job.unstretched(getattr(iterate, field))
+                joined = job.refine(picture) if refined else picture
             alone.append(picture.cpu())
             finished.append(joined.cpu())
         raw = whole = layout.to_image(torch.cat(alone))

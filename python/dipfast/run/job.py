@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from dipfast.images.layout import Layout
-from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import NoiseEstimate
 from dipfast.model.problem import Problem
 from dipfast.model.stretch import Stretch
@@ -66,8 +65,6 @@ class Job:
     stretch
         The stretch of the values that the network is fitted to; None, the default, for none.  The
         measurement of the problem is stretched then, and the baseline is not.
-    noise
-        The noise of the measurement before the stretch; None without a stretch.
     """
 
     problem: Problem
@@ -83,7 +80,6 @@ class Job:
     network_input: MadeInput | Tensor = "noise"
     estimate: NoiseEstimate | None = None
     stretch: Stretch | None = None
-    noise: NoiseModel | None = None
 
     @property
     def preset(self) -> Preset:
@@ -165,22 +161,21 @@ class Job:
         Parameters
         ----------
         image
-            Of shape (1, C, H, W), in [0, 1].
+            Of shape (1, C, H, W), in [0, 1], not stretched.
 
         Returns
         -------
         Tensor
-            Of the same shape, not stretched.
+            Of the same shape; the image itself if the job does not refine.
         """
-        image = self.unstretched(image)
         if not self.refined:
             return image
         problem, device = self.problem, image.device
         known = None if problem.known is None else problem.known.to(device)
-        if self.noise is None:
+        if self.stretch is None:
             return join_measurement(image, problem.measurement.to(device), problem.noise, known)
-        measured = self.baseline.to(device)
-        return join_measurement(image, measured, self.noise, known, keeps_flux=True)
+        measured, noise = self.baseline.to(device), self.stretch.measured
+        return join_measurement(image, measured, noise, known, keeps_flux=True)
 
     def make_prior(self) -> DeepImagePrior:
         """Return a new loop on the device of the job.

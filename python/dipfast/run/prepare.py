@@ -121,7 +121,6 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
                 # Of a stretched image the noise is estimated otherwise.
                 estimate=estimate if stretch is None else None,
                 stretch=stretch,
-                noise=None if stretch is None else noise,
                 settings=settings.model_copy(
                     update={
                         "sigma": noise.sigma * _width(layout),
