@@ -19,6 +19,7 @@ tensors, and gradients flow.
 """
 
 from dipfast.ops.mse import mse
+from dipfast.ops.nl_ridge import nl_ridge
 from dipfast.ops.noise_level import estimate_noise
 from dipfast.ops.psnr import psnr
 from dipfast.ops.resample import downsample, downsample_adjoint, resize, resize_adjoint
@@ -31,6 +32,7 @@ __all__ = [
     "downsample_adjoint",
     "estimate_noise",
     "mse",
+    "nl_ridge",
     "psnr",
     "resize",
     "resize_adjoint",

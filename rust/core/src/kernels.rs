@@ -2,6 +2,7 @@
 //! made of it and computed in the same pass.
 
 pub mod mse;
+pub mod nl_ridge;
 pub mod resample;
 pub mod ssim;
 pub mod total_variation;

@@ -6,6 +6,7 @@ mod arrays;
 mod ending;
 mod errors;
 mod mse;
+mod nl_ridge;
 mod resample;
 mod ssim;
 mod threads;
@@ -21,6 +22,8 @@ mod _native {
     use super::ending::end_in_time;
     #[pymodule_export]
     use super::mse::mse;
+    #[pymodule_export]
+    use super::nl_ridge::NlRidgePass;
     #[pymodule_export]
     use super::resample::Resampler;
     #[pymodule_export]

@@ -11,6 +11,9 @@ from dipfast.ops._reference.mse import (
     over_images,
     total_weight,
 )
+from dipfast.ops._reference.nl_ridge import (
+    nl_ridge_pass,
+)
 from dipfast.ops._reference.psnr import (
     decibels,
     psnr,
@@ -43,6 +46,7 @@ __all__ = [
     "masked",
     "mse",
     "mse_gradient",
+    "nl_ridge_pass",
     "over_images",
     "psnr",
     "resample",

@@ -1,0 +1,97 @@
+"""Tabulate the noise of a pixel against its clean value, without torch."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dipfast.settings.noise import BAND_EDGES, LEAST_VARIANCE, NoiseParameters
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+__all__ = ["NoiseTable", "band_covariance"]
+
+# Entries of a table, over the range and this share of it beyond each end.
+_ENTRIES, _BEYOND = 4097, 1.0
+# Rows and columns of the grid on which a spectrum becomes a covariance.
+_GRID = 128
+# The standard deviation of the taper of a covariance is its radius over this.
+_TAPER = 2.4
+
+
+class NoiseTable:
+    """Hold expectation and variance of a measurement for clean values in and around [0, 1].
+
+    Parameters
+    ----------
+    noise
+        The noise, in units of a picture in [0, 1].
+
+    Notes
+    -----
+    The formulas are those of :class:`dipfast.NoiseModel`.
+    """
+
+    def __init__(self, noise: NoiseParameters) -> None:
+        self.noise = noise
+        u = np.linspace(-_BEYOND, 1 + _BEYOND, _ENTRIES)
+        plain = np.maximum(noise.gain * np.maximum(u, 0) + noise.sigma**2, LEAST_VARIANCE)
+        s = np.sqrt(plain)
+        first, second = np.zeros_like(u), plain.copy()
+        for end, sign in ((noise.low, -1.0), (noise.high, 1.0)):
+            if end is None:
+                continue
+            distance = end - u
+            t = sign * distance / s
+            beyond = np.array([math.erfc(x / math.sqrt(2)) / 2 for x in t])
+            density = np.exp(-0.5 * t**2) * s / math.sqrt(2 * math.pi)
+            first += distance * beyond - sign * density
+            second += (distance**2 - plain) * beyond - sign * distance * density
+        self._clean = u.astype(np.float32)
+        # Far beyond an end it no longer grows, and could not be inverted.
+        self._expected = np.maximum.accumulate(u + first).astype(np.float32)
+        self._variance = np.maximum(second - first**2, LEAST_VARIANCE).astype(np.float32)
+
+    def variance(self, clean: Floats) -> Floats:
+        """Return the variance of the measurements of clean values."""
+        return np.interp(clean, self._clean, self._variance).astype(np.float32)
+
+    def clean(self, expected: Floats) -> Floats:
+        """Return the clean values that have these expected measurements.
+
+        Values that no clean value within the ends has become the ends.
+        """
+        noise = self.noise
+        if not noise.clipped:
+            return expected
+        found = np.interp(expected, self._expected, self._clean)
+        return np.clip(found, noise.low, noise.high).astype(np.float32)
+
+
+def band_covariance(levels: Any, radius: int) -> NDArray[np.float64]:
+    """Return the covariance of noise at distances of up to ``radius`` rows and columns.
+
+    Parameters
+    ----------
+    levels
+        Standard deviations in the bands between :data:`~dipfast.settings.noise.BAND_EDGES`.
+    radius
+        The largest distance.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of shape (2 radius + 1, 2 radius + 1), with the variance in the middle.  It is tapered by a
+        Gaussian, because a covariance that ends abruptly is none.
+    """
+    frequency = np.fft.fftfreq(_GRID)
+    bands = np.digitize(np.hypot(frequency[:, None], frequency), BAND_EDGES[1:-1])
+    covariance = np.fft.ifft2(np.square(levels)[bands]).real
+    offsets = np.arange(-radius, radius + 1)
+    taper = np.exp(-0.5 * np.square(offsets / (radius / _TAPER)))
+    return np.asarray(covariance[np.ix_(offsets, offsets)] * np.outer(taper, taper))

@@ -1,0 +1,392 @@
+//! Products and inverses of small matrices, row by row in memory, in lanes.
+//!
+//! Every row has a multiple of [`LANES`] elements.  One product, [`multiply_add`], is what all
+//! others are made of; its order of sums depends on the sizes alone.
+
+use std::ops::Range;
+
+use crate::exec::simd::{Kernel, LANES, dispatch};
+
+/// The number of rows of a result that are computed together.
+pub(super) const ROWS: usize = 4;
+
+/// The smallest pivot of a Cholesky factor, as a share of its diagonal element: below it, rounding
+/// has taken all digits.
+const LEAST_PIVOT: f32 = 4e-6;
+
+/// Returns the number of elements of a row that holds `n` of them.
+#[inline(always)]
+pub(super) fn padded(n: usize) -> usize {
+    n.div_ceil(LANES) * LANES
+}
+
+/// A factor A of a product, of which the columns of the result are read: element (r, i) is
+/// `data[r * row + i * column]`.
+#[derive(Clone, Copy)]
+pub(super) struct Factor<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) row: usize,
+    pub(super) column: usize,
+}
+
+/// The lanes of a register.
+#[derive(Clone, Copy)]
+struct Chunk([f32; LANES]);
+
+impl Chunk {
+    const ZERO: Self = Self([0.0; LANES]);
+
+    /// Returns self + factor * other.
+    #[inline(always)]
+    fn plus(self, factor: f32, other: Self) -> Self {
+        let mut sum = self.0;
+        let mut lane = 0;
+        while lane < LANES {
+            sum[lane] += factor * other.0[lane];
+            lane += 1;
+        }
+        Self(sum)
+    }
+
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        let mut chunk = Self::ZERO;
+        chunk.0.copy_from_slice(&from[..LANES]);
+        chunk
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        to[..LANES].copy_from_slice(&self.0);
+    }
+}
+
+/// A few chunks that lie side by side.
+///
+/// They are written out, without closures, because the compiler keeps them in registers only if it
+/// inlines everything.
+trait Line: Copy {
+    /// The number of elements.
+    const LEN: usize;
+    const ZERO: Self;
+    /// Returns self + factor * other.
+    fn plus(self, factor: f32, other: Self) -> Self;
+    fn load(from: &[f32]) -> Self;
+    fn store(self, to: &mut [f32]);
+}
+
+macro_rules! line {
+    ($($chunk:literal)*) => {
+        impl Line for [Chunk; [$($chunk),*].len()] {
+            const LEN: usize = [$($chunk),*].len() * LANES;
+            const ZERO: Self = [Chunk::ZERO; [$($chunk),*].len()];
+
+            #[inline(always)]
+            fn plus(self, factor: f32, other: Self) -> Self {
+                [$(self[$chunk].plus(factor, other[$chunk])),*]
+            }
+
+            #[inline(always)]
+            fn load(from: &[f32]) -> Self {
+                [$(Chunk::load(&from[$chunk * LANES..])),*]
+            }
+
+            #[inline(always)]
+            fn store(self, to: &mut [f32]) {
+                $(self[$chunk].store(&mut to[$chunk * LANES..]);)*
+            }
+        }
+    };
+}
+
+line!(0);
+line!(0 1);
+
+/// A tile of a result: four rows.
+#[derive(Clone, Copy)]
+struct Tile<T>(T, T, T, T);
+
+impl<T: Line> Tile<T> {
+    const ZERO: Self = Self(T::ZERO, T::ZERO, T::ZERO, T::ZERO);
+
+    /// Returns the tile plus `sign` times that of A' B at row `i` and column `c`, summed over rows
+    /// `r`.
+    #[inline(always)]
+    fn plus_product(
+        self,
+        a: Factor<'_>,
+        b: &[f32],
+        width: usize,
+        sign: f32,
+        (r, i, c): (Range<usize>, usize, usize),
+    ) -> Self {
+        let Self(mut first, mut second, mut third, mut fourth) = self;
+        let column = a.column;
+        let mut r_now = r.start;
+        while r_now < r.end {
+            let factors = &a.data[r_now * a.row + i * column..][..(ROWS - 1) * column + 1];
+            let row = T::load(&b[r_now * width + c..][..T::LEN]);
+            first = first.plus(sign * factors[0], row);
+            second = second.plus(sign * factors[column], row);
+            third = third.plus(sign * factors[2 * column], row);
+            fourth = fourth.plus(sign * factors[3 * column], row);
+            r_now += 1;
+        }
+        Self(first, second, third, fourth)
+    }
+
+    #[inline(always)]
+    fn load(from: &[f32], width: usize, c: usize) -> Self {
+        Self(
+            T::load(&from[c..]),
+            T::load(&from[width + c..]),
+            T::load(&from[2 * width + c..]),
+            T::load(&from[3 * width + c..]),
+        )
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32], width: usize, c: usize) {
+        self.0.store(&mut to[c..]);
+        self.1.store(&mut to[width + c..]);
+        self.2.store(&mut to[2 * width + c..]);
+        self.3.store(&mut to[3 * width + c..]);
+    }
+}
+
+/// Calls `$body` for tiles of two chunks, or one, that cover the columns from `$first` on.
+macro_rules! for_tiles {
+    ($first:expr, $width:expr, $c:ident, $Line:ident => $body:expr) => {{
+        let mut $c = $first;
+        while $c < $width {
+            if $width - $c >= 2 * LANES {
+                type $Line = [Chunk; 2];
+                $body;
+                $c += 2 * LANES;
+            } else {
+                type $Line = [Chunk; 1];
+                $body;
+                $c += LANES;
+            }
+        }
+    }};
+}
+
+/// Fills `out`, of `rows` rows (a multiple of four), with A' B, summed over `terms` rows.
+///
+/// With `upper`, only the columns from the chunk of the diagonal on are computed.
+pub(super) fn product(
+    out: &mut [f32],
+    a: Factor<'_>,
+    b: &[f32],
+    width: usize,
+    (rows, terms): (usize, usize),
+    upper: bool,
+) {
+    dispatch(Product {
+        out,
+        a,
+        b,
+        width,
+        rows,
+        terms,
+        upper,
+    });
+}
+
+struct Product<'a> {
+    out: &'a mut [f32],
+    a: Factor<'a>,
+    b: &'a [f32],
+    width: usize,
+    rows: usize,
+    terms: usize,
+    upper: bool,
+}
+
+impl Kernel for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self {
+            out,
+            a,
+            b,
+            width,
+            rows,
+            terms,
+            upper,
+        } = self;
+        for i in (0..rows).step_by(ROWS) {
+            let first = if upper { i / LANES * LANES } else { 0 };
+            for_tiles!(first, width, c, T => {
+                let tile = Tile::<T>::ZERO.plus_product(a, b, width, 1.0, (0..terms, i, c));
+                tile.store(&mut out[i * width..], width, c);
+            });
+        }
+    }
+}
+
+/// Replaces a symmetric positive matrix, whose upper triangle is read, by its inverse, whole.
+///
+/// `size` is a multiple of four, `width` the number of elements of a row, and `factor` room for
+/// another matrix.
+pub(super) fn invert(matrix: &mut [f32], factor: &mut [f32], size: usize, width: usize) {
+    dispatch(Cholesky {
+        matrix,
+        size,
+        width,
+    });
+    dispatch(InvertFactor {
+        factor: matrix,
+        inverse: factor,
+        size,
+        width,
+    });
+    dispatch(Square {
+        factor,
+        matrix,
+        size,
+        width,
+    });
+    for i in 0..size {
+        for j in 0..i {
+            matrix[i * width + j] = matrix[j * width + i];
+        }
+    }
+}
+
+/// Fills the upper triangle of `matrix` with W' W, with W lower triangular.
+struct Square<'a> {
+    factor: &'a [f32],
+    matrix: &'a mut [f32],
+    size: usize,
+    width: usize,
+}
+
+impl Kernel for Square<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self {
+            factor,
+            matrix,
+            size,
+            width,
+        } = self;
+        for i in (0..size).step_by(ROWS) {
+            for_tiles!(i / LANES * LANES, width, c, T => {
+                let a = Factor { data: factor, row: width, column: 1 };
+                let rows = i.max(c.min(size))..size;
+                let tile = Tile::<T>::ZERO.plus_product(a, factor, width, 1.0, (rows, i, c));
+                tile.store(&mut matrix[i * width..], width, c);
+            });
+        }
+    }
+}
+
+/// Replaces the upper triangle of a symmetric positive matrix by U with A = U' U.
+///
+/// The diagonal holds the inverses of that of U.
+struct Cholesky<'a> {
+    matrix: &'a mut [f32],
+    size: usize,
+    width: usize,
+}
+
+impl Kernel for Cholesky<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self {
+            matrix,
+            size,
+            width,
+        } = self;
+        for i in (0..size).step_by(ROWS) {
+            let (done, rest) = matrix.split_at_mut(i * width);
+            let diagonal = |k: usize| rest[k * width + i + k] * LEAST_PIVOT;
+            let least = [diagonal(0), diagonal(1), diagonal(2), diagonal(3)];
+            let first = i / LANES * LANES;
+            for_tiles!(first, width, c, T => {
+                let a = Factor { data: done, row: width, column: 1 };
+                let tile = Tile::<T>::load(rest, width, c);
+                let tile = tile.plus_product(a, done, width, -1.0, (0..i, i, c));
+                tile.store(rest, width, c);
+            });
+            for (k, least) in least.into_iter().enumerate() {
+                let (above, below) = rest.split_at_mut(k * width);
+                let row = &mut below[..width];
+                for above in above.chunks_exact(width) {
+                    let factor = above[i + k];
+                    for (x, y) in row[first..].iter_mut().zip(&above[first..]) {
+                        *x -= factor * y;
+                    }
+                }
+                let inverse = 1.0 / row[i + k].max(least).max(f32::MIN_POSITIVE).sqrt();
+                for x in &mut row[first..] {
+                    *x *= inverse;
+                }
+            }
+            // The factors of later rows are above the diagonal; the diagonal itself is needed as its
+            // inverse alone.
+            for k in 0..ROWS {
+                let at = k * width + i + k;
+                rest[at] = 1.0 / rest[at].max(f32::MIN_POSITIVE);
+            }
+        }
+    }
+}
+
+/// Fills `inverse` with W = (U')^-1, lower triangular, from what [`cholesky`] left.
+struct InvertFactor<'a> {
+    factor: &'a [f32],
+    inverse: &'a mut [f32],
+    size: usize,
+    width: usize,
+}
+
+impl Kernel for InvertFactor<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self {
+            factor,
+            inverse,
+            size,
+            width,
+        } = self;
+        for i in (0..size).step_by(ROWS) {
+            let (done, rest) = inverse.split_at_mut(i * width);
+            for k in 0..ROWS {
+                rest[k * width..][..width].fill(0.0);
+                rest[k * width + i + k] = 1.0;
+            }
+            let last = (i + ROWS).div_ceil(LANES) * LANES;
+            for_tiles!(0, last, c, T => {
+                let a = Factor { data: factor, row: width, column: 1 };
+                let tile = Tile::<T>::load(rest, width, c);
+                let tile = tile.plus_product(a, done, width, -1.0, (c.min(i)..i, i, c));
+                tile.store(rest, width, c);
+            });
+            for k in 0..ROWS {
+                let (above, below) = rest.split_at_mut(k * width);
+                let row = &mut below[..last];
+                for (t, above) in above.chunks_exact(width).enumerate() {
+                    let factor = factor[(i + t) * width + i + k];
+                    for (x, y) in row.iter_mut().zip(&above[..last]) {
+                        *x -= factor * y;
+                    }
+                }
+                let scale = factor[(i + k) * width + i + k];
+                for x in row {
+                    *x *= scale;
+                }
+            }
+        }
+    }
+}
