@@ -497,7 +497,7 @@ def test_wrong_arguments_are_named_before_any_work(
         ((image,), {"sigma": "high"}, ValueError, "sigma must be .* got 'high'"),
         ((image,), {"tv_weight": math.inf}, ValueError, "tv_weight must be .* got inf"),
         ((image,), {"tv_weight": 1, "method": "dip"}, ValueError, "tv_weight=1 has no meaning"),
-        ((image,), {"method": "bm3d"}, ValueError, "method must be one of two_stage.*'bm3d'"),
+        ((image,), {"method": "bm3d"}, ValueError, "method must be one of auto, two.*'bm3d'"),
         ((image,), {"quality": "ultra"}, ValueError, "quality must be one of fast.*'ultra'"),
         ((image,), {"stop": "soon"}, ValueError, "stop must be one of auto, none, "),
         ((image,), {"seed": -1}, ValueError, "seed must be an integer from 0 .*got -1"),

@@ -1,8 +1,9 @@
-"""Measure the memory that a fit takes, and compare it with the estimate.
+"""Measure the memory that a fit takes, or denoising without one, and compare it with the estimate.
 
     python -m benches.loop.memory [--sizes 128 256 512]
+    python -m benches.loop.memory --sizes 2048 --presets nl_ridge
 
-Each fit runs in a process of its own.  Printed are the peak of its resident memory, less the peak
+Each runs in a process of its own.  Printed are the peak of its resident memory, less the peak
 before the fit, and the estimate that was made before the fit.  For Linux and macOS.
 """
 
@@ -13,12 +14,14 @@ import multiprocessing
 import resource
 import sys
 
+import numpy as np
 import torch
 
+import dipfast
 from dipfast.networks import Hourglass
 from dipfast.prior.loop import DeepImagePrior
 from dipfast.prior.methods import make_stages
-from dipfast.run.memory import estimate_fit
+from dipfast.run.memory import estimate_direct, estimate_fit
 from dipfast.run.recovery import Recovery
 from dipfast.settings.presets import PRESETS
 
@@ -32,8 +35,10 @@ def peak() -> int:
 
 
 def measure(name: str, size: int, channels: int) -> tuple[int, int]:
-    """Return the measured and the estimated bytes of three iterations."""
+    """Return the measured and the estimated bytes of three iterations, or of a picture."""
     torch.set_num_threads(1)
+    if name == "nl_ridge":
+        return measure_direct(size, channels)
     preset = PRESETS[name]
     z_shape, shape = (1, preset.input_channels, size, size), (1, channels, size, size)
     network = Hourglass(preset.input_channels, channels, preset.network)
@@ -51,6 +56,16 @@ def measure(name: str, size: int, channels: int) -> tuple[int, int]:
         recovery.check(state)
         _ = state.average
     return peak() - before, estimate
+
+
+def measure_direct(size: int, channels: int) -> tuple[int, int]:
+    """Return the measured and the estimated bytes of denoising without a network."""
+    generator = np.random.default_rng(0)
+    picture = generator.integers(96, 160, (size, size, channels), dtype=np.uint8)
+    dipfast.denoise(picture[:64, :64], method="nl_ridge", channel_axis=-1)
+    before = peak()
+    dipfast.denoise(picture, method="nl_ridge", channel_axis=-1)
+    return peak() - before, estimate_direct((1, channels, size, size))
 
 
 def main() -> None:

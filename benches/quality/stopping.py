@@ -113,6 +113,7 @@ def run(picture: Picture, options: Any) -> dict[str, Any]:
     """Do one fit, and return its results and those of all rules."""
     watch = AllRules({**RULES, **OTHERS})
     task = getattr(dipfast, picture.task)
+    # A rule is told, so that it is a fit with any quality.
     result = task(
         picture.degraded,
         stop=watch,

@@ -3,10 +3,11 @@
 They fill the arrays that are given for results, and raise ``dipfast.errors.InputError`` and
 ``InputTypeError`` for arguments that do not fit together.  Arrays are C-contiguous, all float32
 or all float64; ``mse`` and ``ssim`` also take images that are all uint8 or all uint16, and then
-compute in float64.  With ``channels_last`` the channels are the last axis, otherwise the last two
-axes are rows and columns.
+compute in float64, and ``NlRidgePass`` takes float32 alone.  With ``channels_last`` the channels
+are the last axis, otherwise the last two axes are rows and columns.
 """
 
+from collections.abc import Sequence
 from typing import Final, TypeAlias, final
 
 import numpy as np
@@ -16,6 +17,7 @@ _Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 _Pixels: TypeAlias = _Floats | NDArray[np.uint8] | NDArray[np.uint16]
 
 __all__ = [
+    "NlRidgePass",
     "Resampler",
     "TvDenoiser",
     "__version__",
@@ -74,6 +76,37 @@ def ssim(
     to_a: _Floats | None = None,
     to_b: _Floats | None = None,
 ) -> list[float]: ...
+
+@final
+class NlRidgePass:
+    def __new__(
+        cls,
+        shape: Sequence[int],
+        *,
+        patch: int,
+        group: int,
+        reach: int,
+        slices_reach: int = 0,
+        step: int,
+        share: float = 0.05,
+        centred: bool = False,
+        filters: str = "patches",
+    ) -> NlRidgePass: ...
+    @property
+    def tiles(self) -> int: ...
+    def add(
+        self,
+        noisy: NDArray[np.float32],
+        guide: NDArray[np.float32],
+        covariance: NDArray[np.float32],
+        sums: NDArray[np.float32],
+        weights: NDArray[np.float32],
+        *,
+        first: int,
+        count: int,
+        pilot: NDArray[np.float32] | None = None,
+        gain: NDArray[np.float32] | None = None,
+    ) -> None: ...
 
 @final
 class Resampler:

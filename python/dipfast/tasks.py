@@ -70,6 +70,9 @@ def denoise(image: Any, **options: Unpack[DenoiseOptions]) -> Result:
     filtered by Wiener's filter (``refine``), so that what the network left out comes back where it
     is more than noise.  Where the noise is not told, kind and strength are found in the image.
 
+    With ``quality="fast"`` or ``method="nl_ridge"`` no network is fitted, and the result, of
+    :func:`dipfast.ops.nl_ridge` [3]_, takes seconds.
+
     Parameters
     ----------
     image
@@ -102,6 +105,8 @@ def denoise(image: Any, **options: Unpack[DenoiseOptions]) -> Result:
     ----------
     .. [1] Ulyanov, Vedaldi, Lempitsky, "Deep Image Prior", CVPR 2018, arXiv:1711.10925.
     .. [2] "It Takes Two to Better Denoise": total variation for a third of the iterations.
+    .. [3] Herbreteau, Kervrann, "Towards a unified view of unsupervised non-local methods for image
+       denoising: the NL-Ridge approach", ICIP 2022.
 
     Examples
     --------
@@ -111,6 +116,8 @@ def denoise(image: Any, **options: Unpack[DenoiseOptions]) -> Result:
     >>> result = dipfast.denoise(noisy, max_iterations=5)
     >>> result.image.shape, result.image.dtype, str(result.stop_reason)
     ((32, 32), dtype('uint8'), 'all iterations done')
+    >>> dipfast.denoise(noisy, quality="fast").stop_detail
+    'nl_ridge done'
     """
     settings = make_settings(DenoiseSettings, dict(options))
     image = as_constant("image", image)

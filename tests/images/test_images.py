@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dipfast.arrays import as_pixels, check_image, find_channel_axis
+from dipfast.images import layout as layout_module
 from dipfast.images.layout import Layout, find_data_range
 
 INTEGERS = ("uint8", "uint16", "int16")
@@ -181,6 +182,24 @@ class TestToImage:
         layout = Layout.of(np.zeros((4, 5)), data_range=1)
         x = torch.rand(1, 1, 4, 5, requires_grad=True)
         assert np.array_equal(layout.to_image(x).astype("float32"), x.detach()[0, 0].numpy())
+
+
+@pytest.mark.parametrize("shape", [(13, 7), (13, 7, 3), (2, 3, 13, 7)])
+def test_large_images_are_converted_in_bands(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for image in (random_image(shape, "uint16"), torch.rand(shape)):
+        if isinstance(image, np.ndarray) and len(shape) == 4:
+            continue
+        layout = Layout.of(image)
+        monkeypatch.setattr(layout_module, "_BAND", 1 << 20)
+        tensor = layout.to_tensor(image)
+        monkeypatch.setattr(layout_module, "_BAND", 60)
+        assert torch.equal(layout.to_tensor(image), tensor)
+        assert tensor.is_contiguous()
+        assert same(layout.to_image(tensor), image) or "float" in str(image.dtype)
+        larger = tensor.repeat(1, 1, 2, 3)
+        assert layout.to_image(larger).shape == layout.shape_of(tuple(larger.shape))
 
 
 class TestUnusualMemory:

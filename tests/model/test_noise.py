@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import skimage.data
 import torch
@@ -11,10 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dipfast.model import noise_estimate
 from dipfast.model.noise import NoiseModel
-from dipfast.model.noise_estimate import estimate_noise_model
+from dipfast.model.noise_estimate import (
+    estimate_noise,
+    estimate_noise_model,
+    fill_from_neighbours,
+)
 from dipfast.model.problem import Problem
 from dipfast.operators import Identity, Mask
+from dipfast.ops.noise_level import find_outliers
 from dipfast.prior.objective import Goal, objective
 
 MODELS = [
@@ -134,6 +141,80 @@ def test_fused_kernel_and_plain_terms_agree(kernel_noise: NoiseModel) -> None:
         # A data weight that is not exactly 1 selects the path without the fused kernel.
         plain = objective(u, Problem(y, operator, kernel_noise), Goal(0.3, 1 + 1e-15))
         torch.testing.assert_close(fused, plain)
+
+
+class TestLargePictures:
+    """The noise of a large picture is that of parts of it."""
+
+    @pytest.mark.parametrize("kind", ["auto", "gaussian", "poisson_gaussian", "correlated"])
+    def test_is_about_that_of_the_whole(self, kind, monkeypatch: pytest.MonkeyPatch) -> None:
+        clean = torch.from_numpy(skimage.data.astronaut() / 255.0).permute(2, 0, 1).float()
+        noisy = NoiseModel(0.08, low=0.0, high=1.0).sample(clean, torch.Generator().manual_seed(0))
+        noisy[:, 99:102, 99:102] = noisy[:, 99:102, 99:102].clamp_max(0.3)
+        noisy[:, 100, 100] = 1.0
+        whole = estimate_noise(noisy, kind)
+        monkeypatch.setattr(noise_estimate, "LARGE_PICTURE", 1000)
+        monkeypatch.setattr(noise_estimate, "_SAMPLED_PIXELS", 512 * 256)
+        monkeypatch.setattr(noise_estimate, "_LARGEST_TILE", 48)
+        monkeypatch.setattr(noise_estimate, "_STRIPES_OF", 200)
+        parts = estimate_noise(noisy, kind)
+        assert parts.model.typical_variance == pytest.approx(
+            whole.model.typical_variance, rel=0.1, abs=1e-5
+        )
+        assert (parts.model.low, parts.model.high) == (whole.model.low, whole.model.high)
+        assert parts.stripes == whole.stripes == (0.0, 0.0)
+        assert parts.interval[0] <= parts.model.sigma <= parts.interval[1]
+        assert parts.levels.keys() == whole.levels.keys()
+        assert parts.outliers is not None
+        assert torch.equal(parts.outliers, whole.outliers)
+        known = torch.rand(1, 512, 512, generator=torch.Generator().manual_seed(1)) < 0.9
+        level = estimate_noise(noisy, "gaussian", known=known).model.sigma
+        assert level == pytest.approx(0.08, rel=0.15)
+
+    def test_of_one_value(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(noise_estimate, "LARGE_PICTURE", 1000)
+        assert estimate_noise(torch.full((1, 200, 60), 0.5)).model.is_free
+
+
+class TestNeighbours:
+    @staticmethod
+    def around(pixels: np.ndarray, row: int, column: int) -> np.ndarray:
+        near = pixels[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].copy()
+        near[min(row, 1), min(column, 1)] = np.nan
+        return near[np.isfinite(near)]
+
+    @pytest.mark.parametrize("shape", [(3, 3), (9, 14), (40, 7)])
+    @pytest.mark.parametrize("gaps", [False, True])
+    def test_outliers_are_far_from_their_median(self, shape: tuple[int, int], gaps: bool) -> None:
+        generator = np.random.default_rng(sum(shape))
+        plane = generator.normal(size=shape)
+        plane[1, 1] = 100.0
+        known = generator.random(shape) < 0.8 if gaps else np.ones(shape, dtype=bool)
+        known[1, 1] = True
+        holes = np.where(known, plane, np.nan)
+        distance = np.zeros(shape)
+        for row, column in np.argwhere(known):
+            near = self.around(holes, row, column)
+            if near.size:
+                distance[row, column] = abs(plane[row, column] - np.median(near))
+        limit = 6 * np.median(distance[distance > 1e-10]) / 0.6744897501960817
+        expected = distance > limit
+        assert np.array_equal(find_outliers(plane, known if gaps else None), expected)
+        assert expected[1, 1] or shape == (3, 3)
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_take_the_place_of_values(self, dtype: str) -> None:
+        pixels = np.arange(24, dtype=dtype).reshape(1, 4, 6)
+        places = np.zeros(pixels.shape, dtype=bool)
+        places[0, 0, 0] = places[0, 2, 2] = places[0, 2, 3] = True
+        filled = fill_from_neighbours(pixels, places)
+        assert filled.dtype == dtype
+        assert (filled[~places] == pixels[~places]).all()
+        # Reflected at the corner: 1 and 6 twice, and 7 four times.
+        assert filled[0, 0, 0] == np.median([1, 1, 6, 6, 7, 7, 7, 7])
+        assert filled[0, 2, 2] == np.median([7, 8, 9, 13, 19, 20, 21])
+        everywhere = np.ones(pixels.shape, dtype=bool)
+        assert (fill_from_neighbours(pixels, everywhere) == pixels).all()
 
 
 class TestEstimates:

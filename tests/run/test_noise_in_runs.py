@@ -225,6 +225,7 @@ class TestHints:
     @staticmethod
     def of(size: float, related: float, reason: Any = StopReason.ALL_ITERATIONS) -> list[str]:
         job = SimpleNamespace(
+            is_direct=False,
             estimate=None,
             stretch=None,
             rule=RULES["auto"],

@@ -60,7 +60,7 @@ class TestTypes:
     def test_values_of_literal_types(self, task: Any) -> None:
         """Every named value that a type allows is one that the settings take."""
         scope = {**vars(types), "torch": typing, "Stage": Any, "StopRule": Any}
-        scope |= {"State": Any, "Interrupt": Any}
+        scope |= {"State": Any, "Progress": Any, "Interrupt": Any}
         for option in options_of(SETTINGS[task]).values():
             hint = TYPED[task].__annotations__.get(option.name)
             if hint is None or not option.choices or option.name in ("preset",):
@@ -116,7 +116,7 @@ class TestValues:
             ({"seed": None}, InputTypeError, "got None"),
             ({"sigma": "a lot"}, InputError, "sigma must be 'auto' or a number from 0 up"),
             ({"sigma": float("inf")}, InputError, "sigma must be"),
-            ({"method": "two-stage"}, InputError, "method must be one of two_stage, dip"),
+            ({"method": "two-stage"}, InputError, "method must be one of auto, two_stage, dip"),
             ({"method": []}, InputTypeError, "method must be a name or a sequence of stages"),
             ({"preset": 3}, InputTypeError, "preset must be a name or a Preset, got int"),
             ({"quality": "good"}, InputError, "quality must be one of fast, balanced, best"),

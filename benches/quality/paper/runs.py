@@ -52,7 +52,7 @@ def run(picture: Picture, options: dict[str, Any], measure: str, save: Path) -> 
 
         task = getattr(dipfast, picture.task)
         # The methods are compared by what their networks make, without the measurement joined in.
-        alone = {"refine": False} if picture.task == "denoise" else {}
+        alone = {"refine": False, "method": "two_stage"} if picture.task == "denoise" else {}
         result = task(
             picture.degraded,
             reference=picture.clean,

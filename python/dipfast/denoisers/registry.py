@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dipfast import ops
 from dipfast.denoisers import external
+from dipfast.denoisers.nl_ridge import nl_ridge_of_sigma
 from dipfast.errors import MissingExtraError
 
 __all__ = ["DENOISERS", "Denoiser", "get_denoiser"]
@@ -36,7 +37,12 @@ def tv(image: Tensor, sigma: float) -> Tensor:
     return result[None]
 
 
-DENOISERS: dict[str, Denoiser] = {"tv": tv, "nlm": external.nlm, "bm3d": external.bm3d}
+DENOISERS: dict[str, Denoiser] = {
+    "tv": tv,
+    "nlm": external.nlm,
+    "bm3d": external.bm3d,
+    "nl_ridge": nl_ridge_of_sigma,
+}
 """Denoisers by name: functions of an image (1, C, H, W) and the standard deviation of its noise."""
 
 # The package that a denoiser needs besides the dependencies of dipfast.
@@ -49,7 +55,8 @@ def get_denoiser(name: str) -> Denoiser:
     Parameters
     ----------
     name
-        ``"tv"``, total variation; ``"nlm"``, non-local means; or ``"bm3d"``, BM3D.
+        ``"tv"``, total variation; ``"nlm"``, non-local means; ``"bm3d"``, BM3D; or
+        ``"nl_ridge"``, non-local ridge regression.
 
     Returns
     -------

@@ -6,6 +6,7 @@ image had before, and gives results the same form.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ __all__ = ["Layout", "find_data_range"]
 
 # Above this, float64 does not hold every integer.
 _LARGEST_INTEGER = 2**53
+# Values that are converted at a time.
+_BAND = 1 << 20
 # Differences below this share of the value range are lost in the fit.
 _LEAST_CONTRAST = 1 / 200
 
@@ -357,18 +360,30 @@ class Layout:
         """
         import torch
 
-        if not self.is_tensor:
-            # Through float64, because torch lacks some integer dtypes of NumPy; as a copy, because
-            # torch has neither read-only arrays nor negative strides.
-            image = torch.from_numpy(np.array(image, dtype=np.float64, order="C"))
-        # float32 does not hold every integer of 32 bits, so the range is mapped in float64.
-        x: Tensor = _double(image.detach())
-        axis = self.channel_axis
-        x = x.unsqueeze(-3) if axis is None else x.movedim(axis, -3)
-        x = x if x.ndim == 4 else x.unsqueeze(0)
+        planes = self._as_planes(image.detach() if self.is_tensor else image)
+        if device is None:
+            device = image.device if self.is_tensor else "cpu"
+        result = torch.empty(tuple(planes.shape), dtype=torch.float32, device=device)
         low, high = self.data_range
-        x = (x - low) / (high - low)
-        return x.to(torch.float32).to(device).contiguous()
+        for rows in _bands(planes):
+            x = planes[..., rows, :]
+            if not self.is_tensor:
+                # Through float64, because torch lacks some integer dtypes of NumPy; as a copy,
+                # because torch has neither read-only arrays nor negative strides.
+                x = torch.from_numpy(np.array(x, dtype=np.float64, order="C"))
+            # float32 does not hold every integer of 32 bits, so the range is mapped in float64.
+            result[..., rows, :] = ((_double(x) - low) / (high - low)).to(torch.float32)
+        return result
+
+    def _as_planes(self, image: Any) -> Any:
+        """Return an array or a tensor as a view (N, C, H, W)."""
+        if self.channel_axis is None:
+            planes = image[..., None, :, :]
+        elif self.is_tensor:
+            planes = image.movedim(self.channel_axis, -3)
+        else:
+            planes = np.moveaxis(image, self.channel_axis, -3)
+        return planes if planes.ndim == 4 else planes[None]
 
     def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape that a tensor has as an image of this layout.
@@ -405,15 +420,22 @@ class Layout:
             and limited to the values of their dtype.
         """
         low, high = self.data_range
-        x = _double(x.detach()) * (high - low) + low
-        if not self._is_float():
-            x = x.round().clamp(*_limits(self.dtype))
-        if len(self.shape) < 4:
-            x = x.squeeze(0)
-        x = x.squeeze(-3) if self.channel_axis is None else x.movedim(-3, self.channel_axis)
+        shape = self.shape_of(tuple(x.shape))
+        result: Any
         if self.is_tensor:
-            return x.to(self.dtype).to(self.device).contiguous()
-        return np.ascontiguousarray(x.cpu().numpy().astype(self.dtype))
+            result = _torch().empty(shape, dtype=self.dtype, device=self.device)
+        else:
+            result = np.empty(shape, self.dtype)
+        planes = self._as_planes(result)
+        for rows in _bands(planes):
+            values = _double(x[..., rows, :].detach()) * (high - low) + low
+            if not self._is_float():
+                values = values.round().clamp(*_limits(self.dtype))
+            if self.is_tensor:
+                planes[..., rows, :] = values.to(self.dtype)
+            else:
+                planes[..., rows, :] = values.cpu().numpy().astype(self.dtype)
+        return result
 
     def of_planes(self, planes: Any) -> Any:
         """Return a boolean array in the form of the image.
@@ -465,6 +487,13 @@ class Layout:
         if self.is_tensor:
             return bool(self.dtype.is_floating_point)
         return bool(self.dtype.kind == "f")
+
+
+def _bands(planes: Any) -> Iterator[slice]:
+    """Yield the rows of planes (..., H, W) in bands of about a million values, to save memory."""
+    step = max(_BAND * planes.shape[-2] // math.prod(planes.shape), 1)
+    for begin in range(0, planes.shape[-2], step):
+        yield slice(begin, begin + step)
 
 
 def _limits(dtype: Any) -> tuple[float, float]:

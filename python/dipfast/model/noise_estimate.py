@@ -20,11 +20,16 @@ from dipfast.settings.noise import LEAST_VARIANCE
 
 __all__ = [
     "JPEG_REMARK",
+    "LARGE_PICTURE",
     "NoiseEstimate",
     "estimate_noise",
     "estimate_noise_model",
+    "fill_from_neighbours",
     "isolated_outliers",
 ]
+
+LARGE_PICTURE = 1 << 21
+"""Pixels of a channel above which the noise is estimated, and judged, from parts of a picture."""
 
 JPEG_REMARK = "fine details look removed, as by JPEG: there may be more noise where there is detail"
 """Remark about a picture that is quantised."""
@@ -146,6 +151,9 @@ def estimate_noise(
     Coarse noise is that of the flattest blocks of 16x16 pixels
     (:func:`~dipfast.model.noise_spectrum.find_spectrum`).
 
+    The noise of a picture of more than two million pixels is that of strips of 64 rows that are
+    spread evenly; outliers are looked for everywhere.
+
     For ``"poisson_gaussian"`` the level is estimated for groups of places of similar brightness,
     and a line is fitted to their variances ([1]_, without their refinement by maximum
     likelihood).
@@ -172,7 +180,7 @@ def estimate_noise(
             f"image must have shape (C, H, W), got {tuple(image.shape)}; the noise of each image "
             "of a batch is estimated by itself"
         )
-    pixels = image.detach().cpu().double().numpy()
+    pixels = _pixels(image)
     measured = None if known is None else known.detach().expand(image.shape).cpu().numpy()
     if measured is not None:
         # Unknown values may be anything, also NaN; any constant keeps them out of the estimate.
@@ -180,7 +188,7 @@ def estimate_noise(
     outliers, isolated = _defects(pixels, measured)
     whole = pixels
     if outliers.any():
-        whole = np.where(outliers, _medians(pixels, outliers), pixels)
+        whole = fill_from_neighbours(pixels, outliers)
         measured = ~outliers & (True if measured is None else measured)
     known_whole = None if known is None else measured | outliers
     model, levels, spectrum = _model(pixels, whole, measured, known_whole, kind, sigma, ends)
@@ -214,8 +222,71 @@ def isolated_outliers(image: Tensor) -> Tensor | None:
     Tensor or None
         Boolean, (C, H, W); None where there are none, or more than defects of a sensor would be.
     """
-    isolated = _defects(image.detach().cpu().double().numpy(), None)[1]
+    isolated = _defects(_pixels(image), None)[1]
     return None if isolated is None else torch.from_numpy(isolated)
+
+
+def fill_from_neighbours(pixels: Any, places: Any) -> Any:
+    """Return a picture with some values replaced by the median of their neighbours.
+
+    Parameters
+    ----------
+    pixels
+        The picture, an array of floats, (C, H, W).
+    places
+        The values to replace, boolean, of the same shape; as neighbours they do not count.
+
+    Returns
+    -------
+    numpy.ndarray
+        A copy, of the same dtype; values without other neighbours are as they were.
+    """
+    result = pixels.copy()
+    found = np.argwhere(places)
+    for begin in range(0, len(found), _AT_A_TIME):
+        channel, row, column = found[begin : begin + _AT_A_TIME].T
+        around = []
+        for i, j in ((i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)):
+            rows = _reflected(row + i, pixels.shape[1])
+            beside = channel, rows, _reflected(column + j, pixels.shape[2])
+            around.append(np.where(places[beside], np.nan, pixels[beside]))
+        near = np.stack(around)
+        alone = np.isnan(near).all(axis=0)
+        near[:, alone] = pixels[channel, row, column][alone]
+        result[channel, row, column] = np.nanmedian(near, axis=0)
+    return result
+
+
+def _reflected(index: Any, size: int) -> Any:
+    """Return indices from -1 to size as those of a picture that is reflected at its border."""
+    inside = np.abs(index)
+    return np.maximum(np.where(inside >= size, 2 * size - 2 - inside, inside), 0)
+
+
+def _pixels(image: Tensor) -> Any:
+    """Return a picture as an array: in float64, or as it is if it is large, to save memory."""
+    pixels = image.detach().cpu()
+    is_large = image[0].numel() > LARGE_PICTURE and pixels.dtype == torch.float32
+    return (pixels if is_large else pixels.double()).numpy()
+
+
+def _strips(plane: Any) -> list[Any]:
+    """Return strips of rows, spread evenly, of the last two axes of a large picture.
+
+    Of any other it is the whole.
+    """
+    rows, columns = plane.shape[-2:]
+    if rows * columns <= LARGE_PICTURE or rows < 2 * _STRIP:
+        return [plane]
+    count = min(max(_SAMPLED_PIXELS // (_STRIP * columns), 1), rows // _STRIP)
+    starts = np.linspace(0, rows - _STRIP, count).round().astype(int)
+    return [plane[..., start : start + _STRIP, :] for start in starts]
+
+
+def _middle(plane: Any, most: int) -> Any:
+    """Return the middle of a plane, of so many rows and columns at most."""
+    rows, columns = (max(n - most, 0) // 2 for n in plane.shape)
+    return plane[rows : rows + most, columns : columns + most]
 
 
 def _defects(pixels: Floats, known: Any) -> tuple[Any, Any]:
@@ -246,11 +317,13 @@ def _model(
     low, high = ends
     clipped_low = clipped_high = kind == "clipped"
     if kind in ("auto", "poisson_gaussian", "correlated"):
-        scaled = (pixels - low) / (high - low)
-        clipped_low, clipped_high = (_is_clipped(x, measured) for x in (scaled, 1 - scaled))
+        scaled = (np.concatenate(_strips(pixels), axis=1) - low) / (high - low)
+        counted = None if measured is None else np.concatenate(_strips(measured), axis=1)
+        clipped_low, clipped_high = (_is_clipped(x, counted) for x in (scaled, 1 - scaled))
     cuts = low if clipped_low else None, high if clipped_high else None
-    values = pixels if measured is None else pixels[measured]
-    if not values.size or values.min() == values.max():
+    among: Any = True if measured is None else measured
+    least, most = pixels.min(initial=np.inf, where=among), pixels.max(initial=-np.inf, where=among)
+    if least >= most:
         return NoiseModel(sigma or 0.0, 0.0, *cuts), {}, None
     spectrum = None
     if kind in ("auto", "correlated"):
@@ -300,10 +373,13 @@ def _model(
 
 def _blocks_of(pixels: Floats, known: Any) -> Blocks:
     """Return means and details of the blocks of each channel."""
-    return [
-        wavelet_blocks(plane, None if known is None else known[channel])
-        for channel, plane in enumerate(pixels)
-    ]
+    channels = []
+    for channel, plane in enumerate(pixels):
+        strips = _strips(plane)
+        of_known = [None] * len(strips) if known is None else _strips(known[channel])
+        blocks = [wavelet_blocks(*pair) for pair in zip(strips, of_known)]
+        channels.append(blocks[0] if len(blocks) == 1 else _joined(blocks))
+    return channels
 
 
 def _flat_share(channels: Blocks) -> float:
@@ -318,22 +394,6 @@ def _fine_level(channels: Blocks) -> float:
     return math.sqrt(float(np.mean(np.square(levels))))
 
 
-def _medians(pixels: Floats, places: Any) -> Floats:
-    """Return the pixels with those of some places replaced by the median of their neighbours."""
-    padded = np.pad(np.where(places, np.nan, pixels), ((0, 0), (1, 1), (1, 1)), mode="reflect")
-    result = pixels.copy()
-    found = np.argwhere(places)
-    for begin in range(0, len(found), _AT_A_TIME):
-        channel, row, column = found[begin : begin + _AT_A_TIME].T
-        around = np.stack(
-            [padded[channel, row + i, column + j] for i in range(3) for j in range(3)]
-        )
-        alone = np.isnan(around).all(axis=0)
-        around[:, alone] = pixels[channel, row, column][alone]
-        result[channel, row, column] = np.nanmedian(around, axis=0)
-    return np.asarray(result)
-
-
 def _interval(pixels: Floats, model: NoiseModel) -> tuple[float, float]:
     """Return the ends of an interval of the standard deviation, by bootstrap over tiles."""
     tiles = [
@@ -343,6 +403,8 @@ def _interval(pixels: Floats, model: NoiseModel) -> tuple[float, float]:
         for tile in np.array_split(part, _TILES, axis=1)
         if min(tile.shape) >= 2 * _SMALLEST_TILE
     ]
+    if pixels[0].size > LARGE_PICTURE:
+        tiles = [_middle(tile, _LARGEST_TILE) for tile in tiles]
     found = np.array([np.square(deviation(wavelet_blocks(tile)[1])) for tile in tiles])
     found = found[found > 0]
     if len(found) < _TILES or model.sigma == 0:
@@ -359,6 +421,9 @@ def _stripes(planes: Floats) -> float:
     for plane in planes:
         if min(plane.shape) < _SMALLEST_TILE:
             return 0.0
+        if plane.size > LARGE_PICTURE:
+            plane = _middle(plane, _STRIPES_OF)
+        plane = plane.astype(np.float64, copy=False)
         # What rows differ by from the mean of the rows above and below.
         differences = plane[1:-1] - (plane[:-2] + plane[2:]) / 2
         spread = np.median(np.abs(differences)) / 0.6745
@@ -389,6 +454,11 @@ def _remarks(
     return tuple(remarks)
 
 
+# The noise of a large picture is that of strips of so many rows, which have about so many pixels.
+_SAMPLED_PIXELS, _STRIP = 1 << 20, 64
+# Then tiles of the bootstrap have so many rows and columns at most, and the part of the picture
+# that stripes are looked for in.
+_LARGEST_TILE, _STRIPES_OF = 256, 1024
 # So many outliers are compared with their neighbours at a time, for the sake of memory.
 _AT_A_TIME = 1 << 16
 # More outliers than this share are no defects of a sensor.
@@ -534,7 +604,7 @@ def _patches(planes: Floats, known: Any) -> Floats:
         windows = np.lib.stride_tricks.sliding_window_view(known, (size, size), axis=(1, 2))
         whole = windows[:, ::step, ::step].all(axis=(0, 3, 4))
     chosen = found[whole]
-    return np.asarray(chosen.reshape(len(chosen), len(planes), size**2))
+    return np.asarray(chosen.reshape(len(chosen), len(planes), size**2), np.float64)
 
 
 def _with_equal_noise(patches: Floats, model: NoiseModel) -> Floats:

@@ -258,11 +258,13 @@ def _coefficients(planes: Floats, known: Any, ends: tuple[float, float]) -> Floa
         windows = np.lib.stride_tricks.sliding_window_view(x, (BLOCK, BLOCK), axis=(1, 2))
         return windows[:, ::step, ::step].reshape(len(x), -1, BLOCK, BLOCK)
 
-    at_end = (planes <= ends[0]) | (planes >= ends[1])
-    whole = (blocks(at_end).mean(axis=(2, 3)) <= _CLIPPED_SHARE).all(axis=0)
+    cut = blocks(planes).astype(np.float64, copy=False)
+    at_end = (cut <= ends[0]) | (cut >= ends[1])
+    whole = (at_end.mean(axis=(2, 3)) <= _CLIPPED_SHARE).all(axis=0)
     if known is not None:
         whole &= blocks(known).all(axis=(0, 2, 3))
-    chosen = blocks(to_opponent(planes))[:, whole]
+    chosen = cut[:, whole]
+    chosen = to_opponent(chosen.reshape(len(planes), -1, BLOCK)).reshape(chosen.shape)
     matrix = cosine_matrix()
     found = np.asarray(matrix @ chosen @ matrix.T)
     found[np.abs(found) < 1e-9 * max(abs(ends[0]), abs(ends[1]), 1e-300)] = 0

@@ -322,12 +322,13 @@ def needs_stretch(picture: Tensor, noise: NoiseModel) -> bool:
     """
     if noise.is_free or not picture.numel():
         return False
-    values = _wide(picture.detach()).flatten()
-    least, median = values.min(), values.median()
-    span = float(values.max() - least)
+    values = picture.detach().flatten()
+    values = values if values.is_floating_point() else _wide(values)
+    least, median, most = (float(x) for x in (values.min(), values.median(), values.max()))
     # The median of a picture of few photons is often 0, where the plain variance would be 0 too.
-    level = math.sqrt(_stable_variance(noise, float(median)))
-    return level < _FAINT * span and float(median - least) <= _LOWEST_PART * span
+    level = math.sqrt(_stable_variance(noise, median))
+    span = most - least
+    return level < _FAINT * span and median - least <= _LOWEST_PART * span
 
 
 def _stable_variance(noise: NoiseModel, x: float) -> float:

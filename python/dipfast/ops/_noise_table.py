@@ -18,6 +18,10 @@ __all__ = ["NoiseTable", "band_covariance"]
 
 # Entries of a table, over the range and this share of it beyond each end.
 _ENTRIES, _BEYOND = 4097, 1.0
+# Standard deviations to each side of an end within which there are as many entries again.
+_AROUND = 8.0
+# Numbers that are looked up at a time: NumPy does it in float64.
+_AT_A_TIME = 1 << 20
 # Rows and columns of the grid on which a spectrum becomes a covariance.
 _GRID = 128
 # The standard deviation of the taper of a covariance is its radius over this.
@@ -39,7 +43,22 @@ class NoiseTable:
 
     def __init__(self, noise: NoiseParameters) -> None:
         self.noise = noise
-        u = np.linspace(-_BEYOND, 1 + _BEYOND, _ENTRIES)
+        # Finer around the ends, where everything changes within a few standard deviations.
+        level = math.sqrt(noise.typical_variance)
+        around = level * np.linspace(-_AROUND, _AROUND, _ENTRIES)
+        ends = [end for end in (noise.low, noise.high) if end is not None]
+        u = np.unique(
+            np.concatenate(
+                [
+                    np.linspace(-_BEYOND, 1 + _BEYOND, _ENTRIES),
+                    *(end + around for end in ends),
+                    *(
+                        end + math.sqrt(noise.gain * max(end, 0) + noise.sigma**2) / level * around
+                        for end in ends
+                    ),
+                ]
+            )
+        )
         plain = np.maximum(noise.gain * np.maximum(u, 0) + noise.sigma**2, LEAST_VARIANCE)
         s = np.sqrt(plain)
         first, second = np.zeros_like(u), plain.copy()
@@ -59,7 +78,7 @@ class NoiseTable:
 
     def variance(self, clean: Floats) -> Floats:
         """Return the variance of the measurements of clean values."""
-        return np.interp(clean, self._clean, self._variance).astype(np.float32)
+        return _looked_up(clean, self._clean, self._variance)
 
     def clean(self, expected: Floats) -> Floats:
         """Return the clean values that have these expected measurements.
@@ -69,8 +88,18 @@ class NoiseTable:
         noise = self.noise
         if not noise.clipped:
             return expected
-        found = np.interp(expected, self._expected, self._clean)
-        return np.clip(found, noise.low, noise.high).astype(np.float32)
+        found = _looked_up(expected, self._expected, self._clean)
+        return np.clip(found, noise.low, noise.high, out=found)
+
+
+def _looked_up(x: Floats, at: Floats, values: Floats) -> Floats:
+    """Return what a table has between its entries, some numbers at a time to save memory."""
+    found = np.empty(x.shape, np.float32)
+    numbers, results = np.ascontiguousarray(x).ravel(), found.ravel()
+    for begin in range(0, x.size, _AT_A_TIME):
+        part = slice(begin, begin + _AT_A_TIME)
+        results[part] = np.interp(numbers[part], at, values)
+    return found
 
 
 def band_covariance(levels: Any, radius: int) -> NDArray[np.float64]:

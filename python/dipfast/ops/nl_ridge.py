@@ -61,7 +61,13 @@ class _Pass(NamedTuple):
 _COLOUR: dict[str, tuple[_Pass, ...]] = {
     "fast": (_Pass(5, 24, 5), _Pass(5, 48, 5)),
     "balanced": (_Pass(5, 24, 5), _Pass(5, 60, 5), _Pass(6, 60, 6), _Pass(6, 60, 6, 0.5)),
-    "best": (_Pass(5, 24, 4), _Pass(5, 60, 4), _Pass(7, 60, 5), _Pass(7, 60, 5, 0.5)),
+    "best": (
+        _Pass(5, 24, 4),
+        _Pass(5, 60, 4),
+        _Pass(6, 60, 5),
+        _Pass(8, 60, 6, 0.7),
+        _Pass(8, 90, 6, 0.4),
+    ),
 }
 _GREY: dict[str, tuple[_Pass, ...]] = {
     "fast": (_Pass(7, 24, 5), _Pass(7, 60, 6)),
@@ -197,8 +203,8 @@ def nl_ridge(
     .. math:: \hat x = y - N (C + N)^{-1} (y - m),
 
     or, in grey pictures at the speed ``"best"``, take the mean of that and of
-    :math:`Y - D (X X' + D)^{-1} Y`.  The last pass filters the mean of its pilot and the noisy
-    picture, whose noise is half as strong.  Similar patches have the least squared distance in the
+    :math:`Y - D (X X' + D)^{-1} Y`.  The last passes filter a mean of their pilot and the noisy
+    picture, whose noise is weaker.  Similar patches have the least squared distance in the
     mean of the channels, within 18 rows and columns.
 
     References
@@ -231,13 +237,19 @@ def nl_ridge(
     has_channels = channel_axis is not None or axes.channels != axes.front
     given = axes.to_front(x)
     array = _as_array(given)
-    work = _Work.of(array, sigma, noise, data_range, axes, has_channels, spatial_dims)
-    out = np.empty(work.image.shape, np.float32)
-    for item, picture in enumerate(work.image):
-        report = _progress(callback, item, len(work.image))
-        out[item] = _denoise(picture, work.noise_of(item), speed, rounds, report)
-    result = work.back(out).reshape(array.shape)
-    result = result.astype(_result_dtype(array), copy=False)
+    if 0 in array.shape:
+        raise InputError(f"image must have at least one element, got shape {array.shape}")
+    levels = _sigma(sigma, array, axes)
+    own = (-1, *array.shape[len(array.shape) - spatial_dims - has_channels :])
+    images = array.reshape(own)
+    result = np.empty(images.shape, _result_dtype(array))
+    for item, picture in enumerate(images):
+        level = levels if isinstance(levels, str | float) else levels.reshape(own)[item]
+        work = _Work.of(picture, level, noise, data_range, axes, has_channels, spatial_dims)
+        report = _progress(callback, item, len(images))
+        denoised = _denoise(work.image[0], work.noise_of(0), speed, rounds, report)
+        result[item] = work.back(denoised).reshape(picture.shape)
+    result = result.reshape(array.shape)
     if is_tensor(given):
         import torch
 
@@ -245,7 +257,7 @@ def nl_ridge(
     return axes.back(result)
 
 
-def _as_array(x: Any) -> Any:
+def _as_array(x: Any, name: str = "image") -> Any:
     """Return an array of real numbers; tensors are brought to the CPU."""
     if is_tensor(x):
         x = x.detach().cpu()
@@ -253,8 +265,27 @@ def _as_array(x: Any) -> Any:
             x = x.float()
         x = x.numpy()
     if x.dtype.kind not in "biuf":
-        raise InputTypeError(f"image must hold real numbers, got dtype {x.dtype}")
+        raise InputTypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
     return x
+
+
+def _sigma(sigma: Any, x: Any, axes: Axes) -> Any:
+    """Return sigma as "auto", a number, or an array of the shape of the image."""
+    if isinstance(sigma, str):
+        if sigma != "auto":
+            raise InputError(f"sigma must be 'auto', a number or an array, got {sigma!r}")
+        return sigma
+    if np.ndim(sigma) == 0 and not is_tensor(sigma):
+        return _arguments.check_weight("sigma", sigma)
+    levels = _as_array(_arguments.as_pixels("sigma", sigma), "sigma").astype(np.float64)
+    if levels.size == 1:
+        return _arguments.check_weight("sigma", levels.reshape(()))
+    if levels.ndim == x.ndim:
+        levels = axes.to_front(levels)
+    _arguments.check_broadcastable("sigma", levels.shape, x.shape)
+    if not (np.isfinite(levels).all() and (levels >= 0).all()):
+        raise InputError("sigma must be finite and not negative everywhere")
+    return np.broadcast_to(levels, x.shape)
 
 
 def _result_dtype(x: Any) -> Any:
@@ -303,8 +334,6 @@ class _Work:
     ) -> _Work:
         """Return what is to be done, checked."""
         pixels = x.shape[-spatial_dims:]
-        if 0 in x.shape:
-            raise InputError(f"image must have at least one element, got shape {x.shape}")
         channels = x.shape[-spatial_dims - 1] if has_channels else 1
         shape = (-1, channels, *((1,) if spatial_dims == 2 else ()), *pixels)
         lowest, highest = float(x.min()), float(x.max())
@@ -326,7 +355,9 @@ class _Work:
             low, high = _range(x, data_range)
         else:
             low, high = lowest, highest if highest > lowest else lowest + 1.0
-            sigma = cls._checked_sigma(sigma, x, axes, shape, high - low)
+            if not isinstance(sigma, str):
+                sigma = sigma / (high - low)
+                sigma = sigma if isinstance(sigma, float) else sigma.reshape(shape)
         with np.errstate(over="ignore"):
             work = np.array(x, np.float32 if _result_dtype(x) is np.float32 else np.float64)
             work -= low
@@ -335,32 +366,11 @@ class _Work:
             np.ascontiguousarray(work.reshape(shape), np.float32), low, high - low, noise, sigma
         )
 
-    @staticmethod
-    def _checked_sigma(
-        sigma: Any, x: Any, axes: Axes, shape: tuple[int, ...], width: float
-    ) -> Any:
-        """Return sigma in units of the range: one number, or an array of the shape."""
-        if isinstance(sigma, str):
-            if sigma != "auto":
-                raise InputError(f"sigma must be 'auto', a number or an array, got {sigma!r}")
-            return None
-        if np.ndim(sigma) == 0 and not is_tensor(sigma):
-            return _arguments.check_weight("sigma", sigma) / width
-        levels = _as_array(_arguments.as_pixels("sigma", sigma)).astype(np.float64)
-        if levels.size == 1:
-            return _arguments.check_weight("sigma", levels.reshape(())) / width
-        if levels.ndim == x.ndim:
-            levels = axes.to_front(levels)
-        _arguments.check_broadcastable("sigma", levels.shape, x.shape)
-        if not (np.isfinite(levels).all() and (levels >= 0).all()):
-            raise InputError("sigma must be finite and not negative everywhere")
-        return np.broadcast_to(levels / width, x.shape).reshape(shape)
-
     def noise_of(self, item: int) -> _Noise:
         """Return the noise of an image."""
         if self.parameters is not None:
             return _Noise(self.parameters)
-        if self.sigma is None:
+        if isinstance(self.sigma, str):
             try:
                 planes = self.image[item].reshape(-1, *self.image.shape[-2:])
                 return _Noise(NoiseParameters(estimate_noise(planes, channel_axis=0)))

@@ -36,8 +36,11 @@ _OUTLIER = 6.0
 # An outlier is isolated if no more than one of its neighbours differs from the others by this share
 # of what it does itself, and they from those around them by the other share.
 _ISOLATED, _FEW_NEIGHBOURS, _LEVEL_AROUND = 1 / 3, 1, 1 / 7
-# Pixels that are compared with their neighbours at a time; memory holds eight copies of them.
-_BAND = 1 << 20
+# Pixels that are compared with their neighbours at a time: as many as fit into a cache with about
+# twenty copies, and fewer arrays of more of them where some neighbours are not known.
+_BAND, _BAND_WITH_GAPS = 1 << 14, 1 << 20
+# The usual distance of a pixel from its neighbours is that of so many pixels, and up to twice that.
+_MOST_DISTANCES = 1 << 21
 # Outliers that are compared with theirs at a time.
 _AT_A_TIME = 1 << 16
 
@@ -116,15 +119,10 @@ def find_outliers(plane: Floats, known: Any = None) -> Bools:
     An outlier is further from the median of its eight neighbours (those that are known) than six
     times the standard deviation of that distance in regions that are not constant.
     """
-    values = plane if known is None else np.where(known, plane, np.nan)
-    padded = np.pad(values, 1, constant_values=np.nan)
-    rows = max(_BAND // plane.shape[1], 1)
-    bands = [
-        _distance_from_neighbours(padded[begin : begin + rows + 2])
-        for begin in range(0, plane.shape[0], rows)
-    ]
-    distance = np.concatenate(bands)
-    usual = distance[distance > _rounding(plane)]
+    distance = _distances(plane if known is None else np.where(known, plane, np.nan))
+    # Of a large picture every so many pixels tell the usual distance.
+    usual = distance.ravel()[:: max(plane.size // _MOST_DISTANCES, 1)]
+    usual = usual[usual > _rounding(plane)]
     if not usual.size:
         return np.zeros(plane.shape, dtype=bool)
     return np.asarray(distance > _OUTLIER / _MEDIAN_TO_DEVIATION * np.median(usual))
@@ -168,23 +166,66 @@ def _ring(reach: int) -> list[tuple[int, int]]:
     return [(i, j) for i in offsets for j in offsets if max(abs(i), abs(j)) == reach]
 
 
+def _distances(plane: Floats) -> Floats:
+    """Return the distance of each pixel from the median of its neighbours that are not NaN."""
+    padded = np.pad(plane, 1, constant_values=np.nan)
+    distance = np.empty_like(plane)
+    whole = min(plane.shape) > 2 and not np.isnan(plane).any()
+    if whole:  # but for the pixels at the border, all have eight neighbours
+        distance[:1], distance[-1:] = map(_distance_from_neighbours, (padded[:3], padded[-3:]))
+        sides = padded[:, :3], padded[:, -3:]
+        distance[:, :1], distance[:, -1:] = map(_distance_from_neighbours, sides)
+    inside, source = (distance[1:-1, 1:-1], plane) if whole else (distance, padded)
+    rows = max((_BAND if whole else _BAND_WITH_GAPS) // plane.shape[1], 1)
+    of_band = _distance_from_all if whole else _distance_from_neighbours
+    for begin in range(0, len(inside), rows):
+        inside[begin : begin + rows] = of_band(source[begin : begin + rows + 2])
+    return distance
+
+
+def _distance_from_all(plane: Floats) -> Floats:
+    """Return the distance of the inner pixels from the median of their eight neighbours."""
+    lower, upper = _middle_two(_neighbours(plane))
+    return np.asarray(np.abs(plane[1:-1, 1:-1] - (lower + upper) / 2))
+
+
+def _neighbours(padded: Floats) -> list[Floats]:
+    """Return the eight neighbours of the inner pixels."""
+    rows, columns = padded.shape[0] - 2, padded.shape[1] - 2
+    shifts = [(row, column) for row in range(3) for column in range(3) if (row, column) != (1, 1)]
+    return [padded[row : row + rows, column : column + columns] for row, column in shifts]
+
+
 def _distance_from_neighbours(padded: Floats) -> Floats:
     """Return the distance of the inner pixels from the median of their eight neighbours.
 
     Neighbours that are NaN do not count; the distance is 0 where there is none, or it is NaN.
     """
-    rows, columns = padded.shape[0] - 2, padded.shape[1] - 2
-    shifts = [(row, column) for row in range(3) for column in range(3) if (row, column) != (1, 1)]
-    around = np.stack(
-        [padded[row : row + rows, column : column + columns] for row, column in shifts]
-    )
+    around = np.stack(_neighbours(padded))
     around.sort(axis=0)  # NaN comes last
     count = np.isfinite(around).sum(axis=0)
     middle = [np.maximum(k, 0)[np.newaxis] for k in ((count - 1) // 2, count // 2)]
-    middle[1] = np.minimum(middle[1], len(shifts) - 1)
+    middle[1] = np.minimum(middle[1], len(around) - 1)
     lower, upper = (np.take_along_axis(around, k, axis=0)[0] for k in middle)
     distance = np.abs(padded[1:-1, 1:-1] - (lower + upper) / 2)
     return np.asarray(np.nan_to_num(distance, nan=0.0))
+
+
+def _middle_two(parts: list[Floats]) -> tuple[Floats, Floats]:
+    """Return the fourth and the fifth of eight values, for arrays of them."""
+    x = list(parts)
+
+    def sort(i: int, j: int) -> None:
+        x[i], x[j] = np.minimum(x[i], x[j]), np.maximum(x[i], x[j])
+
+    # Four are sorted, and the other four; then the least of the upper halves and the greatest of
+    # the lower ones, in turns (Batcher's merging, without what does not reach the middle).
+    for begin in (0, 4):
+        for i, j in ((0, 1), (2, 3), (0, 2), (1, 3), (1, 2)):
+            sort(begin + i, begin + j)
+    lower = [np.minimum(x[k], x[7 - k]) for k in range(4)]
+    upper = [np.maximum(x[k], x[7 - k]) for k in range(4)]
+    return np.maximum.reduce(lower), np.minimum.reduce(upper)
 
 
 def wavelet_blocks(plane: Floats, known: Any = None) -> tuple[Floats, Floats]:

@@ -32,9 +32,9 @@ def make_stages(method: Method, iterations: int, tv_weight: float) -> tuple[Stag
         ``"two_stage_input"``: that image becomes part of the network's input;
         ``"tv_target"``: the first stage is fitted to the TV-denoised measurement;
         ``"adaptive_tv"``: total variation throughout, its weight adapted until the residual has
-        the variance of the noise; ``"deep_red"``, ``"deep_red_nlm"``, ``"deep_red_bm3d"``:
-        regularisation by denoising inside the loop (Mataev et al. 2019), the denoiser being total
-        variation, non-local means or BM3D.
+        the variance of the noise; ``"deep_red"``, ``"deep_red_nlm"``, ``"deep_red_bm3d"``,
+        ``"deep_red_nl_ridge"``: regularisation by denoising inside the loop (Mataev et al. 2019),
+        the denoiser being total variation, non-local means, BM3D or non-local ridge regression.
     iterations
         Number of iterations of all stages together, from 1 up.
     tv_weight

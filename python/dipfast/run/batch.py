@@ -16,10 +16,11 @@ from dipfast.run.hints import hints
 from dipfast.run.interrupt import Interrupt
 from dipfast.run.job import Job
 from dipfast.run.observers import CallbackObserver, InterruptObserver, Observer
+from dipfast.run.outcome import Iterate, Outcome
 from dipfast.run.prepare import Task, prepare
 from dipfast.run.record import found, given, identify
 from dipfast.run.result import Result
-from dipfast.run.runner import Iterate, Outcome, run
+from dipfast.run.runner import run
 from dipfast.run.snapshots import Snapshot, Snapshots
 from dipfast.run.time_limit import TimeLimit, affordable
 from dipfast.settings.settings import Settings
@@ -71,7 +72,8 @@ def restore_images(task: Task, settings: Settings) -> Result:
     snapshots: list[Snapshots | None] = []
     with interrupt.on_signals():
         for item, job in enumerate(jobs):
-            if limit is not None and checkpoint is None and isinstance(settings.method, str):
+            named = isinstance(settings.method, str) and not job.is_direct
+            if limit is not None and checkpoint is None and named:
                 job = jobs[item] = affordable(job, limit, len(jobs) - item, interrupt)
             store = None if settings.snapshots is None else Snapshots(settings.snapshots)
             snapshots.append(store)
@@ -114,11 +116,16 @@ def _result(
     layout = task.layout
 
     kept = _kept_mask(jobs)
+    # By the tensors that they are made of: without iterations, all of the images are one.
+    made: dict[tuple[int, ...], tuple[Any, Any]] = {}
 
     def images(
         choose: Callable[[Outcome], Iterate | None], field: str, *, refined: bool = False
     ) -> tuple[Any, Any]:
         """Return the images of all jobs, finished, and those of the networks alone."""
+        key = tuple(map(id, (getattr(choose(o), field, None) for o in outcomes)))
+        if not refined and key in made:
+            return made[key]
         alone, finished = [], []
         for item, job in enumerate(jobs):
             iterate = choose(outcomes[item]) if item < len(outcomes) else None
@@ -129,10 +136,13 @@ def _result(
                 joined = job.refine(picture) if refined else picture
             alone.append(picture.cpu())
             finished.append(joined.cpu())
-        raw = whole = layout.to_image(torch.cat(alone))
+        raw = whole = layout.to_image(_joined(alone))
         if refined and any(job.refined for job in jobs):
-            whole = layout.to_image(torch.cat(finished))
-        return whole if kept is None else layout.merge(kept, task.image, whole), raw
+            whole = layout.to_image(_joined(finished))
+        pair = whole if kept is None else layout.merge(kept, task.image, whole), raw
+        if not (refined and any(job.refined for job in jobs)):
+            made[key] = pair
+        return pair
 
     image, raw_image = images(lambda outcome: outcome.best, "average", refined=True)
     last = outcomes[-1]
@@ -170,6 +180,11 @@ def _result(
     )
 
 
+def _joined(images: list[Tensor]) -> Tensor:
+    """Return images (1, C, H, W) as one tensor."""
+    return images[0] if len(images) == 1 else torch.cat(images)
+
+
 def _kept_mask(jobs: Sequence[Job]) -> Tensor | None:
     """Return which pixels of the images the result keeps, (N, C, H, W); None for none."""
     if all(job.kept_mask is None for job in jobs):
@@ -179,7 +194,7 @@ def _kept_mask(jobs: Sequence[Job]) -> Tensor | None:
         torch.zeros(shape, dtype=torch.bool) if job.kept_mask is None else job.kept_mask
         for job in jobs
     ]
-    return torch.cat([mask.expand(shape) for mask in masks])
+    return _joined([mask.expand(shape) for mask in masks])
 
 
 def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:
@@ -190,6 +205,8 @@ def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:
     if len(outcomes) < len(jobs):
         return f"{len(outcomes)} of {len(jobs)} images were worked on"
     for job, outcome in zip(jobs, outcomes):
+        if job.is_direct and outcome.best is None:
+            return f"{job.settings.method} was ended before its end: the result is the image itself"
         if outcome.excess is not None:
             done = 0 if outcome.last is None else outcome.last.iteration
             distance, noise = (job.range_width * value for value in outcome.excess)
@@ -232,7 +249,7 @@ def _metrics(
         "psnr": psnr(task.layout.to_tensor(image).cpu()),
     }
     history = outcomes[0].history
-    if len(jobs) == 1 and history:
+    if len(jobs) == 1 and history.get("iteration"):
         averages = history["psnr_average"]
         metrics["psnr_stop"] = averages[-1]
         metrics["psnr_oracle"] = max(averages)

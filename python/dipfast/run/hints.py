@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from dipfast.model.noise_estimate import JPEG_REMARK
 from dipfast.run.job import Job
-from dipfast.run.runner import Outcome
+from dipfast.run.outcome import Outcome
 from dipfast.stop_reason import StopReason
 from dipfast.stopping import Never
 
@@ -48,9 +48,14 @@ def hints(job: Job, outcome: Outcome) -> Iterator[str]:
     level = math.sqrt(noise.typical_variance)
     numbers = f"{size * job.range_width:.3g}, and the noise {level * job.range_width:.3g}"
     coarse = related > _COARSE and not noise.is_correlated
-    if size > _FAR * level and abs(related) < _NEARLY_WHITE:
+    # Without a fit nothing that is larger than the noise is left.
+    if not job.is_direct and size > _FAR * level and abs(related) < _NEARLY_WHITE:
         yield f"what the fit leaves is {numbers}, and looks like noise: a larger sigma may suit"
-    elif size > _VERY_FAR * level and outcome.stop.reason is StopReason.ALL_ITERATIONS:
+    elif (
+        not job.is_direct
+        and size > _VERY_FAR * level
+        and outcome.stop.reason is StopReason.ALL_ITERATIONS
+    ):
         yield (
             f"all iterations were run, and what the fit leaves is {numbers}: more of them "
             "(max_iterations) may bring details back"

@@ -17,7 +17,7 @@ from dipfast.prior.loop import DeepImagePrior
 from dipfast.prior.methods import make_stages
 from dipfast.prior.networks import Hourglass
 from dipfast.prior.stages import Stage
-from dipfast.settings.names import MadeInput
+from dipfast.settings.names import DIRECT_METHODS, MadeInput
 from dipfast.settings.presets import Preset
 from dipfast.settings.settings import Settings
 from dipfast.stopping import StopRule
@@ -36,11 +36,11 @@ class Job:
     problem
         Measurement (1, C, H, W) in [0, 1], operator and noise.
     settings
-        The settings with every "auto" decided: the noise is a model, the weight of total variation
-        is a number, the preset is a :class:`~dipfast.settings.presets.Preset`, and the device is
-        the name of one.
+        The settings with every "auto" decided: the method has a name or is stages, the noise is a
+        model, the weight of total variation is a number, the preset is a
+        :class:`~dipfast.settings.presets.Preset`, and the device is the name of one.
     stages
-        The stages of the fit, in order.
+        The stages of the fit, in order; none for a method that fits no network.
     rule
         The stop rule, which ends the fit and judges which iteration is best.
     layout
@@ -87,6 +87,12 @@ class Job:
         preset = self.settings.preset
         assert isinstance(preset, Preset)
         return preset
+
+    @property
+    def is_direct(self) -> bool:
+        """Say whether the method fits no network, and has no iterations."""
+        method = self.settings.method
+        return isinstance(method, str) and method in DIRECT_METHODS
 
     @property
     def iterations(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
@@ -20,9 +21,30 @@ from dipfast.stop_reason import Stop, StopReason
 if TYPE_CHECKING:
     from dipfast.run.runner import Runner
 
-__all__ = ["Callback", "CallbackObserver", "History", "InterruptObserver", "Observer"]
+__all__ = [
+    "Callback",
+    "CallbackObserver",
+    "History",
+    "InterruptObserver",
+    "Observer",
+    "Progress",
+]
 
-Callback: TypeAlias = Callable[[State], object]
+
+@dataclass(frozen=True)
+class Progress:
+    """Tell how far a run without iterations has come.
+
+    Parameters
+    ----------
+    share
+        The share that is done, from 0 to 1.
+    """
+
+    share: float
+
+
+Callback: TypeAlias = Callable[[State], object] | Callable[[Progress], object]
 
 # Columns of a history are arrays of 64-bit integers or floats, which take less memory than lists.
 _DTYPES = {"q": torch.int64, "d": torch.float64}
@@ -70,6 +92,20 @@ class Observer:
         -------
         Stop or StopReason or None
             The reason to end the run; None to continue.
+        """
+
+    def progress(self, share: float) -> Stop | StopReason | None:
+        """Observe a run of a method without iterations, which calls nothing else.
+
+        Parameters
+        ----------
+        share
+            The share that is done, from 0 to 1; reported a few times a second.
+
+        Returns
+        -------
+        Stop or StopReason or None
+            The reason to end the run, without a result unless the share is 1; None to continue.
         """
 
     def end(self, run: Runner) -> None:
@@ -161,7 +197,7 @@ class History(Observer):
 
 
 class CallbackObserver(Observer):
-    """Call a function with the state of each iteration.
+    """Call a function with the state of each iteration, or with a :class:`Progress`.
 
     Parameters
     ----------
@@ -173,6 +209,12 @@ class CallbackObserver(Observer):
         self.callback = callback
 
     def observe(self, run: Runner, state: State) -> StopReason | None:
+        return self._call(state)
+
+    def progress(self, share: float) -> StopReason | None:
+        return self._call(Progress(share))
+
+    def _call(self, state: Any) -> StopReason | None:
         try:
             self.callback(state)
         except StopIteration:
@@ -193,4 +235,10 @@ class InterruptObserver(Observer):
         self.interrupt = interrupt
 
     def observe(self, run: Runner, state: State) -> Stop | None:
+        return self._asked()
+
+    def progress(self, share: float) -> Stop | None:
+        return self._asked()
+
+    def _asked(self) -> Stop | None:
         return self.interrupt.stop_asked if self.interrupt.requested else None

@@ -15,18 +15,18 @@ from dipfast.errors import InputError, InputTypeError
 from dipfast.images.layout import Layout, find_data_range
 from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import NoiseEstimate, estimate_noise, isolated_outliers
-from dipfast.model.operators import LinearOperator, known_mask
+from dipfast.model.operators import Identity, LinearOperator, known_mask
 from dipfast.model.problem import Problem
 from dipfast.model.stretch import Stretch, needs_stretch, photon_noise
 from dipfast.prior.methods import make_stages
 from dipfast.prior.stages import Stage
 from dipfast.run.interrupt import Interrupt
 from dipfast.run.job import Job
-from dipfast.run.memory import check_memory
-from dipfast.settings.names import MadeInput, Method
+from dipfast.run.memory import check_direct_memory, check_memory
+from dipfast.settings.names import DIRECT_METHODS, MadeInput, Method
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.presets import Preset, get_preset
-from dipfast.settings.settings import DenoiseSettings, Settings
+from dipfast.settings.settings import DenoiseSettings, Settings, decide_method
 from dipfast.stopping import RULES, StopRule
 from dipfast.warn import warn_caller
 
@@ -90,10 +90,12 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
     InputError, InputTypeError
         If an option does not fit the image; the message names it.
     MemoryLimitError
-        If the fit of one image does not fit into memory.
+        If the work on one image does not fit into memory.
     """
     layout = task.layout
     settings = _decide_for_all(settings, layout)
+    if _is_direct(settings) and not all(isinstance(o, Identity) for o in task.operators):
+        raise InputError(f"method={settings.method!r} is for images whose pixels were all measured")
     measurement = layout.to_tensor(task.image)
     _check_range(measurement, layout, settings)
     baseline = task.baseline(measurement)
@@ -134,16 +136,19 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
                 stages=_stages(settings, weight),
                 rule=_rule(settings),
                 layout=layout.of_one(),
-                baseline=_image_of(baseline, item),
+                baseline=y if baseline is measurement else _image_of(baseline, item),
                 kept_mask=_kept(kept_mask, item, outliers, settings),
-                refined=_refines(noise, estimate, settings),
+                refined=_refines(noise, estimate, settings, stretch is not None),
                 reference=None if reference is None else _image_of(reference, item),
                 peak=peak,
                 network_input=network_input,
             )
         )
         if item == 0:
-            check_memory(**jobs[0].sizes)
+            if jobs[0].is_direct:
+                check_direct_memory(tuple(jobs[0].baseline.shape))
+            else:
+                check_memory(**jobs[0].sizes)
     if isinstance(settings, DenoiseSettings) and any(job.stretch is None for job in jobs):
         layout.warn_of_contrast(task.image)
     return jobs
@@ -151,24 +156,23 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
 
 def _image_of(batch: Tensor, item: int) -> Tensor:
     """Return one image of a batch, as a copy: a pickled view would carry the whole batch."""
-    return batch[item : item + 1].clone()
+    return batch if len(batch) == 1 else batch[item : item + 1].clone()
 
 
 # --- what is decided for all images ------------------------------------------------------
 
 
 def _decide_for_all(settings: Settings, layout: Layout) -> Settings:
-    """Return settings with preset, iterations, device and range decided."""
+    """Return settings with method, preset, iterations, device and range decided."""
     name, preset = get_preset(settings.task, settings.quality, settings.preset)
     if preset.input == "given" and settings.network_input is None:
         raise InputError(f"network_input is needed for preset={name!r}")
-    has_named_method = isinstance(settings.method, str)
-    if has_named_method:
-        make_stages(settings.method, 3, 0.0)  # raises if a package that the method needs is missing
-    elif not all(isinstance(stage, Stage) for stage in settings.method):
-        raise InputTypeError(
-            f"method must be a name or a sequence of stages, got {settings.method!r}"
-        )
+    method = decide_method(settings)
+    is_direct, has_named_method = method in DIRECT_METHODS, isinstance(method, str)
+    if has_named_method and not is_direct:
+        make_stages(method, 3, 0.0)  # raises if a package that the method needs is missing
+    elif not has_named_method and not all(isinstance(stage, Stage) for stage in method):
+        raise InputTypeError(f"method must be a name or a sequence of stages, got {method!r}")
     if not isinstance(settings.stop, str | StopRule):
         raise InputTypeError(
             f"stop must be a name or a StopRule, got {type(settings.stop).__name__}"
@@ -185,11 +189,13 @@ def _decide_for_all(settings: Settings, layout: Layout) -> Settings:
     if settings.learning_rate is not None:
         preset = replace(preset, learning_rate=settings.learning_rate)
     iterations = settings.max_iterations or preset.iterations
+    device = str(find_device(settings.device))
     return settings.model_copy(
         update={
+            "method": method,
             "preset": preset,
-            "max_iterations": iterations if has_named_method else None,
-            "device": str(find_device(settings.device)),
+            "max_iterations": iterations if has_named_method and not is_direct else None,
+            "device": "cpu" if is_direct else device,
             "data_range": layout.data_range,
             # Functions and interrupts cannot be sent to another process, as a job can.
             "callback": None,
@@ -198,9 +204,15 @@ def _decide_for_all(settings: Settings, layout: Layout) -> Settings:
     )
 
 
+def _is_direct(settings: Settings) -> bool:
+    """Return whether the method of decided settings fits no network."""
+    return isinstance(settings.method, str) and settings.method in DIRECT_METHODS
+
+
 def _check_range(measurement: Tensor, layout: Layout, settings: Settings) -> None:
-    """Refuse a sigma larger than the value range, and warn of values outside of the range."""
-    _warn_of_values_outside(measurement, layout)
+    """Refuse a sigma larger than the value range, and warn of values that a network cuts off."""
+    if not _is_direct(settings):
+        _warn_of_values_outside(measurement, layout)
     varied = bool((measurement != measurement.flatten()[0]).any())
     if settings.sigma != "auto" and settings.sigma > _width(layout) and varied:
         low, high = layout.data_range
@@ -236,6 +248,8 @@ def _rule(settings: Settings) -> StopRule:
 
 def _stages(settings: Settings, weight: float) -> tuple[Stage, ...]:
     method: Any = settings.method
+    if _is_direct(settings):
+        return ()
     if not isinstance(method, str):
         return tuple(method)
     name: Method = method  # type: ignore[assignment]
@@ -291,10 +305,17 @@ def _outliers(y: Tensor, estimate: NoiseEstimate | None, settings: Settings) -> 
     return None if outliers is None else outliers[None]
 
 
-def _refines(noise: NoiseModel, estimate: NoiseEstimate | None, settings: Settings) -> bool:
-    """Return whether the measurement is joined in: not if it was said to have no noise."""
-    said_to_be_free = noise.is_free and estimate is None
-    return isinstance(settings, DenoiseSettings) and settings.refine and not said_to_be_free
+def _refines(
+    noise: NoiseModel, estimate: NoiseEstimate | None, settings: Settings, is_stretched: bool
+) -> bool:
+    """Return whether the measurement is joined in.
+
+    It is not if it was said to have no noise.  A method without a network leaves no detail out,
+    but smooths what stands out little above the noise, as faint stars do, whose sum has to stay.
+    """
+    if not isinstance(settings, DenoiseSettings) or (noise.is_free and estimate is None):
+        return False
+    return settings.refine and (is_stretched or not _is_direct(settings))
 
 
 def _kept(

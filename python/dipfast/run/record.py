@@ -80,11 +80,11 @@ def found(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]
     -------
     dict
         Shape, dtype and value range of the image; noise, preset, iterations and stages that were
-        used; device, threads and versions.  ``"sigma"``, ``"noise"`` and ``"tv_weight"`` are lists
-        with an entry for each job.
+        used; device, threads and versions.  A method without a network has ``"speed"`` in the
+        place of preset, iterations and stages.  ``"sigma"``, ``"noise"`` and ``"tv_weight"`` are
+        lists with an entry for each job.
     """
     layout, first = task.layout, jobs[0]
-    name, preset = get_preset(settings.task, settings.quality, settings.preset)
     noise_is_given = settings.sigma != "auto" or isinstance(settings.noise, NoiseParameters)
     return {
         **task.found,
@@ -98,11 +98,8 @@ def found(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]
         "noise_source": "given" if noise_is_given else "estimated",
         "noise_estimate": [_plain(job.estimate) for job in jobs],
         "stretched": [job.stretch is not None for job in jobs],
-        "tv_weight": [job.settings.tv_weight for job in jobs],
-        "stages": [stage.name for stage in first.stages],
-        "max_iterations": jobs[-1].iterations,
-        "preset": name,
-        "preset_settings": asdict(preset),
+        "method": _plain(first.settings.method),
+        **_found_of_method(settings, jobs),
         "device": first.settings.device,
         "threads": torch.get_num_threads(),
         "versions": {
@@ -112,6 +109,20 @@ def found(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]
             "pydantic": version("pydantic"),
             "python": platform.python_version(),
         },
+    }
+
+
+def _found_of_method(settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]:
+    """Return what was decided for a fit, or for a method without one."""
+    if jobs[0].is_direct:
+        return {"speed": settings.quality}
+    name, preset = get_preset(settings.task, settings.quality, settings.preset)
+    return {
+        "tv_weight": [job.settings.tv_weight for job in jobs],
+        "stages": [stage.name for stage in jobs[0].stages],
+        "max_iterations": jobs[-1].iterations,
+        "preset": name,
+        "preset_settings": asdict(preset),
     }
 
 
@@ -162,9 +173,10 @@ def identify(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, A
         operators, ready for JSON.
     """
     first, layout = jobs[0], task.layout
-    # Preset, iterations and stop rule are those that were decided: what a name such as
+    # Method, preset, iterations and stop rule are those that were decided: what a name such as
     # "denoise-fast" stands for may change.  All other settings are as they were given.
-    decided = {name: getattr(first.settings, name) for name in ("preset", "max_iterations")}
+    names = ("method", "preset", "max_iterations")
+    decided = {name: getattr(first.settings, name) for name in names}
     decided["stop"] = first.rule
     references = [job.reference for job in jobs if job.reference is not None]
     options = {

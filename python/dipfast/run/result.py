@@ -32,6 +32,7 @@ class Result:
         (name), ``loss``, ``data`` and ``tv`` (the objective and its terms, divided by the number
         of measured elements) and, with a reference, ``psnr`` (of the output) and ``psnr_average``
         (of the running average), both in dB and, for inpainting, with the known pixels put in.
+        The columns are empty for a method without iterations.
         For a batch there is a column ``item``, the number of the image, counted from 0.
     stop_reason
         Why the fit ended; for a batch, why the last of its fits did.
@@ -54,9 +55,9 @@ class Result:
     channel_axis
         The axis of the channels of ``image``; None if it has none.
     raw_image
-        The image of the network alone.  In denoising ``image`` is that joined with the filtered
-        input (``refine``), with outliers as they were; in inpainting it has the known pixels put
-        in.
+        The image of the network alone, or of a method that has none.  In denoising ``image`` is
+        that one joined with the filtered input (``refine``), with outliers as they were;
+        in inpainting it has the known pixels put in.
     best_loss
         The objective at the best iteration, divided by the number of measured elements.
     best_output
@@ -125,7 +126,8 @@ class Result:
         Returns
         -------
         str
-            Value range, noise, missing pixels, iterations and time, as far as they are known.
+            Value range, noise, missing pixels, iterations or the method that has none, and time, as
+            far as they are known.
         """
         settings = self.found
         parts = []
@@ -142,6 +144,8 @@ class Result:
             done, most = self.stop_iteration, settings["max_iterations"]
             best = "" if self.best_iteration == done else f", best {self.best_iteration}"
             parts.append(f"stopped at {done} of {most}{best}")
+        elif "speed" in settings:
+            parts.append(f"{settings['method']}, {settings['speed']}")
         if math.isfinite(self.seconds):
             parts.append(f"{self.seconds:.3g} s")
         if self.unfinished is not None:
@@ -237,7 +241,7 @@ def _describe_noise(settings: dict[str, Any]) -> str:
     if model["low"] is not None or model["high"] is not None:
         words.append("clipped")
     if any(settings.get("stretched", ())):
-        words.append("high dynamic range, stretched for the fit")
+        words.append("high dynamic range, stretched")
     estimate = (settings.get("noise_estimate") or [None])[0]
     if estimate is not None and estimate["outlier_share"] > 0:
         words.append(f"{estimate['outlier_share']:.2g} of the values outliers")

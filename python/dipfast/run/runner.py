@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,80 +12,22 @@ from torch import Tensor
 from dipfast import ops
 from dipfast.errors import MemoryLimitError
 from dipfast.prior.loop import State
+from dipfast.run.direct import run_direct
 from dipfast.run.job import Job
 from dipfast.run.memory import explain
 from dipfast.run.observers import History, Observer
+from dipfast.run.outcome import Iterate, Outcome
 from dipfast.run.recovery import Recovery
+from dipfast.run.residual import describe_residual
 from dipfast.state_dict import Values, copy_to, flatten, subtree, tensor_of
 from dipfast.stop_reason import Stop, StopReason
 from dipfast.torch_modes import plain_modes
 
-__all__ = ["Iterate", "Outcome", "Runner", "run"]
+__all__ = ["Runner", "run"]
 
 # Root mean square, in units of the value range, below which a difference from a measurement without
 # noise is not visible.
 _INVISIBLE_DIFFERENCE = 0.02
-
-
-@dataclass(frozen=True, eq=False)
-class Iterate:
-    """Hold the images of one iteration.
-
-    Parameters
-    ----------
-    iteration
-        The number of the iteration, counted from 1.
-    loss
-        The objective of ``output``, divided by the number of measured elements.
-    output
-        The output of the network, of shape (1, C, H, W), in [0, 1].
-    average
-        The running average of the outputs up to this iteration, of the same shape.
-    """
-
-    iteration: int
-    loss: float
-    output: Tensor
-    average: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """Hold the outcome of a job; the network is not part of it.
-
-    Parameters
-    ----------
-    best
-        The iterate that the stop rule judged best; None if there was none.
-    last
-        The last iterate; None if there was none.
-    stop
-        Why the run ended.
-    history
-        One list for each column, one entry for each iteration that was not undone.
-    iterations
-        The number of iterations that were planned.
-    spikes
-        The number of iterations that were undone because the loss jumped up.
-    failures
-        The number of iterations that were undone because the loss was not finite.
-    excess
-        The two numbers of :meth:`Runner.excess` if the fit was ended early and the best image is
-        likely worse than the measurement; else None.
-    residual
-        Root mean square of the residual of the best image, in units of the value range, and its
-        correlation with itself one pixel further; None if there is no best image.
-    """
-
-    best: Iterate | None
-    last: Iterate | None
-    stop: Stop
-    history: dict[str, list[Any]]
-    iterations: int
-    spikes: int
-    failures: int
-    excess: tuple[float, float] | None
-    residual: tuple[float, float] | None = None
 
 
 def run(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
@@ -111,6 +52,9 @@ def run(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
     MemoryLimitError
         If there was not enough memory; the message says what would fit.
     """
+    if job.is_direct:
+        with plain_modes():
+            return run_direct(job, observers)
     outcome = None
     with plain_modes():
         try:
@@ -263,28 +207,10 @@ class Runner:
             spikes=self.recovery.spikes,
             failures=self.recovery.failures,
             excess=self.excess() if cut_short else None,
-            residual=None if self.best is None else self._residual(self.best.average),
+            residual=None
+            if self.best is None
+            else describe_residual(self.prior.problem, self.best.average),
         )
-
-    def _residual(self, image: Tensor) -> tuple[float, float]:
-        """Return root mean square and correlation of neighbours of an image's residual."""
-        problem = self.prior.problem
-        residual = problem.residual(image).cpu().double()  # some devices have no float64
-        square = float(residual.square().sum())
-        known = torch.ones_like(residual)
-        if problem.known is not None:
-            known = problem.known.cpu().double()
-        known = known.expand_as(residual)
-        products, count = 0.0, 0.0
-        for axis in (-1, -2):
-            first, second = (
-                x.narrow(axis, 1, x.shape[axis] - 1) * x.narrow(axis, 0, x.shape[axis] - 1)
-                for x in (residual, known)
-            )
-            products, count = products + float(first.sum()), count + float(second.sum())
-        mean_square = square / problem.count
-        related = products / count / mean_square if count > 0 and mean_square > 0 else 0.0
-        return math.sqrt(mean_square), related
 
     def state_dict(self) -> Values:
         """Return the state of the run for a checkpoint.

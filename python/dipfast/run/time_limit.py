@@ -43,6 +43,12 @@ class TimeLimit(Observer):
         return max(self._end - time.monotonic(), 0.0)
 
     def observe(self, run: Runner, state: State) -> Stop | None:
+        return self._passed()
+
+    def progress(self, share: float) -> Stop | None:
+        return self._passed()
+
+    def _passed(self) -> Stop | None:
         if self.remaining > 0:
             return None
         return Stop(StopReason.TIME_LIMIT, f"{self.seconds:g} seconds have passed")

@@ -6,21 +6,25 @@ from typing import Literal, TypeAlias, get_args
 
 __all__ = [
     "BOUNDARIES",
+    "DIRECT_METHODS",
     "DOWNSAMPLE_KERNELS",
     "FACTORS",
     "MARKS",
     "METHODS",
+    "METHOD_NAMES",
     "NOISE_KINDS",
     "QUALITIES",
     "RULE_NAMES",
     "TASKS",
     "Boundary",
+    "DirectMethod",
     "DownsampleKernel",
     "Factor",
     "InputKind",
     "MadeInput",
     "Marks",
     "Method",
+    "MethodName",
     "NoiseKind",
     "Quality",
     "RuleName",
@@ -48,8 +52,18 @@ Method: TypeAlias = Literal[
     "deep_red",
     "deep_red_nlm",
     "deep_red_bm3d",
+    "deep_red_nl_ridge",
 ]
+"""A method that fits a network."""
 METHODS: tuple[Method, ...] = get_args(Method)
+
+DirectMethod: TypeAlias = Literal["nl_ridge"]
+"""A method that denoises without a network, and without iterations."""
+DIRECT_METHODS: tuple[DirectMethod, ...] = get_args(DirectMethod)
+
+MethodName: TypeAlias = Literal["auto", Method, DirectMethod]
+"""What may be asked for as a method."""
+METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
 
 RuleName: TypeAlias = Literal["auto", "none", "discrepancy", "held_out", "es_wmv", "es_emv"]
 RULE_NAMES: tuple[RuleName, ...] = get_args(RuleName)

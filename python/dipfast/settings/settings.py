@@ -25,7 +25,9 @@ from pydantic import (
 from dipfast.checks import check_choice, check_data_range, did_you_mean, shown
 from dipfast.errors import InputError, InputTypeError
 from dipfast.settings.names import (
+    DIRECT_METHODS,
     FACTORS,
+    METHOD_NAMES,
     METHODS,
     NOISE_KINDS,
     RULE_NAMES,
@@ -41,12 +43,14 @@ from dipfast.settings.option import option, options_of
 from dipfast.settings.presets import PRESETS, Preset
 
 __all__ = [
+    "OF_FITS",
     "SETTINGS",
     "DenoiseSettings",
     "InpaintSettings",
     "RestoreSettings",
     "Settings",
     "SuperResolveSettings",
+    "decide_method",
     "make_settings",
 ]
 
@@ -55,7 +59,7 @@ _Settings = TypeVar("_Settings", bound="Settings")
 
 def _method(value: Any) -> Any:
     if isinstance(value, str):
-        check_choice("method", value, METHODS)
+        check_choice("method", value, METHOD_NAMES)
         return value
     if not isinstance(value, tuple | list) or not value:
         raise InputTypeError(f"method must be a name or a sequence of stages, got {shown(value)}")
@@ -149,11 +153,13 @@ class Settings(BaseModel):
         expected=_AUTO_OR_NUMBER,
     )
     method: Annotated[Any, AfterValidator(_method)] = option(
-        "two_stage",
+        "auto",
         "two_stage, dip or dip_tv: total variation in the first third, never, or always; or a "
-        f"variant: {', '.join(METHODS[3:])}.",
+        f"variant: {', '.join(METHODS[3:])}. Or nl_ridge, which denoises without a network, in "
+        "seconds. 'auto' is nl_ridge to denoise with quality fast, unless something is said of a "
+        "fit (tv_weight, stop, preset, max_iterations, learning_rate); else two_stage.",
         in_python="Also a sequence of stages of your own, with all their iterations.",
-        choices=METHODS,
+        choices=METHOD_NAMES,
         type="the name of a method, or a sequence of dipfast.Stage",
     )
     stop: Annotated[Any, AfterValidator(_stop)] = option(
@@ -168,7 +174,7 @@ class Settings(BaseModel):
         None,
         "End after so many seconds in any case, with the best so far; without it there is no "
         "limit. Without a checkpoint some iterations are timed first, and no more are planned than "
-        "there is time for.",
+        "there is time for. nl_ridge has nothing before its end: then the result is the image.",
         expected="a positive number",
         role="record",
         unit="seconds",
@@ -176,7 +182,8 @@ class Settings(BaseModel):
     quality: Quality = option(
         "balanced",
         "How much work: fast, balanced or best is 500, 800 or 2000 iterations, to undo a blur 800, "
-        "2000 or 4000.",
+        "2000 or 4000. To denoise, fast is nl_ridge, unless method or something else says that a "
+        "network is to be fitted.",
         role="record",  # what it means is in the preset that is decided on
     )
     preset: Annotated[Any, AfterValidator(_preset)] | None = option(
@@ -210,7 +217,8 @@ class Settings(BaseModel):
     )
     device: Any = option(
         "auto",
-        "cpu, cuda, cuda:1, ...; auto is the GPU (CUDA) where there is one, else the CPU.",
+        "cpu, cuda, cuda:1, ...; auto is the GPU (CUDA) where there is one, else the CPU. "
+        "nl_ridge is always on the CPU.",
         role="local",
         expected="the name of a device",
         type="the name of a device, or a torch.device",
@@ -251,7 +259,8 @@ class Settings(BaseModel):
         None,
         "Called with each dipfast.prior.loop.State; it may raise StopIteration to end the fit. "
         "What it returns is ignored. Images of a state are in [0, 1], and stretched where the fit "
-        "is.",
+        "is. nl_ridge has no iterations: with it, a dipfast.run.observers.Progress comes a few "
+        "times a second.",
         role="observer",
         expected="callable",
     )
@@ -302,6 +311,7 @@ class Settings(BaseModel):
     def _together(self) -> Settings:
         """Refuse options that make others meaningless."""
         named = isinstance(self.method, str)
+        self._check_direct()
         if not named and self.max_iterations is not None:
             raise InputError("max_iterations has no meaning where method is a sequence of stages")
         if (self.method == "dip" or not named) and self.tv_weight not in ("auto", 0):
@@ -315,6 +325,27 @@ class Settings(BaseModel):
             raise InputError("resume=True needs a checkpoint to go on from")
         return self
 
+    def _check_direct(self) -> None:
+        """Refuse a method without a network where it cannot be, and what it makes meaningless."""
+        method = decide_method(self)
+        if not (isinstance(method, str) and method in DIRECT_METHODS):
+            return
+        if self.task != "denoise":
+            raise InputError(
+                f"method={method!r} denoises and does nothing else; leave method out, or call "
+                "dipfast.denoise before or afterwards"
+            )
+        said = _said_of_fits(self, (*OF_FITS, *_KEPT_OF_FITS))
+        if said:
+            cause = f"method={method!r}"
+            way_out = ""
+            if self.method == "auto":
+                cause = f"quality={self.quality!r} of dipfast.denoise"
+                way_out = "; method='two_stage' does"
+            raise InputError(
+                f"{said[0]} has no meaning for {cause}, which fits no network{way_out}"
+            )
+
 
 class DenoiseSettings(Settings):
     """Hold the options of :func:`dipfast.denoise`."""
@@ -325,18 +356,20 @@ class DenoiseSettings(Settings):
         True,
         "Join the image of the network with the image that was given, filtered by Wiener's filter "
         "with the network's image as its pilot: what the network left out and is more than noise "
-        "comes back. Otherwise, and with sigma=0, the result is the image of the network alone.",
+        "comes back. Otherwise, and with sigma=0, the result is the image of the network alone. "
+        "The image of nl_ridge is joined with it only where values are stretched, so that every "
+        "small part keeps its sum.",
     )
     stretch: bool = option(
         True,
-        "Fit the network to stretched values where the picture has a high dynamic range, as fields "
+        "Work on stretched values where the picture has a high dynamic range, as fields "
         "of stars and gels do, so that dark parts count as much as bright ones; the result is in "
         "the unit of the image again. Otherwise values are never stretched.",
     )
     fill_outliers: bool = option(
         False,
-        "Put what the network makes of them in the place of outliers that stand alone, such as hot "
-        "and dead pixels. They are never fitted; otherwise they stay as they are.",
+        "Put what the network or nl_ridge makes of them in the place of outliers that stand alone, "
+        "such as hot and dead pixels. They are never fitted; otherwise they stay as they are.",
     )
 
 
@@ -405,6 +438,50 @@ SETTINGS: dict[TaskName, type[Settings]] = {
     "restore": RestoreSettings,
 }
 """The class of the settings of each task."""
+
+
+OF_FITS = ("tv_weight", "stop", "preset", "max_iterations", "learning_rate", "network_input")
+"""Options that say something of a fit, and make one of denoising with ``quality="fast"``."""
+
+# What a fit would leave behind: not in a record, and so nothing that may choose the method.
+_KEPT_OF_FITS = ("snapshots", "checkpoint")
+
+
+def _said_of_fits(settings: Settings, names: tuple[str, ...]) -> list[str]:
+    """Return which of some options are not left at their defaults, None or "auto"."""
+    values = {name: getattr(settings, name) for name in names}
+    return [
+        name
+        for name, value in values.items()
+        if not (value is None or (isinstance(value, str) and value == "auto"))
+    ]
+
+
+def decide_method(settings: Settings) -> Any:
+    """Return the method of settings, with "auto" decided.
+
+    Parameters
+    ----------
+    settings
+        The settings as they were given.
+
+    Returns
+    -------
+    object
+        For "auto", the name ``"nl_ridge"`` for denoising with ``quality="fast"`` where nothing is
+        said of a fit, else ``"two_stage"``; another method as it is.
+
+    Examples
+    --------
+    >>> decide_method(make_settings(DenoiseSettings, {"quality": "fast"}))
+    'nl_ridge'
+    >>> decide_method(make_settings(DenoiseSettings, {"quality": "fast", "max_iterations": 9}))
+    'two_stage'
+    """
+    if not (isinstance(settings.method, str) and settings.method == "auto"):
+        return settings.method
+    fast = settings.task == "denoise" and settings.quality == "fast"
+    return "nl_ridge" if fast and not _said_of_fits(settings, OF_FITS) else "two_stage"
 
 
 def make_settings(kind: type[_Settings], options: dict[str, Any]) -> _Settings:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from dipfast.settings.names import (
     DownsampleKernel,
     Marks,
-    Method,
+    MethodName,
     NoiseKind,
     Quality,
     RuleName,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dipfast.prior.loop import State
     from dipfast.prior.stages import Stage
     from dipfast.run.interrupt import Interrupt
+    from dipfast.run.observers import Progress
     from dipfast.stopping.rule import StopRule
 
 __all__ = ["DenoiseOptions", "InpaintOptions", "Options", "RestoreOptions", "SuperResolveOptions"]
@@ -38,7 +39,7 @@ class Options(TypedDict, total=False):
     sigma: float | Literal["auto"]
     noise: NoiseKind | NoiseParameters
     tv_weight: float | Literal["auto"]
-    method: Method | Sequence[Stage]
+    method: MethodName | Sequence[Stage]
     stop: RuleName | StopRule
     time_limit: float | None
     quality: Quality
@@ -51,7 +52,7 @@ class Options(TypedDict, total=False):
     channel_axis: int | None
     data_range: float | tuple[float, float] | None
     reference: Any
-    callback: Callable[[State], object] | None
+    callback: Callable[[State], object] | Callable[[Progress], object] | None
     interrupt: Interrupt | None
     snapshots: float | None
     checkpoint: str | Path | None

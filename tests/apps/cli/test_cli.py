@@ -568,6 +568,127 @@ class TestCheckpoints:
         assert Path("in.png").read_bytes() == before
 
 
+class TestWithoutNetwork:
+    """``--quality fast`` and ``--method nl_ridge``."""
+
+    @staticmethod
+    def fast(*arguments: str) -> int:
+        return main(["denoise", "in.png", "out.png", "--quality", "fast", *arguments])
+
+    def test_result_and_report(
+        self, folder: Path, noisy: np.ndarray, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert self.fast("--sigma", "25", "--reference", "in.png") == 0
+        expected = dipfast.denoise(noisy, sigma=25, quality="fast", reference=noisy)
+        assert np.array_equal(read_image("out.png").image, expected.image)
+        report = json.loads(Path("out.png.json").read_text())
+        assert untimed(report) == untimed(expected.report())
+        assert report["found"]["method"] == "nl_ridge"
+        captured = capsys.readouterr()
+        first, second = captured.out.splitlines()
+        assert re.fullmatch(r"out\.png: nl_ridge done, PSNR inf -> \d\d\.\d\d dB", first)
+        assert second.startswith("range 0 to 255 (uint8); noise 25 of 255")
+        assert "nl_ridge, fast" in second
+        assert "denoising:   0%" in captured.err
+        assert "denoising: 100%" in captured.err
+
+    def test_quiet_and_json(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.fast("--quiet", "--json") == 0
+        captured = capsys.readouterr()
+        assert captured.err == ""
+        assert json.loads(captured.out)["stop_detail"] == "nl_ridge done"
+
+    def test_a_file_of_many_channels(self, folder: Path) -> None:
+        planes = np.random.default_rng(0).normal(900, 30, (20, 24, 5)).astype(np.uint16)
+        write_image("in.tif", planes, channel_axis=2)
+        assert main(["denoise", "in.tif", "out.tif", "--method", "nl_ridge", "--sigma", "30"]) == 0
+        assert read_image("out.tif").image.std() < 0.5 * planes.std()
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (["--curves", "a.png"], "--curves draws iterations, and nl_ridge has none"),
+            (["--strip", "a.png"], "--strip draws iterations, and nl_ridge has none"),
+            (["--checkpoint", "a"], "--checkpoint has no meaning for --quality fast of 'dipfast d"),
+            (
+                ["--method", "nl_ridge", "--max-iterations", "3"],
+                "--max-iterations has no meaning for --method nl_ridge, which fits no network",
+            ),
+        ],
+    )
+    def test_what_has_no_meaning(
+        self,
+        folder: Path,
+        no_work: None,
+        capsys: pytest.CaptureFixture[str],
+        options: list[str],
+        words: str,
+    ) -> None:
+        assert self.fast(*options) == 2
+        assert words in capsys.readouterr().err
+        assert {path.name for path in folder.iterdir()} == {"in.png"}
+
+    def test_of_another_task(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["superres", "in.png", "out.png", "--method", "nl_ridge"]) == 2
+        said = capsys.readouterr().err
+        assert "--method nl_ridge denoises and does nothing else" in said
+        assert "'dipfast denoise IN OUT'" in said
+
+    def test_settings_of_it(self, folder: Path) -> None:
+        assert self.fast("--quiet") == 0
+        again = ["denoise", "in.png", "b.png", "--settings", "out.png.json", "--quiet"]
+        assert main(again) == 0
+        assert Path("b.png").read_bytes() == Path("out.png").read_bytes()
+        assert main([*again, "--max-iterations", "2", "--force"]) == 0
+        found = json.loads(Path("b.png.json").read_text())["found"]
+        assert (found["method"], found["max_iterations"]) == ("two_stage", 2)
+
+    @pytest.mark.filterwarnings("ignore:nl_ridge was ended before its end")
+    def test_a_time_limit_that_is_too_short(self, folder: Path, noisy: np.ndarray) -> None:
+        assert self.fast("--time-limit", "1e-9", "--quiet") == 3
+        assert np.array_equal(read_image("out.png").image, noisy)
+
+    @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+    @pytest.mark.parametrize(
+        ("number", "reason", "status"),
+        [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143)],
+    )
+    def test_interrupt_ends_it(
+        self, folder: Path, noisy: np.ndarray, number: signal.Signals, reason: str, status: int
+    ) -> None:
+        write_image("large.png", np.tile(noisy, (40, 40)))
+        code = (
+            "import signal, sys\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "from dipfast.apps.cli import main\n"
+            "sys.exit(main(sys.argv[1:]))\n"
+        )
+        command = [sys.executable, "-c", code, "denoise", "large.png", "out.png", "--json"]
+        with subprocess.Popen(
+            [*command, "--method", "nl_ridge", "--quality", "best", "--sigma", "25"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        ) as child:
+            try:
+                assert child.stderr is not None
+                said = b""
+                while b"denoising" not in said:
+                    more = child.stderr.read1()
+                    assert more, said.decode()
+                    said += more
+                child.send_signal(number)
+                out, err = child.communicate()
+            finally:
+                child.kill()
+        assert child.returncode == status, err
+        assert b"Traceback" not in err
+        report = json.loads(out)
+        assert report["stop_reason"] == reason
+        assert "the result is the image itself" in report["unfinished"]
+        assert np.array_equal(read_image("out.png").image, read_image("large.png").image)
+
+
 class TestSettings:
     def test_the_same_once_more(self, folder: Path) -> None:
         few = ["--max-iterations", "3", "--seed", "5", "--method", "adaptive_tv"]
@@ -603,6 +724,9 @@ class TestSettings:
             ({"noise": "clipped"}, {"sigma": 7.0}, {"noise": "clipped"}),
             ({"sigma": 7.0}, {"noise": "clipped"}, {}),
             ({"sigma": 7.0}, {"seed": 1}, {"sigma": 7.0}),
+            ({"max_iterations": 9, "stop": "none"}, {"method": "nl_ridge"}, {}),
+            ({"method": "nl_ridge", "seed": 1}, {"max_iterations": 9}, {"seed": 1}),
+            ({"method": "nl_ridge"}, {"quality": "best"}, {"method": "nl_ridge"}),
             # The file tells the channels.
             ({"channel_axis": 2}, {}, {}),
         ],

@@ -25,7 +25,7 @@ from dipfast.settings.names import (
     DOWNSAMPLE_KERNELS,
     FACTORS,
     MARKS,
-    METHODS,
+    METHOD_NAMES,
     NOISE_KINDS,
     QUALITIES,
     RULE_NAMES,
@@ -270,7 +270,7 @@ class TestChoices:
         ("task", "option", "names"),
         [
             ("denoise", "--noise", NOISE_KINDS),
-            ("denoise", "--method", METHODS),
+            ("denoise", "--method", METHOD_NAMES),
             ("denoise", "--stop", RULE_NAMES),
             ("denoise", "--quality", QUALITIES),
             ("denoise", "--preset", [k for k, v in PRESETS.items() if v.input != "given"]),

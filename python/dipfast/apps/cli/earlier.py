@@ -7,6 +7,8 @@ from typing import Any
 from dipfast.apps.cli.options import NOT_TYPED, Request
 from dipfast.apps.cli.usage import COMMANDS
 from dipfast.errors import InputError
+from dipfast.settings.names import DIRECT_METHODS
+from dipfast.settings.settings import OF_FITS
 
 __all__ = ["INVALIDATES", "options_with_record"]
 
@@ -20,6 +22,8 @@ INVALIDATES: dict[str, tuple[str, ...]] = {
 """Recorded options that lose their meaning where another option is typed.
 
 A recorded kind of noise is not lost where sigma is typed; a model of noise has a sigma of its own.
+Besides, a method without a network loses it where an option of a fit is typed, and the other way
+round.
 """
 
 
@@ -52,6 +56,10 @@ def options_with_record(request: Request) -> dict[str, Any]:
         )
     recorded = {name: value for name, value in recorded.items() if name not in NOT_TYPED}
     for typed in request.options:
+        if typed in OF_FITS and recorded.get("method") in DIRECT_METHODS:
+            del recorded["method"]
+        if typed == "method" and request.options[typed] in DIRECT_METHODS:
+            recorded = {name: value for name, value in recorded.items() if name not in OF_FITS}
         for name in INVALIDATES.get(typed, ()):
             if not (typed == "sigma" and isinstance(recorded.get(name), str)):
                 recorded.pop(name, None)

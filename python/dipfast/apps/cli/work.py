@@ -21,12 +21,13 @@ from dipfast.apps.cli.options import InpaintOwn, OwnOptions, Request, RestoreOwn
 from dipfast.apps.cli.streams import say
 from dipfast.apps.cli.words import Words, one_line
 from dipfast.errors import DipfastError, InputError, WouldOverwriteError
-from dipfast.settings.names import TaskName
-from dipfast.settings.settings import SETTINGS, make_settings
+from dipfast.settings.names import DIRECT_METHODS, TaskName
+from dipfast.settings.settings import SETTINGS, decide_method, make_settings
 
 if TYPE_CHECKING:
     from dipfast.images.files import ImageFile
     from dipfast.prior.loop import State
+    from dipfast.run.observers import Progress
     from dipfast.run.result import Result
 
 __all__ = ["check_output", "run"]
@@ -180,6 +181,7 @@ def _restore_file(
     if own.strip is not None:
         options["snapshots"] = _STRIP_MEGABYTES
     like = form(source)
+    _check_method(job)
     _check_files(job, like, other_inputs or {})
     _check_device(job.settings.device)
     with _Progress(hidden=own.quiet) as progress:
@@ -198,6 +200,17 @@ def _restore_file(
     drawn = interrupt.requested or _draw(result, own)
     asked = interrupt.stop_asked
     return code_of_result(result, None if asked is None else asked.reason, drawn)
+
+
+def _check_method(job: _Job) -> None:
+    """Refuse to draw iterations of a method that has none."""
+    method = decide_method(job.settings)
+    for name in ("curves", "strip"):
+        if getattr(job.own, name) is not None and method in DIRECT_METHODS:
+            raise InputError(
+                f"{option_name(name)} draws iterations, and {method} has none; "
+                "--method two_stage has"
+            )
 
 
 def _check_files(job: _Job, like: ImageFile, other_inputs: dict[str, str]) -> None:
@@ -338,7 +351,8 @@ def _tell(result: Result, job: _Job) -> None:
         print(json.dumps(result.report(), indent=2))
         return
     line = f"{job.output}: {result.stop_detail or result.stop_reason}"
-    line += f", best of {result.stop_iteration} iterations: {result.best_iteration}"
+    if "max_iterations" in result.found:
+        line += f", best of {result.stop_iteration} iterations: {result.best_iteration}"
     if result.metrics:
         line += f", PSNR {result.metrics['psnr_input']:.2f} -> {result.metrics['psnr']:.2f} dB"
     if not result.stop_reason.is_final and job.settings.checkpoint is not None:
@@ -350,14 +364,12 @@ def _tell(result: Result, job: _Job) -> None:
 
 
 class _Progress:
-    """Show a progress bar that looks at states, a few times a second."""
+    """Show a progress bar that looks at states or shares a few times a second."""
 
     def __init__(self, hidden: bool) -> None:
         from tqdm import tqdm
 
-        self._make: Callable[[int], Any] = lambda total: tqdm(
-            total=total, disable=hidden, unit="it", dynamic_ncols=True
-        )
+        self._make: Callable[..., Any] = partial(tqdm, disable=hidden, dynamic_ncols=True)
         self._bar: Any = None
         self._next_look = 0.0
         self.begun = False
@@ -369,10 +381,24 @@ class _Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def __call__(self, state: State) -> None:
+    def __call__(self, state: State | Progress) -> None:
+        from dipfast.run.observers import Progress
+
         self.begun = True
+        if isinstance(state, Progress):
+            self._show_share(state.share)
+        else:
+            self._show_iteration(state)
+
+    def _show_share(self, share: float) -> None:
         if self._bar is None:
-            self._bar = self._make(state.prior.iterations)
+            layout = "{l_bar}{bar}| [{elapsed}<{remaining}]"
+            self._bar = self._make(total=100, desc="denoising", bar_format=layout)
+        self._bar.update(100 * share - self._bar.n)
+
+    def _show_iteration(self, state: State) -> None:
+        if self._bar is None:
+            self._bar = self._make(total=state.prior.iterations, unit="it")
         now = time.monotonic()
         if now >= self._next_look or state.iteration == state.prior.iterations:
             # Reading a number waits for the device, so not at every iteration.

@@ -6,8 +6,15 @@ the process without a message.  Therefore the memory is estimated before a fit b
 
 from __future__ import annotations
 
-from dipfast.run.memory.advice import check_memory, explain
+from dipfast.run.memory.advice import check_direct_memory, check_memory, explain
 from dipfast.run.memory.available import available
-from dipfast.run.memory.estimate import estimate_fit
+from dipfast.run.memory.estimate import estimate_direct, estimate_fit
 
-__all__ = ["available", "check_memory", "estimate_fit", "explain"]
+__all__ = [
+    "available",
+    "check_direct_memory",
+    "check_memory",
+    "estimate_direct",
+    "estimate_fit",
+    "explain",
+]

@@ -11,10 +11,10 @@ from torch import nn
 from dipfast.errors import MemoryLimitError
 from dipfast.prior.networks import Hourglass
 from dipfast.run.memory.available import available
-from dipfast.run.memory.estimate import estimate_fit
+from dipfast.run.memory.estimate import estimate_direct, estimate_fit
 from dipfast.settings.network import HourglassConfig
 
-__all__ = ["check_memory", "explain"]
+__all__ = ["check_direct_memory", "check_memory", "explain"]
 
 _CPU = torch.device("cpu")
 
@@ -66,6 +66,36 @@ def check_memory(
     need, room = estimate_fit(network, z_shape, image_shape, dtype, device), available(device)
     if need is not None and room is not None and need > room:
         raise MemoryLimitError(_message(network, z_shape, image_shape, dtype, device, need, room))
+
+
+def check_direct_memory(image_shape: tuple[int, ...]) -> None:
+    """Refuse a picture for which a method without a network takes more memory than there is.
+
+    Parameters
+    ----------
+    image_shape
+        The shape (N, C, H, W) of the picture.
+
+    Raises
+    ------
+    MemoryLimitError
+        If it takes more; the message says how much.
+
+    Examples
+    --------
+    >>> check_direct_memory((1, 3, 512, 512))
+    >>> check_direct_memory((1, 3, 10**7, 10**7))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dipfast.errors.MemoryLimitError: denoising 3x10000000x10000000 pixels takes about 14.4 PB ...
+    """
+    need, room = estimate_direct(image_shape), available(_CPU)
+    if room is not None and need > room:
+        size = "x".join(str(n) for n in image_shape[1 if image_shape[0] == 1 else 0 :])
+        raise MemoryLimitError(
+            f"denoising {size} pixels takes about {_readable(need)} of memory, and "
+            f"{_readable(room)} are there: the picture can be cut into pieces, denoised one after "
+            "the other"
+        )
 
 
 def explain(

@@ -1,4 +1,4 @@
-"""An estimate of the memory that a fit takes."""
+"""An estimate of the memory that a fit takes, or denoising without one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dipfast.model.noise_estimate import LARGE_PICTURE
 from dipfast.prior.networks import Hourglass
 
-__all__ = ["estimate_fit"]
+__all__ = ["estimate_direct", "estimate_fit"]
 
 _CPU = torch.device("cpu")
 
@@ -24,6 +25,9 @@ _WEIGHTS = 6
 # Tensors of the size of an image: measurement, output, averages, and what the objective and the
 # metrics need.
 _IMAGES = 10
+# Copies of a picture in float32 that denoising without a network takes at its peak, and those if it
+# is not large, because its noise is estimated in float64 then (benches/loop/memory.py).
+_COPIES, _COPIES_OF_SMALL = 12, 28
 # Bytes of compiled kernels that torch caches, and of code that is loaded at its first use.
 _KERNELS = 20_000_000
 # Blocks below this size come from a heap with gaps; larger ones are mapped by the system, and given
@@ -36,6 +40,23 @@ _GAPS = 1.8
 _MOST_ELEMENTS = 1 << 40
 # Estimates that are cached at most.
 _MOST_ESTIMATES = 256
+
+
+def estimate_direct(image_shape: tuple[int, ...]) -> int:
+    """Return an estimate of the peak memory of denoising a picture without a network.
+
+    Parameters
+    ----------
+    image_shape
+        The shape (N, C, H, W) of the picture.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    is_large = math.prod(image_shape[-2:]) > LARGE_PICTURE
+    return 4 * (_COPIES if is_large else _COPIES_OF_SMALL) * math.prod(image_shape) + 2 * _KERNELS
 
 
 def estimate_fit(

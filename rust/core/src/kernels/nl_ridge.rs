@@ -377,8 +377,7 @@ impl OneTile<'_> {
                 ];
                 candidates.most_like(
                     &region,
-                    [slice, row, column],
-                    &window,
+                    ([slice, row, column], &window),
                     plan.patch,
                     correlated.then_some(&excess as _),
                     plan.parameters.group,

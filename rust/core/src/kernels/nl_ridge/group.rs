@@ -164,8 +164,8 @@ impl Group {
             })
             .collect();
         if diagonal_only {
-            for i in 0..k {
-                scratch.gram[i * wide + i] += share * mean[i];
+            for (i, level) in mean.iter().enumerate() {
+                scratch.gram[i * wide + i] += share * level;
             }
         } else {
             let total: f32 = (0..channels).map(|c| noise.variance(c)).sum();

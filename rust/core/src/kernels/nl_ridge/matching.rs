@@ -69,8 +69,7 @@ impl Candidates {
     pub(super) fn most_like(
         &mut self,
         region: &Region,
-        reference: [usize; 3],
-        window: &[Range<usize>; 3],
+        (reference, window): ([usize; 3], &[Range<usize>; 3]),
         (patch_rows, patch_columns): (usize, usize),
         excess: Option<&dyn Fn([isize; 3]) -> f32>,
         count: usize,

@@ -326,7 +326,8 @@ impl Kernel for Cholesky<'_> {
                         *x -= factor * y;
                     }
                 }
-                let inverse = 1.0 / row[i + k].max(least).max(f32::MIN_POSITIVE).sqrt();
+                row[i + k] = row[i + k].max(least).max(f32::MIN_POSITIVE);
+                let inverse = 1.0 / row[i + k].sqrt();
                 for x in &mut row[first..] {
                     *x *= inverse;
                 }
@@ -388,5 +389,96 @@ impl Kernel for InvertFactor<'_> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns numbers between -1 and 1 that look random.
+    fn numbers(count: usize) -> Vec<f32> {
+        let mut state = 1_u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// Returns X' X + I for `terms` rows X, of `size` values each.
+    fn positive(size: usize, terms: usize) -> Vec<f32> {
+        let width = padded(size);
+        let mut rows = numbers(terms * width);
+        for row in rows.chunks_exact_mut(width) {
+            row[size..].fill(0.0);
+        }
+        let mut matrix = vec![0.0; size * width];
+        let a = Factor {
+            data: &rows,
+            row: width,
+            column: 1,
+        };
+        product(&mut matrix, a, &rows, width, (size, terms), true);
+        for i in 0..size {
+            matrix[i * width + i] += 1.0;
+        }
+        matrix
+    }
+
+    #[test]
+    fn products_are_those_of_plain_loops() {
+        for (rows, width, terms) in [(4, 16, 1), (8, 32, 5), (12, 48, 3), (20, 80, 7)] {
+            let (a, b) = (numbers(terms * rows), numbers(terms * width));
+            let mut out = vec![f32::NAN; rows * width];
+            let factor = Factor {
+                data: &a,
+                row: rows,
+                column: 1,
+            };
+            product(&mut out, factor, &b, width, (rows, terms), false);
+            for i in 0..rows {
+                for c in 0..width {
+                    let sum: f32 = (0..terms).map(|r| a[r * rows + i] * b[r * width + c]).sum();
+                    assert!((out[i * width + c] - sum).abs() < 1e-4);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_inverse_times_the_matrix_is_one() {
+        for (size, terms) in [(4, 2), (8, 20), (20, 30), (60, 40), (108, 60)] {
+            let width = padded(size);
+            let mut matrix = positive(size, terms);
+            let whole = |i: usize, j: usize| (i.min(j), i.max(j));
+            let given = matrix.clone();
+            let mut room = vec![0.0; size * width];
+            invert(&mut matrix, &mut room, size, width);
+            for i in 0..size {
+                for j in 0..size {
+                    let sum: f32 = (0..size)
+                        .map(|r| {
+                            let (row, column) = whole(r, j);
+                            matrix[i * width + r] * given[row * width + column]
+                        })
+                        .sum();
+                    let one = f32::from(u8::from(i == j));
+                    assert!((sum - one).abs() < 2e-3, "{size}: {i} {j} {sum}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_matrix_without_digits_has_a_finite_inverse() {
+        let (size, width) = (8, 16);
+        let mut matrix = vec![0.0; size * width];
+        for row in matrix.chunks_exact_mut(width) {
+            row[..size].fill(1e6);
+        }
+        let mut room = vec![0.0; size * width];
+        invert(&mut matrix, &mut room, size, width);
+        assert!(matrix.iter().all(|x| x.is_finite()));
     }
 }
