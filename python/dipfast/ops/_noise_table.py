@@ -18,6 +18,8 @@ __all__ = ["NoiseTable", "band_covariance"]
 
 # Entries of a table, over the range and this share of it beyond each end.
 _ENTRIES, _BEYOND = 4097, 1.0
+# The values at which the table ends.
+_FAR = 1e6
 # Standard deviations to each side of an end within which there are as many entries again.
 _AROUND = 8.0
 # Numbers that are looked up at a time: NumPy does it in float64.
@@ -51,6 +53,7 @@ class NoiseTable:
             np.concatenate(
                 [
                     np.linspace(-_BEYOND, 1 + _BEYOND, _ENTRIES),
+                    (-_FAR, _FAR),  # what is linear stays so
                     *(end + around for end in ends),
                     *(
                         end + math.sqrt(noise.gain * max(end, 0) + noise.sigma**2) / level * around
@@ -122,5 +125,5 @@ def band_covariance(levels: Any, radius: int) -> NDArray[np.float64]:
     bands = np.digitize(np.hypot(frequency[:, None], frequency), BAND_EDGES[1:-1])
     covariance = np.fft.ifft2(np.square(levels)[bands]).real
     offsets = np.arange(-radius, radius + 1)
-    taper = np.exp(-0.5 * np.square(offsets / (radius / _TAPER)))
+    taper = np.exp(-0.5 * np.square(offsets * (_TAPER / max(radius, 1))))
     return np.asarray(covariance[np.ix_(offsets, offsets)] * np.outer(taper, taper))

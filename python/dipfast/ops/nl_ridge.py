@@ -37,6 +37,10 @@ _STRONG = (35 / 255, 60 / 255)
 # Standard deviation, as a share of the range, below which the first pass takes the mean of the
 # patches off: float32 has not enough digits otherwise.  Stronger noise is better left without.
 _WEAK = 4 / 255
+# Noise stronger than this many ranges is all there is.
+_MOST = 1e3
+# About how many values tell the range.
+_SOME = 1 << 20
 # Distance in pixels up to which noise is taken to be correlated.
 _RADIUS = 12
 
@@ -239,16 +243,20 @@ def nl_ridge(
     array = _as_array(given)
     if 0 in array.shape:
         raise InputError(f"image must have at least one element, got shape {array.shape}")
-    levels = _sigma(sigma, array, axes)
+    levels = _sigma(sigma, x.shape, axes)
     own = (-1, *array.shape[len(array.shape) - spatial_dims - has_channels :])
     images = array.reshape(own)
-    result = np.empty(images.shape, _result_dtype(array))
+    result: Any = np.empty(images.shape, _result_dtype(array))
     for item, picture in enumerate(images):
         level = levels if isinstance(levels, str | float) else levels.reshape(own)[item]
         work = _Work.of(picture, level, noise, data_range, axes, has_channels, spatial_dims)
         report = _progress(callback, item, len(images))
-        denoised = _denoise(work.image[0], work.noise_of(0), speed, rounds, report)
-        result[item] = work.back(denoised).reshape(picture.shape)
+        noisy = work.image[0]
+        denoised = _denoise(noisy, work.noise_of(0), speed, rounds, report)
+        if denoised is noisy or not (picture != picture.flat[0]).any():
+            result[item] = picture  # to the last digit
+        else:
+            result[item] = work.back(denoised).reshape(picture.shape)
     result = result.reshape(array.shape)
     if is_tensor(given):
         import torch
@@ -260,7 +268,7 @@ def nl_ridge(
 def _as_array(x: Any, name: str = "image") -> Any:
     """Return an array of real numbers; tensors are brought to the CPU."""
     if is_tensor(x):
-        x = x.detach().cpu()
+        x = x.detach().cpu().resolve_neg()
         if str(x.dtype) in ("torch.float16", "torch.bfloat16"):
             x = x.float()
         x = x.numpy()
@@ -269,8 +277,8 @@ def _as_array(x: Any, name: str = "image") -> Any:
     return x
 
 
-def _sigma(sigma: Any, x: Any, axes: Axes) -> Any:
-    """Return sigma as "auto", a number, or an array of the shape of the image."""
+def _sigma(sigma: Any, shape: tuple[int, ...], axes: Axes) -> Any:
+    """Return sigma as "auto", a number, or an array with its channels in front, as the image's."""
     if isinstance(sigma, str):
         if sigma != "auto":
             raise InputError(f"sigma must be 'auto', a number or an array, got {sigma!r}")
@@ -280,12 +288,14 @@ def _sigma(sigma: Any, x: Any, axes: Axes) -> Any:
     levels = _as_array(_arguments.as_pixels("sigma", sigma), "sigma").astype(np.float64)
     if levels.size == 1:
         return _arguments.check_weight("sigma", levels.reshape(()))
-    if levels.ndim == x.ndim:
-        levels = axes.to_front(levels)
-    _arguments.check_broadcastable("sigma", levels.shape, x.shape)
+    if axes.channels != axes.front:
+        of_channel = [size for k, size in enumerate(shape) if k - len(shape) != axes.channels]
+        if levels.shape == tuple(of_channel)[-levels.ndim :]:
+            levels = np.expand_dims(levels, axes.channels)  # the same for all channels
+    _arguments.check_broadcastable("sigma", levels.shape, tuple(shape))
     if not (np.isfinite(levels).all() and (levels >= 0).all()):
         raise InputError("sigma must be finite and not negative everywhere")
-    return np.broadcast_to(levels, x.shape)
+    return np.ascontiguousarray(axes.to_front(np.broadcast_to(levels, tuple(shape))))
 
 
 def _result_dtype(x: Any) -> Any:
@@ -354,12 +364,15 @@ class _Work:
                 )
             low, high = _range(x, data_range)
         else:
-            low, high = lowest, highest if highest > lowest else lowest + 1.0
+            low, high = _usual_range(x)
             if not isinstance(sigma, str):
-                sigma = sigma / (high - low)
+                sigma = np.minimum(sigma / (high - low), _MOST)
+                sigma = float(sigma) if np.ndim(sigma) == 0 else sigma
                 sigma = sigma if isinstance(sigma, float) else sigma.reshape(shape)
         with np.errstate(over="ignore"):
-            work = np.array(x, np.float32 if _result_dtype(x) is np.float32 else np.float64)
+            offset = max(abs(low), abs(high)) > 1e3 * (high - low) or max(-lowest, highest) > 1e30
+            single = _result_dtype(x) is np.float32 and not offset
+            work = np.array(x, np.float32 if single else np.float64)
             work -= low
             work /= high - low
         return cls(
@@ -385,11 +398,20 @@ class _Work:
 
     def back(self, x: Floats) -> Any:
         """Return images in the unit of the input."""
-        if self.image.dtype == np.float32 and abs(self.low) < 1e6 * self.width:
+        if abs(self.low) < 1e3 * self.width and 1e-30 < self.width < 1e30:
             x *= np.float32(self.width)
             x += np.float32(self.low)
             return x
         return x.astype(np.float64) * self.width + self.low
+
+
+def _usual_range(x: Any) -> tuple[float, float]:
+    """Return the range of most values, which a few outliers do not change."""
+    some = x.ravel()[:: max(x.size // _SOME, 1)].astype(np.float64)
+    low, high = (float(end) for end in np.quantile(some, (0.002, 0.998)))
+    if not high > low:
+        low, high = float(x.min()), float(x.max())
+    return (low, high) if high > low else (low, low + 1.0)
 
 
 def _range(x: Any, data_range: Any) -> tuple[float, float]:
@@ -414,6 +436,8 @@ def _denoise(
     """Return a picture (C, Z, H, W), in units of its range, denoised."""
     parameters = noise.parameters
     if parameters.is_free or not (noisy != noisy.flat[0]).any():
+        if callback is not None:
+            callback(1.0)
         return noisy
     channels = len(noisy)
     table = NoiseTable(parameters)

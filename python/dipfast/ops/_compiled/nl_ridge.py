@@ -37,7 +37,7 @@ def nl_ridge_pass(
     one = _native.NlRidgePass(noisy.shape, **parameters)
     sums = np.zeros(noisy.shape, np.float32)
     weights = np.zeros(noisy.shape[1:], np.float32)
-    for first in range(0, one.tiles, _TILES):
+    for first in range(0, max(one.tiles, 1), _TILES):
         one.add(
             noisy,
             guide,
@@ -50,6 +50,6 @@ def nl_ridge_pass(
             gain=gain,
         )
         if callback is not None:
-            callback(min(first + _TILES, one.tiles) / one.tiles)
+            callback(min((first + _TILES) / one.tiles, 1.0))
     sums /= weights
     return sums

@@ -228,8 +228,8 @@ impl Plan {
             size,
             parameters,
             patch,
-            rows: references(size.rows - patch.0, parameters.step),
-            columns: references(size.columns - patch.1, parameters.step),
+            rows: references(size.rows - patch.0, parameters.step.max(1)),
+            columns: references(size.columns - patch.1, parameters.step.max(1)),
         })
     }
 

@@ -8,6 +8,9 @@ use crate::exec::simd::LANES;
 /// added to: below it, float32 has no digits for it.
 const LEAST_NOISE: f32 = 2e-6;
 
+/// The least variance that is counted on: the squares of its inverse are still finite.
+const LEAST_VARIANCE: f32 = 1e-14;
+
 /// The patches of a group: a row for each, with the values of all channels.
 #[derive(Default)]
 pub(super) struct Group {
@@ -160,7 +163,7 @@ impl Group {
                 let total = (0..channels)
                     .map(|c| noise.variance(c) * self.mean_gain(i, c, pixels))
                     .sum::<f32>();
-                (total * pixels as f32).max(least).max(f32::MIN_POSITIVE)
+                (total * pixels as f32).max(least).max(LEAST_VARIANCE)
             })
             .collect();
         if diagonal_only {
@@ -290,7 +293,7 @@ impl Group {
         let largest = (0..n)
             .map(|i| covariance[i * width + i])
             .fold(0.0, f32::max);
-        let least = (largest * LEAST_NOISE).max(f32::MIN_POSITIVE);
+        let least = (largest * LEAST_NOISE).max(LEAST_VARIANCE);
         // The noise of a value, with the mean gain of all patches.
         let gains: Vec<f32> = if self.gain.is_empty() {
             vec![1.0; n]
