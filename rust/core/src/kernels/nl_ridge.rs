@@ -224,12 +224,13 @@ impl Plan {
             parameters.patch.min(size.rows),
             parameters.patch.min(size.columns),
         );
-        (patch.0 > 0 && patch.1 > 0).then(|| Self {
+        let (group, step) = (parameters.group, parameters.step);
+        (patch.0 > 0 && patch.1 > 0 && group > 0 && step > 0).then(|| Self {
             size,
             parameters,
             patch,
-            rows: references(size.rows - patch.0, parameters.step.max(1)),
-            columns: references(size.columns - patch.1, parameters.step.max(1)),
+            rows: references(size.rows - patch.0, step),
+            columns: references(size.columns - patch.1, step),
         })
     }
 
@@ -265,7 +266,7 @@ fn references(last: usize, step: usize) -> Vec<usize> {
 /// Returns the places within `reach` of some places, of 0 to `last`.
 #[inline(always)]
 fn around(first: usize, end: usize, reach: usize, last: usize) -> Range<usize> {
-    first.saturating_sub(reach)..(end + reach).min(last) + 1
+    first.saturating_sub(reach)..end.saturating_add(reach).min(last) + 1
 }
 
 /// What the patches of a tile add to a part of the picture.
