@@ -18,7 +18,7 @@ from functools import partial
 
 import torch
 
-from benches.kernels import mse, psnr, resample, ssim, total_variation, tv_denoise
+from benches.kernels import mse, nl_ridge, psnr, resample, ssim, total_variation, tv_denoise
 from benches.kernels.comparison import HEADER, Comparison, rows
 
 # Each yields its comparisons for images of this many rows and columns.
@@ -29,6 +29,7 @@ SUBJECTS: dict[str, Callable[[int], Iterator[Comparison]]] = {
     "ssim": ssim.comparisons,
     "resample": resample.comparisons,
     "tv_denoise": tv_denoise.comparisons,
+    "nl_ridge": nl_ridge.comparisons,
 }
 
 # The subjects that have Triton kernels; their functions take the device as well.

@@ -1,7 +1,7 @@
 """Denoise pictures by non-local ridge regression, and compare it with BM3D.
 
     python -m benches.quality.nl_ridge SET... --data FOLDER [--speeds fast balanced best]
-        [--bm3d] [--cache FOLDER] [--size 256] [--limit N]
+        [--bm3d] [--cache FOLDER] [--size 256] [--limit N] [--no-network]
 
 The sets:
 
@@ -11,7 +11,11 @@ The sets:
 - ``poisson``: photographs with photon and read noise at three levels of light;
 - ``polyu``: pictures of real cameras; the clean one is the average of many shots;
 - ``time``: seconds for a picture of 512x512, and seconds and memory for one of 4000x3000;
-- ``speeds``: time and quality of the speeds, on photographs that are in no other table.
+- ``speeds``: time and quality of the speeds, on photographs that are in no other table;
+- ``inpaint``: four of the eleven grey pictures with half of their pixels missing, and
+  ``enlarge``: Set5 reduced by 4, PSNR of luma without 4 pixels of border; ``method="pnp"`` of
+  each speed as quality beside the network's default, in turn for each picture.  The network
+  needs minutes a picture, and ``--no-network`` leaves it out.
 
 With ``--bm3d`` the package of that name takes part, which needs some ten seconds a picture; what it
 returns is kept in the folder ``--cache`` if there is one.  BM3D is given the noise as it is
@@ -44,7 +48,8 @@ import dipfast
 from benches.quality.noise import simulate
 from benches.quality.noise.denoise import PEAKS
 from benches.quality.noise.level import generator_of, markdown, middle, photograph
-from benches.quality.paper.pictures import Source
+from benches.quality.paper.pictures import SET5, Picture, Source
+from benches.quality.paper.runs import measured
 from dipfast.images.files import read_image
 from dipfast.noise_report import NoiseReport
 from dipfast.settings.noise import NoiseParameters
@@ -62,6 +67,9 @@ FACTORS = (1, 2, 4)
 # Photographs that are in no other table: of scikit-image, and of Set14.
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea")
 OF_SET14 = ("barbara", "monarch", "flowers")
+# Pictures of the paper that have holes.
+WITH_HOLES = ("barbara", "house", "boat", "man")
+FACTOR = 4
 # Read noise and offset of photon noise, in counts.
 READ_NOISE, OFFSET = 3.0, 100.0
 REPEATS = 3
@@ -586,6 +594,77 @@ def _photographs(folder: Path, size: int | None) -> Iterator[tuple[str, Pixels]]
         yield name, middle(read_image(folder / f"set14_x4/{name}_GT.png").image, size or 10**6)
 
 
+# --- plug and play ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Restored(Case):
+    """Hold a picture to inpaint or to enlarge; the noisy one is what is there without work.
+
+    Parameters
+    ----------
+    picture
+        The picture with its task and the arguments of it.
+    measure
+        What the PSNR is of: ``"rgb"``, all channels; or ``"y"``, luma without its border.
+    """
+
+    picture: Picture = field(kw_only=True)
+    measure: str = "rgb"
+
+    def psnr(self, image: Pixels) -> float:
+        """Return the PSNR of a result, in dB."""
+        return measured(image, self.clean, self.measure)
+
+
+def by_task(case: Case, **options: Any) -> Pixels:
+    """Return the picture restored by its task."""
+    assert isinstance(case, Restored)
+    picture = case.picture
+    task: Any = getattr(dipfast, picture.task)
+    return np.asarray(task(picture.degraded, **picture.arguments, **options).image)
+
+
+def _plug_and_play(cases: Iterable[Restored], options: Any) -> str:
+    """Return the table of plug and play beside the network."""
+    ways: dict[str, Way] = {
+        f"pnp, {speed}": partial(by_task, method="pnp", quality=speed) for speed in options.speeds
+    }
+    if options.network:
+        ways["network"] = by_task
+    table = Table.of(islice(cases, options.limit), ways)
+    lines = []
+    for way in list(ways)[:-1] if options.network else ():
+        gain = table.mean(way) - table.mean("network")
+        lines.append(asked(f"{way} minus network", gain, least=0))
+    return _page(table.markdown(), lines)
+
+
+def inpaint(options: Any) -> str:
+    """Return the table of pictures with holes; known pixels are kept, and count."""
+    cases = (
+        Restored(p.name, p.degraded, _clean(p.clean), published=p.published, picture=p)
+        for p in Source(options.data, options.size, WITH_HOLES).inpaint()
+    )
+    return _plug_and_play(cases, options)
+
+
+def enlarge(options: Any) -> str:
+    """Return the table of Set5."""
+    cases = (
+        Restored(
+            p.name,
+            p.published["bicubic"],
+            _clean(p.clean),
+            published={"DIP": p.published["DIP"]} if "DIP" in p.published else {},
+            picture=p,
+            measure="y",
+        )
+        for p in Source(options.data, options.size, SET5).super_resolve(FACTOR)
+    )
+    return _plug_and_play(cases, options)
+
+
 SETS: dict[str, Callable[[Any], str]] = {
     "nine": nine,
     "grey": grey,
@@ -593,6 +672,8 @@ SETS: dict[str, Callable[[Any], str]] = {
     "polyu": polyu,
     "time": times,
     "speeds": speeds,
+    "inpaint": inpaint,
+    "enlarge": enlarge,
 }
 
 
@@ -615,6 +696,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--cache", type=Path, help="folder in which results of bm3d are kept")
     add("--size", type=int, help="rows and columns at most (default: whole pictures)")
     add("--limit", type=int, help="pictures at most")
+    network = "compare with the network where plug and play is measured (default: yes)"
+    add("--network", action=argparse.BooleanOptionalAction, default=True, help=network)
     return parser
 
 

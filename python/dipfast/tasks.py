@@ -142,6 +142,9 @@ def inpaint(image: Any, mask: Any = None, **options: Unpack[InpaintOptions]) -> 
 
     in the stages of :func:`denoise`.  The other pixels are those of the network.
 
+    With ``quality="fast"`` or ``method="pnp"`` no network is fitted: a denoiser and the known
+    pixels take turns (:func:`dipfast.denoisers.plug_and_play.plug_and_play`), for seconds.
+
     Parameters
     ----------
     image
@@ -199,6 +202,8 @@ def inpaint(image: Any, mask: Any = None, **options: Unpack[InpaintOptions]) -> 
     >>> result = dipfast.inpaint(image, mask, max_iterations=5)
     >>> bool((result.image[~mask] == 100).all())
     True
+    >>> dipfast.inpaint(image, mask, quality="fast").stop_detail
+    'pnp done'
     """
     settings = make_settings(InpaintSettings, dict(options))
     channel_axis = settings.channel_axis
@@ -232,6 +237,9 @@ def super_resolve(image: Any, factor: int, **options: Unpack[SuperResolveOptions
 
     in the stages of :func:`denoise`.  D filters and down-samples
     (:class:`~dipfast.operators.Downsample`).
+
+    With ``quality="fast"`` or ``method="pnp"`` no network is fitted: a denoiser and D take turns
+    (:func:`dipfast.denoisers.plug_and_play.plug_and_play`), for seconds.
 
     Parameters
     ----------
@@ -304,6 +312,9 @@ def restore(measurement: Any, operator: Any, **options: Unpack[RestoreOptions]) 
 
     in the stages of :func:`denoise`.
 
+    With ``method="pnp"`` no network is fitted: a denoiser and A, which has to be linear, take turns
+    (:func:`dipfast.denoisers.plug_and_play.plug_and_play`), for seconds.
+
     Parameters
     ----------
     measurement
@@ -323,8 +334,8 @@ def restore(measurement: Any, operator: Any, **options: Unpack[RestoreOptions]) 
     Raises
     ------
     InputTypeError, InputError
-        If an argument is invalid, or the operator does not give the shape of the measurement; the
-        message names the argument.
+        If an argument is invalid, the operator does not give the shape of the measurement, or
+        it is not linear with ``method="pnp"``; the message names the argument.
 
     Examples
     --------

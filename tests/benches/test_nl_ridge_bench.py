@@ -13,8 +13,10 @@ from benches.quality import nl_ridge as bench
 from benches.quality.nl_ridge import Bm3d, Case, Stabiliser
 from PIL import Image
 
+import dipfast
 from dipfast.images.files import write_image
 from dipfast.settings.noise import NoiseParameters
+from dipfast.stop_reason import StopReason
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -129,8 +131,9 @@ def data(tmp_path: Path) -> Path:
         "denoise25/F16_noisy.png": noisy,
         "denoise25/F16_bm3d.png": clean,
         "denoise25/F16_deep_prior.png": noisy,
+        "set5_x4/baby_GT.png": clean,
         "inpaint50/barbara_GT.png": clean[..., 0],
-        "inpaint50/barbara_masked.png": clean[..., 0],
+        "inpaint50/barbara_masked.png": np.where(rng().random((48, 48)) < 0.5, clean[..., 0], 0),
         "inpaint50/barbara_deep_prior.png": clean[..., 0],
         "polyu256/Camera_mean.JPG": clean,
         "polyu256/Camera_real.JPG": noisy,
@@ -145,7 +148,7 @@ def test_tables(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Bm3d, "restored", staticmethod(halfway))
-    options = f"--data {data} --size 40 --limit 1 --speeds fast balanced best --bm3d"
+    options = f"--data {data} --size 40 --limit 1 --speeds fast balanced best --bm3d --no-network"
     monkeypatch.setattr(sys, "argv", ["bench", *bench.SETS, *options.split()])
     bench.main()
     tables = dict(zip(bench.SETS, capsys.readouterr().out.split("### ")[1:]))
@@ -160,6 +163,44 @@ def test_tables(
     assert "| worse than the input | 0/1 |" in tables["polyu"]
     assert "balanced, times as fast: " in tables["time"]
     assert "| astronaut, 50 |" in tables["speeds"]
+    assert "|  | input | DIP | DIP, known kept | pnp, fast | " in tables["inpaint"]
+    assert "| barbara | " in tables["inpaint"]
+    assert "| baby | " in tables["enlarge"]
+    assert "network" not in tables["enlarge"]
+
+
+def test_plug_and_play_is_compared_with_the_network(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[dict[str, Any]] = []
+
+    def watched(image: Any, mask: Any, **options: Any) -> Any:
+        calls.append(options)
+        return dipfast.Result(image, {}, StopReason.RULE, 1, {}, {})
+
+    monkeypatch.setattr(dipfast, "inpaint", watched)
+    options = f"inpaint --data {data} --size 40 --limit 1 --speeds balanced fast"
+    monkeypatch.setattr(sys, "argv", ["bench", *options.split()])
+    bench.main()
+    assert calls == [
+        {"method": "pnp", "quality": "balanced"},
+        {"method": "pnp", "quality": "fast"},
+        {},
+    ]
+    assert "pnp, fast minus network: 0.00, asked at least 0: met" in capsys.readouterr().out
+
+
+def test_luma_alone_counts_where_it_is_told(data: Path) -> None:
+    from benches.quality.paper.pictures import Picture
+
+    clean = rng().integers(20, 230, (20, 20, 3)).astype(np.uint8)
+    border = clean.copy()
+    border[:4] = 0
+    case = bench.Restored("", border, clean, picture=Picture("", "inpaint", border), measure="y")
+    assert case.psnr(border) == math.inf
+    assert case.psnr((clean + 2).astype(np.uint8)) == pytest.approx(
+        20 * math.log10(255 / (2 * 219 / 255)), rel=1e-3
+    )
 
 
 def test_memory_of_a_large_picture_is_in_copies_of_it() -> None:

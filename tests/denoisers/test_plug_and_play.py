@@ -8,8 +8,9 @@ import skimage.data
 import torch
 
 from dipfast import ops
-from dipfast.denoisers.plug_and_play import filled, plug_and_play
-from dipfast.model.operators import Blur, Downsample, Mask, gaussian_kernel
+from dipfast.denoisers.plug_and_play import check_operator, filled, least_squares, plug_and_play
+from dipfast.errors import InputError
+from dipfast.model.operators import Blur, Downsample, Identity, Mask, Wrapped, gaussian_kernel
 from dipfast.settings.noise import NoiseParameters
 
 
@@ -75,17 +76,80 @@ def test_filled_keeps_what_is_known_and_reaches_everything(clean):
     torch.testing.assert_close(out, clean[..., 3:4, 5:6].expand_as(out), atol=1e-4, rtol=0)
 
 
-def test_the_callback_sees_the_way_and_may_end_it(clean, known):
-    shares = []
+def test_a_hole_is_filled_from_its_border():
+    y = torch.zeros(1, 2, 61, 90)
+    y[..., 45:] = 1.0
+    known = torch.ones(1, 1, 61, 90, dtype=torch.bool)
+    known[..., 10:50, 20:75] = False
+    out = filled(y * known, known)
+    assert torch.equal(out[known.expand_as(out)], y[known.expand_as(y)])
+    assert float(out[..., 12, 22].max()) < 0.01
+    assert float(out[..., 12, 72].min()) > 0.99
+    assert 0.3 < float(out[0, 0, 30, 47]) < 0.7
+    assert float(out.min()) >= 0
+    assert float(out.max()) <= 1 + 1e-6
 
-    def end(share):
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 2)])
+def test_small_pictures_are_filled(shape):
+    known = torch.zeros(1, 1, *shape, dtype=torch.bool)
+    known[..., -1, -1] = True
+    out = filled(torch.where(known, 0.7, 0.0), known)
+    torch.testing.assert_close(out, torch.full_like(out, 0.7))
+
+
+def test_the_callback_sees_the_way_and_may_end_it(clean, known):
+    measurement = clean * known
+    options = {"known": known, "start": measurement}
+    shares, images = [], []
+
+    def watch(share, image):
         shares.append(share)
-        if len(shares) == 2:
+        if image is not None:
+            images.append((share, image))
+
+    problem = measurement, Mask(known), NoiseParameters(0.0)
+    restored = plug_and_play(*problem, steps=4, callback=watch, **options)
+    assert shares == sorted(shares)
+    assert [share for share, _ in images] == [0.25, 0.5, 0.75, 1.0]
+    assert torch.equal(images[-1][1], restored)
+    assert not torch.equal(images[0][1], images[1][1])
+
+    def end(share, image):
+        if share >= 0.5:
             raise StopIteration
 
-    measurement = clean * known
     with pytest.raises(StopIteration):
-        plug_and_play(
-            measurement, Mask(known), NoiseParameters(0.0), measurement, steps=4, callback=end
-        )
-    assert shares == [0.25, 0.5]
+        plug_and_play(*problem, steps=4, callback=end, **options)
+
+
+def test_least_squares_explain_a_blurred_picture(clean):
+    operator = Blur(gaussian_kernel(1.2))
+    measurement = operator(clean)
+    start = least_squares(measurement, operator)
+    assert psnr(start, clean) > psnr(measurement, clean) + 1
+    assert psnr(operator(start), measurement) > 40
+
+
+def test_least_squares_of_a_scaled_operator(clean):
+    start = least_squares(0.01 * clean, Wrapped(lambda u: 0.01 * u))
+    assert float((start.mean() - clean.mean()).abs()) < 0.01
+
+
+@pytest.mark.parametrize("operator", [Blur(gaussian_kernel(1.2)), Downsample(3), Identity()])
+def test_operators_of_the_library_are_linear(operator):
+    check_operator(operator, torch.zeros(1, 3, 33, 36))
+
+
+@pytest.mark.parametrize(
+    ("operator", "words"),
+    [
+        (Wrapped(lambda u: u.abs()), "not linear"),
+        (Wrapped(lambda u: u**2.2), "not linear"),  # not a number below zero
+        (Wrapped(lambda u: u + 0.01), "not linear"),
+        (Wrapped(lambda u: u, adjoint=lambda y: 1.1 * y), "an adjoint that is not its own"),
+    ],
+)
+def test_other_operators_are_refused(operator, words):
+    with pytest.raises(InputError, match=words):
+        check_operator(operator, torch.zeros(1, 1, 16, 16))

@@ -79,15 +79,33 @@ def test_noise_of_brightness_alone() -> None:
     assert max(max(levels[2:]) for levels in colours) < 0.2 * min(brightness)
 
 
-def test_jpeg_is_recognised() -> None:
-    noise = np.random.default_rng(0).normal(0, 6, (256, 256, 3))
-    noisy = (np.moveaxis(photograph(), 0, 2) * 255 + noise).clip(0, 255).astype(np.uint8)
+def as_jpeg(planes: Any, quality: int) -> Any:
+    """Return planes in [0, 1] as a file of JPEG has them."""
+    pixels = (np.moveaxis(planes, 0, 2) * 255).clip(0, 255).astype(np.uint8)
     stream = io.BytesIO()
-    Image.fromarray(noisy).save(stream, "jpeg", quality=75)
-    decoded = np.moveaxis(np.asarray(Image.open(stream)), 2, 0) / 255
-    found = find_spectrum(decoded)
+    Image.fromarray(pixels).save(stream, "jpeg", quality=quality)
+    return np.moveaxis(np.asarray(Image.open(stream)), 2, 0) / 255
+
+
+def test_jpeg_is_recognised() -> None:
+    noise = np.random.default_rng(0).normal(0, 6 / 255, (3, 256, 256))
+    found = find_spectrum(as_jpeg(photograph() + noise, 75))
     assert found is not None
     assert found.quantised
+
+
+def test_blotches_of_colour_of_a_jpeg_are_found() -> None:
+    generator = np.random.default_rng(0)
+    grey = generator.normal(0, 0.02, (1, 256, 256))
+    blotches = smoothed(generator.normal(0, 0.02, (3, 256, 256)), 5)
+    found = find_spectrum(as_jpeg(0.3 * photograph() + 0.3 + grey + blotches, 85))
+    assert found is not None
+    assert found.quantised
+    true = find_spectrum(as_jpeg(0.5 + grey + blotches, 85), always=True)
+    assert true is not None
+    for colour, known in zip(found.levels[1:], true.levels[1:]):
+        assert known[0] > 3 * known[3]
+        np.testing.assert_allclose(colour[:3], known[:3], rtol=0.5)
 
 
 @pytest.mark.parametrize("shape", [(1, 15, 40), (3, 16, 16), (1, 40, 20)])

@@ -281,6 +281,29 @@ class TestQuality:
             white = gain_in_decibels(noisy, ops.nl_ridge(noisy, 0.1, speed=speed), clean)
             assert known > white + 0.5
 
+    @pytest.mark.parametrize("sigma", [1e-6, 1e-3, 0.1])
+    @pytest.mark.parametrize(
+        "spectrum",
+        [
+            ((3, 3, 2.5, 1.5, 0.5, 0, 0),),  # JPEG takes the finest noise away
+            ((9, 0, 0, 0, 0, 0, 0),),
+            ((0, 0, 0, 0, 1, 1.5, 2),),
+            ((3, 3, 2.5, 1.5, 0.5, 0, 0),) * 3,
+            (BANDS, (0,) * 7, (0,) * 7),  # a grey picture in three channels
+        ],
+    )
+    def test_bands_without_noise(self, spectrum: Any, sigma: float) -> None:
+        columns = np.mgrid[:40, :50][1]
+        clean = np.stack([0.9 + 0.05 * np.sin(columns / 3)] * 3, -1)
+        grey = np.random.default_rng(0).normal(0, sigma, columns.shape)[..., None]
+        model = NoiseModel(sigma, spectrum=spectrum)
+        if sigma == 0.1 and not any(spectrum[0][1:]):
+            pytest.skip("blotches as strong as that are all that the picture shows")
+        for noisy in (clean, clean + grey):
+            for speed in ("fast", "best"):
+                denoised = ops.nl_ridge(noisy, noise=model, speed=speed)
+                assert np.sqrt(np.mean((denoised - clean) ** 2)) < 1.2 * sigma + 3e-4
+
     def test_everything_at_once(self) -> None:
         clean = photograph("astronaut")
         noisy = with_correlated_noise(clean, 0.1).clip(0, 1)
@@ -316,6 +339,27 @@ class TestQuality:
         denoised = ops.nl_ridge(noisy, 0.1)
         away = slice(0, 32)
         assert gain_in_decibels(noisy[away], denoised[away], clean[away]) > 4
+
+    @pytest.mark.parametrize("sigma", [0.0, 1e-6, 1e-3])
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_smooth_drawings_with_hardly_any_noise(self, sigma: float, channels: int) -> None:
+        # Patches of a group are nearly multiples of each other, which leaves no digits.
+        rows, columns = np.mgrid[:40, :50]
+        drawings = [
+            columns / 49,
+            (rows + columns) / 90,
+            0.9 + 0.05 * np.sin(columns / 3),
+            columns // 4 % 2,
+            (columns - 24) ** 2 + (rows - 20) ** 2 < 200,
+        ]
+        for drawing in drawings:
+            clean = np.repeat(drawing[..., None].astype(float), channels, -1)
+            for image, unit in ((with_noise(clean, sigma), 1), ((255 * clean).round(), 255)):
+                for speed in SPEEDS:
+                    denoised = ops.nl_ridge(
+                        image, unit * (sigma + 1e-9), speed=speed, channel_axis=-1
+                    )
+                    np.testing.assert_allclose(denoised / unit, clean, atol=5 * sigma + 0.003)
 
     def test_saturated_pictures(self) -> None:
         clean = np.ones((48, 48))

@@ -1,4 +1,4 @@
-"""Denoising without a network: when it is chosen, its result, and how it ends early."""
+"""Methods without a network: when one is chosen, its result, and how it ends early."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import torch
 
 import dipfast
 from dipfast import ops
+from dipfast.denoisers.plug_and_play import STEPS, filled, plug_and_play
 from dipfast.errors import InputError, MemoryLimitError
 from dipfast.images.layout import Layout
 from dipfast.model.noise import NoiseModel
-from dipfast.model.operators import Identity, Mask
+from dipfast.model.operators import Blur, Compose, Identity, Mask, Wrapped, gaussian_kernel
 from dipfast.model.problem import Problem
 from dipfast.prior.stages import Stage
 from dipfast.run import prepare as plan
@@ -30,7 +31,13 @@ from dipfast.run.record import read_settings
 from dipfast.run.residual import describe_residual
 from dipfast.run.runner import run
 from dipfast.settings.presets import PRESETS
-from dipfast.settings.settings import SETTINGS, DenoiseSettings, decide_method, make_settings
+from dipfast.settings.settings import (
+    SETTINGS,
+    DenoiseSettings,
+    InpaintSettings,
+    decide_method,
+    make_settings,
+)
 from dipfast.stop_reason import StopReason
 
 Network = Callable[..., None]
@@ -75,12 +82,36 @@ class TestChoice:
     def test_of_denoising(self, options: dict[str, Any], method: str) -> None:
         assert decide_method(make_settings(DenoiseSettings, options)) == method
 
-    @pytest.mark.parametrize("task", ["inpaint", "super_resolve", "restore"])
-    def test_of_other_tasks(self, task: Any) -> None:
-        given = {"quality": "fast", **({"factor": 2} if task == "super_resolve" else {})}
-        assert decide_method(make_settings(SETTINGS[task], given)) == "two_stage"
-        with pytest.raises(InputError, match=r"'nl_ridge' denoises and does .* dipfast\.denoise"):
-            make_settings(SETTINGS[task], {**given, "method": "nl_ridge"})
+    @pytest.mark.parametrize(
+        ("task", "fast"),
+        [("inpaint", "pnp"), ("super_resolve", "pnp"), ("restore", "two_stage")],
+    )
+    def test_of_other_tasks(self, task: Any, fast: str) -> None:
+        needed = {"factor": 2} if task == "super_resolve" else {}
+
+        def method(**options: Any) -> Any:
+            return decide_method(make_settings(SETTINGS[task], {**needed, **options}))
+
+        assert method(quality="fast") == fast
+        assert method(quality="fast", max_iterations=9) == "two_stage"
+        assert method() == "two_stage"
+        assert method(method="pnp") == "pnp"
+        with pytest.raises(
+            InputError, match=rf"'nl_ridge' is for dipfast\.denoise; .*{task}.*'pnp'"
+        ):
+            method(method="nl_ridge")
+
+    def test_pnp_does_not_denoise(self) -> None:
+        with pytest.raises(InputError, match=r"'pnp' is for dipfast\.inpaint or .*'nl_ridge'$"):
+            make_settings(DenoiseSettings, {"method": "pnp"})
+
+    @pytest.mark.parametrize("options", [{"snapshots": 3.0}, {"checkpoint": "state"}])
+    def test_pnp_leaves_nothing_of_a_fit(self, options: dict[str, Any]) -> None:
+        (name,) = options
+        with pytest.raises(InputError, match=f"{name} has no meaning for method='pnp'"):
+            make_settings(InpaintSettings, {"method": "pnp", **options})
+        with pytest.raises(InputError, match=r"'fast' of dipfast\.inpaint, .*'two_stage'"):
+            make_settings(InpaintSettings, {"quality": "fast", **options})
 
     def test_stages_of_your_own_are_kept(self) -> None:
         stages = [Stage("dip", 3)]
@@ -396,6 +427,196 @@ class TestEnds:
         settings = make_settings(DenoiseSettings, {"method": "nl_ridge"})
         (job,) = prepare(Task(noisy, Layout.of(noisy), [Identity()]), settings)
         assert run(job, [Watch()]).best is not None
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Make plug and play take few steps, and return how many."""
+    for quality in STEPS:
+        monkeypatch.setitem(STEPS, quality, 4)
+    return 4
+
+
+def holed(size: int = 48) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a picture with holes, where they are, and the picture without them."""
+    clean = photograph(size=size)[1]
+    missing = np.random.default_rng(1).random(clean.shape[:2]) < 0.4
+    return np.where(missing[..., None], 0, clean).astype(np.uint8), missing, clean
+
+
+class TestPlugAndPlay:
+    """Plug and play as a method of the tasks."""
+
+    def test_fills_in(self) -> None:
+        image, missing, clean = holed()
+        result = dipfast.inpaint(image, missing, quality="fast", reference=clean)
+        y, known = (torch.from_numpy(x).movedim(-1, 0)[None] for x in (image, ~missing[..., None]))
+        expected = plug_and_play(
+            y / 255, Mask(known), NoiseModel(0.0), filled(y / 255, known), known=known, steps=24
+        )
+        expected = (expected[0].movedim(0, -1) * 255).round().to(torch.uint8).numpy()
+        assert (result.image[missing] == expected[missing]).mean() > 0.999
+        assert (result.image[~missing] == clean[~missing]).all()
+        assert result.psnr == pytest.approx(ops.psnr(result.image, clean), rel=1e-6)
+        assert result.psnr > 27
+        assert (result.stop_detail, result.stop_iteration) == ("pnp done", 24)
+        assert (result.found["method"], result.found["steps"]) == ("pnp", 24)
+        assert not {"preset", "stages", "max_iterations", "speed"} & set(result.found)
+        assert "; pnp, 24 steps; " in result.summary()
+        assert result.history["iteration"] == []
+
+    def test_steps_are_the_quality(self) -> None:
+        image, missing, _ = holed(16)
+        steps = [
+            dipfast.inpaint(image, missing, method="pnp", quality=quality).found["steps"]
+            for quality in ("fast", "balanced", "best")
+        ]
+        assert steps == [24, 48, 96]
+
+    def test_known_pixels_may_be_denoised(self, steps: int) -> None:
+        image, missing, clean = holed()
+        noise = np.random.default_rng(0).normal(0, 15, clean.shape)
+        noisy = (clean + noise).round().clip(0, 255).astype(np.uint8)
+        options: Any = {"method": "pnp", "sigma": 15.0, "reference": clean}
+        kept = dipfast.inpaint(noisy, missing, **options)
+        freed = dipfast.inpaint(noisy, missing, keep_known=False, **options)
+        assert (kept.image[~missing] == noisy[~missing]).all()
+        assert squared(freed.image[~missing], clean[~missing]) < 0.6 * 15**2
+        assert (kept.image[missing] == freed.image[missing]).all()
+        told = dipfast.inpaint(image, missing, method="pnp", sigma="auto")
+        assert told.found["noise_source"] == "estimated"
+
+    def test_values_of_missing_pixels_have_no_influence(self, steps: int) -> None:
+        image, missing, _ = holed(24)
+        expected = dipfast.inpaint(image, missing, method="pnp").image
+        other = np.where(missing[..., None], 255, image).astype(np.uint8)
+        nan = np.where(missing[..., None], np.nan, image / 255)
+        assert (dipfast.inpaint(other, missing, method="pnp").image == expected).all()
+        of_floats = dipfast.inpaint(nan, method="pnp", data_range=1.0).image
+        assert np.abs(of_floats * 255 - expected).max() < 1
+
+    def test_enlarges(self) -> None:
+        clean = photograph(size=64)[1]
+        small = ops.downsample(clean, 2, channel_axis=-1).round().clip(0, 255).astype(np.uint8)
+        result = dipfast.super_resolve(small, 2, method="pnp", reference=clean)
+        assert result.image.shape == clean.shape
+        assert result.metrics["psnr"] > result.metrics["psnr_input"] + 0.5
+
+    @pytest.mark.parametrize("how", ["operator", "function", "masked"])
+    def test_restores(self, how: str) -> None:
+        clean = photograph(size=64)[1].astype(np.float32)
+        blur = Blur(gaussian_kernel(1.2))
+        known = torch.rand((1, 1, 64, 64), generator=torch.Generator().manual_seed(0)) < 0.9
+        operator = {
+            "operator": blur,
+            "function": blur.forward,
+            "masked": Compose(blur, Mask(known)),
+        }
+        y = blur(torch.from_numpy(clean).movedim(-1, 0)[None])[0].movedim(0, -1).numpy()
+        options: Any = {"sigma": 0, "data_range": 255, "reference": clean, "quality": "fast"}
+        result = dipfast.restore(y, operator[how], method="pnp", **options)
+        assert result.psnr > ops.psnr(y, clean, data_range=255) + 2
+
+    @pytest.mark.parametrize(
+        ("operator", "words"),
+        [
+            (lambda u: u.square(), "operator is not linear, and method='pnp' is for linear ones"),
+            (lambda u: u.clamp(0, 1), "operator is not linear"),
+            (lambda u: 0.5 * u + 0.5, "operator is not linear"),
+            (Wrapped(lambda u: u, None, lambda y: 2 * y), "has an adjoint that is not its own"),
+            (lambda u: u.round(), "operator is not linear"),
+            (lambda u: torch.from_numpy(u.detach().numpy()), "operator cannot be applied"),
+        ],
+    )
+    def test_needs_linear_operators(
+        self, monkeypatch: pytest.MonkeyPatch, operator: Any, words: str
+    ) -> None:
+        monkeypatch.setattr("dipfast.run.batch.run", None)  # before work starts
+        picture = photograph(size=16)[1]
+        with pytest.raises(InputError, match=words):
+            dipfast.restore(picture, operator, method="pnp", data_range=255)
+
+    def test_record(self, tmp_path: Path, steps: int) -> None:
+        image, missing, _ = holed(24)
+        result = dipfast.inpaint(image, missing, quality="fast")
+        result.save(tmp_path / "out.png")
+        name, read = read_settings(tmp_path / "out.png.json")
+        again = dipfast.inpaint(image, missing, **read)
+        assert name == "inpaint"
+        assert (again.image == result.image).all()
+        assert again.found == result.found
+
+    def test_batches(self, steps: int) -> None:
+        image, missing, _ = holed(24)
+        pair = torch.from_numpy(np.stack([image, image[::-1]])).permute(0, 3, 1, 2)
+        masks = torch.from_numpy(np.stack([missing, missing[::-1]]))[:, None]
+        result = dipfast.inpaint(pair, masks, method="pnp")
+        for item in range(2):
+            alone = dipfast.inpaint(pair[item], masks[item], method="pnp")
+            assert torch.equal(result.image[item], alone.image)
+
+    @pytest.mark.parametrize("shape", [(1, 2), (3, 2), (5, 20, 5)])
+    def test_shapes(self, steps: int, shape: tuple[int, ...]) -> None:
+        image = np.random.default_rng(0).random(shape)
+        missing = np.zeros(shape[:2], bool)
+        missing[0, 0] = True
+        axis = -1 if len(shape) == 3 else None
+        result = dipfast.inpaint(image, missing, method="pnp", channel_axis=axis)
+        assert result.image.shape == shape
+        assert np.isfinite(result.image).all()
+
+    def test_progress(self, steps: int) -> None:
+        seen: list[Any] = []
+        image, missing, _ = holed(24)
+        dipfast.inpaint(image, missing, method="pnp", callback=seen.append)
+        shares = [progress.share for progress in seen]
+        assert shares == sorted(shares)
+        assert {0.0, 0.25, 0.5, 0.75, 1.0} <= set(shares)
+
+    def test_ended_early_it_keeps_the_last_step(
+        self, steps: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def stop(progress: Any) -> None:
+            if progress.share > 0.6:
+                raise StopIteration
+
+        image, missing, _ = holed(24)
+        result = dipfast.inpaint(image, missing, method="pnp", callback=stop)
+        assert result.stop_reason is StopReason.CALLBACK
+        assert result.stop_detail == "stopped by the callback, after 2 of 4 steps"
+        assert (result.best_iteration, result.stop_iteration) == (2, 2)
+        assert result.unfinished is None
+        assert "; pnp, 2 of 4 steps; " in result.summary()
+        images = []
+        y, known = (torch.from_numpy(x).movedim(-1, 0)[None] for x in (image, ~missing[..., None]))
+        plug_and_play(
+            y / 255,
+            Mask(known),
+            NoiseModel(0.0),
+            filled(y / 255, known),
+            known=known,
+            steps=steps,
+            callback=lambda share, u: images.append(u) if u is not None else None,
+        )
+        second = (images[1][0].movedim(0, -1) * 255).round().to(torch.uint8).numpy()
+        assert (result.image[missing] == second[missing]).mean() > 0.99
+
+    def test_a_time_limit_before_the_first_step(self, steps: int) -> None:
+        small = photograph(size=16)[1]
+        with pytest.warns(UserWarning, match="pnp was ended before its first step: the result is"):
+            result = dipfast.super_resolve(small, 2, method="pnp", time_limit=1e-9)
+        assert result.stop_reason is StopReason.TIME_LIMIT
+        large = ops.resize(small, (32, 32), kernel="bicubic", channel_axis=-1)
+        assert np.abs(result.image.astype(float) - large).max() <= 1
+
+    def test_values_outside_of_the_range_are_told(self, steps: int) -> None:
+        bright = np.random.default_rng(0).integers(0, 255, (16, 16))
+        with pytest.warns(UserWarning, match=r"beyond data_range=\(0.0, 100.0\) will be cut off"):
+            dipfast.inpaint(bright, bright == 3, method="pnp", data_range=100)
+
+    def test_a_picture_too_large_for_the_memory_is_refused(self) -> None:
+        with pytest.raises(MemoryLimitError, match="restoring 3x10000000x10000000 pixels"):
+            check_direct_memory((1, 3, 10**7, 10**7), "inpaint")
 
 
 class TestResidual:

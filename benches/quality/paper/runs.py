@@ -52,12 +52,12 @@ def run(picture: Picture, options: dict[str, Any], measure: str, save: Path) -> 
 
         task = getattr(dipfast, picture.task)
         # The methods are compared by what their networks make, without the measurement joined in.
-        alone = {"refine": False, "method": "two_stage"} if picture.task == "denoise" else {}
+        refine = {"refine": False} if picture.task == "denoise" else {}
         result = task(
             picture.degraded,
             reference=picture.clean,
             callback=observe,
-            **{**alone, **picture.arguments, **options},
+            **{"method": "two_stage", **refine, **picture.arguments, **options},
         )
     write(save.with_name(f"{save.name}.png"), result.image)
     history = result.history

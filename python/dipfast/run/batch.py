@@ -206,7 +206,10 @@ def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:
         return f"{len(outcomes)} of {len(jobs)} images were worked on"
     for job, outcome in zip(jobs, outcomes):
         if job.is_direct and outcome.best is None:
-            return f"{job.settings.method} was ended before its end: the result is the image itself"
+            method = job.settings.method
+            if method == "nl_ridge":
+                return f"{method} was ended before its end: the result is the image itself"
+            return f"{method} was ended before its first step: the result is what it began with"
         if outcome.excess is not None:
             done = 0 if outcome.last is None else outcome.last.iteration
             distance, noise = (job.range_width * value for value in outcome.excess)

@@ -1,18 +1,27 @@
-"""Run a job whose method has no iterations."""
+"""Run a job whose method fits no network."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from torch import Tensor
 
 from dipfast.denoisers.nl_ridge import nl_ridge
+from dipfast.denoisers.plug_and_play import STEPS, filled, least_squares, plug_and_play
+from dipfast.model.operators import Mask
 from dipfast.run.job import Job
 from dipfast.run.observers import Observer
 from dipfast.run.outcome import Iterate, Outcome
 from dipfast.run.residual import describe_residual
+from dipfast.settings.names import DirectMethod
 from dipfast.stop_reason import Stop, StopReason
 
-__all__ = ["run_direct"]
+__all__ = ["describe_method", "run_direct"]
+
+# Called with the share that is done, and with the image after each step.
+_Report: TypeAlias = Callable[[float, "Tensor | None"], object]
 
 _COLUMNS = ("iteration", "stage", "loss", "data", "tv")
 _COLUMNS_OF_REFERENCE = ("psnr", "psnr_average")
@@ -26,7 +35,7 @@ class _EndedError(Exception):
 
 
 def run_direct(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
-    """Denoise one image by a method without iterations.
+    """Restore one image by a method that fits no network.
 
     Parameters
     ----------
@@ -39,10 +48,12 @@ def run_direct(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
     Returns
     -------
     Outcome
-        Without any iterate if an observer ended the run.
+        If an observer ended the run, with the image of the last step that was finished as its
+        iterate; without one if none was, as by a method that has a single one.
     """
-    problem, iterate = job.problem, None
-    stop = Stop(StopReason.ALL_ITERATIONS, f"{job.settings.method} done")
+    name: DirectMethod = job.settings.method
+    iterate, steps = None, _steps(job)
+    stop = Stop(StopReason.ALL_ITERATIONS, f"{name} done")
 
     def report(share: float) -> None:
         requests = [observer.progress(share) for observer in observers]
@@ -50,32 +61,87 @@ def run_direct(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
         if reason is not None:
             raise _EndedError(Stop.of(reason))
 
-    def report_part(share: float) -> None:
+    def report_part(share: float, image: Tensor | None = None) -> None:
+        nonlocal iterate
+        if image is not None:
+            iterate = Iterate(round(share * steps), math.nan, image, image)
         if share < 1:  # at the end the image is there, and an observer cannot take it away
             report(share)
 
     try:
         report(0.0)
-        image = nl_ridge(
-            problem.measurement,
-            problem.noise,
-            outliers=problem.outliers,
-            speed=job.settings.quality,
-            callback=report_part,
-        )
-        iterate = Iterate(1, math.nan, image, image)
+        image = _METHODS[name](job, report_part)
+        iterate = Iterate(steps, math.nan, image, image)
         report(1.0)
     except _EndedError as ended:
         stop = ended.stop
+        if iterate is not None and iterate.iteration < steps:
+            stop = stop._replace(detail=f"{stop}, after {iterate.iteration} of {steps} steps")
     columns = (*_COLUMNS, *(() if job.reference is None else _COLUMNS_OF_REFERENCE))
     return Outcome(
         best=iterate,
         last=iterate,
         stop=stop,
         history={name: [] for name in columns},
-        iterations=1,
+        iterations=steps,
         spikes=0,
         failures=0,
         excess=None,
-        residual=None if iterate is None else describe_residual(problem, iterate.average),
+        residual=None if iterate is None else describe_residual(job.problem, iterate.average),
     )
+
+
+def describe_method(job: Job) -> dict[str, Any]:
+    """Return what was decided for the method of a job, for its record.
+
+    Parameters
+    ----------
+    job
+        The image and all that was decided for it; its method is a
+        :data:`~dipfast.settings.names.DirectMethod`.
+
+    Returns
+    -------
+    dict
+        The steps of a method that has some, under ``"steps"``; else its speed, under ``"speed"``.
+    """
+    if job.settings.method == "pnp":
+        return {"steps": _steps(job)}
+    return {"speed": job.settings.quality}
+
+
+def _steps(job: Job) -> int:
+    """Return after how many steps a job is done."""
+    return STEPS[job.settings.quality] if job.settings.method == "pnp" else 1
+
+
+# --- the methods -------------------------------------------------------------------------
+
+
+def _nl_ridge(job: Job, report: _Report) -> Tensor:
+    problem = job.problem
+    return nl_ridge(
+        problem.measurement,
+        problem.noise,
+        outliers=problem.outliers,
+        speed=job.settings.quality,
+        callback=lambda share: report(share, None),
+    )
+
+
+def _plug_and_play(job: Job, report: _Report) -> Tensor:
+    problem = job.problem
+    y, operator, known = problem.measurement, problem.operator, problem.known
+    if isinstance(operator, Mask) and known is not None:
+        start = filled(y, known)
+    else:
+        start = least_squares(y, operator, known)
+    return plug_and_play(
+        y, operator, problem.noise, start, known=known, steps=_steps(job), callback=report
+    )
+
+
+_METHODS: dict[DirectMethod, Callable[[Job, _Report], Tensor]] = {
+    "nl_ridge": _nl_ridge,
+    "pnp": _plug_and_play,
+}

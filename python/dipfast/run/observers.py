@@ -95,7 +95,7 @@ class Observer:
         """
 
     def progress(self, share: float) -> Stop | StopReason | None:
-        """Observe a run of a method without iterations, which calls nothing else.
+        """Observe a run of a method that fits no network, which calls nothing else.
 
         Parameters
         ----------
@@ -105,7 +105,8 @@ class Observer:
         Returns
         -------
         Stop or StopReason or None
-            The reason to end the run, without a result unless the share is 1; None to continue.
+            The reason to end the run, with the image of the last step that was finished, and
+            without one before the first; None to continue.
         """
 
     def end(self, run: Runner) -> None:

@@ -14,12 +14,13 @@ __all__ = ["Iterate", "Outcome"]
 
 @dataclass(frozen=True, eq=False)
 class Iterate:
-    """Hold the images of one iteration, or those of a method without iterations.
+    """Hold the images of one iteration, or those of a method that fits no network.
 
     Parameters
     ----------
     iteration
-        The number of the iteration, counted from 1; 1 without iterations.
+        The number of the iteration, counted from 1; that of the step of a method that fits no
+        network, which is 1 if it has a single one.
     loss
         The objective of ``output``, divided by the number of measured elements; NaN without one.
     output

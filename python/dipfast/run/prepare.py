@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dipfast.arrays import as_constant, check_image
+from dipfast.denoisers.plug_and_play import check_operator
 from dipfast.errors import InputError, InputTypeError
 from dipfast.images.layout import Layout, find_data_range
 from dipfast.model.noise import NoiseModel
@@ -94,11 +95,10 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
     """
     layout = task.layout
     settings = _decide_for_all(settings, layout)
-    if _is_direct(settings) and not all(isinstance(o, Identity) for o in task.operators):
-        raise InputError(f"method={settings.method!r} is for images whose pixels were all measured")
     measurement = layout.to_tensor(task.image)
     _check_range(measurement, layout, settings)
     baseline = task.baseline(measurement)
+    _check_operators(task, settings, baseline)
     shape = layout.shape_of(tuple(baseline.shape))
     reference, peak = None, 1.0
     if settings.reference is not None:
@@ -146,7 +146,7 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
         )
         if item == 0:
             if jobs[0].is_direct:
-                check_direct_memory(tuple(jobs[0].baseline.shape))
+                check_direct_memory(tuple(jobs[0].baseline.shape), settings.task)
             else:
                 check_memory(**jobs[0].sizes)
     if isinstance(settings, DenoiseSettings) and any(job.stretch is None for job in jobs):
@@ -210,8 +210,8 @@ def _is_direct(settings: Settings) -> bool:
 
 
 def _check_range(measurement: Tensor, layout: Layout, settings: Settings) -> None:
-    """Refuse a sigma larger than the value range, and warn of values that a network cuts off."""
-    if not _is_direct(settings):
+    """Refuse a sigma larger than the value range, and warn of values that will be cut off."""
+    if settings.method != "nl_ridge":  # which keeps them
         _warn_of_values_outside(measurement, layout)
     varied = bool((measurement != measurement.flatten()[0]).any())
     if settings.sigma != "auto" and settings.sigma > _width(layout) and varied:
@@ -220,6 +220,15 @@ def _check_range(measurement: Tensor, layout: Layout, settings: Settings) -> Non
             f"sigma={settings.sigma:g} is in the unit of the image, whose range from {low:.6g} to "
             f"{high:.6g} is narrower than such noise"
         )
+
+
+def _check_operators(task: Task, settings: Settings, baseline: Tensor) -> None:
+    """Refuse operators that a method without a network is not for."""
+    if settings.method == "nl_ridge" and not all(isinstance(o, Identity) for o in task.operators):
+        raise InputError(f"method={settings.method!r} is for images whose pixels were all measured")
+    if settings.method == "pnp":
+        for operator in task.operators:
+            check_operator(operator, baseline[:1])
 
 
 def _network_input(

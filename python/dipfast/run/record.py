@@ -28,6 +28,7 @@ from dipfast.images.files import open_regular
 from dipfast.model.noise_estimate import NoiseEstimate
 from dipfast.model.operators import LinearOperator
 from dipfast.run.checkpoint import digest_of
+from dipfast.run.direct import describe_method
 from dipfast.run.job import Job
 from dipfast.run.prepare import Task
 from dipfast.settings.names import TASKS
@@ -80,9 +81,9 @@ def found(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]
     -------
     dict
         Shape, dtype and value range of the image; noise, preset, iterations and stages that were
-        used; device, threads and versions.  A method without a network has ``"speed"`` in the
-        place of preset, iterations and stages.  ``"sigma"``, ``"noise"`` and ``"tv_weight"`` are
-        lists with an entry for each job.
+        used; device, threads and versions.  A method without a network has ``"speed"`` or
+        ``"steps"`` in the place of preset, iterations and stages.  ``"sigma"``, ``"noise"`` and
+        ``"tv_weight"`` are lists with an entry for each job.
     """
     layout, first = task.layout, jobs[0]
     noise_is_given = settings.sigma != "auto" or isinstance(settings.noise, NoiseParameters)
@@ -115,7 +116,7 @@ def found(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]
 def _found_of_method(settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]:
     """Return what was decided for a fit, or for a method without one."""
     if jobs[0].is_direct:
-        return {"speed": settings.quality}
+        return describe_method(jobs[0])
     name, preset = get_preset(settings.task, settings.quality, settings.preset)
     return {
         "tv_weight": [job.settings.tv_weight for job in jobs],

@@ -146,6 +146,10 @@ class Result:
             parts.append(f"stopped at {done} of {most}{best}")
         elif "speed" in settings:
             parts.append(f"{settings['method']}, {settings['speed']}")
+        elif "steps" in settings:
+            done, most = self.stop_iteration, settings["steps"]
+            of_all = most if done == most else f"{done} of {most}"
+            parts.append(f"{settings['method']}, {of_all} steps")
         if math.isfinite(self.seconds):
             parts.append(f"{self.seconds:.3g} s")
         if self.unfinished is not None:

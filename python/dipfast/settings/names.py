@@ -7,8 +7,10 @@ from typing import Literal, TypeAlias, get_args
 __all__ = [
     "BOUNDARIES",
     "DIRECT_METHODS",
+    "DIRECT_METHOD_OF",
     "DOWNSAMPLE_KERNELS",
     "FACTORS",
+    "FAST_WITHOUT_NETWORK",
     "MARKS",
     "METHODS",
     "METHOD_NAMES",
@@ -57,9 +59,20 @@ Method: TypeAlias = Literal[
 """A method that fits a network."""
 METHODS: tuple[Method, ...] = get_args(Method)
 
-DirectMethod: TypeAlias = Literal["nl_ridge"]
-"""A method that denoises without a network, and without iterations."""
+DirectMethod: TypeAlias = Literal["nl_ridge", "pnp"]
+"""A method that fits no network, and has no iterations."""
 DIRECT_METHODS: tuple[DirectMethod, ...] = get_args(DirectMethod)
+
+DIRECT_METHOD_OF: dict[TaskName, DirectMethod] = {
+    "denoise": "nl_ridge",
+    "inpaint": "pnp",
+    "super_resolve": "pnp",
+    "restore": "pnp",
+}
+"""The method of each task that fits no network."""
+
+FAST_WITHOUT_NETWORK: tuple[TaskName, ...] = ("denoise", "inpaint", "super_resolve")
+"""The tasks that fit no network with ``quality="fast"``, unless something is said of a fit."""
 
 MethodName: TypeAlias = Literal["auto", Method, DirectMethod]
 """What may be asked for as a method."""

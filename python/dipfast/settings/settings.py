@@ -25,8 +25,10 @@ from pydantic import (
 from dipfast.checks import check_choice, check_data_range, did_you_mean, shown
 from dipfast.errors import InputError, InputTypeError
 from dipfast.settings.names import (
+    DIRECT_METHOD_OF,
     DIRECT_METHODS,
     FACTORS,
+    FAST_WITHOUT_NETWORK,
     METHOD_NAMES,
     METHODS,
     NOISE_KINDS,
@@ -155,9 +157,10 @@ class Settings(BaseModel):
     method: Annotated[Any, AfterValidator(_method)] = option(
         "auto",
         "two_stage, dip or dip_tv: total variation in the first third, never, or always; or a "
-        f"variant: {', '.join(METHODS[3:])}. Or nl_ridge, which denoises without a network, in "
-        "seconds. 'auto' is nl_ridge to denoise with quality fast, unless something is said of a "
-        "fit (tv_weight, stop, preset, max_iterations, learning_rate); else two_stage.",
+        f"variant: {', '.join(METHODS[3:])}. Or without a network, in seconds: nl_ridge to "
+        "denoise; pnp for everything else, with linear operators. 'auto' is that to denoise, "
+        "inpaint and enlarge with quality fast, unless something is said of a fit (tv_weight, "
+        "stop, preset, max_iterations, learning_rate); else two_stage.",
         in_python="Also a sequence of stages of your own, with all their iterations.",
         choices=METHOD_NAMES,
         type="the name of a method, or a sequence of dipfast.Stage",
@@ -174,7 +177,8 @@ class Settings(BaseModel):
         None,
         "End after so many seconds in any case, with the best so far; without it there is no "
         "limit. Without a checkpoint some iterations are timed first, and no more are planned than "
-        "there is time for. nl_ridge has nothing before its end: then the result is the image.",
+        "there is time for. pnp has an image after each of its steps; nl_ridge has nothing before "
+        "its end: then the result is the image.",
         expected="a positive number",
         role="record",
         unit="seconds",
@@ -182,8 +186,8 @@ class Settings(BaseModel):
     quality: Quality = option(
         "balanced",
         "How much work: fast, balanced or best is 500, 800 or 2000 iterations, to undo a blur 800, "
-        "2000 or 4000. To denoise, fast is nl_ridge, unless method or something else says that a "
-        "network is to be fitted.",
+        "2000 or 4000; or 24, 48 or 96 steps of pnp. To denoise, fast is nl_ridge, and to inpaint "
+        "and enlarge pnp, unless method or something else says that a network is to be fitted.",
         role="record",  # what it means is in the preset that is decided on
     )
     preset: Annotated[Any, AfterValidator(_preset)] | None = option(
@@ -218,7 +222,7 @@ class Settings(BaseModel):
     device: Any = option(
         "auto",
         "cpu, cuda, cuda:1, ...; auto is the GPU (CUDA) where there is one, else the CPU. "
-        "nl_ridge is always on the CPU.",
+        "nl_ridge and pnp are always on the CPU.",
         role="local",
         expected="the name of a device",
         type="the name of a device, or a torch.device",
@@ -259,8 +263,8 @@ class Settings(BaseModel):
         None,
         "Called with each dipfast.prior.loop.State; it may raise StopIteration to end the fit. "
         "What it returns is ignored. Images of a state are in [0, 1], and stretched where the fit "
-        "is. nl_ridge has no iterations: with it, a dipfast.run.observers.Progress comes a few "
-        "times a second.",
+        "is. nl_ridge and pnp have no iterations: with them, a dipfast.run.observers.Progress "
+        "comes a few times a second.",
         role="observer",
         expected="callable",
     )
@@ -330,17 +334,19 @@ class Settings(BaseModel):
         method = decide_method(self)
         if not (isinstance(method, str) and method in DIRECT_METHODS):
             return
-        if self.task != "denoise":
+        own = DIRECT_METHOD_OF[self.task]
+        if method != own:
+            tasks = [f"dipfast.{task}" for task, name in DIRECT_METHOD_OF.items() if name == method]
             raise InputError(
-                f"method={method!r} denoises and does nothing else; leave method out, or call "
-                "dipfast.denoise before or afterwards"
+                f"method={method!r} is for {' or '.join(tasks)}; the method of dipfast.{self.task} "
+                f"without a network is method={own!r}"
             )
         said = _said_of_fits(self, (*OF_FITS, *_KEPT_OF_FITS))
         if said:
             cause = f"method={method!r}"
             way_out = ""
             if self.method == "auto":
-                cause = f"quality={self.quality!r} of dipfast.denoise"
+                cause = f"quality={self.quality!r} of dipfast.{self.task}"
                 way_out = "; method='two_stage' does"
             raise InputError(
                 f"{said[0]} has no meaning for {cause}, which fits no network{way_out}"
@@ -395,7 +401,7 @@ class InpaintSettings(Settings):
     keep_known: bool = option(
         True,
         "Put the known pixels into the result as they are, to the last bit. Otherwise they are "
-        "those of the network as well, which takes noise out of them.",
+        "those of the network, or of pnp, as well, which takes noise out of them.",
     )
 
 
@@ -441,7 +447,7 @@ SETTINGS: dict[TaskName, type[Settings]] = {
 
 
 OF_FITS = ("tv_weight", "stop", "preset", "max_iterations", "learning_rate", "network_input")
-"""Options that say something of a fit, and make one of denoising with ``quality="fast"``."""
+"""Options that say something of a fit, and make one of tasks with ``quality="fast"``."""
 
 # What a fit would leave behind: not in a record, and so nothing that may choose the method.
 _KEPT_OF_FITS = ("snapshots", "checkpoint")
@@ -468,20 +474,23 @@ def decide_method(settings: Settings) -> Any:
     Returns
     -------
     object
-        For "auto", the name ``"nl_ridge"`` for denoising with ``quality="fast"`` where nothing is
-        said of a fit, else ``"two_stage"``; another method as it is.
+        For "auto", with ``quality="fast"`` where nothing is said of a fit, the method without a
+        network of the tasks that have one for it; else ``"two_stage"``; another method as it is.
 
     Examples
     --------
     >>> decide_method(make_settings(DenoiseSettings, {"quality": "fast"}))
     'nl_ridge'
+    >>> decide_method(make_settings(InpaintSettings, {"quality": "fast"}))
+    'pnp'
     >>> decide_method(make_settings(DenoiseSettings, {"quality": "fast", "max_iterations": 9}))
     'two_stage'
     """
     if not (isinstance(settings.method, str) and settings.method == "auto"):
         return settings.method
-    fast = settings.task == "denoise" and settings.quality == "fast"
-    return "nl_ridge" if fast and not _said_of_fits(settings, OF_FITS) else "two_stage"
+    fast = settings.task in FAST_WITHOUT_NETWORK and settings.quality == "fast"
+    is_direct = fast and not _said_of_fits(settings, OF_FITS)
+    return DIRECT_METHOD_OF[settings.task] if is_direct else "two_stage"
 
 
 def make_settings(kind: type[_Settings], options: dict[str, Any]) -> _Settings:

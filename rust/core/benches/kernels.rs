@@ -1,6 +1,6 @@
 //! The kernels alone, without Python: `cargo bench -p dipfast-core`.
 //!
-//! Every group begins with a copy of the same image, which is what memory allows.
+//! Groups of kernels that memory bounds begin with a copy of the same image, which is what it allows.
 #![allow(missing_docs, reason = "what criterion's macros expand to")]
 #![allow(clippy::expect_used, reason = "a bench may fail")]
 
@@ -9,6 +9,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dipfast_core::exec::{Executor, Serial, Threads};
 use dipfast_core::kernels::mse::mse;
+use dipfast_core::kernels::nl_ridge::{Filters, Parameters, Pictures, Size, nl_ridge, tiles};
 use dipfast_core::kernels::ssim::{Outputs, ssim};
 use dipfast_core::kernels::total_variation::{Data, Kind, total_variation, tv_objective};
 use dipfast_core::kernels::tv_denoise::{Norm, TvDenoiser};
@@ -95,5 +96,90 @@ fn kernels(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(all, kernels);
+/// Passes over numbers without meaning, which take as long as those over pictures.
+fn non_local(criterion: &mut Criterion) {
+    let threads = Threads::available();
+    let side = 256;
+    let plane = side * side;
+    for (channels, patch, later) in [(1, 7, Filters::Both), (3, 5, Filters::Values)] {
+        let (noisy, pilot) = (image(channels * plane, 1), image(channels * plane, 2));
+        let (guide, gain) = (image(plane, 3), image(channels * plane, 4));
+        // White noise, and noise that neighbours share.
+        let white = vec![0.01; channels];
+        let correlated: Vec<f32> =
+            [0.001, 0.002, 0.001, 0.002, 0.01, 0.002, 0.001, 0.002, 0.001].repeat(channels);
+        let size = Size {
+            channels,
+            slices: 1,
+            rows: side,
+            columns: side,
+        };
+        let parameters = Parameters {
+            patch,
+            group: 24,
+            reach: 18,
+            slices_reach: 0,
+            step: 5,
+            share: 1.0,
+            centred: false,
+            filters: Filters::Patches,
+        };
+        let last = Parameters {
+            group: 60,
+            filters: later,
+            ..parameters
+        };
+        let (mut sums, mut weights) = (vec![0.0; noisy.len()], vec![0.0; plane]);
+        let mut group = criterion.benchmark_group(format!("nl_ridge, {channels}x{side}x{side}"));
+        group.sample_size(10);
+        for (exec, count) in [
+            (&Serial as &dyn Executor, "1 thread"),
+            (&threads, "all threads"),
+        ] {
+            for (name, parameters, pilot, gain, covariance) in [
+                ("first pass", parameters, None, None, &white),
+                (
+                    "first pass, correlated",
+                    parameters,
+                    None,
+                    None,
+                    &correlated,
+                ),
+                ("second pass", last, Some(&pilot[..]), None, &white),
+                (
+                    "second pass, gain",
+                    last,
+                    Some(&pilot[..]),
+                    Some(&gain[..]),
+                    &white,
+                ),
+                (
+                    "second pass, correlated",
+                    last,
+                    Some(&pilot[..]),
+                    None,
+                    &correlated,
+                ),
+            ] {
+                let pictures = Pictures {
+                    noisy: &noisy,
+                    pilot,
+                    guide: &guide,
+                    gain,
+                    covariance,
+                };
+                let all = 0..tiles(size, parameters);
+                group.bench_function(BenchmarkId::new(name, count), |b| {
+                    b.iter(|| {
+                        let (sums, weights) = (&mut sums[..], &mut weights[..]);
+                        nl_ridge(pictures, size, parameters, all.clone(), sums, weights, exec)
+                            .expect("fits");
+                    });
+                });
+            }
+        }
+    }
+}
+
+criterion_group!(all, kernels, non_local);
 criterion_main!(all);

@@ -631,8 +631,86 @@ class TestWithoutNetwork:
     def test_of_another_task(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["superres", "in.png", "out.png", "--method", "nl_ridge"]) == 2
         said = capsys.readouterr().err
-        assert "--method nl_ridge denoises and does nothing else" in said
-        assert "'dipfast denoise IN OUT'" in said
+        assert "--method nl_ridge is for 'dipfast denoise IN OUT'" in said
+        assert "without a network is --method pnp" in said
+        assert main(["denoise", "in.png", "out.png", "--method", "pnp"]) == 2
+        assert "without a network is --method nl_ridge" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("arguments", "steps"),
+        [
+            (["inpaint", "--mask", "mask.png", "--quality", "fast"], 24),
+            (["inpaint", "--mask", "mask.png", "--method", "pnp"], 48),
+            (["superres", "--factor", "2", "--quality", "fast"], 24),
+            (["restore", "--blur", "gaussian:1", "--method", "pnp", "--quality", "best"], 96),
+        ],
+    )
+    def test_other_tasks(
+        self,
+        folder: Path,
+        noisy: np.ndarray,
+        capsys: pytest.CaptureFixture[str],
+        arguments: list[str],
+        steps: int,
+    ) -> None:
+        hole = np.zeros(noisy.shape, bool)
+        hole[4:9, :7] = True
+        write_image("mask.png", hole * np.uint8(255))
+        assert main([*arguments, "in.png", "out.png"]) == 0
+        captured = capsys.readouterr()
+        first, second = captured.out.splitlines()[:2]
+        assert first == "out.png: pnp done"
+        assert f"; pnp, {steps} steps; " in second
+        assert "restoring: 100%" in captured.err
+        found = json.loads(Path("out.png.json").read_text())["found"]
+        assert (found["method"], found["steps"]) == ("pnp", steps)
+        image = read_image("out.png").image
+        if arguments[0] == "inpaint":
+            expected = dipfast.inpaint(
+                noisy, hole, method="pnp", quality="fast" if steps == 24 else "balanced"
+            )
+            assert np.array_equal(image, expected.image)
+            assert np.array_equal(image[~hole], noisy[~hole])
+        again = [*arguments[:3], "in.png", "b.png", "--settings", "out.png.json", "--quiet"]
+        assert main(again) == 0
+        assert np.array_equal(read_image("b.png").image, image)
+
+    @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+    def test_interrupt_keeps_the_last_step(self, folder: Path, noisy: np.ndarray) -> None:
+        write_image("large.png", np.tile(noisy, (12, 12)))
+        code = (
+            "import signal, sys\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "from dipfast.apps.cli import main\n"
+            "sys.exit(main(sys.argv[1:]))\n"
+        )
+        command = [sys.executable, "-c", code, "superres", "large.png", "out.png", "--json"]
+        with subprocess.Popen(
+            [*command, "--factor", "2", "--method", "pnp", "--quality", "best"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        ) as child:
+            try:
+                assert child.stderr is not None
+                said = b""
+                while re.search(rb"restoring: +([3-9]|\d\d)%", said) is None:
+                    more = child.stderr.read1()
+                    assert more, said.decode()
+                    said += more
+                child.send_signal(signal.SIGINT)
+                out, err = child.communicate()
+            finally:
+                child.kill()
+        assert child.returncode == 130, err
+        assert b"Traceback" not in err
+        report = json.loads(out)
+        assert re.fullmatch(r"interrupted, after \d+ of 96 steps", report["stop_detail"])
+        assert report["unfinished"] is None
+        assert 1 <= report["stop_iteration"] < 96
+        large = read_image("large.png").image
+        expected = dipfast.ops.resize(large, (576, 576), kernel="bicubic")
+        assert np.abs(read_image("out.png").image.astype(float) - expected).mean() > 1
 
     def test_settings_of_it(self, folder: Path) -> None:
         assert self.fast("--quiet") == 0

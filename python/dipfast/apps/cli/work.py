@@ -184,7 +184,8 @@ def _restore_file(
     _check_method(job)
     _check_files(job, like, other_inputs or {})
     _check_device(job.settings.device)
-    with _Progress(hidden=own.quiet) as progress:
+    doing = "denoising" if job.settings.task == "denoise" else "restoring"
+    with _Progress(doing, hidden=own.quiet) as progress:
         try:
             result = task(source, callback=progress, **options)
         except (OSError, DipfastError) as error:
@@ -366,9 +367,10 @@ def _tell(result: Result, job: _Job) -> None:
 class _Progress:
     """Show a progress bar that looks at states or shares a few times a second."""
 
-    def __init__(self, hidden: bool) -> None:
+    def __init__(self, doing: str, hidden: bool) -> None:
         from tqdm import tqdm
 
+        self._doing = doing
         self._make: Callable[..., Any] = partial(tqdm, disable=hidden, dynamic_ncols=True)
         self._bar: Any = None
         self._next_look = 0.0
@@ -393,7 +395,7 @@ class _Progress:
     def _show_share(self, share: float) -> None:
         if self._bar is None:
             layout = "{l_bar}{bar}| [{elapsed}<{remaining}]"
-            self._bar = self._make(total=100, desc="denoising", bar_format=layout)
+            self._bar = self._make(total=100, desc=self._doing, bar_format=layout)
         self._bar.update(100 * share - self._bar.n)
 
     def _show_iteration(self, state: State) -> None:

@@ -13,6 +13,8 @@ __all__ = ["nl_ridge_pass"]
 
 # A distance is not taken to be smaller: the smallest normal number of float32.
 _LEAST = torch.finfo(torch.float32).tiny
+# What is added to a diagonal that correlated noise is added to, as a share of its largest element.
+_ADDED = 1e-5
 
 
 def nl_ridge_pass(
@@ -58,6 +60,7 @@ def nl_ridge_pass(
     sums, weights = torch.zeros_like(noisy), torch.zeros_like(guide)
     last = (of_guide.shape[1] - 1, of_guide.shape[2] - 1)
     places_of_references = range(len(guide)), _every(step, last[0]), _every(step, last[1])
+    added = _ADDED if table.shape[-1] > 1 else 0.0
     for reference in product(*places_of_references):
         places = _most_like(of_guide, reference, (slices_reach, reach, reach), group, excess)
         at = tuple(places.T)
@@ -65,11 +68,13 @@ def nl_ridge_pass(
         level = _levels(source[reference], len(noisy)) * centred
         y, x, g = of_noisy[at] - level, source[at] - level, of_gain[at]
         if of_pilot is None:
-            denoised, weight = _combine_patches(y, x, _between(places, g, table), share, 1 + share)
+            denoised, weight = _combine_patches(
+                y, x, _between(places, g, table), added, share, 1 + share
+            )
         else:
-            denoised, weight = _combine_patches(y, x, _between(places, g, table), 1, 1)
+            denoised, weight = _combine_patches(y, x, _between(places, g, table), added, 1, 1)
             if filters != "patches":
-                filtered = _filter_values(y, x, _within(size, g, table))
+                filtered = _filter_values(y, x, _within(size, g, table), added)
                 denoised = filtered if filters == "values" else (denoised + filtered) / 2
             if filters == "values":
                 weight = torch.ones_like(weight)
@@ -141,17 +146,26 @@ def _within(size: tuple[int, int], gain: Tensor, table: Tensor) -> Tensor:
 
 
 def _combine_patches(
-    y: Tensor, x: Tensor, noise: Tensor, share: float, factor: float
+    y: Tensor, x: Tensor, noise: Tensor, added: float, share: float, factor: float
 ) -> tuple[Tensor, Tensor]:
     """Return T Y with T = I - factor D (X X' + share D)^-1, and the weights of the patches."""
     t = torch.eye(len(y), dtype=y.dtype)
-    t = t - factor * torch.linalg.solve(x @ x.T + share * noise, noise, left=False)
+    gram = x @ x.T
+    t = t - factor * torch.linalg.solve(
+        gram + share * noise + _added(gram, added), noise, left=False
+    )
     return t @ y, 1 / t.square().sum(1).clamp(1 / len(y), 1)
 
 
-def _filter_values(y: Tensor, x: Tensor, noise: Tensor) -> Tensor:
+def _filter_values(y: Tensor, x: Tensor, noise: Tensor, added: float) -> Tensor:
     """Return y - (y - m) (C + N)^-1 N for each patch."""
     mean = x.mean(0)
     covariance = (x - mean).T @ (x - mean) / len(x)
-    filtered: Tensor = y - torch.linalg.solve(covariance + noise, y - mean, left=False) @ noise
+    both = covariance + noise + _added(covariance, added)
+    filtered: Tensor = y - torch.linalg.solve(both, y - mean, left=False) @ noise
     return filtered
+
+
+def _added(matrix: Tensor, share: float) -> Tensor:
+    """Return the diagonal matrix that keeps the sum with correlated noise from being singular."""
+    return share * matrix.diag().max() * torch.eye(len(matrix), dtype=matrix.dtype)

@@ -12,6 +12,7 @@ from dipfast.errors import MemoryLimitError
 from dipfast.prior.networks import Hourglass
 from dipfast.run.memory.available import available
 from dipfast.run.memory.estimate import estimate_direct, estimate_fit
+from dipfast.settings.names import TaskName
 from dipfast.settings.network import HourglassConfig
 
 __all__ = ["check_direct_memory", "check_memory", "explain"]
@@ -68,13 +69,15 @@ def check_memory(
         raise MemoryLimitError(_message(network, z_shape, image_shape, dtype, device, need, room))
 
 
-def check_direct_memory(image_shape: tuple[int, ...]) -> None:
+def check_direct_memory(image_shape: tuple[int, ...], task: TaskName = "denoise") -> None:
     """Refuse a picture for which a method without a network takes more memory than there is.
 
     Parameters
     ----------
     image_shape
-        The shape (N, C, H, W) of the picture.
+        The shape (N, C, H, W) of the result.
+    task
+        What is done.
 
     Raises
     ------
@@ -88,12 +91,13 @@ def check_direct_memory(image_shape: tuple[int, ...]) -> None:
     Traceback (most recent call last):
     dipfast.errors.MemoryLimitError: denoising 3x10000000x10000000 pixels takes about 14.4 PB ...
     """
-    need, room = estimate_direct(image_shape), available(_CPU)
+    need, room = estimate_direct(image_shape, task), available(_CPU)
     if room is not None and need > room:
+        doing, done = ("denoising", "denoised") if task == "denoise" else ("restoring", "restored")
         size = "x".join(str(n) for n in image_shape[1 if image_shape[0] == 1 else 0 :])
         raise MemoryLimitError(
-            f"denoising {size} pixels takes about {_readable(need)} of memory, and "
-            f"{_readable(room)} are there: the picture can be cut into pieces, denoised one after "
+            f"{doing} {size} pixels takes about {_readable(need)} of memory, and "
+            f"{_readable(room)} are there: the picture can be cut into pieces, {done} one after "
             "the other"
         )
 

@@ -1,4 +1,4 @@
-"""An estimate of the memory that a fit takes, or denoising without one."""
+"""An estimate of the memory that a fit takes, or a method without one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dipfast.model.noise_estimate import LARGE_PICTURE
 from dipfast.prior.networks import Hourglass
+from dipfast.settings.names import TaskName
 
 __all__ = ["estimate_direct", "estimate_fit"]
 
@@ -28,6 +29,8 @@ _IMAGES = 10
 # Copies of a picture in float32 that denoising without a network takes at its peak, and those if it
 # is not large, because its noise is estimated in float64 then (benches/loop/memory.py).
 _COPIES, _COPIES_OF_SMALL = 12, 28
+# Copies that plug and play takes at its peak, with a blur; without one 28, with a mask 17.
+_COPIES_OF_STEPS = 40
 # Bytes of compiled kernels that torch caches, and of code that is loaded at its first use.
 _KERNELS = 20_000_000
 # Blocks below this size come from a heap with gaps; larger ones are mapped by the system, and given
@@ -42,13 +45,16 @@ _MOST_ELEMENTS = 1 << 40
 _MOST_ESTIMATES = 256
 
 
-def estimate_direct(image_shape: tuple[int, ...]) -> int:
-    """Return an estimate of the peak memory of denoising a picture without a network.
+def estimate_direct(image_shape: tuple[int, ...], task: TaskName = "denoise") -> int:
+    """Return an estimate of the peak memory of restoring a picture without a network.
 
     Parameters
     ----------
     image_shape
-        The shape (N, C, H, W) of the picture.
+        The shape (N, C, H, W) of the result.
+    task
+        What is done; other tasks than denoising take more, for conjugate gradients and for the
+        operator.
 
     Returns
     -------
@@ -56,7 +62,10 @@ def estimate_direct(image_shape: tuple[int, ...]) -> int:
         Bytes.
     """
     is_large = math.prod(image_shape[-2:]) > LARGE_PICTURE
-    return 4 * (_COPIES if is_large else _COPIES_OF_SMALL) * math.prod(image_shape) + 2 * _KERNELS
+    copies = _COPIES if is_large else _COPIES_OF_SMALL
+    if task != "denoise":
+        copies = max(copies, _COPIES_OF_STEPS)
+    return 4 * copies * math.prod(image_shape) + 2 * _KERNELS
 
 
 def estimate_fit(

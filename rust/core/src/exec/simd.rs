@@ -3,7 +3,8 @@
 //!
 //! Kernels keep their sums in [`LANES`] lanes, whatever the width of a register, and the
 //! compiler never fuses a multiplication with an addition, so the result has the
-//! same bits with every instruction set.
+//! same bits with every instruction set.  Kernels that arithmetic bounds fuse them themselves where
+//! the processor can ([`FusedKernel`]): these have the same bits on all processors that can.
 
 use crate::element::Float;
 
@@ -70,6 +71,39 @@ pub(crate) trait Kernel {
     fn run(self) -> Self::Output;
 }
 
+/// Whether every processor of the architecture multiplies and adds in one step; where not, the
+/// compiler would call a function instead, which takes a hundred times as long.
+const BASELINE_FUSES: bool = cfg!(target_arch = "aarch64");
+
+/// A piece of work that multiplies and adds in one step, with one rounding, if `FUSED`.
+pub(crate) trait FusedKernel {
+    type Output;
+    /// Does the work; implementations must be `#[inline(always)]`.
+    fn run<const FUSED: bool>(self) -> Self::Output;
+}
+
+/// Returns `sum + a * b`.
+#[inline(always)]
+pub(crate) fn multiply_add<const FUSED: bool>(sum: f32, a: f32, b: f32) -> f32 {
+    if FUSED {
+        a.mul_add(b, sum)
+    } else {
+        sum + a * b
+    }
+}
+
+/// A fused kernel as a kernel.
+struct Fused<K, const FUSED: bool>(K);
+
+impl<K: FusedKernel, const FUSED: bool> Kernel for Fused<K, FUSED> {
+    type Output = K::Output;
+
+    #[inline(always)]
+    fn run(self) -> K::Output {
+        self.0.run::<FUSED>()
+    }
+}
+
 /// An instruction set that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InstructionSet {
@@ -96,7 +130,7 @@ impl InstructionSet {
         match self {
             Self::Baseline => true,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => is_x86_feature_detected!("avx2"),
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {
                 is_x86_feature_detected!("avx512f")
@@ -115,22 +149,42 @@ impl InstructionSet {
             // SAFETY: the processor has these features.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 if self.is_available() => unsafe { avx512(kernel) },
-            // SAFETY: the processor has this feature.
+            // SAFETY: the processor has these features.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 if self.is_available() => unsafe { avx2(kernel) },
             _ => kernel.run(),
         }
+    }
+
+    /// Runs a fused kernel compiled for this instruction set, or for the baseline where it is not
+    /// available.
+    #[inline]
+    pub(crate) fn run_fused<K: FusedKernel>(self, kernel: K) -> K::Output {
+        if BASELINE_FUSES || (self != Self::Baseline && self.is_available()) {
+            self.run(Fused::<K, true>(kernel))
+        } else {
+            self.run(Fused::<K, false>(kernel))
+        }
+    }
+
+    /// Returns the widest instruction set that the processor has.
+    #[inline]
+    fn widest() -> Self {
+        let widest = Self::ALL.iter().rfind(|set| set.is_available());
+        widest.copied().unwrap_or(Self::Baseline)
     }
 }
 
 /// Runs a kernel with the widest instruction set that the processor has.
 #[inline]
 pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
-    let widest = InstructionSet::ALL.iter().rfind(|set| set.is_available());
-    widest
-        .copied()
-        .unwrap_or(InstructionSet::Baseline)
-        .run(kernel)
+    InstructionSet::widest().run(kernel)
+}
+
+/// Runs a fused kernel with the widest instruction set that the processor has.
+#[inline]
+pub(crate) fn dispatch_fused<K: FusedKernel>(kernel: K) -> K::Output {
+    InstructionSet::widest().run_fused(kernel)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -140,7 +194,7 @@ fn avx512<K: Kernel>(kernel: K) -> K::Output {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 fn avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run()
 }

@@ -11,7 +11,9 @@
 //!
 //! These minimise the expected squared error (of a slightly noisier observation in the first
 //! pass).  Besides, each patch can be filtered by the covariance C of the values of the pilot's
-//! patches, y - (y - m) (C + N)^-1 N, with their mean m and the covariance N of the noise.
+//! patches, y - (y - m) (C + N)^-1 N, with their mean m and the covariance N of the noise.  Where
+//! noise is correlated, 1e-5 of the largest diagonal element of Y Y', X X' or C is added to all of
+//! them before the sum is inverted.
 
 mod group;
 mod matching;
@@ -145,7 +147,8 @@ pub fn tiles(size: Size, parameters: Parameters) -> usize {
 /// Adds the denoised patches of some tiles to `sums`, and their weights to `weights`.
 ///
 /// The denoised picture is `sums` over `weights` (one plane) once all tiles are added, in their
-/// order.  Has the same bits for every number of threads and every instruction set.
+/// order.  Has the same bits for every number of threads, and on all processors that multiply and
+/// add in one step.
 ///
 /// # Errors
 /// [`Error::NotPositive`] if the picture or a parameter is 0, [`Error::WrongLength`] if a buffer
@@ -480,15 +483,21 @@ impl OneTile<'_> {
                     for w in &mut tile.weights[at..][..N] {
                         *w += weight;
                     }
-                    for (channel, level) in group.levels.iter().enumerate() {
+                    for (channel, &level) in group.levels.iter().enumerate() {
                         let values = &patch[channel * pixels + k * N..][..N];
                         let sums = &mut tile.sums[channel * plane + at..][..N];
-                        for (sum, value) in sums.iter_mut().zip(values) {
-                            *sum += weight * (value + level);
-                        }
+                        add_weighted(sums, values, weight, level);
                     }
                 });
             }
         }
+    }
+}
+
+/// Adds to `sums` the weighted values, to each of which `level` is added first.
+#[inline(always)]
+fn add_weighted(sums: &mut [f32], values: &[f32], weight: f32, level: f32) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum += weight * (value + level);
     }
 }

@@ -2,11 +2,16 @@
 
 use super::matrix::{Factor, ROWS, invert, padded, product};
 use super::{Filters, Noise};
-use crate::exec::simd::LANES;
+use crate::exec::simd::{FusedKernel, Kernel, LANES, dispatch, dispatch_fused, multiply_add};
 
 /// The least noise that is counted on, as a share of the largest diagonal element of what it is
 /// added to: below it, float32 has no digits for it.
 const LEAST_NOISE: f32 = 2e-6;
+
+/// What is added to the diagonal of what correlated noise is added to, as a share of its largest
+/// element: that of the noise may have no inverse, and its product with one that has few digits
+/// would have none.
+const SHARED: f32 = 1e-5;
 
 /// The least variance that is counted on: the squares of its inverse are still finite.
 const LEAST_VARIANCE: f32 = 1e-14;
@@ -188,6 +193,7 @@ impl Group {
                     scratch.noise[j * wide + i] = value;
                     scratch.gram[i * wide + j] += share * value;
                 }
+                scratch.gram[i * wide + i] += SHARED * largest;
             }
         }
         for i in k..rows {
@@ -262,25 +268,19 @@ impl Group {
         let pixels = patch_rows * patch_columns;
         let mut scratch = std::mem::take(&mut self.scratch);
         let mean = &mut scratch.mean;
-        clear(mean, width);
-        for row in self.pilot.chunks_exact(width).take(k) {
-            for (m, x) in mean.iter_mut().zip(row) {
-                *m += x;
-            }
-        }
-        let share = 1.0 / k as f32;
-        mean.iter_mut().for_each(|m| *m *= share);
+        resize(mean, width);
+        dispatch(Mean {
+            rows: &self.pilot[..k * width],
+            mean,
+        });
         let centred = &mut scratch.centred;
         resize(centred, rows * width);
-        for (row, x) in centred
-            .chunks_exact_mut(width)
-            .zip(self.pilot.chunks_exact(width))
-            .take(k)
-        {
-            for ((c, x), m) in row.iter_mut().zip(x).zip(mean.iter()) {
-                *c = x - m;
-            }
-        }
+        dispatch(Without {
+            rows: &self.pilot[..k * width],
+            row: mean,
+            out: centred,
+        });
+        // Everything from here on is k times the covariance, which changes nothing.
         let covariance = &mut scratch.gram;
         resize(covariance, square * width);
         let a = Factor {
@@ -289,17 +289,16 @@ impl Group {
             column: 1,
         };
         product(covariance, a, centred, width, (square, k), true);
-        covariance.iter_mut().for_each(|c| *c *= share);
         let largest = (0..n)
             .map(|i| covariance[i * width + i])
             .fold(0.0, f32::max);
-        let least = (largest * LEAST_NOISE).max(LEAST_VARIANCE);
-        // The noise of a value, with the mean gain of all patches.
+        let least = (largest * LEAST_NOISE).max(k as f32 * LEAST_VARIANCE);
+        // The noise of a value, with the sum of the gains of all patches.
         let gains: Vec<f32> = if self.gain.is_empty() {
-            vec![1.0; n]
+            vec![k as f32; n]
         } else {
             (0..n)
-                .map(|v| (0..k).map(|i| self.gain[i * width + v]).sum::<f32>() * share)
+                .map(|v| (0..k).map(|i| self.gain[i * width + v]).sum::<f32>())
                 .collect()
         };
         let level: Vec<f32> = (0..n)
@@ -327,6 +326,7 @@ impl Group {
                     scratch.noise[b * width + a] = value;
                     covariance[a * width + b] += value;
                 }
+                covariance[a * width + a] += SHARED * largest;
             }
         } else {
             for (v, level) in level.iter().enumerate() {
@@ -338,15 +338,11 @@ impl Group {
         }
         resize(&mut scratch.factor, square * width);
         invert(covariance, &mut scratch.factor, square, width);
-        for (row, y) in centred
-            .chunks_exact_mut(width)
-            .zip(self.noisy.chunks_exact(width))
-            .take(k)
-        {
-            for ((c, y), m) in row.iter_mut().zip(y).zip(mean.iter()) {
-                *c = y - m;
-            }
-        }
+        dispatch(Without {
+            rows: &self.noisy[..k * width],
+            row: mean,
+            out: centred,
+        });
         let filter: &[f32] = if correlated {
             let a = Factor {
                 data: covariance,
@@ -363,11 +359,6 @@ impl Group {
             );
             &scratch.factor
         } else {
-            for row in covariance.chunks_exact_mut(width) {
-                for (q, level) in row.iter_mut().zip(&level) {
-                    *q *= level;
-                }
-            }
             covariance
         };
         resize(&mut scratch.product, rows * width);
@@ -377,16 +368,95 @@ impl Group {
             column: width,
         };
         product(&mut scratch.product, a, filter, width, (rows, n), false);
-        let old = if average { 0.5 } else { 0.0 };
-        for i in 0..k {
-            let range = i * width..i * width + width;
-            let lines = self.denoised[range.clone()].iter_mut();
-            let noisy = self.noisy[range.clone()].iter();
-            for ((x, y), z) in lines.zip(noisy).zip(&scratch.product[range]) {
-                *x = old * *x + (1.0 - old) * (y - z);
+        let mut factors = if correlated { vec![1.0; n] } else { level };
+        factors.resize(width, 0.0);
+        dispatch_fused(Subtract {
+            from: &self.noisy[..k * width],
+            rows: &scratch.product,
+            factors: &factors,
+            out: &mut self.denoised,
+            kept: if average { 0.5 } else { 0.0 },
+        });
+        self.scratch = scratch;
+    }
+}
+
+/// Fills `mean` with the mean of rows.
+struct Mean<'a> {
+    rows: &'a [f32],
+    mean: &'a mut [f32],
+}
+
+impl Kernel for Mean<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { rows, mean } = self;
+        mean.fill(0.0);
+        for row in rows.chunks_exact(mean.len()) {
+            for (m, x) in mean.iter_mut().zip(row) {
+                *m += x;
             }
         }
-        self.scratch = scratch;
+        let share = mean.len() as f32 / rows.len() as f32;
+        mean.iter_mut().for_each(|m| *m *= share);
+    }
+}
+
+/// Fills `out` with each row less `row`.
+struct Without<'a> {
+    rows: &'a [f32],
+    row: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Without<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { rows, row, out } = self;
+        let lines = out.chunks_exact_mut(row.len());
+        for (out, values) in lines.zip(rows.chunks_exact(row.len())) {
+            for ((x, value), other) in out.iter_mut().zip(values).zip(row) {
+                *x = value - other;
+            }
+        }
+    }
+}
+
+/// Fills `out` with `from` less `rows` times the factors of its columns, of which the share `kept`
+/// remains what it was.
+struct Subtract<'a> {
+    from: &'a [f32],
+    rows: &'a [f32],
+    factors: &'a [f32],
+    out: &'a mut [f32],
+    kept: f32,
+}
+
+impl FusedKernel for Subtract<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let width = self.factors.len();
+        let inputs = self
+            .from
+            .chunks_exact(width)
+            .zip(self.rows.chunks_exact(width));
+        for (out, (from, row)) in self.out.chunks_exact_mut(width).zip(inputs) {
+            let values = from.iter().zip(row).zip(self.factors);
+            for (x, ((from, value), factor)) in out.iter_mut().zip(values) {
+                let new = multiply_add::<FUSED>(*from, -factor, *value);
+                *x = if self.kept == 0.0 {
+                    new
+                } else {
+                    self.kept * *x + (1.0 - self.kept) * new
+                };
+            }
+        }
     }
 }
 

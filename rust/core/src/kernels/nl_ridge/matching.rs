@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::exec::simd::{Kernel, LANES, dispatch};
+use crate::exec::simd::{FusedKernel, Kernel, LANES, dispatch, dispatch_fused, multiply_add};
 
 /// Chunks of candidates whose distances are computed together.
 const CHUNKS: usize = 3;
@@ -50,15 +50,13 @@ impl Region {
 #[derive(Default)]
 pub(super) struct Candidates {
     distances: Vec<f32>,
-    bins: Vec<u32>,
+    least: Vec<u32>,
     keys: Vec<u64>,
     reference: Vec<f32>,
 }
 
-/// The number of bins of the histogram of distances: eight for a factor of two.
-const BINS: usize = 1 << 11;
-/// Bits of a distance that do not tell its bin.
-const BELOW_BIN: u32 = 20;
+/// Lines of candidates of which the least distances are found together, one in each lane.
+const LINES: usize = 4;
 
 impl Candidates {
     /// Fills `found` with the first pixels of the `count` patches most like that at `reference`.
@@ -92,7 +90,7 @@ impl Candidates {
         for (line, (z, y)) in self.distances.chunks_exact_mut(stride.max(1)).zip(places) {
             let start = region.start([z, y, columns.start]);
             let pixels = &region.pixels[start..];
-            dispatch(Distances {
+            dispatch_fused(Distances {
                 pixels,
                 width: region.width,
                 reference: &self.reference,
@@ -109,11 +107,12 @@ impl Candidates {
                     *distance += excess([z, y, x + k as isize]);
                 }
             }
+            line[columns.len()..].fill(f32::INFINITY);
         }
         let own = ((reference[0] - slices.start) * rows.len() + reference[1] - rows.start) * stride
             + reference[2]
             - columns.start;
-        self.smallest(columns.len(), stride, own, count);
+        self.smallest(stride, own, count);
         found.clear();
         found.extend(self.keys.iter().map(|key| {
             let index = (key & u64::from(u32::MAX)) as usize;
@@ -127,39 +126,33 @@ impl Candidates {
     }
 
     /// Leaves the `count` smallest distances in `keys`, with their places in the lower half.
-    #[inline(always)]
-    fn smallest(&mut self, length: usize, stride: usize, own: usize, count: usize) {
-        // Distances are not negative, so their bits are in their order; only the patch itself
-        // has the key 0.
-        let bits = |index: usize, distance: f32| {
-            if index == own {
-                0
-            } else {
-                distance.max(f32::MIN_POSITIVE).to_bits()
-            }
-        };
-        self.bins.clear();
-        self.bins.resize(BINS, 0);
-        let lines = self.distances.chunks_exact(stride).enumerate();
-        for (l, line) in lines.clone() {
-            for (k, &distance) in line[..length].iter().enumerate() {
-                self.bins[((bits(l * stride + k, distance) >> BELOW_BIN) as usize) % BINS] += 1;
-            }
+    ///
+    /// The `count`th of the least distances of parts of the window bounds that of all: what is
+    /// above it need not be sorted.
+    fn smallest(&mut self, stride: usize, own: usize, count: usize) {
+        self.distances[own] = 0.0;
+        self.least.clear();
+        self.least
+            .reserve(self.distances.len() / (stride * LINES) * LANES + LANES);
+        for lines in self.distances.chunks(stride * LINES) {
+            self.least.extend_from_slice(&dispatch(Least(lines)));
         }
-        let mut total = 0;
-        let last = self.bins.iter().position(|&n| {
-            total += n as usize;
-            total >= count
+        let bound = if self.least.len() > count {
+            *self.least.select_nth_unstable(count - 1).1
+        } else {
+            u32::MAX
+        };
+        self.keys.resize(self.distances.len(), 0);
+        let found = dispatch(Within {
+            distances: &self.distances,
+            bound: bound.min(f32::MAX.to_bits()),
+            keys: &mut self.keys,
         });
-        let last = last.unwrap_or(BINS - 1) as u32;
-        self.keys.clear();
-        for (l, line) in lines {
-            for (k, &distance) in line[..length].iter().enumerate() {
-                let index = l * stride + k;
-                let bits = bits(index, distance);
-                if bits >> BELOW_BIN <= last {
-                    self.keys.push(u64::from(bits) << 32 | index as u64);
-                }
+        self.keys.truncate(found);
+        // Only the patch itself has the key 0.
+        for key in &mut self.keys {
+            if *key as u32 as usize == own {
+                *key = own as u64;
             }
         }
         if self.keys.len() > count {
@@ -167,6 +160,61 @@ impl Candidates {
             self.keys.truncate(count);
         }
         self.keys.sort_unstable();
+    }
+}
+
+/// Returns the bits of a distance, which are in the order of distances as none is negative.
+#[inline(always)]
+fn bits(distance: f32) -> u32 {
+    distance.max(f32::MIN_POSITIVE).to_bits()
+}
+
+/// Returns the bits of the least distances in each lane of lines.
+struct Least<'a>(&'a [f32]);
+
+impl Kernel for Least<'_> {
+    type Output = [u32; LANES];
+
+    #[inline(always)]
+    fn run(self) -> Self::Output {
+        let mut least = [u32::MAX; LANES];
+        for chunk in self.0.as_chunks::<LANES>().0 {
+            for (least, &distance) in least.iter_mut().zip(chunk) {
+                *least = bits(distance).min(*least);
+            }
+        }
+        least
+    }
+}
+
+/// Fills the first of `keys` with the bits and the places of all distances up to a bound, and
+/// returns their number.
+struct Within<'a> {
+    distances: &'a [f32],
+    bound: u32,
+    keys: &'a mut [u64],
+}
+
+impl Kernel for Within<'_> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run(self) -> usize {
+        let mut found = 0;
+        for (c, chunk) in self.distances.as_chunks::<LANES>().0.iter().enumerate() {
+            let mut some = false;
+            for &distance in chunk {
+                some |= bits(distance) <= self.bound;
+            }
+            if some {
+                for (lane, &distance) in chunk.iter().enumerate() {
+                    let bits = bits(distance);
+                    self.keys[found] = u64::from(bits) << 32 | (c * LANES + lane) as u64;
+                    found += usize::from(bits <= self.bound);
+                }
+            }
+        }
+        found
     }
 }
 
@@ -183,11 +231,11 @@ struct Distances<'a> {
     line: &'a mut [f32],
 }
 
-impl Kernel for Distances<'_> {
+impl FusedKernel for Distances<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run(self) {
+    fn run<const FUSED: bool>(self) {
         let Self {
             pixels,
             width,
@@ -199,15 +247,15 @@ impl Kernel for Distances<'_> {
         while c < line.len() {
             match (line.len() - c) / LANES {
                 1 => {
-                    squares::<1>(pixels, c, width, reference, columns, line);
+                    squares::<1, FUSED>(pixels, c, width, reference, columns, line);
                     c += LANES;
                 }
                 2 => {
-                    squares::<2>(pixels, c, width, reference, columns, line);
+                    squares::<2, FUSED>(pixels, c, width, reference, columns, line);
                     c += 2 * LANES;
                 }
                 _ => {
-                    squares::<3>(pixels, c, width, reference, columns, line);
+                    squares::<3, FUSED>(pixels, c, width, reference, columns, line);
                     c += 3 * LANES;
                 }
             }
@@ -217,7 +265,7 @@ impl Kernel for Distances<'_> {
 
 /// Writes the squared distances of `W` chunks of candidates from the reference.
 #[inline(always)]
-fn squares<const W: usize>(
+fn squares<const W: usize, const FUSED: bool>(
     pixels: &[f32],
     c: usize,
     width: usize,
@@ -236,7 +284,7 @@ fn squares<const W: usize>(
             for (w, sum) in sums.iter_mut().enumerate() {
                 for (lane, x) in sum.iter_mut().enumerate() {
                     let difference = pixels[w * LANES + lane] - value;
-                    *x += difference * difference;
+                    *x = multiply_add::<FUSED>(*x, difference, difference);
                 }
             }
         }

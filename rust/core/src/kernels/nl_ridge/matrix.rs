@@ -5,13 +5,13 @@
 
 use std::ops::Range;
 
-use crate::exec::simd::{Kernel, LANES, dispatch};
+use crate::exec::simd::{FusedKernel, Kernel, LANES, dispatch, dispatch_fused, multiply_add};
 
 /// The number of rows of a result that are computed together.
 pub(super) const ROWS: usize = 4;
 
-/// The smallest pivot of a Cholesky factor, as a share of its diagonal element: below it, rounding
-/// has taken all digits.
+/// The smallest pivot of a Cholesky factor that is counted on, as a share of its diagonal element:
+/// below it, rounding has taken all digits.
 const LEAST_PIVOT: f32 = 4e-6;
 
 /// Returns the number of elements of a row that holds `n` of them.
@@ -38,11 +38,11 @@ impl Chunk {
 
     /// Returns self + factor * other.
     #[inline(always)]
-    fn plus(self, factor: f32, other: Self) -> Self {
+    fn plus<const FUSED: bool>(self, factor: f32, other: Self) -> Self {
         let mut sum = self.0;
         let mut lane = 0;
         while lane < LANES {
-            sum[lane] += factor * other.0[lane];
+            sum[lane] = multiply_add::<FUSED>(sum[lane], factor, other.0[lane]);
             lane += 1;
         }
         Self(sum)
@@ -70,7 +70,7 @@ trait Line: Copy {
     const LEN: usize;
     const ZERO: Self;
     /// Returns self + factor * other.
-    fn plus(self, factor: f32, other: Self) -> Self;
+    fn plus<const FUSED: bool>(self, factor: f32, other: Self) -> Self;
     fn load(from: &[f32]) -> Self;
     fn store(self, to: &mut [f32]);
 }
@@ -82,8 +82,8 @@ macro_rules! line {
             const ZERO: Self = [Chunk::ZERO; [$($chunk),*].len()];
 
             #[inline(always)]
-            fn plus(self, factor: f32, other: Self) -> Self {
-                [$(self[$chunk].plus(factor, other[$chunk])),*]
+            fn plus<const FUSED: bool>(self, factor: f32, other: Self) -> Self {
+                [$(self[$chunk].plus::<FUSED>(factor, other[$chunk])),*]
             }
 
             #[inline(always)]
@@ -112,7 +112,7 @@ impl<T: Line> Tile<T> {
     /// Returns the tile plus `sign` times that of A' B at row `i` and column `c`, summed over rows
     /// `r`.
     #[inline(always)]
-    fn plus_product(
+    fn plus_product<const FUSED: bool>(
         self,
         a: Factor<'_>,
         b: &[f32],
@@ -126,10 +126,10 @@ impl<T: Line> Tile<T> {
         while r_now < r.end {
             let factors = &a.data[r_now * a.row + i * column..][..(ROWS - 1) * column + 1];
             let row = T::load(&b[r_now * width + c..][..T::LEN]);
-            first = first.plus(sign * factors[0], row);
-            second = second.plus(sign * factors[column], row);
-            third = third.plus(sign * factors[2 * column], row);
-            fourth = fourth.plus(sign * factors[3 * column], row);
+            first = first.plus::<FUSED>(sign * factors[0], row);
+            second = second.plus::<FUSED>(sign * factors[column], row);
+            third = third.plus::<FUSED>(sign * factors[2 * column], row);
+            fourth = fourth.plus::<FUSED>(sign * factors[3 * column], row);
             r_now += 1;
         }
         Self(first, second, third, fourth)
@@ -183,7 +183,7 @@ pub(super) fn product(
     (rows, terms): (usize, usize),
     upper: bool,
 ) {
-    dispatch(Product {
+    dispatch_fused(Product {
         out,
         a,
         b,
@@ -204,11 +204,11 @@ struct Product<'a> {
     upper: bool,
 }
 
-impl Kernel for Product<'_> {
+impl FusedKernel for Product<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run(self) {
+    fn run<const FUSED: bool>(self) {
         let Self {
             out,
             a,
@@ -221,7 +221,7 @@ impl Kernel for Product<'_> {
         for i in (0..rows).step_by(ROWS) {
             let first = if upper { i / LANES * LANES } else { 0 };
             for_tiles!(first, width, c, T => {
-                let tile = Tile::<T>::ZERO.plus_product(a, b, width, 1.0, (0..terms, i, c));
+                let tile = Tile::<T>::ZERO.plus_product::<FUSED>(a, b, width, 1.0, (0..terms, i, c));
                 tile.store(&mut out[i * width..], width, c);
             });
         }
@@ -230,29 +230,69 @@ impl Kernel for Product<'_> {
 
 /// Replaces a symmetric positive matrix, whose upper triangle is read, by its inverse, whole.
 ///
+/// Rows and columns that are combinations of earlier ones, but for rounding, are left out: they are
+/// 0 in the result.
+///
 /// `size` is a multiple of four, `width` the number of elements of a row, and `factor` room for
 /// another matrix.
 pub(super) fn invert(matrix: &mut [f32], factor: &mut [f32], size: usize, width: usize) {
-    dispatch(Cholesky {
+    dispatch_fused(Cholesky {
         matrix,
         size,
         width,
     });
-    dispatch(InvertFactor {
+    dispatch_fused(InvertFactor {
         factor: matrix,
         inverse: factor,
         size,
         width,
     });
-    dispatch(Square {
+    dispatch_fused(Square {
         factor,
         matrix,
         size,
         width,
     });
-    for i in 0..size {
-        for j in 0..i {
-            matrix[i * width + j] = matrix[j * width + i];
+    dispatch(Mirror {
+        matrix,
+        size,
+        width,
+    });
+}
+
+/// Copies the upper triangle of a matrix to the lower one.
+struct Mirror<'a> {
+    matrix: &'a mut [f32],
+    size: usize,
+    width: usize,
+}
+
+impl Kernel for Mirror<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self {
+            matrix,
+            size,
+            width,
+        } = self;
+        // In squares, because lines of a whole matrix do not stay in the first cache.
+        for j in (0..size).step_by(LANES) {
+            let rows = LANES.min(size - j);
+            for i in (j..size).step_by(LANES) {
+                let mut square = [[0.0_f32; LANES]; LANES];
+                for (row, to) in square.iter_mut().enumerate().take(rows) {
+                    to.copy_from_slice(&matrix[(j + row) * width + i..][..LANES]);
+                }
+                for k in 0..LANES.min(size - i) {
+                    let below = if i == j { k } else { rows };
+                    let to = &mut matrix[(i + k) * width + j..][..LANES];
+                    for (x, row) in to.iter_mut().zip(&square).take(below) {
+                        *x = row[k];
+                    }
+                }
+            }
         }
     }
 }
@@ -265,11 +305,11 @@ struct Square<'a> {
     width: usize,
 }
 
-impl Kernel for Square<'_> {
+impl FusedKernel for Square<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run(self) {
+    fn run<const FUSED: bool>(self) {
         let Self {
             factor,
             matrix,
@@ -280,7 +320,7 @@ impl Kernel for Square<'_> {
             for_tiles!(i / LANES * LANES, width, c, T => {
                 let a = Factor { data: factor, row: width, column: 1 };
                 let rows = i.max(c.min(size))..size;
-                let tile = Tile::<T>::ZERO.plus_product(a, factor, width, 1.0, (rows, i, c));
+                let tile = Tile::<T>::ZERO.plus_product::<FUSED>(a, factor, width, 1.0, (rows, i, c));
                 tile.store(&mut matrix[i * width..], width, c);
             });
         }
@@ -289,18 +329,18 @@ impl Kernel for Square<'_> {
 
 /// Replaces the upper triangle of a symmetric positive matrix by U with A = U' U.
 ///
-/// The diagonal holds the inverses of that of U.
+/// The diagonal holds the inverses of that of U; rows without digits are 0, and these inverses too.
 struct Cholesky<'a> {
     matrix: &'a mut [f32],
     size: usize,
     width: usize,
 }
 
-impl Kernel for Cholesky<'_> {
+impl FusedKernel for Cholesky<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run(self) {
+    fn run<const FUSED: bool>(self) {
         let Self {
             matrix,
             size,
@@ -314,29 +354,30 @@ impl Kernel for Cholesky<'_> {
             for_tiles!(first, width, c, T => {
                 let a = Factor { data: done, row: width, column: 1 };
                 let tile = Tile::<T>::load(rest, width, c);
-                let tile = tile.plus_product(a, done, width, -1.0, (0..i, i, c));
+                let tile = tile.plus_product::<FUSED>(a, done, width, -1.0, (0..i, i, c));
                 tile.store(rest, width, c);
             });
+            let mut inverses = [0.0; ROWS];
             for (k, least) in least.into_iter().enumerate() {
                 let (above, below) = rest.split_at_mut(k * width);
                 let row = &mut below[..width];
                 for above in above.chunks_exact(width) {
                     let factor = above[i + k];
                     for (x, y) in row[first..].iter_mut().zip(&above[first..]) {
-                        *x -= factor * y;
+                        *x = multiply_add::<FUSED>(*x, -factor, *y);
                     }
                 }
-                row[i + k] = row[i + k].max(least).max(f32::MIN_POSITIVE);
-                let inverse = 1.0 / row[i + k].sqrt();
+                let pivot = row[i + k];
+                let has_digits = pivot > least.max(f32::MIN_POSITIVE);
+                inverses[k] = if has_digits { 1.0 / pivot.sqrt() } else { 0.0 };
                 for x in &mut row[first..] {
-                    *x *= inverse;
+                    *x *= inverses[k];
                 }
             }
             // The factors of later rows are above the diagonal; the diagonal itself is needed as its
             // inverse alone.
-            for k in 0..ROWS {
-                let at = k * width + i + k;
-                rest[at] = 1.0 / rest[at].max(f32::MIN_POSITIVE);
+            for (k, inverse) in inverses.into_iter().enumerate() {
+                rest[k * width + i + k] = inverse;
             }
         }
     }
@@ -350,11 +391,11 @@ struct InvertFactor<'a> {
     width: usize,
 }
 
-impl Kernel for InvertFactor<'_> {
+impl FusedKernel for InvertFactor<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run(self) {
+    fn run<const FUSED: bool>(self) {
         let Self {
             factor,
             inverse,
@@ -371,7 +412,7 @@ impl Kernel for InvertFactor<'_> {
             for_tiles!(0, last, c, T => {
                 let a = Factor { data: factor, row: width, column: 1 };
                 let tile = Tile::<T>::load(rest, width, c);
-                let tile = tile.plus_product(a, done, width, -1.0, (c.min(i)..i, i, c));
+                let tile = tile.plus_product::<FUSED>(a, done, width, -1.0, (c.min(i)..i, i, c));
                 tile.store(rest, width, c);
             });
             for k in 0..ROWS {
@@ -380,7 +421,7 @@ impl Kernel for InvertFactor<'_> {
                 for (t, above) in above.chunks_exact(width).enumerate() {
                     let factor = factor[(i + t) * width + i + k];
                     for (x, y) in row.iter_mut().zip(&above[..last]) {
-                        *x -= factor * y;
+                        *x = multiply_add::<FUSED>(*x, -factor, *y);
                     }
                 }
                 let scale = factor[(i + k) * width + i + k];
@@ -395,6 +436,7 @@ impl Kernel for InvertFactor<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exec::simd::InstructionSet;
 
     /// Returns numbers between -1 and 1 that look random.
     fn numbers(count: usize) -> Vec<f32> {
@@ -442,6 +484,42 @@ mod tests {
                     let sum: f32 = (0..terms).map(|r| a[r * rows + i] * b[r * width + c]).sum();
                     assert!((out[i * width + c] - sum).abs() < 1e-4);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn instruction_sets_differ_by_rounding_and_those_that_fuse_do_not() {
+        let (rows, width, terms) = (8, 48, 37);
+        let (a, b) = (numbers(terms * rows), numbers(terms * width));
+        let run = |set: InstructionSet| {
+            let mut out = vec![f32::NAN; rows * width];
+            let a = Factor {
+                data: &a,
+                row: rows,
+                column: 1,
+            };
+            set.run_fused(Product {
+                out: &mut out,
+                a,
+                b: &b,
+                width,
+                rows,
+                terms,
+                upper: false,
+            });
+            out
+        };
+        let baseline = run(InstructionSet::Baseline);
+        let wider = InstructionSet::ALL.iter().skip(1);
+        let results: Vec<_> = wider
+            .filter(|set| set.is_available())
+            .map(|&set| run(set))
+            .collect();
+        for result in &results {
+            assert_eq!(result, &results[0]);
+            for (x, y) in result.iter().zip(&baseline) {
+                assert!((x - y).abs() < 1e-5);
             }
         }
     }
