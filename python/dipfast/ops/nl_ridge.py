@@ -31,7 +31,8 @@ Speed = Literal["fast", "balanced", "best"]
 _SPEEDS = ("fast", "balanced", "best")
 
 # Rows and columns to each side in which similar patches are looked for, and slices.
-_REACH, _SLICES_REACH = 18, 2
+_REACH = {"fast": 18, "balanced": 18, "best": 24}
+_SLICES_REACH = 2
 # Standard deviation, as a share of the range, above which patches are larger by a pixel; and again.
 _STRONG = (35 / 255, 60 / 255)
 # Standard deviation, as a share of the range, below which the first pass takes the mean of the
@@ -69,24 +70,36 @@ _COLOUR: dict[str, tuple[_Pass, ...]] = {
         _Pass(5, 24, 4),
         _Pass(5, 60, 4),
         _Pass(6, 60, 5),
-        _Pass(7, 70, 5, 0.7),
-        _Pass(7, 90, 5, 0.4),
+        _Pass(8, 60, 5, 0.7),
+        _Pass(8, 80, 5, 0.4),
     ),
 }
 _GREY: dict[str, tuple[_Pass, ...]] = {
     "fast": (_Pass(7, 24, 5), _Pass(7, 60, 6)),
-    "balanced": (_Pass(7, 24, 5), _Pass(7, 60, 5), _Pass(8, 60, 6), _Pass(8, 60, 6, 0.5)),
+    "balanced": (
+        _Pass(7, 24, 5),
+        _Pass(7, 60, 5, filters="both"),
+        _Pass(8, 60, 6, filters="both"),
+        _Pass(8, 60, 6, 0.5),
+    ),
     "best": (
         _Pass(7, 24, 4),
         _Pass(7, 60, 4, filters="both"),
         _Pass(8, 60, 5, filters="both"),
-        _Pass(8, 60, 5, 0.5, filters="both"),
+        _Pass(8, 60, 5, 0.5),
     ),
+}
+# The passes for correlated noise, of pictures of any number of channels.  Filters of values rely on
+# the shape of the noise within patches, which is never known so well; chosen on the same pictures
+# as simulated cameras take them (benches.quality.noise.simulate), with the noise as it is found.
+_CORRELATED: dict[str, tuple[_Pass, ...]] = {
+    speed: (_Pass(6, 24, step, filters="patches"), _Pass(8, 60, step, filters="patches"))
+    for speed, step in (("fast", 5), ("balanced", 4), ("best", 3))
 }
 # The a of the first pass: of 0.05, 0.25, 0.5, 1 and 2, 1 gave the highest PSNR on average at sigma
 # 25.  Pictures of several channels with weaker noise take more, by what the noise is below, and
 # with the weakest smaller patches as well; chosen on the same pictures at sigma 5, 9 and 15.
-_SHARE, _SHARE_OF_WEAKER = 1.0, 2.0
+_SHARE, _SHARE_OF_WEAKER, _SHARE_OF_CORRELATED = 1.0, 2.0, 2.0
 _WEAKER, _WEAKEST = 18 / 255, 12 / 255
 _SHARE_OF_WEAKEST = {"fast": 2.0, "balanced": 4.0, "best": 4.0}
 _PATCHES_OF_WEAKEST = (4, 4, 6, 6, 6)
@@ -481,7 +494,7 @@ def _denoise(
             patch=one.patch,
             group=one.group,
             step=one.step,
-            reach=_REACH,
+            reach=_REACH[speed],
             slices_reach=_SLICES_REACH,
             share=_share(channels, parameters, speed),
             centred=index == 0 and math.sqrt(_scale(parameters)) < _WEAK,
@@ -509,9 +522,11 @@ def _around(x: Floats) -> Floats:
 
 def _passes(channels: int, noise: NoiseParameters, speed: str) -> tuple[_Pass, ...]:
     """Return the passes for a picture; the stronger its noise, the larger are its patches."""
+    if noise.spectrum is not None:
+        return _CORRELATED[speed]
     passes = (_GREY if channels == 1 else _COLOUR)[speed]
     level = math.sqrt(_scale(noise))
-    if level < _WEAKEST and _takes_less(channels, noise):
+    if level < _WEAKEST and channels > 1:
         return tuple(
             one._replace(patch=patch, step=min(one.step, patch))
             for one, patch in zip(passes, _PATCHES_OF_WEAKEST)
@@ -522,15 +537,12 @@ def _passes(channels: int, noise: NoiseParameters, speed: str) -> tuple[_Pass, .
 
 def _share(channels: int, noise: NoiseParameters, speed: str) -> float:
     """Return the a of the first pass for a picture."""
+    if noise.spectrum is not None:
+        return _SHARE_OF_CORRELATED
     level = math.sqrt(_scale(noise))
-    if level >= _WEAKER or not _takes_less(channels, noise):
+    if channels == 1 or level >= _WEAKER:
         return _SHARE
     return _SHARE_OF_WEAKER if level >= _WEAKEST else _SHARE_OF_WEAKEST[speed]
-
-
-def _takes_less(channels: int, noise: NoiseParameters) -> bool:
-    """Return whether weak noise takes other parameters: neither grey pictures nor blotches gain."""
-    return channels > 1 and noise.spectrum is None
 
 
 def _scale(noise: NoiseParameters) -> float:
