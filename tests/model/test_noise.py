@@ -376,3 +376,22 @@ class TestEstimates:
 def test_invalid_arguments_are_refused(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(("photons", "most"), [(10, 10), (30, 2)])
+def test_photons_are_no_outliers(photons: float, most: int) -> None:
+    rows, columns = np.mgrid[:256, :384]
+    cell = np.exp(-((columns - 190) ** 2 + (rows - 120) ** 2) / 4000)
+    clean = photons * (0.1 + cell + 0.5 * (np.sin(columns / 9) > 0.9))
+    generator = np.random.default_rng(0)
+    counts = generator.poisson(clean) + generator.normal(0, 0.3, clean.shape)
+    noisy = torch.from_numpy(counts[None] / 60)
+    alone = isolated_outliers(noisy)
+    assert alone is not None
+    assert alone.sum() > most
+    found = estimate_noise(noisy)
+    assert found.outliers is None or found.outliers.sum() <= most
+    noisy[0, 5::32, 5::32] = 2.0
+    with_defects = estimate_noise(noisy)
+    assert with_defects.outliers is not None
+    assert with_defects.outliers[0, 5::32, 5::32].float().mean() > 0.9

@@ -194,6 +194,8 @@ def estimate_noise(
     model, levels, spectrum = _model(pixels, whole, measured, known_whole, kind, sigma, ends)
     if spectrum is not None and spectrum.quantised:
         isolated = None  # what JPEG leaves of an edge stands alone, too
+    if isolated is not None:
+        isolated = _beyond_noise(isolated, pixels, whole, model)
     interval, stripes = (model.sigma, model.sigma), (0.0, 0.0)
     if known is None:  # gaps have edges of their own
         interval = interval if sigma is not None else _interval(whole, model)
@@ -299,6 +301,17 @@ def _defects(pixels: Floats, known: Any) -> tuple[Any, Any]:
         isolated[channel] = find_isolated(plane, outliers[channel], of_plane)
     some = isolated.any() and isolated.mean() <= _MOST_OUTLIERS
     return outliers, isolated if some else None
+
+
+def _beyond_noise(isolated: Any, pixels: Floats, around: Floats, model: NoiseModel) -> Any:
+    """Return which outliers that stand alone the noise does not explain, or None for none.
+
+    ``around`` has what is around them in their place.
+    """
+    variance = model.sigma**2 + model.gain * np.maximum(around[isolated], 0.0)
+    away = np.square(pixels[isolated] - around[isolated])
+    isolated[isolated] = away > _LEAST_EXCESS**2 * variance
+    return isolated if isolated.any() else None
 
 
 def _model(
@@ -461,6 +474,9 @@ _SAMPLED_PIXELS, _STRIP = 1 << 20, 64
 _LARGEST_TILE, _STRIPES_OF = 256, 1024
 # So many outliers are compared with their neighbours at a time, for the sake of memory.
 _AT_A_TIME = 1 << 16
+# A value that stands alone is an outlier from so many standard deviations of the noise on, which few
+# values of noise reach, of photons neither.
+_LEAST_EXCESS = 6.0
 # More outliers than this share are no defects of a sensor.
 _MOST_OUTLIERS = 0.05
 # The bootstrap: rows and columns of tiles, the least rows and columns of one, and the resamples.
