@@ -474,8 +474,8 @@ _SAMPLED_PIXELS, _STRIP = 1 << 20, 64
 _LARGEST_TILE, _STRIPES_OF = 256, 1024
 # So many outliers are compared with their neighbours at a time, for the sake of memory.
 _AT_A_TIME = 1 << 16
-# A value that stands alone is an outlier from so many standard deviations of the noise on, which few
-# values of noise reach, of photons neither.
+# A value that stands alone is an outlier from so many standard deviations of the noise on, which
+# few values of noise reach, of photons neither.
 _LEAST_EXCESS = 6.0
 # More outliers than this share are no defects of a sensor.
 _MOST_OUTLIERS = 0.05
