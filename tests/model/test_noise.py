@@ -18,6 +18,7 @@ from dipfast.model.noise_estimate import (
     estimate_noise,
     estimate_noise_model,
     fill_from_neighbours,
+    isolated_outliers,
 )
 from dipfast.model.problem import Problem
 from dipfast.operators import Identity, Mask
