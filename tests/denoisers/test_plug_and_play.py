@@ -153,3 +153,16 @@ def test_operators_of_the_library_are_linear(operator):
 def test_other_operators_are_refused(operator, words):
     with pytest.raises(InputError, match=words):
         check_operator(operator, torch.zeros(1, 1, 16, 16))
+
+
+@pytest.mark.parametrize("gain", [1e-3, 0.01, 50.0, 1000.0])
+def test_the_unit_of_the_measurement_does_not_matter(gain: float) -> None:
+    rows, columns = np.mgrid[:32, :32]
+    clean = 0.3 + 0.01 * columns + 0.2 * ((columns - 16) ** 2 + (rows - 16) ** 2 < 60)
+    image = torch.from_numpy(clean[None, None])
+    operator = Wrapped(lambda u: gain * u)
+    noise = NoiseParameters(1e-3 * gain)
+    start = least_squares(gain * image, operator)
+    restored = plug_and_play(gain * image, operator, noise, start, steps=6)
+    assert (start - image).abs().max() < 0.05
+    assert (restored - image).abs().max() < 0.01

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import skimage.data
+import torch
 from PIL import Image
 
 from dipfast.errors import InputError
@@ -156,3 +157,13 @@ def test_spectrum_is_kept_as_tuples() -> None:
     assert model.spectrum == ((1.0,) * 7,)
     assert model.is_correlated
     assert hash(model) == hash(NoiseModel(0.1, spectrum=((1.0,) * 7,)))
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.0])
+def test_a_grid_is_not_coarse_noise(sigma: float) -> None:
+    rows, columns = np.mgrid[:256, :256]
+    grid = 20 + 200.0 * ((columns % 16 < 2) | (rows % 16 < 2))
+    noisy = (grid + np.random.default_rng(4).normal(0, sigma, grid.shape)).round() / 255
+    found = estimate_noise(torch.from_numpy(noisy[None]))
+    assert found.model.spectrum is None
+    assert found.model.sigma * 255 == pytest.approx(np.hypot(sigma, 0.29), rel=0.6)

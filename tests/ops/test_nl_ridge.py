@@ -768,3 +768,12 @@ class TestErrors:
         for call in wrong:
             with pytest.raises(ValueError, match="must be"):
                 call()
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+@pytest.mark.parametrize("size", [4, 8, 10])
+def test_pictures_of_few_patches_keep_their_mean(size: int, speed: Any) -> None:
+    pictures = 0.5 + with_noise(np.zeros((30, size, size)), 0.1)
+    denoised = np.stack([ops.nl_ridge(picture, 0.1, speed=speed) for picture in pictures])
+    assert denoised.mean() == pytest.approx(pictures.mean(), abs=0.01)
+    assert np.sqrt(np.mean((denoised - 0.5) ** 2)) < 0.04

@@ -640,3 +640,22 @@ def test_a_denoiser_inside_the_loop(use_small_network: Network) -> None:
     result = dipfast.denoise(noisy, method="deep_red_nl_ridge")
     assert result.found["stages"] == ["deep_red"]
     assert PRESETS["denoise-balanced"].iterations == 3
+
+
+def test_a_noise_model_needs_no_sigma() -> None:
+    image = np.random.default_rng(0).random((24, 24))
+    mask = np.random.default_rng(1).random((24, 24)) < 0.5
+    model = NoiseModel(0.05)
+    for result in (
+        dipfast.inpaint(image, mask, quality="fast", noise=model, data_range=1),
+        dipfast.super_resolve(image, 2, quality="fast", noise=model, data_range=1),
+    ):
+        assert result.settings["sigma"] == "auto"
+    with pytest.raises(InputError, match="has no meaning where noise is a model"):
+        dipfast.inpaint(image, mask, quality="fast", noise=model, sigma=0.1, data_range=1)
+
+
+def test_noise_beyond_the_range_is_refused() -> None:
+    image = np.random.default_rng(0).random((24, 24))
+    with pytest.raises(InputError, match="50 value ranges"):
+        dipfast.denoise(image, quality="fast", noise=NoiseModel(50.0), data_range=1)

@@ -60,7 +60,8 @@ def plug_and_play(
     .. math:: u_{k+1} = \arg\min_u \frac{\|A u - y\|^2}{\sigma^2} + \frac{\|u - v_k\|^2}{s_k^2},
        \qquad v_k = \operatorname{denoise}(u_k, s_k)
 
-    with levels s that fall from 0.2 to 0.01 in equal ratios.
+    with levels s that fall from 0.2 to 0.01 in equal ratios.  A and y are divided by the response
+    of A to a white image first.
 
     Parameters
     ----------
@@ -95,7 +96,9 @@ def plug_and_play(
     .. [1] Zhang et al., "Plug-and-play image restoration with deep
        denoiser prior", IEEE TPAMI 44(10), 2022, with another denoiser.
     """
-    sigma = 0.0 if noise.is_free else math.sqrt(noise.typical_variance)
+    # In the unit of the image, whatever that of the measurement is.
+    scale = _gain(operator, start, known)
+    sigma = 0.0 if noise.is_free else math.sqrt(noise.typical_variance) / scale
     last = max(_LAST_LEVEL, sigma)
     levels = [_FIRST_LEVEL * (last / _FIRST_LEVEL) ** (k / max(steps - 1, 1)) for k in range(steps)]
 
@@ -109,14 +112,14 @@ def plug_and_play(
     def solving(share: float) -> None:
         denoising(1 + (1 / _DENOISING - 1) * share)
 
-    constant = operator.adjoint(weighted(measurement)).detach()
+    constant = operator.adjoint(weighted(measurement)).detach() / scale**2
     result = u = start
     for k, level in enumerate(levels):
         v = ops.nl_ridge(u[0], level, channel_axis=0, speed=speed, callback=denoising)[None].to(u)
         ratio = max(sigma**2 / level**2, _LEAST_RATIO)
 
         def normal(x: Tensor, ratio: float = ratio) -> Tensor:
-            return operator.adjoint(weighted(operator(x))) + ratio * x
+            return operator.adjoint(weighted(operator(x))) / scale**2 + ratio * x
 
         u = _solve(normal, constant + ratio * v, v, solving).clamp(0, 1).detach()
         # With noise the denoiser has the last word: the data are as noisy as they were.
@@ -214,8 +217,9 @@ def least_squares(measurement: Tensor, operator: Operator, known: Tensor | None 
     Returns
     -------
     Tensor
-        The image with the least ``||A u - y||^2 + 0.01 ||u - c||^2``, by ten steps of conjugate
-        gradients, in [0, 1]; c is the constant image that explains the measurement best.
+        The image with the least ``||A u - y||^2 + 0.01 g^2 ||u - c||^2``, by ten steps of
+        conjugate gradients, in [0, 1]; g is the gain of A, and c the constant image that explains
+        the measurement best.
 
     Examples
     --------
@@ -233,11 +237,29 @@ def least_squares(measurement: Tensor, operator: Operator, known: Tensor | None 
     square = float(response.square().sum())
     value = float((response * measurement).sum()) / square if square > 0 else 0.0
     constant = white * value
+    ratio = _START_RATIO * _gain(operator, target, known) ** 2
 
     def normal(x: Tensor) -> Tensor:
-        return operator.adjoint(weighted(operator(x))) + _START_RATIO * x
+        return operator.adjoint(weighted(operator(x))) + ratio * x
 
-    return _solve(normal, target + _START_RATIO * constant, constant).clamp(0, 1).detach()
+    return _solve(normal, target + ratio * constant, constant).clamp(0, 1).detach()
+
+
+def _gain(operator: Operator, image: Tensor, known: Tensor | None) -> float:
+    """Return the root mean square of the response to a white image, or to noise if that is more.
+
+    1 for masks, blurs and down-sampling; a response of nothing counts as 1 as well.
+    """
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(image.shape, generator=generator, dtype=image.dtype).to(image.device)
+    sizes = []
+    for x in (torch.ones_like(image), noise):
+        response = operator(x).detach()
+        of_known = response if known is None else response[known.expand_as(response)]
+        sizes.append(float(of_known.double().square().mean().sqrt()) if of_known.numel() else 0.0)
+    flat, rough = sizes
+    # Of noise all operators that average let little through, and a mask everything.
+    return (flat if flat > 0.1 * rough else rough) or 1.0
 
 
 def filled(measurement: Tensor, known: Tensor) -> Tensor:

@@ -477,6 +477,7 @@ def _denoise(
         return np.broadcast_to(variance.mean(axis=0), pilot.shape).copy() if turned else variance
 
     passes = _passes(channels, parameters, speed)[:rounds]
+    weak = math.sqrt(_scale(parameters)) < _WEAK
     x, count = noisy, len(passes)
     for index, one in enumerate(passes):
         source, level = noisy, covariance
@@ -497,7 +498,7 @@ def _denoise(
             reach=_REACH[speed],
             slices_reach=_SLICES_REACH,
             share=_share(channels, parameters, speed),
-            centred=index == 0 and math.sqrt(_scale(parameters)) < _WEAK,
+            centred=(weak and index == 0) or _has_few_patches(noisy.shape, one),
             filters=one.filters,
         )
     return table.clean(primary(x))
@@ -518,6 +519,12 @@ def _around(x: Floats) -> Floats:
                 out += padded[k : k + count] if axis == 0 else padded[:, k : k + count]
             out /= 2 * reach + 1
     return mean
+
+
+def _has_few_patches(shape: tuple[int, ...], one: _Pass) -> bool:
+    """Return whether a picture has fewer patches than a group: they would be drawn towards 0."""
+    rows, columns = (max(n - one.patch, 0) + 1 for n in shape[-2:])
+    return rows * columns < one.group
 
 
 def _passes(channels: int, noise: NoiseParameters, speed: str) -> tuple[_Pass, ...]:

@@ -220,6 +220,12 @@ def _check_range(measurement: Tensor, layout: Layout, settings: Settings) -> Non
             f"sigma={settings.sigma:g} is in the unit of the image, whose range from {low:.6g} to "
             f"{high:.6g} is narrower than such noise"
         )
+    model = settings.noise
+    if isinstance(model, NoiseParameters) and model.typical_variance > 1 and varied:
+        raise InputError(
+            f"noise has a standard deviation of {math.sqrt(model.typical_variance):.3g} value "
+            "ranges; a NoiseModel is in the unit of the range, of which 1 is all"
+        )
 
 
 def _check_operators(task: Task, settings: Settings, baseline: Tensor) -> None:

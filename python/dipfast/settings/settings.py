@@ -311,6 +311,13 @@ class Settings(BaseModel):
             return values
         return {k: v.item() if getattr(v, "ndim", None) == 0 else v for k, v in values.items()}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _model_has_sigma(cls, options: Any) -> Any:
+        """Let a noise model stand for sigma where sigma is left out."""
+        of_model = isinstance(options, dict) and isinstance(options.get("noise"), NoiseParameters)
+        return {"sigma": "auto", **options} if of_model else options
+
     @model_validator(mode="after")
     def _together(self) -> Settings:
         """Refuse options that make others meaningless."""
