@@ -41,10 +41,9 @@ _FLAT_SHARES = (0.05, 0.05, 0.05, 0.05, 0.1, 0.2, 0.3)
 _FLAT_SHARES_OF_JPEG = (0.1, 0.1, 0.2, 0.2, 0.3, 0.4, 0.4)
 _FLAT_SHARE_OF_COLOUR = 0.5
 _FLATTEST_SHARE = 0.05
-# Noise of cameras grows towards low frequencies by less than these factors from band to band; what
-# grows faster in the three lowest bands is structure.  Cameras that write JPEG take fine noise of
-# colours out, and leave blotches.
-_LARGEST_GROWTH, _LARGEST_GROWTH_OF_COLOUR_OF_JPEG, _GROWING_BANDS = 1.3, 2.0, 3
+# Noise of cameras grows towards low frequencies by less than this factor from band to band; what
+# grows faster in the three lowest bands is structure.
+_LARGEST_GROWTH, _GROWING_BANDS = 1.3, 3
 # A block with more than this share of its pixels at the ends of the range is clipped.
 _CLIPPED_SHARE = 0.1
 # See _is_correlated.
@@ -207,13 +206,11 @@ def find_spectrum(
     levels = []
     for channel, energy in enumerate(energies):
         shares: tuple[float, ...] = _FLAT_SHARES_OF_JPEG if quantised else _FLAT_SHARES
-        growth = _LARGEST_GROWTH
         if channel > 0 and len(planes) == 3:
             shares = (_FLAT_SHARE_OF_COLOUR,) * len(shares)
-            growth = _LARGEST_GROWTH_OF_COLOUR_OF_JPEG if quantised else growth
         floor = [_floor(energy[:, k], share, k) for k, share in enumerate(shares)]
         for k in range(_GROWING_BANDS - 1, -1, -1):
-            floor[k] = min(floor[k], growth * floor[k + 1])
+            floor[k] = min(floor[k], _LARGEST_GROWTH * floor[k + 1])
         levels.append(tuple(floor))
     if len(levels) < len(planes) == 3:
         levels += [(0.0,) * len(masks)] * 2
