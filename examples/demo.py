@@ -52,6 +52,7 @@ def main(folder: Path) -> None:
     with tqdm(total=None, unit="it", desc="restoring") as bar:
         result = dipfast.denoise(
             noisy,
+            method="two_stage",
             quality="fast",
             reference=clean,
             callback=lambda _: bar.update(),
