@@ -194,7 +194,7 @@ def estimate_noise(
     model, levels, spectrum = _model(pixels, whole, measured, known_whole, kind, sigma, ends)
     if spectrum is not None and spectrum.quantised:
         isolated = None  # what JPEG leaves of an edge stands alone, too
-    if isolated is not None:
+    if isolated is not None and spectrum is None:  # coarse noise does not stand alone
         isolated = _beyond_noise(isolated, pixels, whole, model)
     interval, stripes = (model.sigma, model.sigma), (0.0, 0.0)
     if known is None:  # gaps have edges of their own
