@@ -489,8 +489,8 @@ _TOLD_STRIPES = 0.2
 # Texture is taken for noise where there is little of that: below this share of the range the level
 # is at most that of the flattest blocks.
 _WEAK = 8 / 255
-# No camera takes more fine noise out: of 40 pictures of them, down to JPEG of quality 50, the whole
-# noise was up to 8 times the finest.
+# No camera takes more fine noise out: of more than 60 pictures of them, down to JPEG of quality 50,
+# the whole noise was up to 8 times the finest.
 _MOST_COARSE = 20.0
 # Estimates that differ by more than this factor contradict each other.
 _DISAGREEMENT = 2.0
