@@ -182,6 +182,10 @@ class Bm3d:
         """Return a case denoised with so many times the white noise that is found in it."""
         return self(case.noisy, factor * case.sigma)
 
+    def by_model(self, case: Case, factor: float = 1.0) -> Pixels:
+        """Return a case denoised with so many times the level of the model that is found in it."""
+        return self(case.noisy, factor * case.report.sigma)
+
     @staticmethod
     def restored(noisy: Pixels, sigma: float, width: float = 255.0) -> Pixels:
         """Return a picture denoised, by the package."""
@@ -452,9 +456,10 @@ def polyu(options: Any) -> str:
         for factor in FACTORS:
             ways[f"{speed}, {factor} sigma"] = partial(ridge_by_factor, speed=speed, factor=factor)
     if bm3d := _bm3d(options):
-        ways["bm3d, level of model"] = lambda case: bm3d(case.noisy, case.report.sigma)
         for factor in FACTORS:
             ways[f"bm3d, {factor} sigma"] = partial(bm3d.by_factor, factor=factor)
+        for factor in FACTORS:
+            ways[f"bm3d, {factor} model"] = partial(bm3d.by_model, factor=factor)
     table = Table.of(islice(cases, options.limit), ways)
     worse = ["worse than the input", f"0/{len(table.rows)}"]
     least = ["least gain", "0.00"]
@@ -468,12 +473,11 @@ def polyu(options: Any) -> str:
         way = f"{speed}, model"
         lines.append(asked(f"{way}, least gain", min(table.gains(way)), least=0))
         if bm3d:
-            at_estimate = table.mean(way) - table.mean("bm3d, level of model")
-            lines.append(asked(f"{way} minus bm3d, level of model", at_estimate, least=0))
-            best = max(table.mean(f"bm3d, {factor} sigma") for factor in FACTORS)
-            lines.append(
-                asked(f"{way} minus the best bm3d of the factors", table.mean(way) - best, least=0)
-            )
+            for estimate in ("sigma", "model"):
+                means = [table.mean(f"bm3d, {factor} {estimate}") for factor in FACTORS]
+                for name, mean in (("bm3d, 1", means[0]), ("the best bm3d", max(means))):
+                    gain = table.mean(way) - mean
+                    lines.append(asked(f"{way} minus {name} of {estimate}", gain, least=0))
     return _page(text, lines)
 
 
