@@ -102,8 +102,7 @@ def plug_and_play(
     last = max(_LAST_LEVEL, sigma)
     levels = [_FIRST_LEVEL * (last / _FIRST_LEVEL) ** (k / max(steps - 1, 1)) for k in range(steps)]
 
-    def weighted(residual: Tensor) -> Tensor:
-        return residual if known is None else residual.where(known, 0)
+    normal_of_operator = _normal(operator, known)
 
     def denoising(share: float) -> None:
         if callback is not None:
@@ -112,14 +111,14 @@ def plug_and_play(
     def solving(share: float) -> None:
         denoising(1 + (1 / _DENOISING - 1) * share)
 
-    constant = operator.adjoint(weighted(measurement)).detach() / scale**2
+    constant = operator.adjoint(_where_known(measurement, known)).detach() / scale**2
     result = u = start
     for k, level in enumerate(levels):
         v = ops.nl_ridge(u[0], level, channel_axis=0, speed=speed, callback=denoising)[None].to(u)
         ratio = max(sigma**2 / level**2, _LEAST_RATIO)
 
         def normal(x: Tensor, ratio: float = ratio) -> Tensor:
-            return operator.adjoint(weighted(operator(x))) / scale**2 + ratio * x
+            return normal_of_operator(x) / scale**2 + ratio * x
 
         u = _solve(normal, constant + ratio * v, v, solving).clamp(0, 1).detach()
         # With noise the denoiser has the last word: the data are as noisy as they were.
@@ -227,28 +226,36 @@ def least_squares(measurement: Tensor, operator: Operator, known: Tensor | None 
     >>> least_squares(torch.full((1, 1, 4, 4), 0.5), Downsample(2)).unique().round(decimals=4)
     tensor([0.5000])
     """
-
-    def weighted(residual: Tensor) -> Tensor:
-        return residual if known is None else residual.where(known, 0)
-
-    target = operator.adjoint(weighted(measurement)).detach()
+    target = operator.adjoint(_where_known(measurement, known)).detach()
     white = torch.ones_like(target)
-    response = weighted(operator(white)).detach()
+    response = _where_known(operator(white), known).detach()
     square = float(response.square().sum())
     value = float((response * measurement).sum()) / square if square > 0 else 0.0
     constant = white * value
     ratio = _START_RATIO * _gain(operator, target, known) ** 2
+    normal_of_operator = _normal(operator, known)
 
     def normal(x: Tensor) -> Tensor:
-        return operator.adjoint(weighted(operator(x))) + ratio * x
+        return normal_of_operator(x) + ratio * x
 
     return _solve(normal, target + ratio * constant, constant).clamp(0, 1).detach()
 
 
-def _gain(operator: Operator, image: Tensor, known: Tensor | None) -> float:
-    """Return the root mean square of the response to a white image, or to noise if that is more.
+def _where_known(values: Tensor, known: Tensor | None) -> Tensor:
+    """Return the elements that were measured, and 0 for the others."""
+    return values if known is None else values.where(known, 0)
 
-    1 for masks, blurs and down-sampling; a response of nothing counts as 1 as well.
+
+def _normal(operator: Operator, known: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """Return A' A, of the elements of A that were measured."""
+    return lambda x: operator.adjoint(_where_known(operator(x), known))
+
+
+def _gain(operator: Operator, image: Tensor, known: Tensor | None) -> float:
+    """Return the root mean square of the response to a white image, which is 1 for most operators.
+
+    Where that is less than a tenth of the response to noise, as of differences, it is the latter; a
+    response of nothing counts as 1.
     """
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(image.shape, generator=generator, dtype=image.dtype).to(image.device)
@@ -258,7 +265,6 @@ def _gain(operator: Operator, image: Tensor, known: Tensor | None) -> float:
         of_known = response if known is None else response[known.expand_as(response)]
         sizes.append(float(of_known.double().square().mean().sqrt()) if of_known.numel() else 0.0)
     flat, rough = sizes
-    # Of noise all operators that average let little through, and a mask everything.
     return (flat if flat > 0.1 * rough else rough) or 1.0
 
 

@@ -344,14 +344,15 @@ def _model(
     if spectrum is not None:
         channels = _blocks_of(pixels, measured)
         flat = _FLAT_SHARE_OF_JPEG if spectrum.quantised else _FLAT_SHARE
-        coarse = spectrum.sigma > _MOST_COARSE * _fine_level(channels)
+        fine = _fine_level(channels)
+        coarse = spectrum.sigma > _MOST_COARSE * fine
         if kind == "auto" and (coarse or _flat_share(channels) > flat):
             spectrum = None  # a page of text, a drawing or a pattern
     if spectrum is not None:
         rows = tuple(tuple(level / spectrum.sigma for level in row) for row in spectrum.levels)
         level = spectrum.sigma if sigma is None else sigma
         levels = {
-            "wavelets": _fine_level(channels),
+            "wavelets": fine,
             "flat blocks": spectrum.sigma,
         }
         return NoiseModel(level, 0.0, *cuts, spectrum=rows), levels, spectrum

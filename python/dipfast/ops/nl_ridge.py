@@ -217,17 +217,19 @@ def nl_ridge(
     values.  The first pass has no pilot and minimises the unbiased risk of a slightly noisier
     observation:
 
-    .. math:: \hat X = Y - (1 + a) D (Y Y' + a D)^{-1} Y, \quad a = 1.
+    .. math:: \hat X = Y - (1 + a) D (Y Y' + a D)^{-1} Y, \quad a = 1,
 
-    Later ones filter the values of each patch y by mean m and covariance C of the pilot's patches,
-    with the covariance N of the noise [2]_,
+    or a = 2 to 4 where noise is weak in several channels, or correlated.  Later ones filter the
+    values of each patch y by mean m and covariance C of the pilot's patches, with the covariance N
+    of the noise [2]_,
 
-    .. math:: \hat x = y - N (C + N)^{-1} (y - m),
+    .. math:: \hat x = y - N (C + N)^{-1} (y - m).
 
-    or, in grey pictures at the speed ``"best"``, take the mean of that and of
-    :math:`Y - D (X X' + D)^{-1} Y`.  The last passes filter a mean of their pilot and the noisy
-    picture, whose noise is weaker.  Similar patches have the least squared distance in the
-    mean of the channels, within 18 rows and columns.
+    In grey pictures some passes of ``"balanced"`` and ``"best"`` take the mean of that and of
+    :math:`Y - D (X X' + D)^{-1} Y`, which alone is taken where noise is correlated.  The last
+    passes for white noise filter a mean of their pilot and the noisy picture, whose noise is weaker
+    (not at ``"fast"``).  Similar patches have the least squared distance in the mean of the
+    channels, within 18 rows and columns (24 at ``"best"``).
 
     References
     ----------

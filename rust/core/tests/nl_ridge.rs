@@ -600,35 +600,19 @@ fn one_pixel() {
         gain: None,
         covariance: &[0.25],
     };
-    let (mut sums, mut weights) = ([0.0], [0.0]);
-    nl_ridge(
-        pictures,
-        size,
-        parameters,
-        0..1,
-        &mut sums,
-        &mut weights,
-        &Serial,
-    )
-    .unwrap();
+    let run = |pictures| {
+        let (mut sums, mut weights) = ([0.0], [0.0]);
+        let (to, over) = (&mut sums, &mut weights);
+        nl_ridge(pictures, size, parameters, 0..1, to, over, &Serial).unwrap();
+        sums[0] / weights[0]
+    };
     // T = 1 - 2 d / (y^2 + d) with d = y^2.
-    assert!((sums[0] / weights[0]).abs() < 1e-6);
-    let pictures = Pictures {
+    assert!(run(pictures).abs() < 1e-6);
+    let later = Pictures {
         pilot: Some(&[0.5]),
         ..pictures
     };
-    let (mut sums, mut weights) = ([0.0], [0.0]);
-    nl_ridge(
-        pictures,
-        size,
-        parameters,
-        0..1,
-        &mut sums,
-        &mut weights,
-        &Serial,
-    )
-    .unwrap();
-    assert!((sums[0] / weights[0] - 0.25).abs() < 1e-6);
+    assert!((run(later) - 0.25).abs() < 1e-6);
 }
 
 #[test]

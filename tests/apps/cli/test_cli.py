@@ -568,6 +568,39 @@ class TestCheckpoints:
         assert Path("in.png").read_bytes() == before
 
 
+def signalled(
+    arguments: list[str], *, when: bytes, number: signal.Signals
+) -> tuple[int, bytes, bytes]:
+    """Run a command in a process, which gets a signal once it said something.
+
+    Returned are its exit status, and what it wrote to both streams.
+    """
+    code = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from dipfast.apps.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as child:
+        try:
+            assert child.stderr is not None
+            said = b""
+            while re.search(when, said) is None:
+                more = child.stderr.read1()
+                assert more, said.decode()
+                said += more
+            child.send_signal(number)
+            out, err = child.communicate()
+        finally:
+            child.kill()
+    return child.returncode, out, err
+
+
 class TestWithoutNetwork:
     """``--quality fast`` and ``--method nl_ridge``."""
 
@@ -678,31 +711,13 @@ class TestWithoutNetwork:
     @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
     def test_interrupt_keeps_the_last_step(self, folder: Path, noisy: np.ndarray) -> None:
         write_image("large.png", np.tile(noisy, (12, 12)))
-        code = (
-            "import signal, sys\n"
-            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            "from dipfast.apps.cli import main\n"
-            "sys.exit(main(sys.argv[1:]))\n"
+        command = ["superres", "large.png", "out.png", "--json", "--factor", "2"]
+        code, out, err = signalled(
+            [*command, "--method", "pnp", "--quality", "best"],
+            when=rb"restoring: +([3-9]|\d\d)%",
+            number=signal.SIGINT,
         )
-        command = [sys.executable, "-c", code, "superres", "large.png", "out.png", "--json"]
-        with subprocess.Popen(
-            [*command, "--factor", "2", "--method", "pnp", "--quality", "best"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        ) as child:
-            try:
-                assert child.stderr is not None
-                said = b""
-                while re.search(rb"restoring: +([3-9]|\d\d)%", said) is None:
-                    more = child.stderr.read1()
-                    assert more, said.decode()
-                    said += more
-                child.send_signal(signal.SIGINT)
-                out, err = child.communicate()
-            finally:
-                child.kill()
-        assert child.returncode == 130, err
+        assert code == 130, err
         assert b"Traceback" not in err
         report = json.loads(out)
         assert re.fullmatch(r"interrupted, after \d+ of 96 steps", report["stop_detail"])
@@ -735,31 +750,13 @@ class TestWithoutNetwork:
         self, folder: Path, noisy: np.ndarray, number: signal.Signals, reason: str, status: int
     ) -> None:
         write_image("large.png", np.tile(noisy, (40, 40)))
-        code = (
-            "import signal, sys\n"
-            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            "from dipfast.apps.cli import main\n"
-            "sys.exit(main(sys.argv[1:]))\n"
-        )
-        command = [sys.executable, "-c", code, "denoise", "large.png", "out.png", "--json"]
-        with subprocess.Popen(
+        command = ["denoise", "large.png", "out.png", "--json"]
+        code, out, err = signalled(
             [*command, "--method", "nl_ridge", "--quality", "best", "--sigma", "25"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        ) as child:
-            try:
-                assert child.stderr is not None
-                said = b""
-                while b"denoising" not in said:
-                    more = child.stderr.read1()
-                    assert more, said.decode()
-                    said += more
-                child.send_signal(number)
-                out, err = child.communicate()
-            finally:
-                child.kill()
-        assert child.returncode == status, err
+            when=rb"denoising",
+            number=number,
+        )
+        assert code == status, err
         assert b"Traceback" not in err
         report = json.loads(out)
         assert report["stop_reason"] == reason
