@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "as_constant",
+    "as_double",
     "as_pixels",
     "check_channel_axis",
     "check_image",
@@ -95,6 +96,22 @@ def as_constant(name: str, image: Any) -> Any:
     """
     image = as_pixels(name, image)
     return image.detach() if is_tensor(image) else image
+
+
+def as_double(x: Tensor) -> Tensor:
+    """Return a tensor in float64, on the CPU if its device, MPS, has no float64.
+
+    Parameters
+    ----------
+    x
+        Any real tensor.
+
+    Returns
+    -------
+    Tensor
+        The same values.
+    """
+    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 def split_masked(name: str, image: Any) -> tuple[Any, Any]:

@@ -60,6 +60,8 @@ def subtree(values: Values, part: str) -> Values:
 def copy_to(device: torch.device, values: Values) -> Values:
     """Return the values with tensors copied to a device.
 
+    Tensors of float64 are copied to the CPU if the device, MPS, has no float64.
+
     Parameters
     ----------
     device
@@ -72,7 +74,12 @@ def copy_to(device: torch.device, values: Values) -> Values:
     dict
         The same values; tensors are copies even if they were on the device before.
     """
-    return {k: v.to(device, copy=True) if isinstance(v, Tensor) else v for k, v in values.items()}
+
+    def copied(value: Tensor) -> Tensor:
+        has_dtype = device.type != "mps" or value.dtype != torch.float64
+        return value.to(device if has_dtype else "cpu", copy=True)
+
+    return {k: copied(v) if isinstance(v, Tensor) else v for k, v in values.items()}
 
 
 def tensor_of(values: Values, name: str) -> Tensor:

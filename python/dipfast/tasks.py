@@ -22,9 +22,10 @@ from dipfast.model.operators import (
     Mask,
     as_operator,
     known_mask,
+    on_device,
 )
 from dipfast.run.batch import restore_images
-from dipfast.run.prepare import Task
+from dipfast.run.prepare import Task, fit_device
 from dipfast.run.result import Result
 from dipfast.settings.describe import takes
 from dipfast.settings.settings import (
@@ -351,10 +352,11 @@ def restore(measurement: Any, operator: Any, **options: Unpack[RestoreOptions]) 
     settings = make_settings(RestoreSettings, dict(options))
     measurement = as_constant("measurement", measurement)
     layout = Layout.form_of(measurement, channel_axis=settings.channel_axis, name="measurement")
-    y = layout.to_tensor(measurement)
+    device = fit_device(settings, measurement)
+    y = layout.to_tensor(measurement, "cpu")
     shape = _image_shape(settings.image_shape, y)
     model = as_operator(operator, shape)
-    baseline, white_response, grey_response = _probe(model, y, shape, layout)
+    baseline, white_response, grey_response = _probe(model, y, shape, layout, device)
     is_linear = bool(((grey_response - white_response / 2).abs() < _SAME_BRIGHTNESS).all())
     known = _known(model)
     layout = _range_for(white_response, is_linear, measurement, layout, settings.data_range, known)
@@ -437,18 +439,28 @@ def _range_for(
 
 
 def _probe(
-    model: LinearOperator, y: Tensor, shape: tuple[int, ...] | None, layout: Layout
+    model: LinearOperator,
+    y: Tensor,
+    shape: tuple[int, ...] | None,
+    layout: Layout,
+    device: torch.device,
 ) -> tuple[Any, Tensor, Tensor]:
-    """Apply the operator to constant images, and check the shapes.
+    """Apply the operator to constant images on the device of the fit, and check the shapes.
 
     Returns a function from the measurement to the baseline (the measurement itself if it has the
     shape of the image, else its image under the adjoint), and the responses of the operator to
     images that are 1 and 1/2 everywhere.
     """
     try:
-        image = model.adjoint(y[:1])
-        result, half = model(torch.ones_like(image)), model(torch.full_like(image, 0.5))
+        there = on_device(model, device)
+        image = there.adjoint(y[:1].to(device))
+        result, half = there(torch.ones_like(image)), there(torch.full_like(image, 0.5))
     except Exception as error:
+        if _is_of_devices(error):
+            raise InputError(
+                f"operator must have its tensors on {device}, the device of the fit; weights and "
+                f"buffers of modules are moved there, other tensors are not: {error}"
+            ) from error
         wanted = "image_shape=None" if shape is None else f"image_shape={shape}"
         raise InputError(
             f"operator cannot be applied with measurement of shape {tuple(y.shape)} "
@@ -459,6 +471,11 @@ def _probe(
         raise InputError(
             f"operator must make measurements of shape {tuple(y[:1].shape)} of images of shape "
             f"{tuple(image.shape)}, got {got}; image_shape tells the shape of the image"
+        )
+    if result.device != image.device:
+        raise InputError(
+            f"operator must make measurements on the device of the images, {image.device}, "
+            f"got {result.device}"
         )
     if shape is not None and tuple(image.shape[1:]) != shape:
         raise InputError(
@@ -473,4 +490,18 @@ def _probe(
     responses = result.detach().cpu(), half.detach().cpu()
     if image.shape == result.shape:
         return lambda y: y, *responses
-    return lambda y: torch.cat([model.adjoint(item[None]) for item in y]).clamp(0, 1), *responses
+
+    def baseline(y: Tensor) -> Tensor:
+        there = on_device(model, device)
+        images = [there.adjoint(item[None].to(device)).detach().to(y.device) for item in y]
+        return torch.cat(images).clamp(0, 1)
+
+    return baseline, *responses
+
+
+def _is_of_devices(error: Exception) -> bool:
+    """Say whether torch refused tensors because they are on different devices."""
+    text = str(error)
+    # Convolutions name types instead of devices, torch.cuda.FloatTensor or MPSFloatType.
+    of_one = any(text.count(name) == 1 for name in ("torch.cuda.", "MPS"))
+    return "same device" in text or ("should be the same" in text and of_one)

@@ -3,13 +3,20 @@
 Modes of the thread (gradients disabled, inference mode, automatic mixed precision, the default
 device, NumPy's handling of errors) are reset during a fit, and restored after it.  Modes of the
 whole process are not changed, because other threads may rely on them; results do not depend on the
-default dtype or ``torch.use_deterministic_algorithms``.  The number of threads, oneDNN and TF32 are
-left as they are set, and may change the last bits of a result.
+default dtype.  The number of threads, oneDNN and TF32 are left as they are set, and may change the
+last bits of a result.
+
+``torch.use_deterministic_algorithms`` is the exception, on machines with a GPU: on it, torch has no
+deterministic way back through padding by reflection, so that a fit would end with an exception, or
+warn at every iteration.  The mode is off for the whole process while any thread is inside a block
+of :func:`plain_modes`, and afterwards as it was before; between two iterations of a loop of your
+own it is as you set it.  Without a GPU it is left alone: results do not depend on it on the CPU.
 """
 
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
@@ -31,6 +38,39 @@ _transforming = getattr(torch._C, "_are_functorch_transforms_active", bool)
 
 # Devices that automatic mixed precision is disabled for.
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
+class _Determinism:
+    """Turn off ``torch.use_deterministic_algorithms`` while any thread is inside a block."""
+
+    def __init__(self) -> None:
+        self.blocks = 0
+        self._warn_only = False
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Turn the mode off until the last of the blocks that overlap is left."""
+        with self._lock:
+            if not self.blocks:
+                self._warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+                torch.use_deterministic_algorithms(False)
+            self.blocks += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.blocks -= 1
+                if not self.blocks:
+                    torch.use_deterministic_algorithms(True, warn_only=self._warn_only)
+
+
+_determinism = _Determinism()
+
+
+def _has_gpu() -> bool:
+    """Return whether torch could compute on a GPU."""
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 @contextmanager
@@ -70,6 +110,8 @@ def plain_modes() -> Iterator[None]:
         if torch.get_default_device().type != "cpu":
             modes.enter_context(torch.device("cpu"))
         modes.enter_context(np.errstate(all="warn", under="ignore"))
+        if (torch.are_deterministic_algorithms_enabled() or _determinism.blocks) and _has_gpu():
+            modes.enter_context(_determinism.off())
         check_process()
         yield
 

@@ -316,6 +316,8 @@ class TestCuda:
         for _ in range(5):
             assert all(map(torch.equal, _torch.tv_objective(*arguments), expected))
 
+    # Warnings are errors in tests, and torch warns once of the mode itself.
+    @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
     def test_nothing_waits_for_the_device(self) -> None:
         tensors = [t.cuda() for t in self.tensors()]
         for function in self.functions():

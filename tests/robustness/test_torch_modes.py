@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.devices import pretended_device
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -358,6 +360,90 @@ def test_transforms_are_refused_by_name(transform: Callable[..., Any]) -> None:
 def test_tensors_without_data_are_refused() -> None:
     with pytest.raises(TypeError, match=r"measurement must hold data, got .* 'meta'"):
         loop(torch.empty(1, 3, 8, 8, device="meta"))
+
+
+# --- deterministic algorithms on machines with a GPU -------------------------------------
+
+
+@pytest.fixture(params=[False, True], ids=["raises", "warns"])
+def deterministic(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Turn the mode on, and return whether it only warns."""
+    torch.use_deterministic_algorithms(True, warn_only=request.param)
+    yield request.param
+    torch.use_deterministic_algorithms(False)
+
+
+def is_deterministic() -> bool:
+    return torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("name", ["cuda:0", "mps:0"])
+def test_a_fit_on_a_gpu_where_algorithms_have_to_be_deterministic(
+    name: str, deterministic: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not torch itself is told so, which would ask the driver.
+    monkeypatch.setattr("dipfast.torch_modes._has_gpu", lambda: True)
+    seen = []
+    with pretended_device(name) as device:
+        options: Any = {"preset": TINY, "device": name, "reference": COLOUR}
+        found = dipfast.denoise(
+            COLOUR, callback=lambda _: seen.append(is_deterministic()), **options
+        )
+        prior = DeepImagePrior(Y.to(device.itself), [Stage("tv", 3, 0.1)], network=TINY.network)
+        assert [is_deterministic() for _ in prior] == [True] * 3  # between iterations
+        torch.use_deterministic_algorithms(False)
+        assert bits_of(dipfast.denoise(COLOUR, **options)) == bits_of(found)
+        torch.use_deterministic_algorithms(True, warn_only=deterministic)
+    assert seen == [False] * TINY.iterations
+
+
+def test_deterministic_algorithms_are_as_before(
+    deterministic: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def state() -> tuple[bool, bool]:
+        return is_deterministic(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+    with plain_modes():  # without a GPU
+        assert state() == (True, deterministic)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with plain_modes():
+        assert not is_deterministic()
+        with plain_modes():
+            assert not is_deterministic()
+        assert not is_deterministic()
+    assert state() == (True, deterministic)
+    with pytest.raises(ArithmeticError), plain_modes():
+        raise ArithmeticError
+    assert state() == (True, deterministic)
+
+
+def test_deterministic_algorithms_are_off_until_the_last_thread_is_done(
+    deterministic: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    both = threading.Barrier(2, timeout=60)
+    is_over = threading.Event()
+    seen = []
+
+    def first() -> None:
+        with plain_modes():
+            both.wait()
+        is_over.set()
+
+    def second() -> None:
+        with plain_modes():
+            both.wait()
+            is_over.wait(60)
+            seen.append(is_deterministic())
+
+    threads = [threading.Thread(target=target) for target in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [False]
+    assert is_deterministic()
+    assert torch.is_deterministic_algorithms_warn_only_enabled() == deterministic
 
 
 def test_exceptions_pass_through() -> None:

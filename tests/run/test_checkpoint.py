@@ -437,9 +437,9 @@ class TestIdentity:
             Blur(gaussian_kernel(1.1)),
             Compose(Blur(gaussian_kernel(1.0)), Downsample(2)),
         ]
-        prints = [record._fingerprint(operator, image) for operator in operators]
+        prints = [record._fingerprint(operator, image, image.device) for operator in operators]
         assert len(set(prints)) == len(prints)
-        assert record._fingerprint(Downsample(2), image) == prints[1]
+        assert record._fingerprint(Downsample(2), image, image.device) == prints[1]
 
     def test_digest(self) -> None:
         x = torch.rand(3, 4)

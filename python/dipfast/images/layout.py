@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dipfast.arrays import check_image, find_channel_axis
+from dipfast.arrays import as_double, check_image, find_channel_axis
 from dipfast.checks import DataRange, check_data_range
 from dipfast.errors import InputError
 from dipfast.warn import warn_caller
@@ -65,7 +65,7 @@ def find_data_range(name: str, image: Any) -> tuple[float, float]:
         If float64 does not hold the values, or their difference.
     """
     # float64, because torch has no minimum of unsigned integers of 16 bits.
-    values = image if isinstance(image, np.ndarray) else _double(image.detach())
+    values = image if isinstance(image, np.ndarray) else as_double(image.detach())
     low, high = float(values.min()), float(values.max())
     if "int" in str(image.dtype) and max(-low, high) > _LARGEST_INTEGER:
         raise InputError(
@@ -372,7 +372,7 @@ class Layout:
                 # because torch has neither read-only arrays nor negative strides.
                 x = torch.from_numpy(np.array(x, dtype=np.float64, order="C"))
             # float32 does not hold every integer of 32 bits, so the range is mapped in float64.
-            result[..., rows, :] = ((_double(x) - low) / (high - low)).to(torch.float32)
+            result[..., rows, :] = ((as_double(x) - low) / (high - low)).to(torch.float32)
         return result
 
     def _as_planes(self, image: Any) -> Any:
@@ -428,7 +428,7 @@ class Layout:
             result = np.empty(shape, self.dtype)
         planes = self._as_planes(result)
         for rows in _bands(planes):
-            values = _double(x[..., rows, :].detach()) * (high - low) + low
+            values = as_double(x[..., rows, :].detach()) * (high - low) + low
             if not self._is_float():
                 values = values.round().clamp(*_limits(self.dtype))
             if self.is_tensor:
@@ -506,14 +506,9 @@ def _limits(dtype: Any) -> tuple[float, float]:
     return limits.min, limits.max
 
 
-def _double(x: Tensor) -> Tensor:
-    # The device MPS has no float64.
-    return (x.cpu() if x.device.type == "mps" else x).double()
-
-
 def _warn_of_contrast(name: str, image: Any, data_range: tuple[float, float], source: str) -> None:
     """Warn if nearly all values are so close together that their differences would be lost."""
-    values = image if isinstance(image, np.ndarray) else _double(image.detach()).cpu().numpy()
+    values = image if isinstance(image, np.ndarray) else as_double(image.detach()).cpu().numpy()
     # About a million pixels are enough for the quantiles of a large image.
     values = values.reshape(-1)[:: max(values.size // 2**20, 1)].astype(np.float64)
     low, high = np.quantile(values, (0.005, 0.995))

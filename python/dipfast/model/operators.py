@@ -11,7 +11,7 @@ import copy
 import math
 import operator as operators
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -35,9 +35,11 @@ __all__ = [
     "as_operator",
     "gaussian_kernel",
     "known_mask",
+    "on_device",
 ]
 
 Shape: TypeAlias = tuple[int, ...]
+_T = TypeVar("_T")
 
 
 class Operator(Protocol):
@@ -299,16 +301,17 @@ class Blur(LinearOperator):
         self.boundary: Boundary = boundary
         self.shape = tuple(kernel.shape)
         # F.conv2d is a correlation; with the kernel turned by 180 degrees it is a convolution.
-        turned = kernel.detach().flip(0, 1).double()
+        # On the CPU, because not every device has float64.
+        turned = kernel.detach().cpu().flip(0, 1).double()
         left, values, right = torch.linalg.svd(turned)
         self.separable = bool((values[1:] <= 1e-6 * values[0]).all())
         if self.separable:
             scale = values[0].sqrt()
-            self.register_buffer("columns", (left[:, :1] * scale).to(kernel.dtype))
-            self.register_buffer("rows", (right[:1] * scale).to(kernel.dtype))
+            columns, rows = left[:, :1] * scale, right[:1] * scale
         else:
-            self.register_buffer("columns", turned.to(kernel.dtype))
-            self.register_buffer("rows", turned.new_ones(1, 1).to(kernel.dtype))
+            columns, rows = turned, turned.new_ones(1, 1)
+        self.register_buffer("columns", columns.to(kernel))
+        self.register_buffer("rows", rows.to(kernel))
 
     def forward(self, image: Tensor) -> Tensor:
         (height, width), size = self.shape, image.shape[-2:]
@@ -503,6 +506,38 @@ def as_operator(operator: Any, shape: Shape | None = None) -> LinearOperator:
     # As an attribute, a module is registered, so that it moves between devices with the wrapper.
     wrapped.whole = operator
     return wrapped
+
+
+def on_device(operator: _T, device: torch.device) -> _T:
+    """Return an operator whose weights and buffers are on a device.
+
+    Parameters
+    ----------
+    operator
+        The forward model.
+    device
+        The device.  Where it has no float64 (MPS), floating-point weights become float32.
+
+    Returns
+    -------
+    Operator
+        The operator itself if all of them are there, or if it has none; else a copy.
+
+    Examples
+    --------
+    >>> blur = Blur(gaussian_kernel(1.0))
+    >>> on_device(blur, torch.device("cpu")) is blur
+    True
+    """
+    if not isinstance(operator, nn.Module):
+        return operator
+    tensors = [*operator.parameters(), *operator.buffers()]
+    if all(
+        x.device.type == device.type and device.index in (None, x.device.index) for x in tensors
+    ):
+        return operator
+    copied = copy.deepcopy(operator)
+    return (copied.float() if device.type == "mps" else copied).to(device)
 
 
 def known_mask(operator: Operator) -> Tensor | None:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dipfast.arrays import as_double
 from dipfast.errors import InputError
 from dipfast.model.noise import NoiseModel
 from dipfast.ops.noise_level import deviation, find_isolated, find_outliers, wavelet_blocks
@@ -136,7 +137,7 @@ class Stretch:
         InputError
             If there is no value or no noise, or a value is not finite.
         """
-        values = _wide(picture.detach()).flatten()
+        values = as_double(picture.detach()).flatten()
         if not values.numel() or not bool(values.isfinite().all()):
             raise InputError("picture must have values, and all of them finite")
         least, greatest, median = float(values.min()), float(values.max()), float(values.median())
@@ -184,7 +185,7 @@ class Stretch:
         Tensor
             t, of the same shape, dtype and device.
         """
-        units = self._units(_wide(x).clamp(self.low, self.high))
+        units = self._units(as_double(x).clamp(self.low, self.high))
         return ((units - self._begin) / self.width).clamp(0, 1).to(x)
 
     def inverse(self, t: Tensor) -> Tensor:
@@ -200,7 +201,7 @@ class Stretch:
         Tensor
             x, of the same shape, dtype and device, in the unit of the picture.
         """
-        return self._inverse(_wide(t)).to(t)
+        return self._inverse(as_double(t)).to(t)
 
     def unbiased_inverse(self, t: Tensor) -> Tensor:
         r"""Return the clean values whose measurement has the expectation t after the stretch.
@@ -224,7 +225,7 @@ class Stretch:
             x, of the same shape, dtype and device, in the unit of the picture and between
             ``low`` and ``high``.
         """
-        wide = _wide(t)
+        wide = as_double(t)
         expected = self._expected.to(wide.device)
         right = torch.searchsorted(expected, wide.detach().contiguous()).clamp(1, _KNOTS - 1)
         left = expected[right - 1]
@@ -323,7 +324,7 @@ def needs_stretch(picture: Tensor, noise: NoiseModel) -> bool:
     if noise.is_free or not picture.numel():
         return False
     values = picture.detach().flatten()
-    values = values if values.is_floating_point() else _wide(values)
+    values = values if values.is_floating_point() else as_double(values)
     least, median, most = (float(x) for x in (values.min(), values.median(), values.max()))
     # The median of a picture of few photons is often 0, where the plain variance would be 0 too.
     level = math.sqrt(_stable_variance(noise, median))
@@ -335,11 +336,6 @@ def _stable_variance(noise: NoiseModel, x: float) -> float:
     """Return the variance whose root is the local unit of T, always positive."""
     variance = noise.gain * (max(x, 0.0) + _ANSCOMBE * noise.gain) + noise.sigma**2
     return max(variance, LEAST_VARIANCE)
-
-
-def _wide(x: Tensor) -> Tensor:
-    """Return values in float64, on the CPU if their device, MPS, has none."""
-    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 # --- the noise of such pictures --------------------------------------------------------------

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from dipfast.arrays import as_pixels, check_channel_axis, is_channels_last, is_tensor, split_masked
+from dipfast.arrays import (
+    as_double,
+    as_pixels,
+    check_channel_axis,
+    is_channels_last,
+    is_tensor,
+    split_masked,
+)
 from dipfast.checks import check_choice, check_data_range
 from dipfast.errors import InputError, InputTypeError
 
@@ -33,6 +40,7 @@ __all__ = [
     "check_backend",
     "check_broadcastable",
     "check_image",
+    "check_same_device",
     "check_same_shape",
     "check_spatial_dims",
     "check_weight",
@@ -42,6 +50,7 @@ __all__ = [
     "mask_tensor",
     "range_width",
     "shared_planes",
+    "to_home",
 ]
 
 Backend: TypeAlias = Literal["auto", "native", "torch", "triton"]
@@ -76,7 +85,10 @@ def as_floats(name: str, x: Any) -> Floats:
 
 
 def as_float_tensor(name: str, x: Tensor) -> Tensor:
-    """Return a tensor of float32 or float64; half precision becomes float32, integers float64."""
+    """Return a tensor of float32 or float64; half precision becomes float32, integers float64.
+
+    On the device MPS, which has no float64, integers become float32 too.
+    """
     import torch
 
     x = as_pixels(name, x)
@@ -84,7 +96,8 @@ def as_float_tensor(name: str, x: Tensor) -> Tensor:
         raise InputTypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
     if x.dtype in (torch.float32, torch.float64):
         return x
-    return x.to(torch.float32 if x.is_floating_point() else torch.float64)
+    is_narrow = x.is_floating_point() or x.device.type == "mps"
+    return x.to(torch.float32 if is_narrow else torch.float64)
 
 
 def as_pair(a: Any, b: Any, *, integers: bool = False) -> tuple[Any, Any, Any]:
@@ -117,11 +130,12 @@ def as_pair(a: Any, b: Any, *, integers: bool = False) -> tuple[Any, Any, Any]:
 
 
 def _tensor_pair(a: Tensor, b: Tensor, integers: bool) -> tuple[Tensor, Tensor]:
-    """Return two tensors on one device, brought to one dtype."""
+    """Return two tensors of one device, brought to one dtype; on the CPU if it has no float64."""
     import torch
 
-    if a.device != b.device:
-        raise InputError(f"b must be on the device of a, {a.device}, got {b.device}")
+    check_same_device(a=a, b=b)
+    if a.device.type == "mps":
+        a, b = a.cpu(), b.cpu()
     if integers and {a.dtype, b.dtype} <= {torch.uint8, torch.uint16}:
         dtype = a.dtype if a.dtype == b.dtype else torch.uint16
     else:
@@ -246,6 +260,18 @@ def check_same_shape(
         )
 
 
+def check_same_device(**arguments: Any) -> None:
+    """Refuse tensors that are not all on the device of the first; arrays and None do not count."""
+    first, device = "", None
+    for name, x in arguments.items():
+        if not is_tensor(x):
+            continue
+        if device is None:
+            first, device = name, x.device
+        elif x.device != device:
+            raise InputError(f"{name} must be on the device of {first}, {device}, got {x.device}")
+
+
 def check_broadcastable(
     name: str, shape: tuple[int, ...], target: tuple[int, ...], of: str = "the image"
 ) -> None:
@@ -315,7 +341,15 @@ def mask_tensor(mask: Tensor, like: Tensor, dtype: torch.dtype) -> Tensor:
     if not mask.is_floating_point() and mask.dtype != torch.bool:
         mask = mask != 0
     check_broadcastable("mask", mask.shape, like.shape)
-    return mask.to(like.device, mask.dtype if mask.dtype == torch.bool else dtype)
+    return mask if mask.dtype == torch.bool else mask.to(dtype)
+
+
+def to_home(x: Tensor, device: torch.device) -> Tensor:
+    """Return a result on a device, in float32 if it is in float64 and the device has none."""
+    import torch
+
+    is_narrow = device.type == "mps" and x.dtype == torch.float64
+    return x.to(device, torch.float32 if is_narrow else x.dtype)
 
 
 def check_weight(name: str, weight: Any) -> float:
@@ -381,4 +415,4 @@ def in_units(data_range: float, a: Any, b: Any) -> tuple[float, Any, Any]:
 
 def _double(x: Any) -> Any:
     """Return an array or tensor in float64."""
-    return x.double() if is_tensor(x) else x.astype(np.float64)
+    return as_double(x) if is_tensor(x) else x.astype(np.float64)

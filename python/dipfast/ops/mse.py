@@ -144,8 +144,8 @@ def mse(
         If an argument is neither array nor tensor or does not hold real numbers, or if arrays
         and tensors are mixed.
     ValueError
-        If the shapes do not fit, there is no element or no axis of images, or if it is not
-        clear which axes a mask belongs to.
+        If the shapes do not fit, tensors are on different devices, there is no element or no axis
+        of images, or if it is not clear which axes a mask belongs to.
 
     Examples
     --------
@@ -161,12 +161,13 @@ def mse(
     >>> dipfast.ops.mse(a, b, per_image=True)
     array([0.125, 0.5  ])
     """
+    home: Any = getattr(a, "device", None)
     a, b, mask = check_pair(a, b, mask, per_image, backend)
     value: Any
     if is_tensor(a):
         wanted = return_gradient or (backend != "torch" and _needs_gradient(a, b))
         value, gradient = of_tensors(a, b, mask, per_image, backend, wanted)
-        value = to_device(value, a.device)
+        value, gradient = to_device(value, home), _arguments.to_home(gradient, home)
     elif backend == "torch":
         options = {"per_image": per_image, "return_gradient": return_gradient}
         return through_torch(mse, a, b, mask=mask, **options)
@@ -183,7 +184,8 @@ def check_pair(a: Any, b: Any, mask: Any, per_image: bool, backend: str) -> tupl
         raise InputError(
             "backend='triton' has no kernel with mask or per_image; expected auto, native or torch"
         )
-    on_host = not is_tensor(a) or a.device.type == "cpu" or backend == "native"
+    _arguments.check_same_device(a=a, b=b, mask=mask)
+    on_host = not is_tensor(a) or a.device.type in ("cpu", "mps") or backend == "native"
     a, b, masked = _arguments.as_pair(a, b, integers=on_host and backend != "torch")
     if per_image:
         _check_axis_of_images(a)
@@ -287,7 +289,7 @@ def of_tensors(
     backend: str,
     gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Return the value, in float64 on the device that computed it, and the gradient.
+    """Return the value, in float64, and the gradient, on the device that computed them.
 
     The gradient is empty if it is not asked for; the backward pass then computes it.
     """
@@ -295,10 +297,10 @@ def of_tensors(
 
     from dipfast.ops import _reference, _torch
 
-    home = a.device
-    if backend == "native" or home.type == "mps":  # which has no float64
+    if backend == "native":
         a, b = a.cpu(), b.cpu()
     if mask is not None:
+        mask = mask.to(a.device)
         dtype = a.dtype if a.is_floating_point() else torch.float64
         mask = _arguments.mask_tensor(mask, a, torch.promote_types(dtype, mask.dtype))
     if backend == "torch":
@@ -311,7 +313,7 @@ def of_tensors(
         value, slope = _torch.mse(a, b, gradient, backend == "triton")
     else:
         value, slope = _torch.weighted_mse(a, b, mask, per_image, gradient)
-    return value, slope.detach().to(home)
+    return value, slope.detach()
 
 
 def _needs_gradient(a: Tensor, b: Tensor) -> bool:

@@ -92,8 +92,9 @@ def psnr(
         If an argument is neither array nor tensor or does not hold real numbers, or if arrays
         and tensors are mixed.
     ValueError
-        If the shapes do not fit, there is no element or no axis of images, or if it is not
-        clear which axes a mask belongs to; if data_range is missing or not positive.
+        If the shapes do not fit, tensors are on different devices, there is no element or no axis
+        of images, or if it is not clear which axes a mask belongs to; if data_range is missing or
+        not positive.
 
     Examples
     --------
@@ -103,13 +104,14 @@ def psnr(
     20.0
     """
     data_range = range_width(data_range, a, b)
+    home: Any = getattr(a, "device", None)
     a, b, mask = check_pair(a, b, mask, per_image, backend)
     data_range, a, b = in_units(data_range, a, b)
     if is_tensor(a):
         from dipfast.ops import _reference
 
         value, _ = of_tensors(a, b, mask, per_image, backend)
-        return to_device(_reference.decibels(value, data_range), a.device)
+        return to_device(_reference.decibels(value, data_range), home)
     if backend == "torch":
         return through_torch(psnr, a, b, mask=mask, data_range=data_range, per_image=per_image)
     values, _ = of_arrays(a, b, mask, per_image)

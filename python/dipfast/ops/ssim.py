@@ -167,8 +167,8 @@ def ssim(
         If an argument is neither array nor tensor or does not hold real numbers, or if array
         and tensor are mixed.
     ValueError
-        If the shapes differ, the images are smaller than the window, an axis cannot be or is
-        needed, pixels are masked, or data_range is missing or not positive.
+        If the shapes or the devices differ, the images are smaller than the window, an axis cannot
+        be or is needed, pixels are masked, or data_range is missing or not positive.
 
     References
     ----------
@@ -187,7 +187,8 @@ def ssim(
     """
     _arguments.check_backend(backend)
     data_range = range_width(data_range, a, b)
-    on_host = not is_tensor(a) or a.device.type == "cpu" or backend == "native"
+    home: Any = getattr(a, "device", None)
+    on_host = not is_tensor(a) or a.device.type in ("cpu", "mps") or backend == "native"
     a, b, masked = _arguments.as_pair(a, b, integers=on_host and backend != "torch")
     if masked is not None:
         raise InputError(
@@ -207,9 +208,10 @@ def ssim(
         value, windows = _of_tensors(a, b, data_range, per_image, backend, return_map)
         if dtype.is_floating_point:
             value = value.to(dtype)
+        value = _arguments.to_home(value, home)
         if return_map:
             windows = windows if axis is None else windows.movedim(-3, axis)
-            windows = windows.to(value.dtype)
+            windows = windows.to(value.device, value.dtype)
     elif backend == "torch":
         return through_torch(
             ssim,
@@ -279,8 +281,7 @@ def _of_tensors(
 
     from dipfast.ops import _reference, _torch
 
-    home = a.device
-    if backend == "native" or home.type == "mps":  # which has no float64
+    if backend == "native":
         a, b = a.cpu(), b.cpu()
     windows: Tensor | None
     if backend == "torch":
@@ -289,4 +290,4 @@ def _of_tensors(
     else:
         wanted = (torch.is_grad_enabled() and x.requires_grad for x in (a, b))
         value, windows, *_ = _torch.ssim(a, b, data_range, per_image, return_map, *wanted)
-    return value.to(home), windows.detach().to(home) if windows is not None else None
+    return value, windows.detach() if windows is not None else None

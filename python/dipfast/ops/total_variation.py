@@ -389,8 +389,9 @@ def tv_objective(
         If an argument is not an array or tensor of real numbers, or these are mixed; if
         tv_weight is not a number, or is one that gradients should flow to.
     ValueError
-        If shapes do not fit or do not tell where the channels are, tv_weight is negative or not
-        finite, or kind, epsilon, spatial_dims, channel_axis or backend cannot be.
+        If shapes do not fit or do not tell where the channels are, tensors are on different
+        devices, tv_weight is negative or not finite, or kind, epsilon, spatial_dims, channel_axis
+        or backend cannot be.
 
     References
     ----------
@@ -412,6 +413,7 @@ def tv_objective(
     weight = _arguments.check_weight("tv_weight", tv_weight)
     if is_tensor(u) != is_tensor(y) or (mask is not None and is_tensor(mask) != is_tensor(u)):
         raise InputTypeError("u, y and mask must be all arrays or all tensors")
+    _arguments.check_same_device(u=u, y=y, mask=mask)
     if not is_tensor(u) and backend == "torch":
         options = {**form._asdict(), "channel_axis": channel_axis, "return_terms": return_terms}
         options["return_gradient"] = return_gradient

@@ -233,9 +233,10 @@ def tv_denoise(
     TypeError
         If the image is not an array or tensor of real numbers, or both are mixed.
     ValueError
-        If image or init hold NaN or infinity, shapes do not fit or do not tell where the
-        channels are, the noise of so small an image cannot be estimated, or weight, sigma, tol,
-        max_num_iter, channel_axis, joint_channels, kind, spatial_dims or backend cannot be.
+        If image or init hold NaN or infinity or are on different devices, shapes do not fit or do
+        not tell where the channels are, the noise of so small an image cannot be estimated, or
+        weight, sigma, tol, max_num_iter, channel_axis, joint_channels, kind, spatial_dims or
+        backend cannot be.
 
     Notes
     -----
@@ -300,6 +301,7 @@ def tv_denoise(
     if init is not None:
         if is_tensor(init) != is_tensor(f):
             raise InputTypeError("image and init must be both arrays or both tensors")
+        _arguments.check_same_device(image=f, init=init)
         init = _finite("init", init)
         expected = (spatial_dims, *f.shape)
         _arguments.check_same_shape("init", init.shape, "the dual of the image", expected)

@@ -249,7 +249,7 @@ def _metrics(
     metrics = {
         "psnr_input": psnr(torch.cat([job.baseline for job in jobs])),
         # Of the returned image, in its dtype: integers are rounded.
-        "psnr": psnr(task.layout.to_tensor(image).cpu()),
+        "psnr": psnr(task.layout.to_tensor(image, "cpu")),
     }
     history = outcomes[0].history
     if len(jobs) == 1 and history.get("iteration"):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dipfast.images.layout import Layout
 from dipfast.model.noise_estimate import NoiseEstimate
+from dipfast.model.operators import on_device
 from dipfast.model.problem import Problem
 from dipfast.model.stretch import Stretch
 from dipfast.model.wiener import join_measurement
@@ -197,7 +198,7 @@ class Job:
             self.problem.measurement.to(device),
             self.stages,
             network=preset.network,
-            operator=_moved(self.problem.operator, device),
+            operator=on_device(self.problem.operator, device),
             noise=self.problem.noise,
             outliers=None if self.problem.outliers is None else self.problem.outliers.to(device),
             input=given.to(device) if isinstance(given, Tensor) else given,
@@ -226,8 +227,3 @@ class Job:
             "dtype": self.problem.measurement.dtype,
             "device": self.device,
         }
-
-
-def _moved(operator: Any, device: torch.device) -> Any:
-    """Return an operator on a device; it is on the CPU already."""
-    return operator if device.type == "cpu" else operator.to(device)

@@ -16,7 +16,7 @@ from dipfast.errors import InputError, InputTypeError
 from dipfast.images.layout import Layout, find_data_range
 from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import NoiseEstimate, estimate_noise, isolated_outliers
-from dipfast.model.operators import Identity, LinearOperator, known_mask
+from dipfast.model.operators import Identity, LinearOperator, known_mask, on_device
 from dipfast.model.problem import Problem
 from dipfast.model.stretch import Stretch, needs_stretch, photon_noise
 from dipfast.prior.methods import make_stages
@@ -31,7 +31,9 @@ from dipfast.settings.settings import DenoiseSettings, Settings, decide_method
 from dipfast.stopping import RULES, StopRule
 from dipfast.warn import warn_caller
 
-__all__ = ["Task", "find_device", "prepare"]
+__all__ = ["Task", "find_device", "fit_device", "prepare"]
+
+_CPU = torch.device("cpu")
 
 # tv_weight="auto" is sigma times this factor: of 1, 2 and 5, 2 gave the highest PSNR on two images.
 _TV_WEIGHT_PER_SIGMA = 2.0
@@ -94,8 +96,10 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
         If the work on one image does not fit into memory.
     """
     layout = task.layout
-    settings = _decide_for_all(settings, layout)
-    measurement = layout.to_tensor(task.image)
+    settings = _decide_for_all(settings, layout, task.image)
+    # On the CPU, wherever the images are: a job is moved to the device when it is run.
+    measurement = layout.to_tensor(task.image, _CPU)
+    task = replace(task, operators=[on_device(operator, _CPU) for operator in task.operators])
     _check_range(measurement, layout, settings)
     baseline = task.baseline(measurement)
     _check_operators(task, settings, baseline)
@@ -103,7 +107,7 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
     reference, peak = None, 1.0
     if settings.reference is not None:
         picture = _image_like("reference", settings.reference, task.image, shape)
-        reference = layout.to_tensor(picture)
+        reference = layout.to_tensor(picture, _CPU)
         peak = _peak(picture, layout) / _width(layout)
     network_input = _network_input(settings, layout, shape, baseline)
     kept_mask = None if task.kept_mask is None else task.kept_mask.expand(measurement.shape)
@@ -162,7 +166,7 @@ def _image_of(batch: Tensor, item: int) -> Tensor:
 # --- what is decided for all images ------------------------------------------------------
 
 
-def _decide_for_all(settings: Settings, layout: Layout) -> Settings:
+def _decide_for_all(settings: Settings, layout: Layout, image: Any) -> Settings:
     """Return settings with method, preset, iterations, device and range decided."""
     name, preset = get_preset(settings.task, settings.quality, settings.preset)
     if preset.input == "given" and settings.network_input is None:
@@ -189,13 +193,12 @@ def _decide_for_all(settings: Settings, layout: Layout) -> Settings:
     if settings.learning_rate is not None:
         preset = replace(preset, learning_rate=settings.learning_rate)
     iterations = settings.max_iterations or preset.iterations
-    device = str(find_device(settings.device))
     return settings.model_copy(
         update={
             "method": method,
             "preset": preset,
             "max_iterations": iterations if has_named_method and not is_direct else None,
-            "device": "cpu" if is_direct else device,
+            "device": str(fit_device(settings, image)),
             "data_range": layout.data_range,
             # Functions and interrupts cannot be sent to another process, as a job can.
             "callback": None,
@@ -247,7 +250,7 @@ def _network_input(
     picture = as_constant("network_input", settings.network_input)
     axis = layout.channel_axis if picture.ndim == len(shape) else None
     own_layout = Layout.of(picture, channel_axis=axis, name="network_input")
-    given = own_layout.to_tensor(picture)
+    given = own_layout.to_tensor(picture, _CPU)
     if given.shape[2:] != baseline.shape[2:]:
         raise InputError(
             f"network_input must have the rows and columns of the result, "
@@ -407,14 +410,41 @@ def _warn_of_values_outside(measurement: Tensor, layout: Layout) -> None:
         warn_caller(f"values of image beyond data_range={layout.data_range} will be cut off")
 
 
-def find_device(device: str | torch.device) -> torch.device:
+def fit_device(settings: Settings, image: Any) -> torch.device:
+    """Return the device that an image is restored on.
+
+    Parameters
+    ----------
+    settings
+        The settings, as they were given or decided.
+    image
+        The measurement, an array or a tensor.
+
+    Returns
+    -------
+    torch.device
+        The CPU for methods that fit no network; else that of :func:`find_device`.
+
+    Raises
+    ------
+    InputError
+        If the device is unknown, or cannot be used.
+    """
+    device = find_device(settings.device, image)
+    return _CPU if decide_method(settings) in DIRECT_METHODS else device
+
+
+def find_device(device: str | torch.device, image: Any = None) -> torch.device:
     """Return the device of a name.
 
     Parameters
     ----------
     device
-        A name such as ``"cpu"`` or ``"cuda:0"``, or a device.  ``"auto"`` is the GPU of CUDA if
-        there is one, else the CPU.
+        A name such as ``"cpu"`` or ``"cuda:0"``, or a device.  ``"auto"`` is the GPU that a CUDA
+        tensor is on, for other images the current GPU of CUDA if there is one, else the CPU.  It is
+        never MPS, where fits have not been compared with those on the CPU; ``"mps"`` names it.
+    image
+        The image that is restored, of which only the device of a tensor matters; None for none.
 
     Returns
     -------
@@ -427,6 +457,8 @@ def find_device(device: str | torch.device) -> torch.device:
         If the device is unknown, or cannot be used.
     """
     if device == "auto":
+        if isinstance(image, Tensor) and image.device.type == "cuda":
+            return image.device
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)

@@ -26,7 +26,7 @@ from dipfast.checks import check_choice
 from dipfast.errors import InputError, InputTypeError, UnreadableFileError
 from dipfast.images.files import open_regular
 from dipfast.model.noise_estimate import NoiseEstimate
-from dipfast.model.operators import LinearOperator
+from dipfast.model.operators import LinearOperator, on_device
 from dipfast.run.checkpoint import digest_of
 from dipfast.run.direct import describe_method
 from dipfast.run.job import Job
@@ -191,7 +191,7 @@ def identify(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, A
         "task": settings.task,
         **describe(options | decided),
         "image": describe(torch.cat([job.problem.measurement for job in jobs])),
-        "operator": [_fingerprint(o, first.baseline) for o in task.operators],
+        "operator": [_fingerprint(o, first.baseline, first.device) for o in task.operators],
         "layout": describe([layout.shape, str(layout.dtype), layout.data_range]),
         "kept_mask": describe(task.kept_mask),
         "reference": describe(torch.cat(references) if references else None),
@@ -240,15 +240,23 @@ def describe(value: Any) -> Any:
     return {"class": type(value).__name__, **describe(attributes)}
 
 
-def _fingerprint(operator: LinearOperator, image: Tensor) -> str:
+def _fingerprint(operator: LinearOperator, image: Tensor, device: torch.device) -> str:
     """Return a digest of what an operator makes of an image of uniform noise.
 
-    Comparing what two operators do works for operators of any class.
+    Comparing what two operators do works for operators of any class.  They are applied on the CPU,
+    whose last bits do not depend on the kind of the GPU; on the device of the fit if they have
+    tensors there that cannot be moved.
     """
     generator = torch.Generator().manual_seed(0)
-    probe = torch.rand(image.shape, generator=generator).to(image)
+    probe = torch.rand(image.shape, generator=generator, dtype=torch.float32).to("cpu", image.dtype)
     with torch.no_grad():
-        return digest_of(operator(probe))
+        try:
+            return digest_of(on_device(operator, probe.device)(probe))
+        except Exception:
+            # A function of the user's may raise anything if it is given tensors of another device.
+            if device.type == "cpu":
+                raise
+            return digest_of(on_device(operator, device)(probe.to(device)))
 
 
 # --- reading -----------------------------------------------------------------------------

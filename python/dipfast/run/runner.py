@@ -28,6 +28,15 @@ __all__ = ["Runner", "run"]
 # Root mean square, in units of the value range, below which a difference from a measurement without
 # noise is not visible.
 _INVISIBLE_DIFFERENCE = 0.02
+# What torch says if memory runs out: on the CPU, there of Windows, on CUDA and MPS, and in the
+# libraries of CUDA, such as CUBLAS_STATUS_ALLOC_FAILED.
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "alloc_failed",
+    "allocation_failed",
+)
 
 
 def run(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
@@ -69,8 +78,9 @@ def run(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Say whether torch ran out of memory; on the CPU it has no exception of its own for that."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Say whether torch ran out of memory; few devices have an exception of their own for that."""
+    message = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or any(x in message for x in _OUT_OF_MEMORY)
 
 
 class Runner:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dipfast.arrays import as_double
 from dipfast.errors import InputError
 from dipfast.model.loop_view import LoopView
 from dipfast.state_dict import Values, tensor_of
@@ -68,7 +69,7 @@ class WindowedVariance(StopRule):
                 images=image.new_zeros(self.window, *image.shape),
                 # In double precision, because an image that leaves the window is subtracted, and
                 # rounding errors would add up.
-                sum=torch.zeros_like(image, dtype=torch.float64),
+                sum=as_double(torch.zeros_like(image)),
                 squares=0.0,
                 count=0,
             )
@@ -76,7 +77,7 @@ class WindowedVariance(StopRule):
         count = int(memory["count"])
         oldest = images[count % self.window]
         # Before the window is full the oldest image is all zeros, so that nothing is subtracted.
-        total += image.double() - oldest.double()
+        total += as_double(image) - as_double(oldest)
         squares = float(memory["squares"]) + _square(image) - _square(oldest)
         oldest.copy_(image)
         memory.update(squares=squares, count=count + 1)
@@ -90,4 +91,4 @@ class WindowedVariance(StopRule):
 
 def _square(image: Tensor) -> float:
     """Return the sum of squares of an image."""
-    return float(image.double().square().sum())
+    return float(as_double(image).square().sum())
