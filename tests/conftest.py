@@ -21,6 +21,12 @@ settings.register_profile("dipfast", deadline=None, print_blob=True)
 settings.load_profile("dipfast")
 
 
+@pytest.fixture(autouse=True)
+def single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let fits be in float32 by default on every machine, so that tests see the same numbers."""
+    monkeypatch.setattr("dipfast.run.precision._is_bfloat16_faster", lambda: False)
+
+
 @pytest.fixture
 def use_small_network(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that gives the default presets a small network and few iterations."""

@@ -21,8 +21,15 @@ __all__ = [
     "Resampler",
     "TvDenoiser",
     "__version__",
+    "add_normal",
+    "batch_norm",
+    "batch_norm_backward",
     "end_in_time",
+    "interleave",
+    "interleave_backward",
+    "join_weights",
     "mse",
+    "split_weights",
     "ssim",
     "threads_are_lost",
     "total_variation",
@@ -139,3 +146,40 @@ class TvDenoiser:
     def gap(self) -> float: ...
     def image(self, out: _Floats) -> None: ...
     def dual(self, out: _Floats) -> None: ...
+
+# Layers of a network (N, H, W, C): float32, or the bits of bfloat16.
+_Layer: TypeAlias = NDArray[np.float32] | NDArray[np.uint16]
+
+def batch_norm(
+    x: _Layer,
+    weights: Sequence[NDArray[np.float32]],
+    v: _Layer,
+    statistics: NDArray[np.float32],
+    *,
+    slope: float,
+    epsilon: float,
+    crop: int,
+    pad: int,
+    reflect: bool,
+) -> None: ...
+def batch_norm_backward(
+    of_v: _Layer,
+    x: _Layer,
+    weights: Sequence[NDArray[np.float32]],
+    statistics: NDArray[np.float32],
+    of_x: _Layer,
+    of_weights: NDArray[np.float32],
+    *,
+    slope: float,
+    epsilon: float,
+    crop: int,
+    pad: int,
+    reflect: bool,
+) -> None: ...
+def interleave(fine: _Layer, coarse: _Layer, out: _Layer) -> None: ...
+def interleave_backward(gradient: _Layer, of_coarse: _Layer) -> None: ...
+def split_weights(weights: NDArray[np.float32], of_fine: _Layer, of_coarse: _Layer) -> None: ...
+def join_weights(of_fine: _Layer, of_coarse: _Layer, gradient: NDArray[np.float32]) -> None: ...
+def add_normal(
+    z: NDArray[np.float32], level: float, seed: int, iteration: int, out: NDArray[np.float32]
+) -> None: ...

@@ -238,6 +238,9 @@ def test_step_does_not_wait_for_the_device(noisy: Tensor, options: dict) -> None
         ({"input_noise": (0.1, -0.01)}, "input_noise must be two positive numbers"),
         ({"input_noise": (0.1, 0.0)}, "input_noise must be two positive numbers"),
         ({"average_decay": 1.0}, r"average_decay must be in \[0, 1\), got 1"),
+        ({"optimizer": "sgd"}, "optimizer must be one of adam, muon, got 'sgd'"),
+        ({"precision": "float16"}, "precision must be one of float32, bfloat16"),
+        ({"final_learning_rate": 1.5}, r"final_learning_rate must be in \[0, 1\], got 1.5"),
     ],
 )
 def test_options_are_checked(noisy: Tensor, options: dict, message: str) -> None:
@@ -277,6 +280,58 @@ def test_loaded_state_continues_to_the_same_bits(noisy: Tensor, method: Method) 
         list(prior)
         assert torch.equal(prior.output, whole.output)
         assert torch.equal(prior.average, whole.average)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "muon", "learning_rate": 0.2, "final_learning_rate": 0.1},
+        {"precision": "bfloat16"},
+        {"final_learning_rate": 0.0},
+    ],
+    ids=str,
+)
+def test_options_of_the_step_are_resumed(noisy: Tensor, options: dict) -> None:
+    whole = make(noisy, **options)
+    states = [state.prior.state_dict() for state in whole]
+    prior = make(noisy, **options)
+    # As a file gives them back, whatever their layout in memory was.
+    prior.load({k: v.contiguous() if isinstance(v, Tensor) else v for k, v in states[1].items()})
+    list(prior)
+    assert torch.equal(prior.output, whole.output)
+    assert torch.equal(prior.average, whole.average)
+
+
+def test_learning_rate_falls_linearly(noisy: Tensor) -> None:
+    prior = make(noisy, learning_rate=0.02, final_learning_rate=0.5)
+    rates = [state.prior._optimizer.param_groups[0]["lr"] for state in prior]
+    assert rates == pytest.approx([0.02, 0.0175, 0.015, 0.0125, 0.01])
+    prior = make(noisy, optimizer="muon", learning_rate=0.2, final_learning_rate=0.5)
+    prior.learning_rate /= 2
+    next(prior)
+    assert [group["lr"] for group in prior._optimizer.param_groups] == pytest.approx([0.1, 0.01])
+
+
+def test_bfloat16_is_close(noisy: Tensor) -> None:
+    single, half = make(noisy), make(noisy, precision="bfloat16")
+    first, other = next(single), next(half)
+    assert other.image.dtype == other.average.dtype == torch.float32
+    difference = (first.image - other.image).abs().max()
+    assert 0 < difference < 0.02
+
+
+def test_bfloat16_of_a_network_of_your_own(noisy: Tensor) -> None:
+    network = nn.Conv2d(32, 3, 3, padding=1)
+    prior = DeepImagePrior(noisy, [Stage("dip", 2)], network=network, precision="bfloat16")
+    assert [state.image.dtype for state in prior] == [torch.float32] * 2
+    assert network.weight.dtype == torch.float32
+
+
+def test_numbers_are_those_of_the_terms(noisy: Tensor) -> None:
+    kept = [(state.terms, state.numbers) for state in make(noisy)]
+    for terms, numbers in kept:
+        assert tuple(numbers) == tuple(map(float, terms))
+    assert len({numbers.value for _, numbers in kept}) == 5
 
 
 def test_state_is_a_copy(noisy: Tensor) -> None:

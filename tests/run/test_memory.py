@@ -92,6 +92,7 @@ def test_counts_weights_gradients_moments_and_the_copy_of_the_state() -> None:
 
 def test_blocks_of_the_heap_count_for_more() -> None:
     network = Hourglass(32, 3, SMALL)
+    network.is_fused = False  # the same layers for both
     assert estimate(network, 256, 256) > 1.3 * estimate(network, 256, 256, device=CUDA)
     large = estimate(network, 4096, 4096)
     assert large == pytest.approx(estimate(network, 4096, 4096, device=CUDA), rel=0.02)
@@ -102,7 +103,7 @@ def test_float64_takes_more_than_twice_on_the_cpu_for_its_convolutions() -> None
     single, double = (
         estimate(network, 2048, 2048, dtype=t) for t in (torch.float32, torch.float64)
     )
-    assert 2.3 * single < double < 4 * single
+    assert 2.3 * single < double < 6 * single
     double = estimate(network, 2048, 2048, dtype=torch.float64, device=CUDA)
     single = estimate(network, 2048, 2048, device=CUDA)
     assert double == pytest.approx(2 * single, rel=0.01)
@@ -134,11 +135,18 @@ def test_leaves_the_network_and_the_random_numbers_as_they_are() -> None:
         assert value.device.type == "cpu"
 
 
+def test_fused_layers_take_less() -> None:
+    network = Hourglass(32, 3, SMALL)
+    fused = estimate(network, 512, 512)
+    network.is_fused = False
+    assert fused < 0.7 * estimate(network, 512, 512)
+
+
 @pytest.mark.parametrize("side", [10**6, 10**9, 10**12])
 def test_counts_what_no_machine_has(side: int) -> None:
     network = Hourglass(32, 3, SMALL)
     ratio = estimate(network, side, side) / estimate(network, 8192, 8192)
-    assert math.log(ratio) == pytest.approx(2 * math.log(side / 8192), abs=0.05)
+    assert math.log(ratio) == pytest.approx(2 * math.log(side / 8192), abs=0.1)
 
 
 # --- a network that needs data ---------------------------------------------------------
@@ -208,6 +216,7 @@ def test_names_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_names_nothing_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Hourglass(32, 3, SMALL)
+    network.is_fused = False
     room = estimate(network, 500, 500)
     set_available(monkeypatch, room)
     text = refuse(

@@ -214,7 +214,7 @@ class TestRestore:
         blurred = (blur(planes)[0] * 255).round().clamp(0, 255).byte()
         image = blurred.permute(1, 2, 0).numpy()
         result = dipfast.restore(image, blur, sigma=0, max_iterations=600, reference=clean)
-        assert result.psnr > result.metrics["psnr_input"] + 2
+        assert result.psnr > result.metrics["psnr_input"] + 1.5
         assert result.found["operator"] == "Blur"
 
     def test_composition_and_size(self, clean: np.ndarray) -> None:

@@ -337,7 +337,7 @@ def test_images_of_a_result_are_those_of_the_best_and_the_last_iteration(noisy_p
     assert (result.best_iteration, result.stop_iteration, result.stop_detail) == (7, 12, "at 12")
 
     def bytes_of(image: Tensor):
-        return (image[0] * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+        return (image[0].double() * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
     for image, expected in (
         (result.image, images[7][1]),

@@ -9,19 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
+from dipfast.checks import check_choice
 from dipfast.errors import InputError, InputTypeError
 from dipfast.model.noise import NoiseModel
 from dipfast.model.operators import Identity, Operator
 from dipfast.model.problem import Problem
+from dipfast.ops.layers import add_normal
+from dipfast.prior.fused import has_fused_layers
 from dipfast.prior.networks import Hourglass
-from dipfast.prior.objective import Goal, Terms, objective
+from dipfast.prior.objective import Goal, Numbers, Terms, objective
+from dipfast.prior.optimizers import Muon
 from dipfast.prior.stages import Stage
-from dipfast.settings.names import MadeInput
+from dipfast.prior.step_graph import StepGraph
+from dipfast.settings.names import MadeInput, OptimizerName, Precision
 from dipfast.settings.network import HourglassConfig
 from dipfast.state_dict import Values, copy_to, flatten, subtree, tensor_of
 from dipfast.torch_modes import is_of_inference, plain_modes, plain_operator, plain_tensor
@@ -54,6 +59,11 @@ class State:
     terms: Terms
     prior: DeepImagePrior = field(repr=False)
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def numbers(self) -> Numbers:
+        """Return the terms as numbers, which waits for the device once an iteration."""
+        return self.prior.numbers()
 
     @property
     def iterations(self) -> int:
@@ -134,8 +144,18 @@ class DeepImagePrior:
         own of shape (N, channels, H, W), such as a second picture of the same scene.
     input_channels
         Number of channels of z for ``"noise"``, from 1 up; 32 as in the original.
+    optimizer
+        What updates the weights: ``"adam"``, the default, as in the original, or ``"muon"``
+        (:class:`~dipfast.prior.optimizers.Muon`), which needs about half the iterations.
     learning_rate
-        Learning rate of Adam, positive; 0.01 as in the original.
+        Learning rate of the optimiser, positive; 0.01 as in the original, and about 0.2 for Muon,
+        whose part that is Adam has a tenth of it.
+    final_learning_rate
+        Share of the learning rate at the last iteration, to which it falls linearly, from 0 to 1;
+        1, the default, keeps it as it is.
+    precision
+        What the layers of the network are computed in: ``"float32"``, the default, which is the
+        dtype of the measurement, or ``"bfloat16"``, with weights and everything else in float32.
     input_scale
         End of the range of z for ``"noise"``, positive; 0.1 as in the original.
     input_noise
@@ -189,7 +209,10 @@ class DeepImagePrior:
         outliers: Tensor | None = None,
         input: MadeInput | Tensor = "noise",
         input_channels: int = 32,
+        optimizer: OptimizerName = "adam",
         learning_rate: float = 0.01,
+        final_learning_rate: float = 1.0,
+        precision: Precision = "float32",
         input_scale: float = 0.1,
         input_noise: tuple[float, float] = (1 / 30, 1 / 30),
         average_decay: float = 0.99,
@@ -214,6 +237,10 @@ class DeepImagePrior:
             )
         if not 0 <= average_decay < 1:
             raise InputError(f"average_decay must be in [0, 1), got {average_decay!r}")
+        check_choice("optimizer", optimizer, get_args(OptimizerName))
+        check_choice("precision", precision, get_args(Precision))
+        if not 0 <= final_learning_rate <= 1:
+            raise InputError(f"final_learning_rate must be in [0, 1], got {final_learning_rate!r}")
         if is_of_inference(network):
             raise InputError(
                 "network must not be made within torch.inference_mode(): its weights cannot be "
@@ -222,6 +249,7 @@ class DeepImagePrior:
         measurement = plain_tensor(measurement)
         device = measurement.device
         operator = Identity() if operator is None else plain_operator(operator)
+        self._graph: StepGraph | None = None
         self.problem = Problem(measurement, operator, noise or NoiseModel(0.0), outliers=outliers)
         self.stages = tuple(stages)
         self.iterations = sum(stage.iterations for stage in stages)
@@ -243,6 +271,9 @@ class DeepImagePrior:
             hourglass.float().to_empty(device="cpu").initialise(generator)
             network = hourglass
         self.network = network.to(measurement)
+        if isinstance(network, Hourglass) and device.type == "cpu":
+            # As its fused layers lie in memory.
+            self.network.to(memory_format=torch.channels_last)
         if isinstance(input, Tensor):
             z = input
         elif input == "noise":
@@ -250,20 +281,20 @@ class DeepImagePrior:
             z = input_scale * torch.rand(shape, generator=generator, dtype=torch.float32)
         else:
             z = _meshgrid(image)
-        self.z = z.to(measurement)
+        # Channels last, as the fused layers of the network take it.
+        self.z = z.to(measurement).contiguous(memory_format=torch.channels_last)
+        self._seed = seed
         self._input_replaced = False
         self.output = torch.zeros_like(image)
 
         self._weights = list(self.network.parameters())
         if not any(weight.requires_grad for weight in self._weights):
             raise InputError("network must have weights that require gradients, got none")
-        self._optimizer = torch.optim.Adam(
-            self._weights,
-            lr=learning_rate,
-            fused=device.type in ("cpu", "cuda"),
-            # A step count in the memory of the CPU would make each step wait for the device.
-            capturable=device.type == "cuda",
-        )
+        self.learning_rate = learning_rate
+        self._final_learning_rate = final_learning_rate
+        self._precision = precision
+        self._rate: float | None = None  # of the last iteration
+        self._optimizer = _make_optimizer(optimizer, self._weights)
         steps = max(self.iterations - 1, 1)
         decay = (last / first) ** (1 / steps) if first > 0 else 1.0
         self._noise_level = torch.tensor(first, device=device, dtype=measurement.dtype)
@@ -272,7 +303,13 @@ class DeepImagePrior:
         self._average_decay = average_decay
         self._average = torch.zeros_like(image)
         self._averaged = 0
+        self._terms = torch.zeros(3, device=device, dtype=measurement.dtype)
         self._memory: Values = {}  # state of the control of the current stage
+        self._numbers: Numbers | None = None  # of the last iteration, once it was read
+        # Only of what is known not to wait for the device.
+        can_record = self._generator.device.type == "cuda" and type(network) is Hourglass
+        can_record &= type(operator).__module__ == Operator.__module__
+        self._graph = StepGraph(self._compute, self._generator) if can_record else None
 
     def __iter__(self) -> DeepImagePrior:
         return self
@@ -285,6 +322,7 @@ class DeepImagePrior:
         if self.iteration == begin:
             self._memory = {}
         with plain_modes():
+            self._numbers = None
             goal = stage.goal(self, self._memory)
             if goal.network_input is not None:
                 self._replace_input(goal.network_input)
@@ -323,6 +361,7 @@ class DeepImagePrior:
         self._problem = problem
         # Computed once and not in each iteration, because problem.count waits for the device.
         self._scale = 1 / problem.count
+        self._forget_graph()
 
     @property
     def image(self) -> Tensor:
@@ -344,19 +383,36 @@ class DeepImagePrior:
         scaled = image[:, :channels] * self.z.abs().max()
         self.z = torch.cat([scaled, self.z[:, channels:]], dim=1)
         self._input_replaced = True
+        self._forget_graph()
 
-    @property
-    def learning_rate(self) -> float:
-        """Return the learning rate of Adam."""
-        return float(self._optimizer.param_groups[0]["lr"])
+    def _forget_graph(self) -> None:
+        """Forget the recorded step, after tensors that it works on were replaced."""
+        if self._graph is not None:
+            self._graph.forget()
 
-    @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = value
+    def numbers(self) -> Numbers:
+        """Return the terms of the last iteration as numbers; waits for the device once."""
+        if self._numbers is None:
+            self._numbers = Numbers(*self._terms.tolist())
+        return self._numbers
+
+    def _set_learning_rate(self) -> None:
+        """Set the learning rates of the next iteration."""
+        share = self.iteration / max(self.iterations - 1, 1)
+        rate = self.learning_rate * (1 - (1 - self._final_learning_rate) * share)
+        if rate == self._rate:
+            return
+        self._rate = rate
+        for group, part in zip(self._optimizer.param_groups, _PARTS):
+            if self._graph is None:
+                group["lr"] = rate * part
+            elif isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * part)
+            else:  # in the memory of the device, where a recorded step reads it
+                group["lr"] = torch.tensor(rate * part, device=self.z.device, dtype=torch.float32)
 
     def learned(self) -> Values:
-        """Return a copy of what was learned so far: weights, moments of Adam, running average.
+        """Return a copy of what was learned so far: weights, the optimiser's state, the average.
 
         :meth:`load` restores it, and leaves the number of the iteration as it is.
 
@@ -365,7 +421,7 @@ class DeepImagePrior:
         dict
             Tensors and numbers by name.
         """
-        adam: Values = {
+        optimizer: Values = {
             f"{k}.{name}": value.clone()
             for k, moments in self._optimizer.state_dict()["state"].items()
             for name, value in moments.items()
@@ -375,7 +431,7 @@ class DeepImagePrior:
             "averaged": self._averaged,
             "average": self._average.clone(),
             "output": self.output.clone(),
-            **flatten({"network": network, "adam": adam}),
+            **flatten({"network": network, "optimizer": optimizer}),
         }
 
     def state_dict(self) -> Values:
@@ -422,16 +478,24 @@ class DeepImagePrior:
             raise InputError(f"these are not the values of this loop: {error}") from error
 
     def _load(self, values: Values) -> None:
+        self._forget_graph()
+        self._rate = None
         self._averaged = int(values["averaged"])
         self._average = _copy_like(tensor_of(values, "average"), self._average)
         self.output = _copy_like(tensor_of(values, "output"), self.output)
         self.network.load_state_dict(subtree(values, "network"))
         moments: dict[int, dict[str, Any]] = {}
-        adam = subtree(values, "adam")
-        for name in adam:
+        saved = subtree(values, "optimizer")
+        weights = [w for group in self._optimizer.param_groups for w in group["params"]]
+        for name in saved:
             k, _, key = name.partition(".")
-            # A copy, because Adam works on the tensor itself.
-            moments.setdefault(int(k), {})[key] = tensor_of(adam, name).clone()
+            value = tensor_of(saved, name)
+            # A copy, because the optimiser works on the tensor itself; and in memory as the weight
+            # is: the fused Adam takes them element by element (pytorch#106951).
+            like = weights[int(k)] if value.shape == weights[int(k)].shape else value
+            moments.setdefault(int(k), {})[key] = torch.empty_like(
+                like, dtype=value.dtype, device=value.device, requires_grad=False
+            ).copy_(value)
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
         if "iteration" not in values:
@@ -445,24 +509,68 @@ class DeepImagePrior:
             self._input_replaced = True
         self._memory = copy_to(self.z.device, subtree(values, "memory"))
 
-    def _step(self, goal: Goal) -> Terms:
-        """Do one optimiser step without waiting for the device, and return the terms."""
+    def _noisy_input(self) -> Tensor:
+        """Return z with the normal noise of this iteration added to it."""
+        if self.z.device.type == "cpu":
+            return add_normal(self.z, self._noise_level, self._seed, self.iteration)
         noise = torch.randn(
             self.z.shape, generator=self._generator, device=self.z.device, dtype=self.z.dtype
         )
-        output = self.network(torch.addcmul(self.z, noise, self._noise_level))
+        return torch.addcmul(self.z, noise, self._noise_level)
+
+    def _output_of(self, z: Tensor) -> Tensor:
+        """Return the output of the network, computed in the precision of the loop."""
+        output: Tensor
+        if self._precision == "float32":
+            output = self.network(z)
+        elif isinstance(self.network, Hourglass) and has_fused_layers(z.device, z.dtype):
+            output = self.network(z.bfloat16())
+        else:
+            with torch.autocast(z.device.type, torch.bfloat16):
+                output = self.network(z).to(z.dtype)
+        return output
+
+    def _step(self, goal: Goal) -> Terms:
+        """Do one optimiser step without waiting for the device, and return the terms."""
+        self._set_learning_rate()
+        if self._graph is None or not self._graph.replay(goal):
+            self._compute(goal)
+        # A copy, because the next step changes them.
+        return Terms(*self._terms.clone().unbind())
+
+    def _compute(self, goal: Goal) -> None:
+        """Compute one step; the tensors that hold what it changes stay the same."""
+        output = self._output_of(self._noisy_input())
         terms = objective(output, self.problem, goal)
-        scale = self._scale
         self._optimizer.zero_grad(set_to_none=True)
         # Only the weights: an operator may hold other tensors that require gradients.
         fitted = [weight for weight in self._weights if weight.requires_grad]
-        (scale * terms.value).backward(inputs=fitted)  # type: ignore[no-untyped-call]
+        (self._scale * terms.value).backward(inputs=fitted)  # type: ignore[no-untyped-call]
         self._optimizer.step()
 
-        self.output = output.detach()
+        self.output.copy_(output.detach())
         self._average.lerp_(self.output, 1 - self._average_decay)
         self._noise_level.mul_(self._noise_decay)
-        return Terms(*(scale * term.detach() for term in terms))
+        values = [term.detach().to(self._terms.dtype) for term in terms]
+        torch.mul(torch.stack(values), self._scale, out=self._terms)
+
+
+# The parts of the learning rate for the groups of an optimiser: Adam has one, Muon a second one for
+# what it leaves to Adam.
+_PARTS = (1.0, 0.1)
+
+
+def _make_optimizer(name: OptimizerName, weights: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return an optimiser, whose learning rates are set at each step."""
+    if name == "muon":
+        return Muon(weights)
+    device = weights[0].device
+    return torch.optim.Adam(
+        weights,
+        fused=device.type in ("cpu", "cuda"),
+        # A step count in the memory of the CPU would make each step wait for the device.
+        capturable=device.type == "cuda",
+    )
 
 
 def _copy_like(value: Tensor, other: Tensor) -> Tensor:

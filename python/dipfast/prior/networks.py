@@ -1,8 +1,9 @@
 """Define the untrained network that serves as the prior.
 
 :class:`Hourglass` is the encoder-decoder with thin skip connections of the Deep Image
-Prior paper [1]_.  With its default :class:`HourglassConfig` it has the 2,217,831
-parameters of the authors' own denoising network.
+Prior paper [1]_.  With its default :class:`HourglassConfig` it has the 2,215,251
+parameters of the authors' own denoising network, without the biases of convolutions that batch
+normalisation takes away again.
 
 .. [1] Ulyanov, Vedaldi, Lempitsky, "Deep Image Prior", CVPR 2018 / IJCV 2020,
    arXiv:1711.10925.
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dipfast.errors import InputError
+from dipfast.prior.fused import fused_layers, has_fused_layers
 from dipfast.settings.network import Downsampling, HourglassConfig
 
 __all__ = ["Hourglass", "HourglassConfig"]
@@ -60,7 +62,7 @@ class Hourglass(nn.Module):
     >>> import torch
     >>> network = Hourglass(out_channels=3)
     >>> sum(p.numel() for p in network.parameters())
-    2217831
+    2215251
     >>> network(torch.rand(1, 32, 65, 40)).shape
     torch.Size([1, 3, 65, 40])
     """
@@ -79,6 +81,8 @@ class Hourglass(nn.Module):
             )
         self.config = config = config or HourglassConfig()
         self.in_channels = in_channels
+        # Whether the fused layers run; None where there is a kernel for the input.
+        self.is_fused: bool | None = None
         self.encoder = nn.ModuleList()
         self.skips = nn.ModuleList()
         self.decoder = nn.ModuleList()
@@ -136,6 +140,13 @@ class Hourglass(nn.Module):
         """
         height, width = z.shape[-2:]
         x = _pad_by_reflection(z, self._padded(height), self._padded(width))
+        is_fused = has_fused_layers(x.device, x.dtype) if self.is_fused is None else self.is_fused
+        layers = fused_layers(self, x) if is_fused else self._plain_layers(x)
+        image = torch.sigmoid(layers.to(self.head.weight.dtype))
+        return image[..., :height, :width]
+
+    def _plain_layers(self, x: Tensor) -> Tensor:
+        """Return the output before the sigmoid, by one operation of torch after the other."""
         skipped = []
         for encode, skip in zip(self.encoder, self.skips):
             skipped.append(skip(x))
@@ -144,7 +155,8 @@ class Hourglass(nn.Module):
         for decode, side, mode in zip(reversed(self.decoder), reversed(skipped), modes):
             x = F.interpolate(x, scale_factor=2, mode=mode)
             x = decode(torch.cat([side, x], dim=1))
-        return torch.sigmoid(self.head(x))[..., :height, :width]
+        image: Tensor = self.head(x)
+        return image
 
     def _padded(self, size: int) -> int:
         # At the coarsest scale, reflection by half a kernel needs one pixel more than that half.
@@ -185,6 +197,7 @@ def _block(
         stride=2 if halve == "stride" else 1,
         padding=kernel // 2,
         padding_mode="reflect" if kernel > 1 else "zeros",
+        bias=False,  # the normalisation would take it away again
     )
     return nn.Sequential(
         convolution,

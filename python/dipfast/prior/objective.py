@@ -11,7 +11,7 @@ from dipfast import ops
 from dipfast.model.operators import Identity, Mask
 from dipfast.model.problem import Problem
 
-__all__ = ["Goal", "Terms", "objective"]
+__all__ = ["Goal", "Numbers", "Terms", "objective"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,20 @@ class Terms(NamedTuple):
     value: Tensor
     data: Tensor
     tv: Tensor
+
+
+class Numbers(NamedTuple):
+    """Hold the same as numbers.
+
+    Parameters
+    ----------
+    value, data, tv
+        Those of :class:`Terms`.
+    """
+
+    value: float
+    data: float
+    tv: float
 
 
 def objective(image: Tensor, problem: Problem, goal: Goal) -> Terms:

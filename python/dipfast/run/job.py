@@ -193,7 +193,8 @@ class Job:
             The loop before its first iteration.
         """
         preset, device = self.preset, self.device
-        given = self.network_input
+        given, precision = self.network_input, self.settings.precision
+        assert precision != "auto"
         return DeepImagePrior(
             self.problem.measurement.to(device),
             self.stages,
@@ -203,8 +204,11 @@ class Job:
             outliers=None if self.problem.outliers is None else self.problem.outliers.to(device),
             input=given.to(device) if isinstance(given, Tensor) else given,
             input_channels=preset.input_channels,
+            optimizer=preset.optimizer,
             learning_rate=preset.learning_rate,
+            final_learning_rate=preset.final_learning_rate,
             input_noise=preset.input_noise,
+            precision=precision,
             average_decay=preset.average_decay,
             seed=self.settings.seed,
         )

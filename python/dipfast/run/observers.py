@@ -64,7 +64,7 @@ class Observer:
     --------
     >>> class Print(Observer):
     ...     def observe(self, run, state):
-    ...         print(state.iteration, f"{float(state.terms.value):.3f}")
+    ...         print(state.iteration, f"{state.numbers.value:.3f}")
     """
 
     name: ClassVar[str] = ""
@@ -147,13 +147,12 @@ class History(Observer):
         self._columns: dict[str, array[Any]] = {}
 
     def observe(self, run: Runner, state: State) -> None:
-        terms = state.terms
         row = {
             "iteration": state.iteration,
             "stage": run.prior.stages.index(state.stage),
-            "loss": float(terms.value),
-            "data": float(terms.data),
-            "tv": float(terms.tv),
+            "loss": state.numbers.value,
+            "data": state.numbers.data,
+            "tv": state.numbers.tv,
             **{name: float(value) for name, value in state.metrics.items()},
         }
         for name, value in row.items():

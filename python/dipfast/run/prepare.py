@@ -24,6 +24,7 @@ from dipfast.prior.stages import Stage
 from dipfast.run.interrupt import Interrupt
 from dipfast.run.job import Job
 from dipfast.run.memory import check_direct_memory, check_memory
+from dipfast.run.precision import find_precision
 from dipfast.settings.names import DIRECT_METHODS, MadeInput, Method
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.presets import Preset, get_preset
@@ -193,12 +194,14 @@ def _decide_for_all(settings: Settings, layout: Layout, image: Any) -> Settings:
     if settings.learning_rate is not None:
         preset = replace(preset, learning_rate=settings.learning_rate)
     iterations = settings.max_iterations or preset.iterations
+    device = fit_device(settings, image)
     return settings.model_copy(
         update={
             "method": method,
             "preset": preset,
             "max_iterations": iterations if has_named_method and not is_direct else None,
-            "device": str(fit_device(settings, image)),
+            "device": str(device),
+            "precision": "float32" if is_direct else find_precision(settings.precision, device),
             "data_range": layout.data_range,
             # Functions and interrupts cannot be sent to another process, as a job can.
             "callback": None,

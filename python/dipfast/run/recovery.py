@@ -74,7 +74,7 @@ class Recovery:
         """
         if state.first_in_stage:
             self._recent.clear()  # losses of different objectives are not comparable
-        data, value = float(state.terms.data), float(state.terms.value)
+        value, data, _ = state.numbers
         if not math.isfinite(value):
             self.failures += 1
             self._reset(slower=True)

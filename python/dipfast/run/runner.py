@@ -155,7 +155,7 @@ class Runner:
             # A rule may judge no iteration best for a while: the first one serves until then.
             if decision.best is not False or self.best is None:
                 self.best = Iterate(
-                    state.iteration, float(state.terms.value), state.image, state.average
+                    state.iteration, state.numbers.value, state.image, state.average
                 )
             requests = [observer.observe(self, state) for observer in self.observers]
             reason = decision.stop or next((stop for stop in requests if stop), None)

@@ -28,6 +28,9 @@ __all__ = [
     "Method",
     "MethodName",
     "NoiseKind",
+    "OptimizerName",
+    "Precision",
+    "PrecisionName",
     "Quality",
     "RuleName",
     "TaskName",
@@ -35,6 +38,15 @@ __all__ = [
 
 MadeInput: TypeAlias = Literal["noise", "meshgrid"]
 """What a network is given that is made for it: noise, or the coordinates of the pixels."""
+
+OptimizerName: TypeAlias = Literal["adam", "muon"]
+"""What updates the weights of a network."""
+
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+"""What the layers of a network are computed in."""
+
+PrecisionName: TypeAlias = Literal["auto", "float32", "bfloat16"]
+"""What they may be asked to be computed in."""
 
 InputKind: TypeAlias = Literal["noise", "meshgrid", "given"]
 """What a network is given; ``"given"`` is a picture that comes with the task."""

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from dipfast.checks import as_number, check_choice, shown
 from dipfast.errors import InputError, InputTypeError
-from dipfast.settings.names import QUALITIES, InputKind, Quality
+from dipfast.settings.names import QUALITIES, InputKind, OptimizerName, Quality
 from dipfast.settings.network import MOST_CHANNELS, HourglassConfig
 
 __all__ = ["PRESETS", "Preset", "get_preset"]
@@ -39,8 +39,14 @@ class Preset:
         the last iteration, from 0 up.
     network
         Configuration of the network.
+    optimizer
+        What updates the weights: ``"adam"``, the default, as in the original, or ``"muon"``
+        (:class:`~dipfast.prior.optimizers.Muon`).
     learning_rate
-        Learning rate of Adam, positive; 0.01 as in the original.
+        Learning rate of the optimiser, positive; 0.01 as in the original.
+    final_learning_rate
+        Share of the learning rate at the last iteration, to which it falls linearly, from 0 to 1;
+        1, the default, keeps it as it is.
     average_decay
         Weight that the running average keeps at each iteration, in [0, 1); 0.99 as in the
         original.
@@ -63,14 +69,16 @@ class Preset:
     iterations: int
     input_noise: tuple[float, float]
     network: HourglassConfig
+    optimizer: OptimizerName = "adam"
     learning_rate: float = 0.01
+    final_learning_rate: float = 1.0
     average_decay: float = 0.99
     input: InputKind = "noise"
     input_channels: int = 32
     tv_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "average_decay", "tv_weight"):
+        for name in ("learning_rate", "final_learning_rate", "average_decay", "tv_weight"):
             object.__setattr__(self, name, as_number(f"{name} of a preset", getattr(self, name)))
         for name in ("iterations", "input_channels"):
             object.__setattr__(self, name, _whole(name, getattr(self, name)))
@@ -80,6 +88,7 @@ class Preset:
             "iterations": (1 <= self.iterations <= _MOST_ITERATIONS, "from 1 to 10**9"),
             "input_noise": (min(self.input_noise) >= 0, "two numbers from 0 up"),
             "learning_rate": (0 < self.learning_rate < math.inf, "a positive number"),
+            "final_learning_rate": (0 <= self.final_learning_rate <= 1, "from 0 to 1"),
             "average_decay": (0 <= self.average_decay < 1, "from 0 to below 1"),
             "input_channels": (1 <= self.input_channels <= MOST_CHANNELS, "from 1 to 4096"),
             "tv_weight": (0 <= self.tv_weight < math.inf, "a number from 0 up"),
@@ -89,6 +98,7 @@ class Preset:
                 raise InputError(
                     f"{name} of a preset must be {expected}, got {shown(getattr(self, name))}"
                 )
+        check_choice("optimizer of a preset", self.optimizer, get_args(OptimizerName))
         check_choice("input of a preset", self.input, get_args(InputKind))
 
 

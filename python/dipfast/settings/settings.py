@@ -37,6 +37,7 @@ from dipfast.settings.names import (
     Factor,
     Marks,
     NoiseKind,
+    PrecisionName,
     Quality,
     TaskName,
 )
@@ -208,7 +209,7 @@ class Settings(BaseModel):
     )
     learning_rate: _Positive | None = option(
         None,
-        "Learning rate of Adam, instead of that of the preset.",
+        "Learning rate of the optimiser, instead of that of the preset.",
         expected="a positive number",
         role="record",  # it becomes a part of the preset that is decided on
     )
@@ -221,11 +222,18 @@ class Settings(BaseModel):
     )
     device: Any = option(
         "auto",
-        "cpu, cuda, cuda:1, ...; auto is the GPU (CUDA) where there is one, else the CPU. "
-        "nl_ridge and pnp are always on the CPU.",
+        "cpu, cuda, cuda:1, ...; auto is the GPU that a CUDA tensor is on, else the GPU (CUDA) "
+        "where there is one, else the CPU; never MPS. nl_ridge and pnp are always on the CPU.",
         role="local",
         expected="the name of a device",
         type="the name of a device, or a torch.device",
+    )
+    precision: PrecisionName = option(
+        "auto",
+        "What the layers of the network are computed in: float32, or bfloat16, which some "
+        "processors are several times faster with; weights, averages and everything else are "
+        "float32 in any case. 'auto' is bfloat16 on a CPU that is faster with it, by a short "
+        "timing that is remembered, else float32.",
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = option(
         0,

@@ -15,6 +15,7 @@ from dipfast.settings.names import (
     Marks,
     MethodName,
     NoiseKind,
+    PrecisionName,
     Quality,
     RuleName,
 )
@@ -48,6 +49,7 @@ class Options(TypedDict, total=False):
     learning_rate: float | None
     network_input: Any
     device: str | torch.device
+    precision: PrecisionName
     seed: int
     channel_axis: int | None
     data_range: float | tuple[float, float] | None

@@ -5,6 +5,7 @@
 mod arrays;
 mod ending;
 mod errors;
+mod layers;
 mod mse;
 mod nl_ridge;
 mod resample;
@@ -20,6 +21,11 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use super::ending::end_in_time;
+    #[pymodule_export]
+    use super::layers::{
+        add_normal, batch_norm, batch_norm_backward, interleave, interleave_backward, join_weights,
+        split_weights,
+    };
     #[pymodule_export]
     use super::mse::mse;
     #[pymodule_export]

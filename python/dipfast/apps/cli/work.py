@@ -405,7 +405,7 @@ class _Progress:
         if now >= self._next_look or state.iteration == state.prior.iterations:
             # Reading a number waits for the device, so not at every iteration.
             self._next_look = now + 0.2
-            shown = {"loss": f"{float(state.terms.value):.2e}"}
+            shown = {"loss": f"{state.numbers.value:.2e}"}
             if "psnr_average" in state.metrics:
                 shown["PSNR"] = f"{float(state.metrics['psnr_average']):.2f}"
             self._bar.set_description(f"stage '{state.stage.name}'", refresh=False)

@@ -4,6 +4,13 @@ The compiled kernels are held against these definitions, and devices that have n
 own run them.  Images are (..., H, W).  Sums run over all elements.
 """
 
+from dipfast.ops._reference.layers import (
+    add_normal,
+    batch_norm_act,
+    interleave,
+    interleave_gradient,
+    split_weights,
+)
 from dipfast.ops._reference.mse import (
     difference,
     mse,
@@ -41,8 +48,12 @@ from dipfast.ops._reference.tv_denoise import (
 __all__ = [
     "SSIM_RADIUS",
     "TvDenoiser",
+    "add_normal",
+    "batch_norm_act",
     "decibels",
     "difference",
+    "interleave",
+    "interleave_gradient",
     "masked",
     "mse",
     "mse_gradient",
@@ -50,6 +61,7 @@ __all__ = [
     "over_images",
     "psnr",
     "resample",
+    "split_weights",
     "ssim",
     "ssim_gradients",
     "ssim_map",
