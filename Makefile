@@ -1,5 +1,6 @@
 # make demo    restore a real picture, into demo-output/
 # make test    the whole test suite
+# make gpu     tests and figures that need a GPU, as JSON
 # make lint    formatters, linters, type checks and the Rust tests
 #
 # Everything happens in a virtual environment of the project's own, made on first use.
@@ -15,13 +16,16 @@ SOURCES := pyproject.toml Cargo.toml $(wildcard rust/*/Cargo.toml) $(shell find 
 INCLUDED_IN_test := demo
 INCLUDED_IN_dev := demo test
 
-.PHONY: demo test lint clean
+.PHONY: demo test gpu lint clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/python examples/demo.py demo-output
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
+
+gpu: $(VENV)/.installed-test
+	$(BIN)/python -m benches.gpu
 
 lint: $(VENV)/.installed-dev
 	cargo fmt --check

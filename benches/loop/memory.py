@@ -22,6 +22,7 @@ from dipfast.networks import Hourglass
 from dipfast.prior.loop import DeepImagePrior
 from dipfast.prior.methods import make_stages
 from dipfast.run.memory import estimate_direct, estimate_fit
+from dipfast.run.memory.blocks import kept_blocks
 from dipfast.run.recovery import Recovery
 from dipfast.settings.presets import PRESETS
 
@@ -52,9 +53,10 @@ def measure(name: str, size: int, channels: int) -> tuple[int, int]:
         input_channels=preset.input_channels,
     )
     recovery = Recovery(prior)
-    for state in prior:
-        recovery.check(state)
-        _ = state.average
+    with kept_blocks(prior.z.device):
+        for state in prior:
+            recovery.check(state)
+            _ = state.average
     return peak() - before, estimate
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "interleave",
     "interleave_backward",
     "join_weights",
+    "keep_blocks",
     "mse",
     "split_weights",
     "ssim",
@@ -40,6 +41,7 @@ __version__: Final[str]
 
 def end_in_time(pipe: int, next: int, seconds: float, last_words: bytes) -> None: ...
 def threads_are_lost() -> bool: ...
+def keep_blocks(keep: bool) -> bool: ...
 def total_variation(
     u: _Floats,
     *,

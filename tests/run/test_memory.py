@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 import re
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dipfast import _native
 from dipfast.networks import Hourglass, HourglassConfig
 from dipfast.run.memory import advice, available, check_memory, estimate_fit, explain
+from dipfast.run.memory.blocks import kept_blocks
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")  # only its name is used
@@ -95,7 +98,7 @@ def test_blocks_of_the_heap_count_for_more() -> None:
     network.is_fused = False  # the same layers for both
     assert estimate(network, 256, 256) > 1.3 * estimate(network, 256, 256, device=CUDA)
     large = estimate(network, 4096, 4096)
-    assert large == pytest.approx(estimate(network, 4096, 4096, device=CUDA), rel=0.02)
+    assert large == pytest.approx(1.5 * estimate(network, 4096, 4096, device=CUDA), rel=0.02)
 
 
 def test_float64_takes_more_than_twice_on_the_cpu_for_its_convolutions() -> None:
@@ -194,11 +197,11 @@ def test_what_fits_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_names_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Hourglass(32, 3, SMALL)
-    need, room = estimate(network, 700, 400, dtype=torch.float64), 1.4e9
+    need, room = estimate(network, 700, 400, dtype=torch.float64), 2.1e9
     set_available(monkeypatch, room)
     text = refuse(network, 700, 400, dtype=torch.float64)
     begin = "restoring 3x700x400 pixels with this network takes about"
-    assert text.startswith(f"{begin} {need / 1e9:.1f} GB of memory, and 1.4 GB are there.")
+    assert text.startswith(f"{begin} {need / 1e9:.1f} GB of memory, and 2.1 GB are there.")
 
     pieces, *sides = pieces_of(text)
     assert pieces * sides[0] * sides[1] >= 700 * 400
@@ -327,3 +330,35 @@ def test_other_devices_are_not_known() -> None:
     assert available(torch.device("meta")) is None
     shape = (1, 32, 10**6, 10**6)
     check_memory(Hourglass(), shape, shape, torch.float32, torch.device("meta"))
+
+
+# --- freed blocks ----------------------------------------------------------------------
+
+
+def test_blocks_are_kept_until_the_last_fit_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr(_native, "keep_blocks", calls.append)
+    with kept_blocks(torch.device("cpu")):
+        with pytest.raises(KeyError), kept_blocks(torch.device("cpu")):
+            raise KeyError
+        assert calls == [True]
+    assert calls == [True, False]
+    with kept_blocks(torch.device("cuda")):
+        pass
+    assert calls == [True, False]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="for glibc")
+def test_the_c_library_keeps_blocks() -> None:
+    import resource  # which Windows does not have
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(20):
+            torch.ones(12 << 20)  # 48 MiB
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    with kept_blocks(torch.device("cpu")):
+        torch.ones(12 << 20)
+        kept = faults()
+    assert kept < 0.5 * faults()

@@ -122,6 +122,7 @@ def _found_of_method(settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]:
         "tv_weight": [job.settings.tv_weight for job in jobs],
         "stages": [stage.name for stage in jobs[0].stages],
         "max_iterations": jobs[-1].iterations,
+        "precision": jobs[0].settings.precision,
         "preset": name,
         "preset_settings": asdict(preset),
     }
@@ -174,9 +175,9 @@ def identify(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, A
         operators, ready for JSON.
     """
     first, layout = jobs[0], task.layout
-    # Method, preset, iterations and stop rule are those that were decided: what a name such as
-    # "denoise-fast" stands for may change.  All other settings are as they were given.
-    names = ("method", "preset", "max_iterations")
+    # Method, preset, iterations, precision and stop rule are those that were decided: what a name
+    # such as "denoise-fast" stands for may change.  All other settings are as they were given.
+    names = ("method", "preset", "max_iterations", "precision")
     decided = {name: getattr(first.settings, name) for name in names}
     decided["stop"] = first.rule
     references = [job.reference for job in jobs if job.reference is not None]

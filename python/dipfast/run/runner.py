@@ -15,6 +15,7 @@ from dipfast.prior.loop import State
 from dipfast.run.direct import run_direct
 from dipfast.run.job import Job
 from dipfast.run.memory import explain
+from dipfast.run.memory.blocks import kept_blocks
 from dipfast.run.observers import History, Observer
 from dipfast.run.outcome import Iterate, Outcome
 from dipfast.run.recovery import Recovery
@@ -67,7 +68,8 @@ def run(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
     outcome = None
     with plain_modes():
         try:
-            outcome = Runner(job, observers).run()
+            with kept_blocks(job.device):
+                outcome = Runner(job, observers).run()
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise

@@ -3,6 +3,7 @@
 //! Each kernel has a file of the name that it has in `dipfast_core::kernels`.
 
 mod arrays;
+mod blocks;
 mod ending;
 mod errors;
 mod layers;
@@ -19,6 +20,8 @@ use pyo3::prelude::*;
 /// Compiled kernels of dipfast; call them through `dipfast.ops`.
 #[pymodule(gil_used = false)]
 mod _native {
+    #[pymodule_export]
+    use super::blocks::keep_blocks;
     #[pymodule_export]
     use super::ending::end_in_time;
     #[pymodule_export]

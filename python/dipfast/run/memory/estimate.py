@@ -34,11 +34,11 @@ _COPIES, _COPIES_OF_SMALL = 12, 28
 _COPIES_OF_STEPS = 40
 # Bytes of compiled kernels that torch caches, and of code that is loaded at its first use.
 _KERNELS = 20_000_000
-# Blocks below this size come from a heap with gaps; larger ones are mapped by the system, and given
-# back to it (32 MiB is the largest M_MMAP_THRESHOLD of glibc).  Of the factors 1, 1.5, 1.6 and 1.8
-# for the gaps, only the last was less than 5% too low for all sizes of the default network.
-_HEAP_BLOCK = 32 << 20
-_GAPS = 1.8
+# Blocks come from a heap with gaps (:mod:`dipfast.run.memory.blocks`), smaller ones between large
+# blocks.  Of the factors 1, 1.5, 1.6 and 1.8 for blocks below 32 MiB only the last was less than 5%
+# too low for all sizes of the default network; larger ones took up to 1.5 times their size.
+_LARGE_BLOCK = 32 << 20
+_GAPS, _GAPS_OF_LARGE = 1.8, 1.5
 # For more elements than this the bytes of a tensor overflow in torch: memory is then taken to be
 # proportional to the number of pixels.
 _MOST_ELEMENTS = 1 << 40
@@ -96,8 +96,8 @@ def estimate_fit(
     dtype
         The dtype of all tensors, float32 or float64.
     device
-        The device to fit on, by default the CPU, where blocks below 32 MiB count 1.8 times for the
-        gaps between them.
+        The device to fit on, by default the CPU, where blocks count 1.8 times (1.5 times from
+        32 MiB on) for the gaps between them.
 
     Returns
     -------
@@ -106,8 +106,8 @@ def estimate_fit(
 
     Notes
     -----
-    For three networks of :data:`~dipfast.settings.presets.PRESETS`, from 128x128 to 512x512
-    pixels, the estimate was between 1% below and 48% above the peak measured on the CPU under
+    For two networks of :data:`~dipfast.settings.presets.PRESETS`, from 256x256 to 1024x1024
+    pixels, the estimate was between 1% below and 45% above the peak measured on the CPU under
     Linux.  It has not been compared with a GPU.  ``python -m benches.loop.memory`` repeats the
     measurement.
 
@@ -236,4 +236,6 @@ def _workspace(x: Tensor, weight: Tensor, y: Tensor, device: torch.device) -> in
 
 def _block_size(size: int, device: torch.device) -> float:
     """Return the memory that a block takes, including the gaps around it in the heap."""
-    return size * _GAPS if device.type == "cpu" and size < _HEAP_BLOCK else float(size)
+    if device.type != "cpu":
+        return float(size)
+    return size * (_GAPS if size < _LARGE_BLOCK else _GAPS_OF_LARGE)
