@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from dipfast.errors import ProcessError
 from dipfast.forks import check_process
 
-__all__ = ["is_of_inference", "plain_modes", "plain_operator", "plain_tensor"]
+__all__ = ["is_of_inference", "is_transformed", "plain_modes", "plain_operator", "plain_tensor"]
 
 _T = TypeVar("_T")
 
@@ -114,6 +114,17 @@ def plain_modes() -> Iterator[None]:
             modes.enter_context(_determinism.off())
         check_process()
         yield
+
+
+def is_transformed() -> bool:
+    """Return whether a transform of ``torch.func`` is running.
+
+    Returns
+    -------
+    bool
+        True within vmap, grad, ...
+    """
+    return bool(_transforming())
 
 
 def plain_tensor(x: Tensor) -> Tensor:

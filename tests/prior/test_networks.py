@@ -33,6 +33,13 @@ def test_parameter_count_of_a_small_network() -> None:
     assert parameter_count(Hourglass(3, 2, SMALL)) == finest + coarsest + head
 
 
+def test_weights_of_half_precision_and_transforms_take_the_plain_layers() -> None:
+    half = Hourglass(3, 2, SMALL).bfloat16()
+    assert half(torch.rand(1, 3, 8, 8).bfloat16()).dtype == torch.bfloat16
+    network, z = Hourglass(3, 2, SMALL), torch.rand(2, 1, 3, 8, 8)
+    assert torch.func.vmap(network)(z).shape == (2, 1, 2, 8, 8)
+
+
 @settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 2), st.integers(1, 3))
 def test_output_has_the_size_of_the_input(height: int, width: int, batch: int, scales: int) -> None:

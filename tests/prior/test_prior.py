@@ -12,10 +12,11 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from dipfast import ops
 from dipfast.model.noise import NoiseModel
+from dipfast.model.operators import Compose, Wrapped
 from dipfast.model.problem import Problem
 from dipfast.networks import Hourglass, HourglassConfig
 from dipfast.operators import Blur, Identity, Mask
-from dipfast.prior.loop import DeepImagePrior
+from dipfast.prior.loop import DeepImagePrior, _never_waits
 from dipfast.prior.methods import make_stages
 from dipfast.prior.objective import Goal, objective
 from dipfast.prior.stages import Stage
@@ -238,6 +239,8 @@ def test_step_does_not_wait_for_the_device(noisy: Tensor, options: dict) -> None
         ({"input_noise": (0.1, -0.01)}, "input_noise must be two positive numbers"),
         ({"input_noise": (0.1, 0.0)}, "input_noise must be two positive numbers"),
         ({"average_decay": 1.0}, r"average_decay must be in \[0, 1\), got 1"),
+        ({"learning_rate": -1.0}, "learning_rate must be a positive number, got -1"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a positive number, got nan"),
         ({"optimizer": "sgd"}, "optimizer must be one of adam, muon, got 'sgd'"),
         ({"precision": "float16"}, "precision must be one of float32, bfloat16"),
         ({"final_learning_rate": 1.5}, r"final_learning_rate must be in \[0, 1\], got 1.5"),
@@ -325,6 +328,24 @@ def test_bfloat16_of_a_network_of_your_own(noisy: Tensor) -> None:
     prior = DeepImagePrior(noisy, [Stage("dip", 2)], network=network, precision="bfloat16")
     assert [state.image.dtype for state in prior] == [torch.float32] * 2
     assert network.weight.dtype == torch.float32
+
+
+def test_bfloat16_of_double_precision_is_refused(noisy: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"precision='bfloat16' needs .* float32, got float64"):
+        make(noisy.double(), precision="bfloat16")
+
+
+def test_numbers_of_a_state_stay_those_of_its_terms(noisy: Tensor) -> None:
+    states = list(make(noisy))
+    assert len({state.numbers for state in states}) == 5
+    copied = replace(states[0], metrics={"a": noisy})
+    assert copied.numbers is states[0].numbers
+
+
+def test_which_operators_are_known_not_to_wait() -> None:
+    own, mask = Wrapped(lambda x: x), Mask(torch.ones(4, 4) > 0)
+    assert all(map(_never_waits, (Identity(), mask, Compose(mask, Identity()))))
+    assert not any(map(_never_waits, (own, Compose(mask, own), nn.Identity(), lambda x: x)))
 
 
 def test_numbers_are_those_of_the_terms(noisy: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,15 @@ from dipfast.run.precision import find_precision
 
 CPU = torch.device("cpu")
 # What a test of this file replaces, before the fixture of all tests does.
-timed = precision._is_bfloat16_faster
+asked = precision._is_bfloat16_faster
+timed = precision._remembered
 
 
 @pytest.fixture
 def gains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[float]:
     """Return what timings say, each of which is taken once."""
     values: list[float] = []
-    monkeypatch.setattr(precision, "_is_bfloat16_faster", timed)
+    monkeypatch.setattr(precision, "_is_bfloat16_faster", asked)
     monkeypatch.setattr(precision, "_gain", lambda: values.pop())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     timed.cache_clear()
@@ -66,6 +68,29 @@ def test_without_a_place_to_remember(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     gains.append(2.0)
     assert find_precision("auto", CPU) == "bfloat16"
+
+
+def test_without_a_home(gains: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", home)
+    gains.append(2.0)
+    assert find_precision("auto", CPU) == "bfloat16"
+
+
+def test_threads_ask_once(gains: list[float]) -> None:
+    gains.append(2.0)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: find_precision("auto", CPU), range(8)))
+    assert found == ["bfloat16"] * 8
+
+
+def test_double_precision() -> None:
+    assert find_precision("auto", CPU, torch.float64) == "float32"
+    with pytest.raises(ValueError, match="precision='bfloat16' is for images in float32"):
+        find_precision("bfloat16", CPU, torch.float64)
 
 
 def test_other_devices_and_what_is_asked_for(gains: list[float]) -> None:

@@ -67,7 +67,7 @@ def test_in_the_form_of_the_result(noisy_pair: tuple[np.ndarray, np.ndarray]) ->
     result = dipfast.denoise(noisy, max_iterations=5, snapshots=1.0, callback=look)
     assert [s.iteration for s in result.snapshots] == [1, 2, 3, 4, 5]
     for snapshot in result.snapshots:
-        expected = (averages[snapshot.iteration][0] * 255).round().byte().permute(1, 2, 0)
+        expected = (averages[snapshot.iteration][0].double() * 255).round().byte().permute(1, 2, 0)
         assert (snapshot.image == expected.numpy()).all()
     assert dipfast.denoise(noisy, max_iterations=2).snapshots == []
 

@@ -6,6 +6,7 @@ it makes no decisions: stop rules, progress bars and interrupts read its states.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from dipfast.checks import check_choice
 from dipfast.errors import InputError, InputTypeError
 from dipfast.model.noise import NoiseModel
-from dipfast.model.operators import Identity, Operator
+from dipfast.model.operators import Blur, Compose, Downsample, Identity, Mask, Operator
 from dipfast.model.problem import Problem
 from dipfast.ops.layers import add_normal
 from dipfast.prior.fused import has_fused_layers
@@ -52,6 +53,8 @@ class State:
     metrics
         Quality measures of the images, by name, as scalar tensors; empty as it comes from the
         loop, and filled by an observer that has a reference image.
+    read
+        What was read of the device already, which copies of a state share.
     """
 
     iteration: int
@@ -59,11 +62,14 @@ class State:
     terms: Terms
     prior: DeepImagePrior = field(repr=False)
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
+    read: dict[str, Numbers] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def numbers(self) -> Numbers:
         """Return the terms as numbers, which waits for the device once an iteration."""
-        return self.prior.numbers()
+        if not self.read:  # copies of a state share what was read
+            self.read["terms"] = Numbers(*torch.stack(self.terms).tolist())
+        return self.read["terms"]
 
     @property
     def iterations(self) -> int:
@@ -239,6 +245,10 @@ class DeepImagePrior:
             raise InputError(f"average_decay must be in [0, 1), got {average_decay!r}")
         check_choice("optimizer", optimizer, get_args(OptimizerName))
         check_choice("precision", precision, get_args(Precision))
+        if precision == "bfloat16" and measurement.dtype == torch.float64:
+            raise InputError("precision='bfloat16' needs a measurement in float32, got float64")
+        if not 0 < learning_rate < math.inf:
+            raise InputError(f"learning_rate must be a positive number, got {learning_rate!r}")
         if not 0 <= final_learning_rate <= 1:
             raise InputError(f"final_learning_rate must be in [0, 1], got {final_learning_rate!r}")
         if is_of_inference(network):
@@ -305,10 +315,9 @@ class DeepImagePrior:
         self._averaged = 0
         self._terms = torch.zeros(3, device=device, dtype=measurement.dtype)
         self._memory: Values = {}  # state of the control of the current stage
-        self._numbers: Numbers | None = None  # of the last iteration, once it was read
         # Only of what is known not to wait for the device.
         can_record = self._generator.device.type == "cuda" and type(network) is Hourglass
-        can_record &= type(operator).__module__ == Operator.__module__
+        can_record &= _never_waits(operator)
         self._graph = StepGraph(self._compute, self._generator) if can_record else None
 
     def __iter__(self) -> DeepImagePrior:
@@ -322,7 +331,6 @@ class DeepImagePrior:
         if self.iteration == begin:
             self._memory = {}
         with plain_modes():
-            self._numbers = None
             goal = stage.goal(self, self._memory)
             if goal.network_input is not None:
                 self._replace_input(goal.network_input)
@@ -389,12 +397,6 @@ class DeepImagePrior:
         """Forget the recorded step, after tensors that it works on were replaced."""
         if self._graph is not None:
             self._graph.forget()
-
-    def numbers(self) -> Numbers:
-        """Return the terms of the last iteration as numbers; waits for the device once."""
-        if self._numbers is None:
-            self._numbers = Numbers(*self._terms.tolist())
-        return self._numbers
 
     def _set_learning_rate(self) -> None:
         """Set the learning rates of the next iteration."""
@@ -558,6 +560,13 @@ class DeepImagePrior:
 # The parts of the learning rate for the groups of an optimiser: Adam has one, Muon a second one for
 # what it leaves to Adam.
 _PARTS = (1.0, 0.1)
+
+
+def _never_waits(operator: object) -> bool:
+    """Say whether an operator computes on the device alone, as those of users need not."""
+    if type(operator) is Compose:
+        return all(map(_never_waits, operator.operators))
+    return type(operator) in (Identity, Mask, Downsample, Blur)
 
 
 def _make_optimizer(name: OptimizerName, weights: list[nn.Parameter]) -> torch.optim.Optimizer:

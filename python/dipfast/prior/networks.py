@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from dipfast.errors import InputError
 from dipfast.prior.fused import fused_layers, has_fused_layers
 from dipfast.settings.network import Downsampling, HourglassConfig
+from dipfast.torch_modes import is_transformed
 
 __all__ = ["Hourglass", "HourglassConfig"]
 
@@ -49,6 +50,14 @@ class Hourglass(nn.Module):
     ------
     ValueError
         If a number of channels is not positive.
+
+    Attributes
+    ----------
+    is_fused
+        Whether the layers run in few passes over memory (:mod:`dipfast.prior.fused`), which gives
+        the same up to rounding; None, the default, for yes on a CPU with weights in float32, but
+        not in transforms of ``torch.func``.  They have first derivatives only, and take the layers
+        as they were made; with False the layers of torch run one after the other.
 
     Notes
     -----
@@ -81,7 +90,6 @@ class Hourglass(nn.Module):
             )
         self.config = config = config or HourglassConfig()
         self.in_channels = in_channels
-        # Whether the fused layers run; None where there is a kernel for the input.
         self.is_fused: bool | None = None
         self.encoder = nn.ModuleList()
         self.skips = nn.ModuleList()
@@ -140,7 +148,10 @@ class Hourglass(nn.Module):
         """
         height, width = z.shape[-2:]
         x = _pad_by_reflection(z, self._padded(height), self._padded(width))
-        is_fused = has_fused_layers(x.device, x.dtype) if self.is_fused is None else self.is_fused
+        is_fused = self.is_fused
+        if is_fused is None:
+            single = self.head.weight.dtype == torch.float32
+            is_fused = single and has_fused_layers(x.device, x.dtype) and not is_transformed()
         layers = fused_layers(self, x) if is_fused else self._plain_layers(x)
         image = torch.sigmoid(layers.to(self.head.weight.dtype))
         return image[..., :height, :width]

@@ -155,6 +155,12 @@ class Muon(torch.optim.Optimizer):
         ]
         super().__init__(groups, {})
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refuse further groups: there are two, and ``step`` knows them by their places."""
+        if len(self.param_groups) == 2:
+            raise InputError("Muon has two groups of parameters; give all to the constructor")
+        super().add_param_group(param_group)
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a state, as ``load_state_dict``, ``copy`` and ``pickle`` do."""
         super().__setstate__(state)

@@ -85,6 +85,8 @@ class StepGraph:
             # Fits in other threads may use the device meanwhile.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._compute(goal)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError:
             self._can_record = False
             return None

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import statistics
+import threading
 import time
 from contextlib import suppress
 from functools import cache
@@ -15,6 +16,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from dipfast.errors import InputError
+from dipfast.images.files.safe import write_atomically
 from dipfast.settings.names import Precision, PrecisionName
 from dipfast.torch_modes import plain_modes
 
@@ -27,7 +30,9 @@ _WORTH_IT = 1.3
 _REPEATS = 5
 
 
-def find_precision(precision: PrecisionName, device: torch.device) -> Precision:
+def find_precision(
+    precision: PrecisionName, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Precision:
     """Return the precision of the layers of a network, with "auto" decided.
 
     Parameters
@@ -36,46 +41,77 @@ def find_precision(precision: PrecisionName, device: torch.device) -> Precision:
         As it was asked for.
     device
         The device of the fit.
+    dtype
+        The dtype of the measurement, float32 or float64.
 
     Returns
     -------
     str
         For "auto", ``"bfloat16"`` on a CPU whose convolutions are at least 1.3 times faster in it,
-        and ``"float32"`` elsewhere.
+        and ``"float32"`` elsewhere and for float64.
+
+    Raises
+    ------
+    ValueError
+        If bfloat16 is asked for a measurement in float64.
 
     Notes
     -----
     The timing takes some hundredths of a second.  What it found is kept in the file
     ``dipfast/precision.json`` of the user's cache (``XDG_CACHE_HOME``, else ``~/.cache``), for each
-    processor and version of torch, so that the same seed gives the same bits on the same machine.
+    processor, number of threads and version of torch, so that the same seed gives the same bits on
+    the same machine.
     """
+    if precision == "bfloat16" and dtype != torch.float32:
+        raise InputError(
+            "precision='bfloat16' is for images in float32 or of integers; this one is float64"
+        )
     if precision != "auto":
         return precision
-    if device.type != "cpu":
+    if device.type != "cpu" or dtype != torch.float32:
         return "float32"
     return "bfloat16" if _is_bfloat16_faster() else "float32"
 
 
-@cache
+# One timing at a time: two would slow each other down.
+_lock = threading.Lock()
+
+
 def _is_bfloat16_faster() -> bool:
+    with _lock:
+        return _remembered()
+
+
+@cache
+def _remembered() -> bool:
     """Return what this machine remembers, or what a timing says."""
-    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dipfast"
-    path /= "precision.json"
-    key = f"{_processor()}, torch {torch.__version__}"
-    known: dict[str, Any] = {}
-    # A cache that cannot be read or written costs a timing, and no more.
-    with suppress(OSError, ValueError):
-        found = json.loads(path.read_text())
-        known = found if isinstance(found, dict) else {}
-    if isinstance(known.get(key), bool):
-        return bool(known[key])
-    known[key] = _gain() >= _WORTH_IT
-    with suppress(OSError):
+    threads = torch.get_num_threads()
+    key = f"{_processor()}, {threads} threads, torch {torch.__version__}"
+    answer = _read().get(key)
+    if isinstance(answer, bool):
+        return answer
+    answer = _gain() >= _WORTH_IT
+    # A cache that cannot be written costs a timing in each process, and no more.
+    with suppress(OSError, RuntimeError):
+        path = _path()
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}")
-        part.write_text(json.dumps(known, indent=1))
-        part.replace(path)
-    return bool(known[key])
+        with write_atomically(path) as stream:
+            stream.write(json.dumps(_read() | {key: answer}, indent=1).encode())
+    return answer
+
+
+def _path() -> Path:
+    """Return the file of the cache; a RuntimeError says that the user has no folder."""
+    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(folder) / "dipfast" / "precision.json"
+
+
+def _read() -> dict[str, Any]:
+    with suppress(OSError, RuntimeError, ValueError):
+        found = json.loads(_path().read_text())
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def _processor() -> str:

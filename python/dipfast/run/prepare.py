@@ -25,7 +25,7 @@ from dipfast.run.interrupt import Interrupt
 from dipfast.run.job import Job
 from dipfast.run.memory import check_direct_memory, check_memory
 from dipfast.run.precision import find_precision
-from dipfast.settings.names import DIRECT_METHODS, MadeInput, Method
+from dipfast.settings.names import DIRECT_METHODS, MadeInput, Method, Precision
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.presets import Preset, get_preset
 from dipfast.settings.settings import DenoiseSettings, Settings, decide_method
@@ -100,6 +100,11 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
     settings = _decide_for_all(settings, layout, task.image)
     # On the CPU, wherever the images are: a job is moved to the device when it is run.
     measurement = layout.to_tensor(task.image, _CPU)
+    precision: Precision = "float32"
+    if not _is_direct(settings):
+        device = torch.device(settings.device)
+        precision = find_precision(settings.precision, device, measurement.dtype)
+    settings = settings.model_copy(update={"precision": precision})
     task = replace(task, operators=[on_device(operator, _CPU) for operator in task.operators])
     _check_range(measurement, layout, settings)
     baseline = task.baseline(measurement)
@@ -194,14 +199,12 @@ def _decide_for_all(settings: Settings, layout: Layout, image: Any) -> Settings:
     if settings.learning_rate is not None:
         preset = replace(preset, learning_rate=settings.learning_rate)
     iterations = settings.max_iterations or preset.iterations
-    device = fit_device(settings, image)
     return settings.model_copy(
         update={
             "method": method,
             "preset": preset,
             "max_iterations": iterations if has_named_method and not is_direct else None,
-            "device": str(device),
-            "precision": "float32" if is_direct else find_precision(settings.precision, device),
+            "device": str(fit_device(settings, image)),
             "data_range": layout.data_range,
             # Functions and interrupts cannot be sent to another process, as a job can.
             "callback": None,

@@ -24,11 +24,11 @@ _FAILURES = 5
 class Recovery:
     """Check every iteration, and undo those in which the loss jumps up or is not finite.
 
-    Adam sometimes makes a step that takes the image far from the measurement.  An iteration whose
-    data term is 5 dB above the median of the recent ones is a spike: the weights are reset to a
-    copy of some iterations ago, and the fit continues from there with other noise, as in the code
-    of the DIP paper.  If the loss is not finite, or one spike follows another, the learning rate is
-    halved as well.  Running average, stop rule and observers never see such an iteration.
+    Sometimes a step takes the image far from the measurement.  An iteration whose data term is 5 dB
+    above the median of the recent ones is a spike: the weights are reset to a copy of some
+    iterations ago, and the fit continues from there with other noise, as in the code of the DIP
+    paper.  If the loss is not finite, or one spike follows another, the learning rate is halved as
+    well.  Running average, stop rule and observers never see such an iteration.
 
     Parameters
     ----------

@@ -233,7 +233,8 @@ class Settings(BaseModel):
         "What the layers of the network are computed in: float32, or bfloat16, which some "
         "processors are several times faster with; weights, averages and everything else are "
         "float32 in any case. 'auto' is bfloat16 on a CPU that is faster with it, by a short "
-        "timing that is remembered, else float32.",
+        "timing that is remembered, else float32. A checkpoint goes on in its own precision: name "
+        "it where another machine goes on.",
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = option(
         0,

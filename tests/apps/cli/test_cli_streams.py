@@ -310,7 +310,7 @@ class TestStatus:
             class prior:  # noqa: N801
                 iterations = 2
 
-            class terms:  # noqa: N801
+            class numbers:  # noqa: N801
                 value = 0.5
 
             class stage:  # noqa: N801

@@ -48,7 +48,7 @@ def _normalised(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> tupl
 
 
 def interleave(fine: Tensor, coarse: Tensor) -> Tensor:
-    """Return the layer of :func:`dipfast.ops.layers.interleave`."""
+    """Return the layer of :func:`dipfast.ops.layers.conv_joined`."""
     out = torch.empty_like(fine)
     for (a, b), part in zip(_PHASES, coarse.chunk(4, dim=1)):
         height, width = part.shape[2] - 1, part.shape[3] - 1

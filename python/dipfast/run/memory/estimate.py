@@ -108,8 +108,8 @@ def estimate_fit(
     -----
     For two networks of :data:`~dipfast.settings.presets.PRESETS`, from 256x256 to 1024x1024
     pixels, the estimate was between 1% below and 45% above the peak measured on the CPU under
-    Linux.  It has not been compared with a GPU.  ``python -m benches.loop.memory`` repeats the
-    measurement.
+    Linux; on an H100 the peak was 8 to 18% below it.  ``python -m benches.loop.memory`` and
+    ``python -m benches.gpu`` repeat the measurements.
 
     Examples
     --------
