@@ -116,7 +116,7 @@ def estimate_fit(
     >>> network = Hourglass(in_channels=32, out_channels=3)
     >>> need = estimate_fit(network, (1, 32, 512, 512), (1, 3, 512, 512), torch.float32)
     >>> f"{need / 1e9:.1f} GB"
-    '1.7 GB'
+    '2.4 GB'
     """
     if type(network) is not Hourglass:
         return _estimate(network, z_shape, image_shape, dtype, device)
