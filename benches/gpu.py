@@ -23,13 +23,12 @@ from typing import Any
 import torch
 
 from benches.loop.original import original_loop
+from benches.loop.step import NETWORKS
 from dipfast.networks import HourglassConfig
 from dipfast.prior.loop import DeepImagePrior
 from dipfast.prior.methods import make_stages
 from dipfast.run.memory.estimate import estimate_fit
-from dipfast.settings.presets import PRESETS
 
-NETWORKS = {"default": PRESETS["denoise-balanced"].network, "original": HourglassConfig()}
 SIZES = (256, 512)
 
 

@@ -22,13 +22,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from benches.loop.step import NETWORKS
 from dipfast.networks import Hourglass, HourglassConfig
 from dipfast.prior.loop import DeepImagePrior
 from dipfast.prior.stages import Stage
 from dipfast.run.memory.blocks import kept_blocks
-from dipfast.settings.presets import PRESETS
 
-NETWORKS = {"default": PRESETS["denoise-balanced"].network, "original": HourglassConfig()}
 PASSES = 9
 
 

@@ -34,19 +34,14 @@ from torch import Tensor
 
 import dipfast
 from benches.loop.original import original_loop
+from benches.quality.nl_ridge import score
+from benches.quality.noise.level import middle
 from dipfast.images.files import read_image
 from dipfast.prior.loop import State
 from dipfast.run.prepare import find_device
 
 SIGMA = 25
 Curve = list[tuple[float, float]]
-
-
-def psnr(image: Any, clean: Any) -> float:
-    """Return the PSNR in dB of a picture in levels of 8 bits, rounded to them."""
-    rounded = np.asarray(image, np.float64).round().clip(0, 255)
-    error = float(np.square(rounded - clean).mean())
-    return 10 * math.log10(255**2 / error)
 
 
 def pixels(x: Tensor) -> Any:
@@ -71,7 +66,7 @@ def original_curve(
     loop = islice(original_loop(tensor(noisy, device)), iterations)
     for k, average in enumerate(loop, 1):
         if k % 10 == 0:
-            curve.append((k, psnr(pixels(average), clean)))
+            curve.append((k, score(pixels(average), clean)))
             if kept is not None:
                 kept.write_text(json.dumps(curve))
     return curve
@@ -83,11 +78,11 @@ def our_curve(noisy: Any, clean: Any, device: torch.device) -> tuple[Curve, floa
 
     def look(state: State) -> None:
         if state.iteration % 10 == 0:
-            curve.append((state.iteration, psnr(pixels(state.average), clean)))
+            curve.append((state.iteration, score(pixels(state.average), clean)))
 
     options: Any = {"sigma": SIGMA, "method": "two_stage", "device": device}
     result = dipfast.denoise(noisy, channel_axis=-1, callback=look, **options)
-    return curve, psnr(result.image, clean), len(result.history["iteration"])
+    return curve, score(result.image, clean), len(result.history["iteration"])
 
 
 def step_seconds(noisy: Any, device: torch.device, repeats: int) -> tuple[float, float]:
@@ -138,7 +133,7 @@ def others(noisy: Any, clean: Any, with_bm3d: bool) -> dict[str, tuple[float, fl
     found = {}
     for name, run in runs.items():
         seconds, image = seconds_of(run, 1 if name == "CBM3D" else 3)
-        found[name] = seconds, psnr(image, clean)
+        found[name] = seconds, score(image, clean)
     return found
 
 
@@ -181,7 +176,10 @@ def main() -> None:
     print("| picture | method | PSNR (dB) | iterations | seconds |")
     print("|---|---|---|---|---|")
     for name in options.names:
-        pictures = [read(options.folder / f"{name}_{k}.png", options.size) for k in ("GT", "noisy")]
+        pictures = [
+            middle(read_image(options.folder / f"{name}_{k}.png").image, options.size)
+            for k in ("GT", "noisy")
+        ]
         clean, noisy = pictures
         kept = None
         if options.out:
@@ -213,13 +211,6 @@ def main() -> None:
             draw(curves, points, options.out / f"time-to-quality-{name}-{options.size}.png")
             text = json.dumps(found)
             (options.out / f"time-to-quality-{options.size}.json").write_text(text)
-
-
-def read(path: Path, size: int) -> Any:
-    """Return the middle of a picture."""
-    picture: Any = read_image(path).image
-    top, left = ((n - size) // 2 for n in picture.shape[:2])
-    return picture[top : top + size, left : left + size]
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class State:
     @property
     def numbers(self) -> Numbers:
         """Return the terms as numbers, which waits for the device once an iteration."""
-        if not self.read:  # copies of a state share what was read
+        if not self.read:
             self.read["terms"] = Numbers(*torch.stack(self.terms).tolist())
         return self.read["terms"]
 
@@ -152,7 +152,8 @@ class DeepImagePrior:
         Number of channels of z for ``"noise"``, from 1 up; 32 as in the original.
     optimizer
         What updates the weights: ``"adam"``, the default, as in the original, or ``"muon"``
-        (:class:`~dipfast.prior.optimizers.Muon`), which needs about half the iterations.
+        (:class:`~dipfast.prior.optimizers.Muon`), which needs fewer iterations, and is not better
+        on every picture (docs/speed.md).
     learning_rate
         Learning rate of the optimiser, positive; 0.01 as in the original, and about 0.2 for Muon,
         whose part that is Adam has a tenth of it.

@@ -19,6 +19,9 @@ _LAST = torch.channels_last
 # Layers that the compiled kernels take; others, such as float64, go to the plain definition.
 _DTYPES = (torch.float32, torch.bfloat16)
 
+# What follows the tensors of the first two operators.
+_FORM = ("slope", "epsilon", "crop", "pad", "reflect")
+
 torch.library.define(
     "dipfast::batch_norm_act",
     "(Tensor x, Tensor weight, Tensor bias, Tensor? weight2, Tensor? bias2, float slope,"
@@ -56,7 +59,8 @@ def _vector(x: Tensor) -> Any:
     return x.detach().contiguous().numpy()
 
 
-def _padded_shape(x: Tensor, crop: int, pad: int) -> tuple[int, int, int, int]:
+def _padded_shape(x: Tensor, *form: Any) -> tuple[int, int, int, int]:
+    _, _, crop, pad, _ = form
     images, channels, height, width = x.shape
     return images, channels, height + 2 * (pad - crop), width + 2 * (pad - crop)
 
@@ -78,27 +82,19 @@ def _forward_cpu(
     bias: Tensor,
     weight2: Tensor | None,
     bias2: Tensor | None,
-    slope: float,
-    epsilon: float,
-    crop: int,
-    pad: int,
-    reflect: bool,
+    *form: Any,
 ) -> tuple[Tensor, Tensor]:
     weights = _given(weight, bias, weight2, bias2)
     if x.dtype not in _DTYPES:
-        return _forward_torch(x, weight, bias, weight2, bias2, slope, epsilon, crop, pad, reflect)
-    v = _empty(x, _padded_shape(x, crop, pad))
+        return _forward_torch(x, weight, bias, weight2, bias2, *form)
+    v = _empty(x, _padded_shape(x, *form))
     statistics = torch.empty(len(weights), x.shape[1], dtype=torch.float32)
     _native.batch_norm(
         _pixels(x),
         [_vector(w) for w in weights],
         _pixels(v),
         statistics.numpy(),
-        slope=slope,
-        epsilon=epsilon,
-        crop=crop,
-        pad=pad,
-        reflect=reflect,
+        **dict(zip(_FORM, form)),
     )
     return v, statistics
 
@@ -123,15 +119,10 @@ def _backward_cpu(
     weight2: Tensor | None,
     bias2: Tensor | None,
     statistics: Tensor,
-    slope: float,
-    epsilon: float,
-    crop: int,
-    pad: int,
-    reflect: bool,
+    *form: Any,
 ) -> tuple[Tensor, Tensor]:
     weights = _given(weight, bias, weight2, bias2)
     if x.dtype not in _DTYPES:
-        form = (slope, epsilon, crop, pad, reflect)
         return _backward_torch(of_v, x, weight, bias, weight2, bias2, statistics, *form)
     of_x = torch.empty_like(x, memory_format=_LAST)
     of_weights = torch.empty_like(statistics)
@@ -142,11 +133,7 @@ def _backward_cpu(
         statistics.numpy(),
         _pixels(of_x),
         of_weights.numpy(),
-        slope=slope,
-        epsilon=epsilon,
-        crop=crop,
-        pad=pad,
-        reflect=reflect,
+        **dict(zip(_FORM, form)),
     )
     return of_x, of_weights
 
@@ -182,13 +169,9 @@ def _forward_fake(
     bias: Tensor,
     weight2: Tensor | None,
     bias2: Tensor | None,
-    slope: float,
-    epsilon: float,
-    crop: int,
-    pad: int,
-    reflect: bool,
+    *form: Any,
 ) -> tuple[Tensor, Tensor]:
-    v = _empty(x, _padded_shape(x, crop, pad))
+    v = _empty(x, _padded_shape(x, *form))
     return v, weight.new_empty(len(_given(weight, bias, weight2, bias2)), x.shape[1])
 
 
@@ -197,13 +180,20 @@ def _backward_fake(of_v: Tensor, x: Tensor, *others: Any) -> tuple[Tensor, Tenso
     return torch.empty_like(x, memory_format=_LAST), torch.empty_like(others[4])
 
 
+def _run(kernel: Callable[..., Any], operator: Any, *inputs: Any) -> Any:
+    """Call a kernel past the dispatcher for plain tensors of the CPU, else the operator."""
+    if type(inputs[0]) in (Tensor, Parameter) and inputs[0].is_cpu:
+        return kernel(*inputs)
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator(*inputs)
+
+
 class _BatchNormAct(torch.autograd.Function):
     """Call the kernels without the dispatcher, which takes as long as they do on small layers."""
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        run = _forward_cpu if _is_plain(inputs[0]) else _forward_op
-        v, statistics = run(*inputs)
+        v, statistics = _run(_forward_cpu, torch.ops.dipfast.batch_norm_act, *inputs)
         ctx.save_for_backward(*inputs[:5], statistics)
         ctx.form = inputs[5:]
         ctx.mark_non_differentiable(statistics)
@@ -212,8 +202,8 @@ class _BatchNormAct(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_v: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        run = _backward_cpu if _is_plain(of_v) else torch.ops.dipfast.batch_norm_act_backward
-        of_x, of_weights = run(of_v, *ctx.saved_tensors, *ctx.form)
+        operator = torch.ops.dipfast.batch_norm_act_backward
+        of_x, of_weights = _run(_backward_cpu, operator, of_v, *ctx.saved_tensors, *ctx.form)
         gradients = of_weights.unbind()
         return (of_x, *gradients, *(None,) * (4 - len(gradients)), *(None,) * 5)
 
@@ -226,15 +216,6 @@ def _unless_compiling(function: type[torch.autograd.Function], name: str) -> Cal
         return (operator if torch.compiler.is_compiling() else function.apply)(*inputs)
 
     return call
-
-
-def _is_plain(x: Tensor) -> bool:
-    return type(x) in (Tensor, Parameter) and x.is_cpu
-
-
-def _forward_op(*inputs: Any) -> tuple[Tensor, Tensor]:
-    with torch._C._AutoDispatchBelowAutograd():
-        return torch.ops.dipfast.batch_norm_act(*inputs)
 
 
 batch_norm_act = _unless_compiling(_BatchNormAct, "batch_norm_act")
@@ -291,17 +272,14 @@ def _interleave_backward_fake(gradient: Tensor) -> Tensor:
 class _Interleave(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, fine: Tensor, coarse: Tensor) -> Tensor:
-        if _is_plain(fine):
-            return _interleave_cpu(fine, coarse)
-        with torch._C._AutoDispatchBelowAutograd():
-            return torch.ops.dipfast.interleave(fine, coarse)
+        out: Tensor = _run(_interleave_cpu, torch.ops.dipfast.interleave, fine, coarse)
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        plain = _is_plain(gradient)
-        run = _interleave_backward_cpu if plain else torch.ops.dipfast.interleave_backward
-        return gradient, run(gradient)
+        operator = torch.ops.dipfast.interleave_backward
+        return gradient, _run(_interleave_backward_cpu, operator, gradient)
 
 
 interleave = _unless_compiling(_Interleave, "interleave")
@@ -372,17 +350,16 @@ class _SplitWeights(torch.autograd.Function):
         ctx: Any, weight: Tensor, channels: int, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(weight)
-        if _is_plain(weight):
-            return _split_cpu(weight, channels, dtype)
-        with torch._C._AutoDispatchBelowAutograd():
-            return torch.ops.dipfast.split_weights(weight, channels, dtype)
+        parts = _run(_split_cpu, torch.ops.dipfast.split_weights, weight, channels, dtype)
+        of_fine, of_coarse = parts
+        return of_fine, of_coarse
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_fine: Tensor, of_coarse: Tensor) -> tuple[Tensor, None, None]:
-        plain = _is_plain(of_coarse)
-        run = _split_backward_cpu if plain else torch.ops.dipfast.split_weights_backward
-        return run(of_fine, of_coarse, *ctx.saved_tensors), None, None
+        operator = torch.ops.dipfast.split_weights_backward
+        inputs = of_fine, of_coarse, *ctx.saved_tensors
+        return _run(_split_backward_cpu, operator, *inputs), None, None
 
 
 split_weights = _unless_compiling(_SplitWeights, "split_weights")

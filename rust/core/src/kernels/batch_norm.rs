@@ -66,7 +66,7 @@ pub fn forward<T: Value>(
     // The variance is that of the distance from about the mean: that of x would lose digits where
     // the mean is large.
     let mut origin = about_mean(x, geometry);
-    let sums = reduce::<T, T, Moments, 1, 2>(x, None, geometry, [&origin], form.slope, exec);
+    let sums = reduce::<T, Moments, 1, 2>(x, None, geometry, [&origin], form.slope, exec);
     let (first, second) = statistics.split_at_mut(2 * channels);
     moments(&sums, &origin, count, form.epsilon, first);
     let (mean, scale) = first.split_at(channels);
@@ -78,10 +78,10 @@ pub fn forward<T: Value>(
     if let Some([weight, bias]) = weights.second {
         for (c, value) in origin.iter_mut().enumerate() {
             let u = (*value - mean[c]) * factor[c] + weights.first[1][c];
-            *value = if u > 0.0 { u } else { form.slope * u };
+            *value = activated(u, form.slope);
         }
         let parameters = [affine[0], affine[1], affine[2], &origin];
-        let sums = reduce::<T, T, Activated, 4, 2>(x, None, geometry, parameters, form.slope, exec);
+        let sums = reduce::<T, Activated, 4, 2>(x, None, geometry, parameters, form.slope, exec);
         moments(&sums, &origin, count, form.epsilon, second);
         let (mean, scale) = second.split_at(channels);
         outer = [mean.to_vec(), product(weight, scale), bias.to_vec()];
@@ -147,7 +147,7 @@ pub fn backward<T: Value>(
         let (mean2, scale2) = (part(2), part(3));
         inner = [mean2, scale2];
         let parameters = [mean, scale, weight, bias, mean2, scale2];
-        let sums = reduce::<T, T, Both, 6, 8>(x, Some(of_v), geometry, parameters, slope, exec);
+        let sums = reduce::<T, Both, 6, 8>(x, Some(of_v), geometry, parameters, slope, exec);
         for c in 0..channels {
             let sum = |k: usize| sums[k * channels + c];
             let (of_bias2, of_weight2) = (sum(0), sum(1));
@@ -169,7 +169,7 @@ pub fn backward<T: Value>(
         }
     } else {
         let parameters = [mean, scale, weight, bias];
-        let sums = reduce::<T, T, Single, 4, 2>(x, Some(of_v), geometry, parameters, slope, exec);
+        let sums = reduce::<T, Single, 4, 2>(x, Some(of_v), geometry, parameters, slope, exec);
         for c in 0..channels {
             let (of_bias, of_weight) = (sums[c], sums[channels + c]);
             p[c] = 1.0;

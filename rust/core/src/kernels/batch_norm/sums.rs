@@ -19,9 +19,9 @@ pub(super) trait Terms<const P: usize, const K: usize> {
 }
 
 /// Returns the sums, each with an entry for every channel.
-pub(super) fn reduce<T: Value, G: Value, F: Terms<P, K>, const P: usize, const K: usize>(
+pub(super) fn reduce<T: Value, F: Terms<P, K>, const P: usize, const K: usize>(
     x: &[T],
-    of_v: Option<&[G]>,
+    of_v: Option<&[T]>,
     geometry: Geometry,
     parameters: [&[f32]; P],
     slope: f32,
@@ -31,7 +31,7 @@ pub(super) fn reduce<T: Value, G: Value, F: Terms<P, K>, const P: usize, const K
     let per_task = geometry.rows_per_task();
     let parts = run_blocks(exec, rows.div_ceil(per_task), |task| {
         let first = task * per_task;
-        dispatch(Part::<T, G, F, P, K> {
+        dispatch(Part::<T, F, P, K> {
             x,
             of_v,
             rows: first..(first + per_task).min(rows),
@@ -51,9 +51,9 @@ pub(super) fn reduce<T: Value, G: Value, F: Terms<P, K>, const P: usize, const K
 }
 
 /// The sums of some rows.
-struct Part<'a, T, G, F, const P: usize, const K: usize> {
+struct Part<'a, T, F, const P: usize, const K: usize> {
     x: &'a [T],
-    of_v: Option<&'a [G]>,
+    of_v: Option<&'a [T]>,
     rows: std::ops::Range<usize>,
     geometry: Geometry,
     parameters: [&'a [f32]; P],
@@ -61,9 +61,7 @@ struct Part<'a, T, G, F, const P: usize, const K: usize> {
     terms: std::marker::PhantomData<F>,
 }
 
-impl<T: Value, G: Value, F: Terms<P, K>, const P: usize, const K: usize> Kernel
-    for Part<'_, T, G, F, P, K>
-{
+impl<T: Value, F: Terms<P, K>, const P: usize, const K: usize> Kernel for Part<'_, T, F, P, K> {
     type Output = Vec<f64>;
 
     #[inline(always)]
@@ -132,7 +130,7 @@ mod tests {
         let x: Vec<T> = wave(pixels(1) * 23, 0);
         let of_v: Vec<T> = wave(pixels(2) * 23, 1);
         let vectors: [Vec<f32>; P] = std::array::from_fn(|k| wave(23, k));
-        let sums = set.run(Part::<T, T, F, P, K> {
+        let sums = set.run(Part::<T, F, P, K> {
             x: &x,
             of_v: Some(&of_v),
             rows: 0..10,
