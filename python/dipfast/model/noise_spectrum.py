@@ -21,6 +21,7 @@ __all__ = [
     "Spectrum",
     "autocorrelation",
     "band_of",
+    "coloured",
     "cosine_matrix",
     "find_spectrum",
     "flattest_level",
@@ -150,6 +151,31 @@ def autocorrelation(
     power = np.square(spectrum)[:, bands].mean(axis=0)
     covariance = np.fft.ifft2(power).real
     return float(covariance[rows, columns] / covariance[0, 0]) if covariance[0, 0] > 0 else 0.0
+
+
+def coloured(white: Floats, spectrum: tuple[tuple[float, ...], ...]) -> Floats:
+    """Return white noise spread over the bands of a spectrum.
+
+    Parameters
+    ----------
+    white
+        Independent numbers of variance 1, (C, H, W).
+    spectrum
+        Standard deviations in bands; rows as in :class:`~dipfast.settings.noise.NoiseParameters`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the same shape; the picture continues periodically to this noise.
+    """
+    height, width = white.shape[1:]
+    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+    bands = np.digitize(radius, BAND_EDGES[1:-1])
+    parts = np.asarray(spectrum)[:, bands] * np.fft.rfft2(white)
+    planes = np.fft.irfft2(parts, s=(height, width))
+    if len(spectrum) == len(_OPPONENT) == len(white):
+        planes = np.einsum("ij,ihw->jhw", _OPPONENT, planes)
+    return np.asarray(planes)
 
 
 def find_spectrum(

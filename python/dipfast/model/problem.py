@@ -7,6 +7,7 @@ from functools import cached_property
 
 from torch import Tensor
 
+from dipfast.model.bootstrap import Split
 from dipfast.model.noise import NoiseModel
 from dipfast.model.operators import Operator, known_mask
 
@@ -32,6 +33,9 @@ class Problem:
     outliers
         Elements of y that are wrong, such as hot pixels, and not fitted: boolean, of a shape that
         broadcasts to that of y; None for none.
+    split
+        The split of what was measured, of which y is the one half and a stop rule has the other;
+        None, the default, where y is what was measured.
     """
 
     measurement: Tensor
@@ -39,6 +43,7 @@ class Problem:
     noise: NoiseModel
     held_out: Tensor | None = None
     outliers: Tensor | None = None
+    split: Split | None = None
 
     @cached_property
     def known(self) -> Tensor | None:
@@ -66,6 +71,26 @@ class Problem:
             return None
         unseen = replace(self, held_out=~self.held_out)
         return unseen if unseen.count > 0 else None
+
+    def unseen_error(self, image: Tensor) -> float:
+        """Return the mean square error of an image, but for a constant; waits for the device.
+
+        Parameters
+        ----------
+        image
+            The image u, of a shape that the operator takes, in [0, 1].
+
+        Returns
+        -------
+        float
+            The mean square of E[y] - y- over the elements that are fitted, with the half y- of the
+            split.
+        """
+        assert self.split is not None
+        error = self.noise.expectation(self.operator(image)) - self.split.unseen
+        if self.known is not None:
+            error = error.where(self.known, 0)
+        return float(error.double().square().sum()) / self.count
 
     def residual(self, image: Tensor) -> Tensor:
         """Return the residual r of an image u: :meth:`NoiseModel.residual` of A u.

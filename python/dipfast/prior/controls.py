@@ -3,15 +3,18 @@
 A control is given the loop between two iterations and returns what the next one minimises: total
 variation with a weight that follows the residual (:class:`NoiseLedWeight`), the distance from the
 image that an earlier stage ended with (:class:`StageImage`), the distance from a denoised image
-(:class:`DenoisedImage`), or regularisation by denoising (:class:`DeepRED`).
+(:class:`DenoisedImage`), regularisation by denoising (:class:`DeepRED`), or a network that is given
+a restored picture (:class:`Guide`).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 
+from dipfast.denoisers.direct import guide_of
 from dipfast.denoisers.registry import DENOISERS, Denoiser
 from dipfast.errors import InputError
 from dipfast.model.loop_view import LoopView
@@ -23,6 +26,7 @@ from dipfast.state_dict import Values, tensor_of
 __all__ = [
     "DeepRED",
     "DenoisedImage",
+    "Guide",
     "NoiseLedWeight",
     "StageImage",
 ]
@@ -127,6 +131,41 @@ class DenoisedImage:
             deviation = math.sqrt(problem.noise.typical_variance)
             memory["image"] = self.denoiser(problem.measurement, deviation)
         return Goal(stage.tv_weight, 0.0, tensor_of(memory, "image"), 1.0)
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Give the network a restored picture as a part of its input.
+
+    At the first iteration of the stage the picture takes the place of the first channels of the
+    input, at its own scale: denoised by non-local ridge regression, or restored by plug-and-play
+    where the operator is not the identity (:func:`dipfast.denoisers.direct.guide_of`).  With much
+    noise added to the input at each iteration the network cannot return the picture as it is,
+    and finds what fits the measurement near it in a quarter of the iterations.
+    """
+
+    def goal(self, view: LoopView, stage: Stage, memory: Values) -> Goal:
+        """Return the goal of the next iteration, with the new input at the first one.
+
+        Parameters
+        ----------
+        view
+            The loop between two iterations.
+        stage
+            The stage that the control belongs to.
+        memory
+            Empty at the beginning of the stage.
+
+        Returns
+        -------
+        Goal
+            The data term, and total variation if the stage has it.
+        """
+        if memory:
+            return Goal(stage.tv_weight)
+        memory["guided"] = 1
+        picture = guide_of(view.problem)
+        return Goal(stage.tv_weight, network_input=picture, input_keeps_scale=True)
 
 
 class NoiseLedWeight:

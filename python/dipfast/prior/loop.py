@@ -55,6 +55,9 @@ class State:
         loop, and filled by an observer that has a reference image.
     read
         What was read of the device already, which copies of a state share.
+    total
+        The largest possible number of iterations of a run of several fits, which are numbered from
+        one to the next; None for a single one.
     """
 
     iteration: int
@@ -63,6 +66,7 @@ class State:
     prior: DeepImagePrior = field(repr=False)
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
     read: dict[str, Numbers] = field(default_factory=dict, repr=False, compare=False)
+    total: int | None = None
 
     @property
     def numbers(self) -> Numbers:
@@ -74,7 +78,7 @@ class State:
     @property
     def iterations(self) -> int:
         """Return the largest possible number of iterations, of all stages together."""
-        return self.prior.iterations
+        return self.prior.iterations if self.total is None else self.total
 
     @property
     def problem(self) -> Problem:
@@ -90,7 +94,8 @@ class State:
     def first_in_stage(self) -> bool:
         """Return whether the iteration is the first of its stage."""
         ends = accumulate(stage.iterations for stage in self.prior.stages)
-        return self.iteration == 1 or self.iteration - 1 in ends
+        # By the loop, because the states of several fits are numbered from one to the next.
+        return self.prior.iteration == 1 or self.prior.iteration - 1 in ends
 
     @property
     def in_last_stage(self) -> bool:
@@ -334,7 +339,7 @@ class DeepImagePrior:
         with plain_modes():
             goal = stage.goal(self, self._memory)
             if goal.network_input is not None:
-                self._replace_input(goal.network_input)
+                self._replace_input(goal.network_input, goal.input_keeps_scale)
             terms = self._step(goal)
         self.iteration += 1
         self._averaged += 1
@@ -386,11 +391,12 @@ class DeepImagePrior:
         weight = 1 - self._average_decay**self._averaged
         return self._average / weight if weight > 0 else self._average.clone()
 
-    def _replace_input(self, image: Tensor) -> None:
-        """Replace the first channels of z by an image, scaled to the range of z."""
+    def _replace_input(self, image: Tensor, keeps_scale: bool) -> None:
+        """Replace the first channels of z by an image, scaled to the range of z or as it is."""
         channels = min(image.shape[1], self.z.shape[1])
-        scaled = image[:, :channels] * self.z.abs().max()
-        self.z = torch.cat([scaled, self.z[:, channels:]], dim=1)
+        first = image[:, :channels] if keeps_scale else image[:, :channels] * self.z.abs().max()
+        z = torch.cat([first, self.z[:, channels:]], dim=1)
+        self.z = z.contiguous(memory_format=torch.channels_last)
         self._input_replaced = True
         self._forget_graph()
 

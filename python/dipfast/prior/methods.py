@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dipfast.checks import check_choice
 from dipfast.denoisers.registry import get_denoiser
-from dipfast.prior.controls import DeepRED, DenoisedImage, NoiseLedWeight, StageImage
+from dipfast.prior.controls import DeepRED, DenoisedImage, Guide, NoiseLedWeight, StageImage
 from dipfast.prior.stages import Control, Stage
 from dipfast.settings.names import METHODS, Method
 
@@ -34,7 +34,8 @@ def make_stages(method: Method, iterations: int, tv_weight: float) -> tuple[Stag
         ``"adaptive_tv"``: total variation throughout, its weight adapted until the residual has
         the variance of the noise; ``"deep_red"``, ``"deep_red_nlm"``, ``"deep_red_bm3d"``,
         ``"deep_red_nl_ridge"``: regularisation by denoising inside the loop (Mataev et al. 2019),
-        the denoiser being total variation, non-local means, BM3D or non-local ridge regression.
+        the denoiser being total variation, non-local means, BM3D or non-local ridge regression;
+        ``"guided"``: a restored picture becomes part of the network's input.
     iterations
         Number of iterations of all stages together, from 1 up.
     tv_weight
@@ -62,6 +63,8 @@ def make_stages(method: Method, iterations: int, tv_weight: float) -> tuple[Stag
         return (Stage("dip", iterations),)
     if method == "dip_tv":
         return (Stage("dip_tv", iterations, tv_weight),)
+    if method == "guided":
+        return (Stage("guided", iterations, control=Guide()),)
     if method == "adaptive_tv":
         return (Stage("adaptive_tv", iterations, tv_weight, NoiseLedWeight()),)
     if method.startswith("deep_red"):

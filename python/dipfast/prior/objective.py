@@ -37,6 +37,8 @@ class Goal:
     network_input
         An image that takes the place of the first channels of the network's input from this
         iteration on; None leaves the input as it is.
+    input_keeps_scale
+        Whether that image goes in as it is; by default it is scaled to the range of the input.
     """
 
     tv_weight: float = 0.0
@@ -44,6 +46,7 @@ class Goal:
     guide: Tensor | None = None
     guide_weight: float = 0.0
     network_input: Tensor | None = None
+    input_keeps_scale: bool = False
 
 
 class Terms(NamedTuple):

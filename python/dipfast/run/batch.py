@@ -205,9 +205,9 @@ def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:
     if len(outcomes) < len(jobs):
         return f"{len(outcomes)} of {len(jobs)} images were worked on"
     for job, outcome in zip(jobs, outcomes):
-        if job.is_direct and outcome.best is None:
+        if outcome.best is None and (job.is_direct or job.fits):
             method = job.settings.method
-            if method == "nl_ridge":
+            if method in ("nl_ridge", "joined"):
                 return f"{method} was ended before its end: the result is the image itself"
             return f"{method} was ended before its first step: the result is what it began with"
         if outcome.excess is not None:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from torch import Tensor
 
-from dipfast.denoisers.nl_ridge import nl_ridge
-from dipfast.denoisers.plug_and_play import STEPS, filled, least_squares, plug_and_play
-from dipfast.model.operators import Mask
+from dipfast.denoisers.direct import Report, denoise_directly, restore_directly
+from dipfast.denoisers.plug_and_play import STEPS
+from dipfast.model.problem import Problem
 from dipfast.run.job import Job
 from dipfast.run.observers import Observer
 from dipfast.run.outcome import Iterate, Outcome
 from dipfast.run.residual import describe_residual
-from dipfast.settings.names import DirectMethod
+from dipfast.settings.names import DirectMethod, Quality
 from dipfast.stop_reason import Stop, StopReason
 
 __all__ = ["describe_method", "run_direct"]
-
-# Called with the share that is done, and with the image after each step.
-_Report: TypeAlias = Callable[[float, "Tensor | None"], object]
 
 _COLUMNS = ("iteration", "stage", "loss", "data", "tv")
 _COLUMNS_OF_REFERENCE = ("psnr", "psnr_average")
@@ -70,7 +67,7 @@ def run_direct(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
 
     try:
         report(0.0)
-        image = _METHODS[name](job, report_part)
+        image = _METHODS[name](job.problem, job.settings.quality, report_part)
         iterate = Iterate(steps, math.nan, image, image)
         report(1.0)
     except _EndedError as ended:
@@ -115,33 +112,7 @@ def _steps(job: Job) -> int:
     return STEPS[job.settings.quality] if job.settings.method == "pnp" else 1
 
 
-# --- the methods -------------------------------------------------------------------------
-
-
-def _nl_ridge(job: Job, report: _Report) -> Tensor:
-    problem = job.problem
-    return nl_ridge(
-        problem.measurement,
-        problem.noise,
-        outliers=problem.outliers,
-        speed=job.settings.quality,
-        callback=lambda share: report(share, None),
-    )
-
-
-def _plug_and_play(job: Job, report: _Report) -> Tensor:
-    problem = job.problem
-    y, operator, known = problem.measurement, problem.operator, problem.known
-    if isinstance(operator, Mask) and known is not None:
-        start = filled(y, known)
-    else:
-        start = least_squares(y, operator, known)
-    return plug_and_play(
-        y, operator, problem.noise, start, known=known, steps=_steps(job), callback=report
-    )
-
-
-_METHODS: dict[DirectMethod, Callable[[Job, _Report], Tensor]] = {
-    "nl_ridge": _nl_ridge,
-    "pnp": _plug_and_play,
+_METHODS: dict[DirectMethod, Callable[[Problem, Quality, Report], Tensor]] = {
+    "nl_ridge": denoise_directly,
+    "pnp": restore_directly,
 }

@@ -25,6 +25,9 @@ from dipfast.stopping import StopRule
 
 __all__ = ["Job"]
 
+# A guided fit of fewer iterations adds nothing to what guides it.
+_SHORTEST_FIT = 60
+
 
 @dataclass(frozen=True, eq=False)
 class Job:
@@ -66,6 +69,9 @@ class Job:
     stretch
         The stretch of the values that the network is fitted to; None, the default, for none.  The
         measurement of the problem is stretched then, and the baseline is not.
+    fits
+        The fits that are joined with what a method without a network finds, each a job of its own;
+        none, the default, for a single fit.  The stages are those of all of them then.
     """
 
     problem: Problem
@@ -81,6 +87,7 @@ class Job:
     network_input: MadeInput | Tensor = "noise"
     estimate: NoiseEstimate | None = None
     stretch: Stretch | None = None
+    fits: tuple[Job, ...] = ()
 
     @property
     def preset(self) -> Preset:
@@ -124,8 +131,19 @@ class Job:
         Job
             The job with stages of that length in the proportions of the method.
         """
+        if self.fits:
+            return self._with_shortened_fits(iterations)
         weight = float(self.settings.tv_weight)
         return replace(self, stages=make_stages(self.settings.method, iterations, weight))
+
+    def _with_shortened_fits(self, iterations: int) -> Job:
+        """Return a job with fewer fits where they would be too short, and with shorter ones."""
+        count = min(len(self.fits), max(iterations // _SHORTEST_FIT, 1))
+        fits = [fit.shortened(max(iterations // count, 1)) for fit in self.fits[:count]]
+        for number, fit in enumerate(fits, 1):
+            stages = tuple(replace(stage, name=f"{stage.name} {number}") for stage in fit.stages)
+            fits[number - 1] = replace(fit, stages=stages)
+        return replace(self, fits=tuple(fits), stages=tuple(s for f in fits for s in f.stages))
 
     def finish(self, image: Tensor) -> Tensor:
         """Return an image of the network with the known pixels put in, if the job keeps them.

@@ -149,7 +149,7 @@ class History(Observer):
     def observe(self, run: Runner, state: State) -> None:
         row = {
             "iteration": state.iteration,
-            "stage": run.prior.stages.index(state.stage),
+            "stage": run.job.stages.index(state.stage),
             "loss": state.numbers.value,
             "data": state.numbers.data,
             "tv": state.numbers.tv,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dipfast.stop_reason import Stop
 
-__all__ = ["Iterate", "Outcome"]
+__all__ = ["Iterate", "Member", "Outcome"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,28 @@ class Iterate:
     loss: float
     output: Tensor
     average: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """Hold one of the pictures that were joined.
+
+    Parameters
+    ----------
+    name
+        What made it.
+    image
+        The picture, (1, C, H, W), in units of a picture in [0, 1].
+    weight
+        Its weight, from 0 to 1.
+    risk
+        Its expected mean square error.
+    """
+
+    name: str
+    image: Tensor
+    weight: float
+    risk: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +84,10 @@ class Outcome:
     residual
         Root mean square of the residual of the best image, in units of the value range, and its
         correlation with itself one pixel further; None if there is no best image.
+    members
+        What was joined; none, the default, for one fit alone.
+    risk
+        The expected mean square error of the best image; None where it was not estimated.
     """
 
     best: Iterate | None
@@ -73,3 +99,5 @@ class Outcome:
     failures: int
     excess: tuple[float, float] | None
     residual: tuple[float, float] | None = None
+    members: tuple[Member, ...] = ()
+    risk: float | None = None

@@ -25,16 +25,22 @@ from dipfast.run.interrupt import Interrupt
 from dipfast.run.job import Job
 from dipfast.run.memory import check_direct_memory, check_memory
 from dipfast.run.precision import find_precision
-from dipfast.settings.names import DIRECT_METHODS, MadeInput, Method, Precision
+from dipfast.settings.names import DIRECT_METHODS, MadeInput, Method, Precision, Quality
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.presets import Preset, get_preset
 from dipfast.settings.settings import DenoiseSettings, Settings, decide_method
-from dipfast.stopping import RULES, StopRule
+from dipfast.stopping import RULES, Bootstrap, StopRule
 from dipfast.warn import warn_caller
 
 __all__ = ["Task", "find_device", "fit_device", "prepare"]
 
 _CPU = torch.device("cpu")
+
+# Fits that are joined: pairs, because the errors of what is measured of a pair cancel.
+_FITS: dict[Quality, int] = {"fast": 2, "balanced": 2, "best": 4}
+
+# From the seed of one fit to that of the next: users count theirs by one.
+_SEED_STEP = 1_000_003
 
 # tv_weight="auto" is sigma times this factor: of 1, 2 and 5, 2 gave the highest PSNR on two images.
 _TV_WEIGHT_PER_SIGMA = 2.0
@@ -127,35 +133,34 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
         if stretch is not None:
             noise = stretch.measured
         weight = _tv_weight(problem.noise, known_mask(operator), settings)
-        jobs.append(
-            Job(
-                problem=problem,
-                # Of a stretched image the noise is estimated otherwise.
-                estimate=estimate if stretch is None else None,
-                stretch=stretch,
-                settings=settings.model_copy(
-                    update={
-                        "sigma": noise.sigma * _width(layout),
-                        "noise": noise,
-                        "tv_weight": weight,
-                        # The job has them as tensors.
-                        "reference": None,
-                        "network_input": None,
-                    }
-                ),
-                stages=_stages(settings, weight),
-                rule=_rule(settings),
-                layout=layout.of_one(),
-                baseline=y if baseline is measurement else _image_of(baseline, item),
-                kept_mask=_kept(kept_mask, item, outliers, settings),
-                refined=_refines(noise, estimate, settings, stretch is not None),
-                reference=None if reference is None else _image_of(reference, item),
-                peak=peak,
-                network_input=network_input,
-            )
+        job = Job(
+            problem=problem,
+            # Of a stretched image the noise is estimated otherwise.
+            estimate=estimate if stretch is None else None,
+            stretch=stretch,
+            settings=settings.model_copy(
+                update={
+                    "sigma": noise.sigma * _width(layout),
+                    "noise": noise,
+                    "tv_weight": weight,
+                    # The job has them as tensors.
+                    "reference": None,
+                    "network_input": None,
+                }
+            ),
+            stages=_stages(settings, weight),
+            rule=_rule(settings),
+            layout=layout.of_one(),
+            baseline=y if baseline is measurement else _image_of(baseline, item),
+            kept_mask=_kept(kept_mask, item, outliers, settings),
+            refined=_refines(noise, estimate, settings, stretch is not None),
+            reference=None if reference is None else _image_of(reference, item),
+            peak=peak,
+            network_input=network_input,
         )
+        jobs.append(_with_fits(job) if settings.method == "joined" else job)
         if item == 0:
-            if jobs[0].is_direct:
+            if jobs[0].is_direct or not jobs[0].iterations:
                 check_direct_memory(tuple(jobs[0].baseline.shape), settings.task)
             else:
                 check_memory(**jobs[0].sizes)
@@ -174,12 +179,12 @@ def _image_of(batch: Tensor, item: int) -> Tensor:
 
 def _decide_for_all(settings: Settings, layout: Layout, image: Any) -> Settings:
     """Return settings with method, preset, iterations, device and range decided."""
-    name, preset = get_preset(settings.task, settings.quality, settings.preset)
+    method = decide_method(settings)
+    name, preset = get_preset(settings.task, settings.quality, settings.preset, method)
     if preset.input == "given" and settings.network_input is None:
         raise InputError(f"network_input is needed for preset={name!r}")
-    method = decide_method(settings)
     is_direct, has_named_method = method in DIRECT_METHODS, isinstance(method, str)
-    if has_named_method and not is_direct:
+    if has_named_method and not is_direct and method != "joined":
         make_stages(method, 3, 0.0)  # raises if a package that the method needs is missing
     elif not has_named_method and not all(isinstance(stage, Stage) for stage in method):
         raise InputTypeError(f"method must be a name or a sequence of stages, got {method!r}")
@@ -198,7 +203,8 @@ def _decide_for_all(settings: Settings, layout: Layout, image: Any) -> Settings:
         )
     if settings.learning_rate is not None:
         preset = replace(preset, learning_rate=settings.learning_rate)
-    iterations = settings.max_iterations or preset.iterations
+    count = _FITS[settings.quality] if method == "joined" else 1
+    iterations = settings.max_iterations or count * preset.iterations
     return settings.model_copy(
         update={
             "method": method,
@@ -267,18 +273,43 @@ def _network_input(
 
 def _rule(settings: Settings) -> StopRule:
     rule = settings.stop
+    if rule == "auto" and settings.method == "guided":
+        # The network has seen all pixels in its guide, and held-out ones tell nothing.
+        return Bootstrap(seed=settings.seed)
     return rule if isinstance(rule, StopRule) else RULES[rule]
 
 
 def _stages(settings: Settings, weight: float) -> tuple[Stage, ...]:
     method: Any = settings.method
-    if _is_direct(settings):
+    if _is_direct(settings) or method == "joined":
         return ()
     if not isinstance(method, str):
         return tuple(method)
     name: Method = method  # type: ignore[assignment]
     assert settings.max_iterations is not None
     return make_stages(name, settings.max_iterations, weight)
+
+
+def _with_fits(job: Job) -> Job:
+    """Return a job with the fits that are joined: none where there is no noise to judge by."""
+    total = job.settings.max_iterations
+    assert total is not None
+    if job.problem.noise.is_free:
+        return job
+    count = min(_FITS[job.settings.quality], max(total // 2, 1))
+    fits = []
+    for number in range(count):
+        seed, of_pair = (
+            (job.settings.seed + k * _SEED_STEP) % 2**63 for k in (number, number - number % 2)
+        )
+        fits.append(
+            replace(
+                job,
+                settings=job.settings.model_copy(update={"method": "guided", "seed": seed}),
+                rule=Bootstrap(seed=of_pair, sign=-1 if number % 2 else 1),
+            )
+        )
+    return replace(job, fits=tuple(fits)).shortened(total)
 
 
 # --- what is decided for one image -------------------------------------------------------
@@ -334,12 +365,14 @@ def _refines(
 ) -> bool:
     """Return whether the measurement is joined in.
 
-    It is not if it was said to have no noise.  A method without a network leaves no detail out,
-    but smooths what stands out little above the noise, as faint stars do, whose sum has to stay.
+    It is not if it was said to have no noise.  A method without a network, and a fit that is guided
+    by one, leave no detail out, but smooth what stands out little above the noise, as faint stars
+    do, whose sum has to stay.
     """
     if not isinstance(settings, DenoiseSettings) or (noise.is_free and estimate is None):
         return False
-    return settings.refine and (is_stretched or not _is_direct(settings))
+    leaves_out = not _is_direct(settings) and settings.method not in ("guided", "joined")
+    return settings.refine and (is_stretched or leaves_out)
 
 
 def _kept(

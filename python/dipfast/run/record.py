@@ -35,7 +35,7 @@ from dipfast.settings.names import TASKS
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.option import Role, options_of
 from dipfast.settings.presets import Preset, get_preset
-from dipfast.settings.settings import SETTINGS, Settings, make_settings
+from dipfast.settings.settings import SETTINGS, Settings, decide_method, make_settings
 from dipfast.stopping import StopRule
 
 __all__ = ["describe", "found", "given", "identify", "read_settings"]
@@ -117,7 +117,9 @@ def _found_of_method(settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]:
     """Return what was decided for a fit, or for a method without one."""
     if jobs[0].is_direct:
         return describe_method(jobs[0])
-    name, preset = get_preset(settings.task, settings.quality, settings.preset)
+    name, preset = get_preset(
+        settings.task, settings.quality, settings.preset, jobs[0].settings.method
+    )
     return {
         "tv_weight": [job.settings.tv_weight for job in jobs],
         "stages": [stage.name for stage in jobs[0].stages],
@@ -371,7 +373,7 @@ def _settings_of(record: dict[str, Any]) -> tuple[str, dict[str, Any]]:
             raise InputTypeError("found.preset_settings must be an object")
         preset = _value("preset", values)
         # The preset of that name, or of that quality, may have changed since.
-        if preset != get_preset(task, checked.quality, checked.preset)[1]:
+        if preset != get_preset(task, checked.quality, checked.preset, decide_method(checked))[1]:
             options["preset"] = preset
     return task, options
 

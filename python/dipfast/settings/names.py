@@ -11,6 +11,7 @@ __all__ = [
     "DOWNSAMPLE_KERNELS",
     "FACTORS",
     "FAST_WITHOUT_NETWORK",
+    "JOINED_BY_DEFAULT",
     "MARKS",
     "METHODS",
     "METHOD_NAMES",
@@ -23,6 +24,7 @@ __all__ = [
     "DownsampleKernel",
     "Factor",
     "InputKind",
+    "JoinedMethod",
     "MadeInput",
     "Marks",
     "Method",
@@ -67,6 +69,7 @@ Method: TypeAlias = Literal[
     "deep_red_nlm",
     "deep_red_bm3d",
     "deep_red_nl_ridge",
+    "guided",
 ]
 """A method that fits a network."""
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -86,11 +89,19 @@ DIRECT_METHOD_OF: dict[TaskName, DirectMethod] = {
 FAST_WITHOUT_NETWORK: tuple[TaskName, ...] = ("denoise", "inpaint", "super_resolve")
 """The tasks that fit no network with ``quality="fast"``, unless something is said of a fit."""
 
-MethodName: TypeAlias = Literal["auto", Method, DirectMethod]
+JOINED_BY_DEFAULT: tuple[TaskName, ...] = ("denoise",)
+"""The tasks that join several estimates with more quality, unless something is said of a fit."""
+
+JoinedMethod: TypeAlias = Literal["joined"]
+"""The method that joins what a method without a network and guided fits find."""
+
+MethodName: TypeAlias = Literal["auto", Method, DirectMethod, JoinedMethod]
 """What may be asked for as a method."""
 METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
 
-RuleName: TypeAlias = Literal["auto", "none", "discrepancy", "held_out", "es_wmv", "es_emv"]
+RuleName: TypeAlias = Literal[
+    "auto", "none", "discrepancy", "held_out", "bootstrap", "es_wmv", "es_emv"
+]
 RULE_NAMES: tuple[RuleName, ...] = get_args(RuleName)
 
 NoiseKind: TypeAlias = Literal["auto", "gaussian", "clipped", "poisson_gaussian", "correlated"]

@@ -29,6 +29,7 @@ from dipfast.settings.names import (
     DIRECT_METHODS,
     FACTORS,
     FAST_WITHOUT_NETWORK,
+    JOINED_BY_DEFAULT,
     METHOD_NAMES,
     METHODS,
     NOISE_KINDS,
@@ -159,9 +160,11 @@ class Settings(BaseModel):
         "auto",
         "two_stage, dip or dip_tv: total variation in the first third, never, or always; or a "
         f"variant: {', '.join(METHODS[3:])}. Or without a network, in seconds: nl_ridge to "
-        "denoise; pnp for everything else, with linear operators. 'auto' is that to denoise, "
-        "inpaint and enlarge with quality fast, unless something is said of a fit (tv_weight, "
-        "stop, preset, max_iterations, learning_rate); else two_stage.",
+        "denoise; pnp for everything else, with linear operators. joined, to denoise, is nl_ridge "
+        "and some guided fits, which are weighted by what they are expected to err. 'auto', unless "
+        "something is said of a fit (tv_weight, stop, preset, max_iterations, learning_rate), is "
+        "nl_ridge or pnp to denoise, inpaint and enlarge with quality fast, and joined to denoise "
+        "with more; else two_stage.",
         in_python="Also a sequence of stages of your own, with all their iterations.",
         choices=METHOD_NAMES,
         type="the name of a method, or a sequence of dipfast.Stage",
@@ -332,6 +335,7 @@ class Settings(BaseModel):
         """Refuse options that make others meaningless."""
         named = isinstance(self.method, str)
         self._check_direct()
+        self._check_guided()
         if not named and self.max_iterations is not None:
             raise InputError("max_iterations has no meaning where method is a sequence of stages")
         if (self.method == "dip" or not named) and self.tv_weight not in ("auto", 0):
@@ -367,6 +371,20 @@ class Settings(BaseModel):
             raise InputError(
                 f"{said[0]} has no meaning for {cause}, which fits no network{way_out}"
             )
+
+    def _check_guided(self) -> None:
+        """Refuse what a guided fit, or a join of several, cannot be told."""
+        if not (isinstance(self.method, str) and self.method in ("guided", "joined")):
+            return
+        if self.method == "joined" and self.task != "denoise":
+            raise InputError(
+                f"method='joined' is for dipfast.denoise; method='guided' is one such fit for "
+                f"dipfast.{self.task}"
+            )
+        of_stop = ("stop",) if self.method == "joined" else ()
+        said = _said_of_fits(self, ("network_input", "tv_weight", *of_stop))
+        if said:
+            raise InputError(f"{said[0]} has no meaning for method={self.method!r}")
 
 
 class DenoiseSettings(Settings):
@@ -490,8 +508,9 @@ def decide_method(settings: Settings) -> Any:
     Returns
     -------
     object
-        For "auto", with ``quality="fast"`` where nothing is said of a fit, the method without a
-        network of the tasks that have one for it; else ``"two_stage"``; another method as it is.
+        For "auto", where nothing is said of a fit, the method without a network of the tasks that
+        have one for ``quality="fast"``, and ``"joined"`` to denoise with more; else
+        ``"two_stage"``; another method as it is.
 
     Examples
     --------
@@ -505,8 +524,11 @@ def decide_method(settings: Settings) -> Any:
     if not (isinstance(settings.method, str) and settings.method == "auto"):
         return settings.method
     fast = settings.task in FAST_WITHOUT_NETWORK and settings.quality == "fast"
-    is_direct = fast and not _said_of_fits(settings, OF_FITS)
-    return DIRECT_METHOD_OF[settings.task] if is_direct else "two_stage"
+    if _said_of_fits(settings, OF_FITS):
+        return "two_stage"
+    if fast:
+        return DIRECT_METHOD_OF[settings.task]
+    return "joined" if settings.task in JOINED_BY_DEFAULT else "two_stage"
 
 
 def make_settings(kind: type[_Settings], options: dict[str, Any]) -> _Settings:

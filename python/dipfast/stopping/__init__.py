@@ -10,6 +10,7 @@ from dipfast.model.loop_view import LoopView
 from dipfast.settings.names import RULE_NAMES
 from dipfast.stop_reason import StopReason
 from dipfast.stopping.automatic import Automatic
+from dipfast.stopping.bootstrap import Bootstrap
 from dipfast.stopping.combine import FirstOf, LastOf
 from dipfast.stopping.discrepancy import Discrepancy
 from dipfast.stopping.held_out import HeldOut
@@ -21,6 +22,7 @@ from dipfast.stopping.windowed_variance import WindowedVariance
 __all__ = [
     "RULES",
     "Automatic",
+    "Bootstrap",
     "Decision",
     "Discrepancy",
     "FirstOf",
@@ -39,6 +41,7 @@ RULES: dict[str, StopRule] = {
     "none": Never(),
     "discrepancy": Discrepancy(),
     "held_out": HeldOut(),
+    "bootstrap": Bootstrap(),
     "es_wmv": WindowedVariance(),
     "es_emv": RunningVariance(),
 }

@@ -1,0 +1,95 @@
+"""Restore what was measured by a method that fits no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from torch import Tensor
+
+from dipfast.denoisers.nl_ridge import nl_ridge
+from dipfast.denoisers.plug_and_play import STEPS, filled, least_squares, plug_and_play
+from dipfast.model.bootstrap import noisier
+from dipfast.model.operators import Identity, Mask
+from dipfast.model.problem import Problem
+from dipfast.settings.names import Quality
+
+__all__ = ["Report", "denoise_directly", "guide_of", "restore_directly"]
+
+Report: TypeAlias = Callable[[float, "Tensor | None"], object]
+"""Called with the share that is done, and with the image after each step."""
+
+
+def denoise_directly(
+    problem: Problem, quality: Quality = "balanced", report: Report | None = None
+) -> Tensor:
+    """Return a noisy picture denoised by non-local ridge regression.
+
+    Parameters
+    ----------
+    problem
+        The measurement, of the picture itself, and its noise.
+    quality
+        The speed of :func:`dipfast.denoisers.nl_ridge.nl_ridge`.
+    report
+        Called with the share that is done, from 0 to 1, a few times a second.
+
+    Returns
+    -------
+    Tensor
+        The picture, (1, C, H, W).
+    """
+    return nl_ridge(
+        problem.measurement,
+        problem.noise if problem.split is None else noisier(problem.noise, problem.split.ratio),
+        outliers=problem.outliers,
+        speed=quality,
+        callback=None if report is None else lambda share: report(share, None),
+    )
+
+
+def restore_directly(
+    problem: Problem, quality: Quality = "balanced", report: Report | None = None
+) -> Tensor:
+    """Return what a linear operator was applied to, by plug-and-play.
+
+    Parameters
+    ----------
+    problem
+        The measurement, its operator and its noise.
+    quality
+        The number of steps (:data:`dipfast.denoisers.plug_and_play.STEPS`).
+    report
+        Called with the share that is done, from 0 to 1, and with the image after each step.
+
+    Returns
+    -------
+    Tensor
+        The picture, (1, C, H, W).
+    """
+    y, operator, known = problem.measurement, problem.operator, problem.known
+    if isinstance(operator, Mask) and known is not None:
+        start = filled(y, known)
+    else:
+        start = least_squares(y, operator, known)
+    return plug_and_play(
+        y, operator, problem.noise, start, known=known, steps=STEPS[quality], callback=report
+    )
+
+
+def guide_of(problem: Problem) -> Tensor:
+    """Return a picture to guide a network with: of either method, by the operator.
+
+    Parameters
+    ----------
+    problem
+        The measurement and its model.
+
+    Returns
+    -------
+    Tensor
+        The picture, (1, C, H, W), in [0, 1].
+    """
+    if isinstance(problem.operator, Identity):
+        return denoise_directly(problem).clamp(0, 1)
+    return restore_directly(problem).clamp(0, 1)

@@ -1,0 +1,192 @@
+"""The join of estimates: that risks are right on average, and what follows from them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from dipfast import ops
+from dipfast.denoisers.combine import Estimate, combine, judge
+from dipfast.denoisers.nl_ridge import nl_ridge
+from dipfast.model.bootstrap import Split, added_noise, noisier
+from dipfast.model.noise import NoiseModel
+
+NOISES = {
+    "white": NoiseModel(0.1),
+    "clipped": NoiseModel(0.1, low=0.0, high=1.0),
+    "photons": NoiseModel(0.03, gain=0.01),
+}
+CLEAN = (0.5 + 0.45 * torch.linspace(0, 9, 48).sin()[:, None] * torch.linspace(0, 5, 48).cos()).clamp(
+    0.02, 0.98
+)[None, None]
+
+
+def blurred(y: Tensor) -> Tensor:
+    return functional.avg_pool2d(functional.pad(y, (1, 1, 1, 1), mode="reflect"), 3, 1)
+
+
+def shrunk(y: Tensor) -> Tensor:
+    return 0.4 * y + 0.6 * functional.avg_pool2d(
+        functional.pad(y, (3, 3, 3, 3), mode="reflect"), 7, 1
+    )
+
+
+def splits_of(y: Tensor, noise: NoiseModel, pilot: Tensor, seed: int) -> list[Split]:
+    """Return a pair of splits with opposite noise."""
+    w = added_noise(pilot, noise, seed)
+    return [Split(y, w), Split(y, -w)]
+
+
+def mean_square(x: Tensor) -> float:
+    return float(x.double().square().mean())
+
+
+@pytest.mark.parametrize("noise", NOISES.values(), ids=NOISES)
+class TestRisk:
+    def draws(self, noise: NoiseModel, count: int = 150):
+        generator = torch.Generator().manual_seed(0)
+        for seed in range(count):
+            y = noise.sample(CLEAN, generator)
+            yield y, splits_of(y, noise, blurred(y) if noise.is_white else CLEAN, seed)
+
+    def test_is_the_error_on_average(self, noise: NoiseModel) -> None:
+        differences = {"result": [], "mean": [], "single": []}
+        expected = noise.expectation(CLEAN)
+        for y, splits in self.draws(noise):
+            images = [shrunk(split.fitted) for split in splits]
+            for name, estimate, image in (
+                ("result", judge("", images, splits, y, noise, result=shrunk(y)), shrunk(y)),
+                ("mean", judge("", images, splits, blurred(y), noise), sum(images) / 2),
+                ("single", judge("", images[:1], splits[:1], blurred(y), noise), images[0]),
+            ):
+                error = mean_square(noise.expectation(image) - expected)
+                differences[name].append(estimate.risk - error)
+        level = float(noise.variance(CLEAN).mean())
+        for values in differences.values():
+            error = np.std(values) / math.sqrt(len(values))
+            # Where noise is not Gaussian the halves are uncorrelated and not independent.
+            slack = 0.03 * level if noise.clipped or noise.gain else 0
+            assert abs(np.mean(values)) < 4 * error + slack
+
+    def test_spread_is_that_of_the_risk(self, noise: NoiseModel) -> None:
+        y = noise.sample(CLEAN, torch.Generator().manual_seed(1))
+        reference = blurred(y)
+        singles, pairs, said = [], [], []
+        for seed in range(200):
+            splits = splits_of(y, noise, CLEAN, seed)
+            images = [shrunk(split.fitted) for split in splits]
+            one = judge("", images[:1], splits[:1], reference, noise)
+            singles.append(one.risk)
+            said.append(one.spread)
+            pairs.append(judge("", images, splits, reference, noise).risk)
+        # What is common to a pair drops out, and what was added stays.
+        assert np.std(pairs) < 0.5 * np.std(singles)
+        assert np.std(singles) == pytest.approx(np.mean(said), rel=0.3)
+
+
+class TestWeights:
+    @given(st.integers(1, 4), st.integers(0, 10**6))
+    def test_are_the_best_of_all(self, count: int, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        images = torch.from_numpy(random.normal(size=(count, 1, 1, 2, 3)))
+        risks = random.uniform(0, 2, count)
+        noise = NoiseModel(0.1)
+        found = combine([Estimate("", *pair) for pair in zip(images, risks)], noise)
+        assert sum(found.weights) == pytest.approx(1)
+        assert min(found.weights) >= 0
+
+        def risk(weights: np.ndarray) -> float:
+            mean = sum(w * image for w, image in zip(weights, images))
+            return float(
+                sum(w * (r - mean_square(x - mean)) for w, r, x in zip(weights, risks, images))
+            )
+
+        assert found.risk == pytest.approx(risk(np.array(found.weights)), abs=1e-9)
+        for weights in itertools.chain(random.dirichlet(np.ones(count), 100), np.eye(count)):
+            assert found.risk <= risk(weights) + 1e-9
+        torch.testing.assert_close(
+            found.image, sum(w * image for w, image in zip(found.weights, images))
+        )
+
+    def test_are_those_of_the_clean_picture_on_average(self) -> None:
+        noise, found, true = NoiseModel(0.1), [], []
+        generator = torch.Generator().manual_seed(3)
+        for seed in range(60):
+            y = noise.sample(CLEAN, generator)
+            splits = splits_of(y, noise, CLEAN, seed)
+            guides, fits = ([f(s.fitted) for s in splits] for f in (blurred, shrunk))
+            first = judge("first", guides, splits, blurred(y), noise, result=blurred(y))
+            second = judge("second", fits, splits, blurred(y), noise)
+            found.append(combine([first, second], noise).weights[1])
+            d = second.image - first.image
+            true.append(float((d * (CLEAN - first.image)).sum() / d.square().sum()))
+        error = np.std(np.subtract(found, true)) / math.sqrt(len(true))
+        assert abs(np.mean(found) - np.mean(true)) < 4 * error + 0.02
+
+    def test_a_useless_member_gets_none(self) -> None:
+        noise = NoiseModel(0.1)
+        y = noise.sample(CLEAN, torch.Generator().manual_seed(0))
+        splits = splits_of(y, noise, CLEAN, 0)
+        good = judge("", [blurred(s.fitted) for s in splits], splits, blurred(y), noise)
+        for useless in (torch.zeros_like(y), torch.rand_like(y), 1 - CLEAN):
+            bad = judge("", [useless, useless], splits, blurred(y), noise)
+            assert combine([good, bad], noise).weights[1] < 0.01
+
+    def test_equal_members_share(self) -> None:
+        image = torch.rand(1, 1, 4, 4)
+        found = combine([Estimate("", image, 0.1), Estimate("", image, 0.1)], NoiseModel(0.1))
+        torch.testing.assert_close(found.image, image)
+
+    def test_what_is_not_known_well_is_drawn_to_what_is_usual(self) -> None:
+        first = Estimate("", torch.zeros(1, 1, 4, 4), 0.5)
+        images = torch.ones(1, 1, 4, 4)
+        for risk in (0.1, 0.9):
+            sure = combine([first, Estimate("", images, risk, 0.001)], NoiseModel(0.1))
+            vague = combine([first, Estimate("", images, risk, 100.0)], NoiseModel(0.1))
+            assert sure.weights[1] == pytest.approx(0.5 + (0.5 - risk) / 2, abs=0.01)
+            assert vague.weights[1] == pytest.approx(0.4, abs=0.01)
+
+    def test_elements_that_are_not_known_do_not_count(self) -> None:
+        noise = NoiseModel(0.1)
+        y = noise.sample(CLEAN, torch.Generator().manual_seed(0))
+        splits = splits_of(y, noise, CLEAN, 0)
+        images = [blurred(s.fitted) for s in splits]
+        known = torch.rand(y.shape) < 0.8
+        wrong = [torch.where(known, image, torch.full_like(image, 9.0)) for image in images]
+        expected, found = (
+            judge("", x, splits, blurred(y), noise, known=known).risk for x in (images, wrong)
+        )
+        assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["camera", "astronaut", "coins", "chelsea"])
+@pytest.mark.parametrize("sigma", [10, 40])
+def test_no_photograph_is_worse_than_its_best_member(name: str, sigma: int) -> None:
+    """The join of non-local ridge regression and TV denoising, in dB."""
+    pixels = np.atleast_3d(getattr(skimage.data, name)())[40:168, 100:228]
+    clean = torch.from_numpy(pixels / 255).permute(2, 0, 1)[None].float()
+    noise = NoiseModel(sigma / 255, low=0.0, high=1.0)
+    y = noise.sample(clean, torch.Generator().manual_seed(0))
+
+    def smooth(x: Tensor) -> Tensor:
+        return ops.tv_denoise(x[0], sigma=noise.sigma, channel_axis=0, joint_channels=True)[None]
+
+    first = nl_ridge(y, noise)
+    splits = splits_of(y, noise, first, 0)
+    guides = [nl_ridge(split.fitted, noisier(noise)) for split in splits]
+    members = [
+        judge("nl_ridge", guides, splits, first, noise, result=first),
+        judge("tv", [smooth(split.fitted) for split in splits], splits, first, noise),
+    ]
+    joined = combine(members, noise)
+    errors = [mean_square(member.image - clean) for member in members]
+    assert 10 * math.log10(mean_square(joined.image - clean) / min(errors)) < 0.05
