@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,13 +28,23 @@ def single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dipfast.run.precision._is_bfloat16_faster", lambda: False)
 
 
+@pytest.fixture(autouse=True)
+def small_guided_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the fits that are joined by default be small and short."""
+    network = HourglassConfig((8, 16), (8, 16), (4, 4))
+    for name in [name for name in PRESETS if name.startswith("guided")]:
+        small = replace(PRESETS[name], iterations=20, network=network)
+        monkeypatch.setitem(PRESETS, name, small)
+
+
 @pytest.fixture
 def use_small_network(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Return a function that gives the default presets a small network and few iterations."""
+    """Return a function that makes the default a single fit of a small network, and short."""
 
     def use(iterations: int, **options: float) -> None:
         network = HourglassConfig((8, 16), (8, 16), (4, 4))
         small = Preset(iterations, (1 / 30, 0.005), network, **options)
+        monkeypatch.setattr("dipfast.settings.settings.JOINED_BY_DEFAULT", ())
         for task in TASKS:
             monkeypatch.setitem(PRESETS, f"{task}-balanced", small)
 

@@ -21,8 +21,8 @@ RATIO = 0.15
 costs 0.05 dB, and what is measured on the other side has a deviation that falls with 1 / c."""
 
 
-# The noise of a picture that was made for an experiment may be that of torch's generator and a small
-# seed; the noise that is added must not be the same.
+# The noise of a picture that was made for an experiment may be that of torch's generator and a
+# small seed; the noise that is added must not be the same.
 _OWN_STREAM = 0x5851F42D4C957F2D
 
 

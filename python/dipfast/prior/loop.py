@@ -514,7 +514,9 @@ class DeepImagePrior:
         self._noise_level = _copy_like(tensor_of(values, "input_noise"), self._noise_level)
         self._generator.set_state(tensor_of(values, "generator").cpu())
         if "z" in values:
-            self.z = _copy_like(tensor_of(values, "z"), self.z)
+            z = _copy_like(tensor_of(values, "z"), self.z)
+            # As it was: a checkpoint holds it channel by channel, and layers have other bits then.
+            self.z = z.contiguous(memory_format=torch.channels_last)
             self._input_replaced = True
         self._memory = copy_to(self.z.device, subtree(values, "memory"))
 

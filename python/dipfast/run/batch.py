@@ -19,7 +19,7 @@ from dipfast.run.observers import CallbackObserver, InterruptObserver, Observer
 from dipfast.run.outcome import Iterate, Outcome
 from dipfast.run.prepare import Task, prepare
 from dipfast.run.record import found, given, identify
-from dipfast.run.result import Result
+from dipfast.run.result import Member, Result
 from dipfast.run.runner import run
 from dipfast.run.snapshots import Snapshot, Snapshots
 from dipfast.run.time_limit import TimeLimit, affordable
@@ -177,7 +177,30 @@ def _result(
         metrics=_metrics(task, jobs, outcomes, image),
         channel_axis=layout.channel_axis,
         raw_image=raw_image,
+        members=_members(jobs, outcomes),
+        expected_psnr=_expected_psnr(jobs, outcomes),
     )
+
+
+def _members(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> tuple[Member, ...]:
+    """Return what a single image was joined of, in its form."""
+    if len(jobs) > 1:
+        return ()
+    job = jobs[0]
+    return tuple(
+        Member(member.name, job.layout.to_image(job.finish(member.image)), member.weight)
+        for member in outcomes[0].members
+    )
+
+
+def _expected_psnr(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> float | None:
+    """Return the PSNR that is expected of all images together; None where one is not known."""
+    risks = [outcome.risk for outcome in outcomes]
+    known = [risk for risk in risks if risk is not None and risk > 0]
+    # The risk of a stretched image is one of stretched values.
+    if len(known) < len(jobs) or any(job.stretch is not None for job in jobs):
+        return None
+    return 10 * math.log10(jobs[0].peak ** 2 * len(known) / sum(known))
 
 
 def _joined(images: list[Tensor]) -> Tensor:

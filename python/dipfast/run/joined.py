@@ -9,7 +9,7 @@ from functools import partial
 
 from torch import Tensor
 
-from dipfast.denoisers.combine import Combination, Estimate, combine, judge
+from dipfast.denoisers.combine import Combination, Estimate, combine, expected_error, judge
 from dipfast.denoisers.direct import denoise_directly
 from dipfast.model.bootstrap import Split
 from dipfast.model.operators import on_device
@@ -51,6 +51,8 @@ def run_joined(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
     first = run_direct(replace(job, settings=settings, fits=(), stages=()), observers)
     if first.best is None or not first.stop.reason.is_final or not job.fits:
         return first
+    for observer in observers:
+        observer.picture(0.0, first.best.average)
     return JoinedRunner(job, first.best.average, observers).run()
 
 
@@ -97,11 +99,14 @@ class JoinedRunner(Runner):
             stop = super()._loop()
             if not stop.reason.is_final:
                 return stop
-            before = self._joined()[1].risk
+            pairs = len(self._done) // 2 * 2
+            before = self._joined(self._done[:pairs])[1].risk
             if self.best is not None:
                 self._done.append(self._part(self.best.average))
-            estimates, joined = self._joined(with_current=False)
-            if len(self._done) == len(self.job.fits) or self.best is None:
+            gave_up, self.best = self.best is None, None
+            estimates, joined = self._joined(self._done)
+            self._show(joined.image)
+            if len(self._done) == len(self.job.fits) or gave_up:
                 return Stop(stop.reason, _described(estimates, joined))
             is_pair = len(self._done) % 2 == 0
             if is_pair and _gain(before, joined.risk) < _LEAST_GAIN:
@@ -115,11 +120,21 @@ class JoinedRunner(Runner):
         assert problem.split is not None
         return _Part(image, problem.split, denoise_directly(problem))
 
-    def _joined(self, with_current: bool = True) -> tuple[list[Estimate], Combination]:
-        """Return what was found so far, and the join of it."""
+    def _parts(self) -> list[_Part]:
+        """Return what all fits found so far, with the one at hand."""
         parts = list(self._done)
-        if with_current and self.best is not None and len(parts) < len(self.job.fits):
+        if self.best is not None:
             parts.append(self._part(self.best.average))
+        return parts
+
+    def _show(self, image: Tensor) -> None:
+        """Show the observers a picture that is better than the last one."""
+        share = (self._before + self.prior.iteration) / self.job.iterations
+        for observer in self.observers:
+            observer.picture(min(share, 1.0), image)
+
+    def _joined(self, parts: Sequence[_Part]) -> tuple[list[Estimate], Combination]:
+        """Return what there is, and the join of it."""
         noise, known = self._problem.noise, self._problem.known
         if not parts:
             estimates = [Estimate("nl_ridge", self._first, 0.0)]
@@ -136,20 +151,33 @@ class JoinedRunner(Runner):
     def last(self) -> Iterate | None:
         """Return the join of all that there is; the iteration is the last one of all fits."""
         numbers = self.history.last
-        image = self._joined()[1].image
+        image = self._joined(self._parts())[1].image
         loss = float(numbers["loss"]) if numbers else math.nan
-        return Iterate(int(numbers.get("iteration", 0)), loss, image, image)
+        return Iterate(int(numbers.get("iteration", 0)), loss, image, image.clone())
 
     def _outcome(self) -> Outcome:
-        estimates, joined = self._joined()
+        parts = self._parts()
+        estimates, joined = self._joined(parts)
+        risk = None
+        if parts:
+            members = [part.guide for part in parts], [part.image for part in parts]
+            splits = [part.split for part in parts]
+            problem = self._problem
+            risk = expected_error(joined, members, splits, problem.noise, problem.known)
         stop = self.stop
         assert stop is not None
         if not stop.reason.is_final:
             stop = Stop(stop.reason, f"{stop}; {_described(estimates, joined)}")
-        last = self.last
+        numbers = self.history.last
+        best = Iterate(
+            int(numbers.get("iteration", 0)),
+            float(numbers.get("loss", math.nan)),
+            joined.image,
+            joined.image.clone(),
+        )
         return Outcome(
-            best=last,
-            last=last,
+            best=best,
+            last=best,
             stop=stop,
             history=self.history.columns([stage.name for stage in self.job.stages]),
             iterations=self.job.iterations,
@@ -161,7 +189,7 @@ class JoinedRunner(Runner):
                 Member(e.name, e.image, weight, e.risk)
                 for e, weight in zip(estimates, joined.weights)
             ),
-            risk=joined.risk,
+            risk=risk,
         )
 
     @property

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
+from torch import Tensor
 
 from dipfast.prior.loop import State
 from dipfast.run.interrupt import Interrupt
@@ -39,9 +40,13 @@ class Progress:
     ----------
     share
         The share that is done, from 0 to 1.
+    image
+        A picture that is there already, (1, C, H, W), in [0, 1], where a better one follows; None
+        where nothing new is.
     """
 
     share: float
+    image: Tensor | None = None
 
 
 Callback: TypeAlias = Callable[[State], object] | Callable[[Progress], object]
@@ -107,6 +112,17 @@ class Observer:
         Stop or StopReason or None
             The reason to end the run, with the image of the last step that was finished, and
             without one before the first; None to continue.
+        """
+
+    def picture(self, share: float, image: Tensor) -> None:
+        """Observe a picture that is there already, before a run that makes a better one goes on.
+
+        Parameters
+        ----------
+        share
+            The share of the iterations that are done, from 0 to 1.
+        image
+            The picture, (1, C, H, W), in [0, 1].
         """
 
     def end(self, run: Runner) -> None:
@@ -207,6 +223,7 @@ class CallbackObserver(Observer):
 
     def __init__(self, callback: Callback) -> None:
         self.callback = callback
+        self._asked = False  # to end, when it was shown a picture
 
     def observe(self, run: Runner, state: State) -> StopReason | None:
         return self._call(state)
@@ -214,12 +231,15 @@ class CallbackObserver(Observer):
     def progress(self, share: float) -> StopReason | None:
         return self._call(Progress(share))
 
+    def picture(self, share: float, image: Tensor) -> None:
+        self._asked = self._call(Progress(share, image)) is not None
+
     def _call(self, state: Any) -> StopReason | None:
         try:
             self.callback(state)
         except StopIteration:
             return StopReason.CALLBACK
-        return None
+        return StopReason.CALLBACK if self._asked else None
 
 
 class InterruptObserver(Observer):

@@ -39,6 +39,10 @@ _CPU = torch.device("cpu")
 # Fits that are joined: pairs, because the errors of what is measured of a pair cancel.
 _FITS: dict[Quality, int] = {"fast": 2, "balanced": 2, "best": 4}
 
+# The noise on the input of a guided fit is as strong as that of the picture: of presets it is for
+# noise of this level, in units of the range, and at most so many times as much.
+_USUAL_LEVEL, _MOST_INPUT_NOISE = 0.1, 2.0
+
 # From the seed of one fit to that of the next: users count theirs by one.
 _SEED_STEP = 1_000_003
 
@@ -133,6 +137,7 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
         if stretch is not None:
             noise = stretch.measured
         weight = _tv_weight(problem.noise, known_mask(operator), settings)
+        preset = _preset_for(problem.noise, settings)
         job = Job(
             problem=problem,
             # Of a stretched image the noise is estimated otherwise.
@@ -143,6 +148,7 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
                     "sigma": noise.sigma * _width(layout),
                     "noise": noise,
                     "tv_weight": weight,
+                    "preset": preset,
                     # The job has them as tensors.
                     "reference": None,
                     "network_input": None,
@@ -383,6 +389,17 @@ def _kept(
         return _image_of(kept_mask, item)
     fills = isinstance(settings, DenoiseSettings) and settings.fill_outliers
     return None if fills else outliers
+
+
+def _preset_for(noise: NoiseModel, settings: Settings) -> Preset:
+    """Return the preset, with the noise on the input of a guided fit by that of the picture."""
+    preset = settings.preset
+    assert isinstance(preset, Preset)
+    if settings.method not in ("guided", "joined") or noise.is_free:
+        return preset
+    share = min(math.sqrt(noise.typical_variance) / _USUAL_LEVEL, _MOST_INPUT_NOISE)
+    first, last = preset.input_noise
+    return replace(preset, input_noise=(share * first, share * last))
 
 
 def _tv_weight(noise: NoiseModel, known: Tensor | None, settings: Settings) -> float:

@@ -117,9 +117,8 @@ def _found_of_method(settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]:
     """Return what was decided for a fit, or for a method without one."""
     if jobs[0].is_direct:
         return describe_method(jobs[0])
-    name, preset = get_preset(
-        settings.task, settings.quality, settings.preset, jobs[0].settings.method
-    )
+    method = jobs[0].settings.method
+    name, preset = get_preset(settings.task, settings.quality, settings.preset, method)
     return {
         "tv_weight": [job.settings.tv_weight for job in jobs],
         "stages": [stage.name for stage in jobs[0].stages],

@@ -14,7 +14,26 @@ from dipfast.errors import InputError
 from dipfast.images import files
 from dipfast.stop_reason import StopReason
 
-__all__ = ["Result"]
+__all__ = ["Member", "Result"]
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """Hold one of the pictures that a result was joined of.
+
+    Parameters
+    ----------
+    name
+        What made it: ``"nl_ridge"``, or ``"guided"``, the mean of guided fits.
+    image
+        The picture, in the form of the result.
+    weight
+        Its weight, from 0 to 1.
+    """
+
+    name: str
+    image: Any
+    weight: float
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,6 +103,12 @@ class Result:
         What may be done for a better image, in words.
     seconds
         The time that the call took.
+    members
+        The pictures that ``image`` was joined of, with their weights (:class:`Member`); none for a
+        single fit, for a method without a network, and for a batch.
+    expected_psnr
+        The PSNR in dB that ``image`` is expected to have, by what was measured without a clean
+        picture; its peak is that of ``metrics``.  None where nothing was measured.
     """
 
     image: Any
@@ -107,6 +132,8 @@ class Result:
     unfinished: str | None = None
     hints: tuple[str, ...] = ()
     seconds: float = math.nan
+    members: tuple[Member, ...] = ()
+    expected_psnr: float | None = None
 
     def __repr__(self) -> str:
         shape = tuple(self.image.shape)
@@ -150,6 +177,8 @@ class Result:
             done, most = self.stop_iteration, settings["steps"]
             of_all = most if done == most else f"{done} of {most}"
             parts.append(f"{settings['method']}, {of_all} steps")
+        if self.expected_psnr is not None:
+            parts.append(f"PSNR of {self.expected_psnr:.1f} dB expected")
         if math.isfinite(self.seconds):
             parts.append(f"{self.seconds:.3g} s")
         if self.unfinished is not None:
@@ -180,6 +209,8 @@ class Result:
             "unfinished": self.unfinished,
             "hints": list(self.hints),
             "seconds": _finite(self.seconds),
+            "members": {member.name: member.weight for member in self.members},
+            "expected_psnr": _finite(self.expected_psnr),
             "metrics": _finite(self.metrics),
             "settings": _finite(self.settings),
             "found": _finite(self.found),

@@ -373,6 +373,7 @@ class _Progress:
         self._doing = doing
         self._make: Callable[..., Any] = partial(tqdm, disable=hidden, dynamic_ncols=True)
         self._bar: Any = None
+        self._shares = False
         self._next_look = 0.0
         self.begun = False
 
@@ -388,21 +389,27 @@ class _Progress:
 
         self.begun = True
         if isinstance(state, Progress):
-            self._show_share(state.share)
+            if state.image is None:
+                self._show_share(state.share)
         else:
             self._show_iteration(state)
 
     def _show_share(self, share: float) -> None:
         if self._bar is None:
+            self._shares = True
             layout = "{l_bar}{bar}| [{elapsed}<{remaining}]"
             self._bar = self._make(total=100, desc=self._doing, bar_format=layout)
         self._bar.update(100 * share - self._bar.n)
 
     def _show_iteration(self, state: State) -> None:
+        if self._shares:
+            # What needs no iterations is done.
+            self._bar.close()
+            self._bar, self._shares = None, False
         if self._bar is None:
-            self._bar = self._make(total=state.prior.iterations, unit="it")
+            self._bar = self._make(total=state.iterations, unit="it")
         now = time.monotonic()
-        if now >= self._next_look or state.iteration == state.prior.iterations:
+        if now >= self._next_look or state.iteration == state.iterations:
             # Reading a number waits for the device, so not at every iteration.
             self._next_look = now + 0.2
             shown = {"loss": f"{state.numbers.value:.2e}"}

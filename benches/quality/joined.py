@@ -1,0 +1,205 @@
+"""Measure what is gained by joining estimates, against what was published and CBM3D.
+
+    python -m benches.quality.joined SET... --data FOLDER [--quality balanced best]
+        [--size 256] [--bm3d] [--cache FOLDER] [--limit N] [--only NAME...] [--seed N]
+
+The sets:
+
+- ``nine``: the nine pictures of the Deep Image Prior paper with noise of sigma 25, and what its
+  authors published for CBM3D and for themselves;
+- ``levels``: four of them with noise of sigma 10, 50 and 75, clipped and rounded to 8 bits;
+- ``photographs``: six that are in no other table, with noise of sigma 10, 25 and 50, on which
+  parameters were chosen;
+- ``cameras``: pictures of real cameras, of which the average of many shots is known.
+
+Noise is estimated from each picture, and nothing is stopped or chosen by the clean one.  *Weight*
+is that of the fits in the join, *best weight* the one that the clean picture asks for, *joined
+there* the PSNR with it, and *expected* the PSNR that the result says that it has.  With ``--bm3d``
+the package of that name denoises the same pictures with the same estimate of the noise; what it
+returns is kept in the folder ``--cache``.  PSNRs are of pictures rounded to 8 bits, over all channels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import dipfast
+from benches.quality.nl_ridge import OF_SET14, PHOTOGRAPHS, Bm3d, Case, asked
+from benches.quality.noise.level import (
+    generator_of,
+    markdown,
+    middle,
+    pairs_of_cameras,
+    photograph,
+)
+from benches.quality.paper.pictures import Source
+from dipfast import ops
+from dipfast.images.files import read_image
+
+__all__ = ["Row", "measure"]
+
+LEVELS, LEVELS_OF_PHOTOGRAPHS = (10, 50, 75), (10, 25, 50)
+OF_LEVELS = ("F16", "kodim03", "lena", "baboon")
+
+Row = dict[str, float]
+
+
+def measure(case: Case, quality: str, seed: int = 0, bm3d: Bm3d | None = None) -> Row:
+    """Return the PSNRs of a case, by column, and the seconds."""
+    row: Row = {"input": case.psnr(case.noisy)}
+    row |= {name: case.psnr(image) for name, image in case.published.items()}
+    if bm3d is not None:
+        row["bm3d"] = case.psnr(bm3d.by_factor(case))
+    start = time.perf_counter()
+    denoise: Any = dipfast.denoise
+    result = denoise(case.noisy, quality=quality, seed=seed, channel_axis=case.channel_axis)
+    seconds = time.perf_counter() - start
+    if result.members:
+        first, fits = (np.asarray(member.image, np.float64) for member in result.members)
+        change = fits - first
+        square = float(np.sum(change * change))
+        best = float(np.sum(change * (case.clean - first))) / square if square > 0 else 0.0
+        best = min(max(best, 0.0), 1.0)
+        row |= {
+            "nl_ridge": case.psnr(first),
+            "fits": case.psnr(fits),
+            "weight": result.members[1].weight,
+            "best weight": best,
+            "joined there": case.psnr(first + best * change),
+        }
+    else:
+        row |= {"nl_ridge": case.psnr(result.image)}
+        row |= dict.fromkeys(("fits", "weight", "best weight", "joined there"), math.nan)
+    row["joined"] = case.psnr(result.image)
+    row["SSIM"] = ops.ssim(
+        np.asarray(result.image), np.asarray(case.clean), channel_axis=case.channel_axis
+    )
+    expected = result.expected_psnr
+    row["expected"] = math.nan if expected is None else expected
+    row["seconds"] = seconds
+    return row
+
+
+# --- the pictures --------------------------------------------------------------------------------
+
+
+def nine(options: Any) -> Iterator[Case]:
+    """Yield the nine pictures."""
+    for picture in Source(options.data, options.size).denoise():
+        assert picture.clean is not None
+        yield Case(picture.name, picture.degraded, picture.clean, published=picture.published)
+
+
+def levels(options: Any) -> Iterator[Case]:
+    """Yield four of the nine with noise of three levels."""
+    for picture in Source(options.data, options.size, OF_LEVELS).levels(LEVELS):
+        assert picture.clean is not None
+        yield Case(picture.name, picture.degraded, picture.clean)
+
+
+def photographs(options: Any) -> Iterator[Case]:
+    """Yield photographs with noise of three levels."""
+    size = options.size or 10**6
+    for name in (*PHOTOGRAPHS, *OF_SET14):
+        if name in PHOTOGRAPHS:
+            clean = photograph(name, size)
+        else:
+            clean = middle(read_image(options.data / f"set14_x4/{name}_GT.png").image, size)
+        for sigma in LEVELS_OF_PHOTOGRAPHS:
+            noise = generator_of(f"{name} {sigma}").normal(0, sigma, clean.shape)
+            noisy = (clean + noise).round().clip(0, 255).astype(np.uint8)
+            yield Case(f"{name} {sigma}", noisy, clean)
+
+
+def cameras(options: Any) -> Iterator[Case]:
+    """Yield pictures of real cameras."""
+    for picture in pairs_of_cameras(options.data, options.size or 10**6):
+        assert picture.clean is not None
+        yield Case(picture.name, picture.degraded, picture.clean)
+
+
+SETS: dict[str, Callable[[Any], Iterator[Case]]] = {
+    "nine": nine,
+    "levels": levels,
+    "photographs": photographs,
+    "cameras": cameras,
+}
+
+
+# --- the tables ----------------------------------------------------------------------------------
+
+
+def table(rows: dict[str, Row]) -> str:
+    """Return the rows and their means, in Markdown, and what was asked of them."""
+    columns = list(next(iter(rows.values())))
+    lines = [[name, *(_cell(row[column]) for column in columns)] for name, row in rows.items()]
+
+    def mean(column: str) -> float:
+        return statistics.fmean(row[column] for row in rows.values())
+
+    lines.append(["mean", *(_cell(mean(column)) for column in columns)])
+    best = max(max(row["nl_ridge"], row["fits"]) - row["joined"] for row in rows.values())
+    errors = [row["expected"] - row["joined"] for row in rows.values()]
+    error = math.sqrt(statistics.fmean(e * e for e in errors))
+    notes = [
+        asked("below the best member at most", best, most=0.05),
+        asked("expected against true, root mean square", error, most=0.3),
+    ]
+    for other in ("CBM3D", "bm3d", "DIP"):
+        if other in columns:
+            notes.append(f"- mean, joined minus {other}: {mean('joined') - mean(other):+.2f}")
+    return "\n".join([markdown(["", *columns], lines), "", *notes])
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+def main() -> None:
+    """Print a table for each set and quality."""
+    options = _parser().parse_args()
+    bm3d = Bm3d(options.cache) if options.bm3d else None
+    for name in options.sets:
+        for quality in options.quality:
+            print(f"## {name}, {quality}\n", flush=True)
+            rows: dict[str, Row] = {}
+            for case in islice(SETS[name](options), options.limit):
+                if options.only and case.name.split()[0] not in options.only:
+                    continue
+                row = rows[case.name] = measure(case, quality, options.seed, bm3d)
+                text = " ".join(f"{k} {_cell(v)}" for k, v in row.items())
+                print(f"{case.name}: {text}", file=sys.stderr, flush=True)
+            if not rows:
+                raise SystemExit("no pictures; is --data the folder of the test pictures?")
+            print(table(rows), flush=True)
+            print(flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    kind = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=kind)
+    add = parser.add_argument
+    add("sets", nargs="+", choices=SETS, metavar="SET", help=", ".join(SETS))
+    add("--data", type=Path, required=True, help="folder with the test pictures")
+    add("--quality", nargs="+", choices=("balanced", "best"), default=["balanced"])
+    add("--bm3d", action="store_true", help="compare with the package bm3d")
+    add("--cache", type=Path, help="folder in which results of bm3d are kept")
+    add("--size", type=int, help="rows and columns at most (default: whole pictures)")
+    add("--limit", type=int, help="pictures at most")
+    add("--only", nargs="+", help="names of the pictures to take")
+    add("--seed", type=int, default=0)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""Estimates that are joined: what a result carries, how it ends early, and that it goes on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+import dipfast
+from dipfast.errors import InputError
+from dipfast.networks import HourglassConfig
+from dipfast.prior.loop import State
+from dipfast.run.observers import Progress
+from dipfast.settings.presets import PRESETS
+from dipfast.stop_reason import StopReason
+
+SMALL = dipfast.Preset(
+    30,
+    (0.1, 0.05),
+    HourglassConfig((8, 16), (8, 16), (4, 4)),
+    optimizer="muon",
+    learning_rate=0.2,
+    average_decay=0.9,
+)
+
+
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for quality in ("balanced", "best"):
+        monkeypatch.setitem(PRESETS, f"guided-{quality}", SMALL)
+    monkeypatch.setattr("dipfast.run.job._SHORTEST_FIT", 5)
+
+
+@pytest.fixture
+def pair() -> tuple[np.ndarray, np.ndarray]:
+    """Return a part of a photograph with noise of sigma 25, and without."""
+    clean = skimage.data.astronaut()[20:84, 180:244]
+    noise = np.random.default_rng(0).normal(0, 25, clean.shape)
+    return (clean + noise).round().clip(0, 255).astype(np.uint8), clean
+
+
+class StopAt:
+    """Raise StopIteration at the call of a number, counted from 1, of states or of pictures."""
+
+    def __init__(self, number: int, kind: type = State) -> None:
+        self.number, self.kind, self.seen = number, kind, 0
+
+    def __call__(self, state: Any) -> None:
+        self.seen += isinstance(state, self.kind)
+        if self.seen == self.number:
+            raise StopIteration
+
+
+class TestResult:
+    def test_carries_members_weights_and_what_is_expected(self, pair: Any) -> None:
+        noisy, clean = pair
+        result = dipfast.denoise(noisy, reference=clean, seed=1)
+        assert [member.name for member in result.members] == ["nl_ridge", "guided"]
+        weights = [member.weight for member in result.members]
+        assert sum(weights) == pytest.approx(1)
+        assert min(weights) >= 0
+        mean = sum(m.weight * m.image.astype(float) for m in result.members)
+        assert np.abs(mean - result.image).max() <= 1.5
+        expected = dipfast.denoise(noisy, quality="fast", method="nl_ridge")
+        assert result.expected_psnr == pytest.approx(result.psnr, abs=1.5)
+        alone = dipfast.denoise(noisy, method="nl_ridge", quality="balanced")
+        np.testing.assert_array_equal(result.members[0].image, alone.image)
+        assert expected.members == ()
+        assert expected.expected_psnr is None
+        report = result.report()
+        assert report["members"] == {m.name: m.weight for m in result.members}
+        assert report["expected_psnr"] == result.expected_psnr
+        assert result.found["method"] == "joined"
+        assert result.found["preset"] == "guided-balanced"
+        assert "joined: nl_ridge" in result.stop_detail
+        assert "dB expected" in result.summary()
+
+    def test_history_goes_through_all_fits(self, pair: Any) -> None:
+        result = dipfast.denoise(pair[0])
+        iterations = result.history["iteration"]
+        assert iterations == list(range(1, len(iterations) + 1))
+        assert list(dict.fromkeys(result.history["stage"])) == ["guided 1", "guided 2"]
+        assert result.found["max_iterations"] == 60
+        assert result.stop_iteration == len(iterations)
+
+    def test_is_the_same_for_the_same_seed(self, pair: Any) -> None:
+        first, again, other = (dipfast.denoise(pair[0], seed=seed) for seed in (3, 3, 4))
+        np.testing.assert_array_equal(first.image, again.image)
+        assert first.history == again.history
+        assert first.history["loss"] != other.history["loss"]
+
+    def test_is_no_worse_than_the_picture_without_a_network(self, pair: Any) -> None:
+        noisy, clean = pair
+        alone = dipfast.denoise(noisy, reference=clean, method="nl_ridge", quality="balanced")
+        joined = dipfast.denoise(noisy, reference=clean)
+        assert joined.psnr > alone.psnr - 0.05
+
+    @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (5, 4, 3), (17, 16)])
+    def test_takes_small_pictures(self, shape: tuple[int, ...]) -> None:
+        noisy = np.random.default_rng(0).normal(128, 20, shape).clip(0, 255).astype(np.uint8)
+        result = dipfast.denoise(noisy, sigma=20.0)
+        assert result.image.shape == shape
+        assert result.image.dtype == np.uint8
+
+    def test_a_picture_without_noise_comes_back(self) -> None:
+        clean = skimage.data.astronaut()[20:60, 180:220]
+        result = dipfast.denoise(clean, sigma=0)
+        np.testing.assert_array_equal(result.image, clean)
+        assert result.history["iteration"] == []
+        assert result.members == ()
+
+    def test_batches(self, pair: Any) -> None:
+        noisy, clean = pair
+        batch, truth = (
+            torch.from_numpy(np.stack([x, x[::-1]])).permute(0, 3, 1, 2) for x in (noisy, clean)
+        )
+        result = dipfast.denoise(batch, reference=truth)
+        assert result.image.shape == batch.shape
+        assert result.members == ()
+        assert math.isfinite(result.expected_psnr)
+        assert set(result.history["item"]) == {0, 1}
+
+    def test_correlated_and_photon_noise(self, pair: Any) -> None:
+        for noise in (
+            dipfast.NoiseModel(0.1, spectrum=((1.5, 1.4, 1.3, 1.1, 0.9, 0.7, 0.5),)),
+            dipfast.NoiseModel(0.05, gain=0.02),
+        ):
+            result = dipfast.denoise(pair[0], noise=noise)
+            assert len(result.members) == 2
+            assert math.isfinite(result.expected_psnr)
+
+    def test_outliers_are_kept_and_do_not_count(self, pair: Any) -> None:
+        noisy = pair[0].copy()
+        noisy[10, 10] = noisy[40, 33] = 255
+        noisy[20, 50] = 0
+        result = dipfast.denoise(noisy)
+        assert len(result.members) == 2
+        assert result.image.shape == noisy.shape
+
+    def test_best_does_two_pairs_at_most(self, pair: Any) -> None:
+        result = dipfast.denoise(pair[0], quality="best")
+        fits = list(dict.fromkeys(result.history["stage"]))
+        assert fits in (["guided 1", "guided 2"], [f"guided {k}" for k in (1, 2, 3, 4)])
+        if len(fits) == 2:
+            assert "would gain little" in result.stop_detail
+
+
+class TestEarlyEnd:
+    def test_before_the_first_picture(self, pair: Any) -> None:
+        result = dipfast.denoise(pair[0], callback=StopAt(1, Progress))
+        assert result.stop_reason is StopReason.CALLBACK
+        np.testing.assert_array_equal(result.image, pair[0])
+        assert "the result is the image itself" in result.unfinished
+
+    @pytest.mark.parametrize("number", [1, 12, 31, 45])
+    def test_within_a_fit_joins_what_there_is(self, pair: Any, number: int) -> None:
+        noisy, clean = pair
+        alone = dipfast.denoise(noisy, reference=clean, method="nl_ridge", quality="balanced")
+        result = dipfast.denoise(noisy, reference=clean, callback=StopAt(number))
+        assert result.stop_reason is StopReason.CALLBACK
+        assert result.stop_iteration == number
+        assert result.psnr > alone.psnr - 0.1
+        assert result.unfinished is None
+        assert "joined: nl_ridge" in result.stop_detail
+
+    def test_callbacks_see_pictures_that_are_there_already(self, pair: Any) -> None:
+        pictures = []
+
+        def see(state: Any) -> None:
+            if isinstance(state, Progress) and state.image is not None:
+                pictures.append((state.share, state.image.clone()))
+
+        result = dipfast.denoise(pair[0], callback=see)
+        assert pictures[0][0] == 0
+        assert len(pictures) == 3
+        last = (pictures[-1][1][0].permute(1, 2, 0) * 255).clamp(0, 255).round()
+        assert np.abs(last.numpy() - result.image).max() <= 1
+
+    def test_at_a_picture(self, pair: Any) -> None:
+        def stop(state: Any) -> None:
+            if isinstance(state, Progress) and state.image is not None:
+                raise StopIteration
+
+        result = dipfast.denoise(pair[0], callback=stop)
+        assert result.stop_reason is StopReason.CALLBACK
+        assert result.stop_iteration <= 1
+
+    def test_time_limit_plans_shorter_fits(self, pair: Any) -> None:
+        result = dipfast.denoise(pair[0], time_limit=0.5)
+        assert result.image.shape == pair[0].shape
+        assert result.found["max_iterations"] <= 60
+
+
+class TestCheckpoints:
+    @pytest.mark.parametrize("number", [7, 30, 41])
+    def test_go_on_to_the_same_bits(self, pair: Any, tmp_path: Path, number: int) -> None:
+        whole = dipfast.denoise(pair[0], seed=2)
+        options = {"seed": 2, "checkpoint": tmp_path / "fit", "checkpoint_every": 5}
+        part = dipfast.denoise(pair[0], callback=StopAt(number), **options)
+        assert part.stop_iteration == number
+        rest = dipfast.denoise(pair[0], resume=True, **options)
+        np.testing.assert_array_equal(rest.image, whole.image)
+        assert rest.history == whole.history
+        again = dipfast.denoise(pair[0], resume=True, **options)
+        np.testing.assert_array_equal(again.image, whole.image)
+        assert again.stop_detail == whole.stop_detail
+        assert [m.weight for m in again.members] == [m.weight for m in whole.members]
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"stop": "held_out"},
+            {"tv_weight": 0.1},
+            {"network_input": np.zeros((64, 64, 3), np.uint8)},
+        ],
+        ids=str,
+    )
+    def test_that_mean_nothing_are_refused(self, pair: Any, options: dict[str, Any]) -> None:
+        (name,) = options
+        with pytest.raises(InputError, match=f"{name} has no meaning for method='joined'"):
+            dipfast.denoise(pair[0], method="joined", **options)
+
+    def test_other_tasks_have_guided_fits(self, pair: Any) -> None:
+        with pytest.raises(InputError, match="method='guided'"):
+            dipfast.super_resolve(pair[0], 2, method="joined")
+
+    def test_iterations_are_those_of_all_fits(self, pair: Any) -> None:
+        result = dipfast.denoise(pair[0], method="joined", max_iterations=14)
+        assert result.found["max_iterations"] == 14
+        assert result.stop_iteration == 14
+
+    @pytest.mark.parametrize("iterations", [1, 2, 3])
+    def test_a_few_iterations(self, pair: Any, iterations: int) -> None:
+        result = dipfast.denoise(pair[0], method="joined", max_iterations=iterations)
+        assert result.image.shape == pair[0].shape
+
+
+class TestGuided:
+    def test_denoises_alone(self, pair: Any) -> None:
+        noisy, clean = pair
+        result = dipfast.denoise(noisy, method="guided", reference=clean)
+        assert result.found["stages"] == ["guided"]
+        assert result.members == ()
+        assert result.psnr > result.metrics["psnr_input"] + 3
+
+    def test_restores_what_was_blurred_or_is_missing(self, pair: Any) -> None:
+        noisy, clean = pair
+        mask = np.zeros(clean.shape[:2], np.uint8)
+        mask[::3, ::2] = 255
+        filled = dipfast.inpaint(clean, mask, method="guided", reference=clean)
+        assert filled.psnr > 20
+        small = noisy[::2, ::2]
+        large = dipfast.super_resolve(small, 2, method="guided", sigma="auto")
+        assert large.image.shape == clean.shape
+
+    def test_judged_by_another_rule(self, pair: Any) -> None:
+        result = dipfast.denoise(pair[0], method="guided", stop="none")
+        assert result.stop_iteration == 30
+
+    def test_two_stages_judged_by_the_unseen_half(self, pair: Any) -> None:
+        result = dipfast.denoise(
+            pair[0], method="two_stage", stop="bootstrap", preset=SMALL, max_iterations=30
+        )
+        assert result.image.shape == pair[0].shape
+
+
+def test_states_are_numbered_over_all_fits(pair: Any) -> None:
+    seen = []
+    dipfast.denoise(pair[0], callback=lambda state: seen.append(state))
+    states = [(s.iteration, s.iterations) for s in seen if isinstance(s, State)]
+    assert [number for number, _ in states] == list(range(1, len(states) + 1))
+    assert {total for _, total in states} == {60}
+    assert torch.is_tensor(next(s for s in seen if isinstance(s, State)).average)
