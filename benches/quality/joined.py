@@ -16,7 +16,8 @@ Noise is estimated from each picture, and nothing is stopped or chosen by the cl
 is that of the fits in the join, *best weight* the one that the clean picture asks for, *joined
 there* the PSNR with it, and *expected* the PSNR that the result says that it has.  With ``--bm3d``
 the package of that name denoises the same pictures with the same estimate of the noise; what it
-returns is kept in the folder ``--cache``.  PSNRs are of pictures rounded to 8 bits, over all channels.
+returns is kept in the folder ``--cache``.  PSNRs are of pictures rounded to 8 bits, over all
+channels.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def measure(case: Case, quality: str, seed: int = 0, bm3d: Bm3d | None = None) -
     result = denoise(case.noisy, quality=quality, seed=seed, channel_axis=case.channel_axis)
     seconds = time.perf_counter() - start
     if result.members:
-        first, fits = (np.asarray(member.image, np.float64) for member in result.members)
+        ends = (result.members[0], result.members[-1])
+        first, fits = (np.asarray(member.image, np.float64) for member in ends)
         change = fits - first
         square = float(np.sum(change * change))
         best = float(np.sum(change * (case.clean - first))) / square if square > 0 else 0.0
@@ -73,7 +75,7 @@ def measure(case: Case, quality: str, seed: int = 0, bm3d: Bm3d | None = None) -
         row |= {
             "nl_ridge": case.psnr(first),
             "fits": case.psnr(fits),
-            "weight": result.members[1].weight,
+            "weight": result.members[-1].weight,
             "best weight": best,
             "joined there": case.psnr(first + best * change),
         }

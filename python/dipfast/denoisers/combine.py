@@ -20,9 +20,10 @@ __all__ = ["Combination", "Estimate", "combine", "expected_error", "judge"]
 # The covariance of the errors of neighbouring pixels in units of their variance, at noise of sigma
 # 5/255 and for each time that the noise is e times as strong, and its spread: on average 0.19,
 # 0.27, 0.40, 0.50 and 0.57 at sigma 5, 10, 25, 50 and 75 for six photographs that are in no table.
-_COVARIANCE, _COVARIANCE_GROWTH, _COVARIANCE_SPREAD = 0.18, 0.14, 0.08
+# Texture that fills the picture has half as much.
+_COVARIANCE, _COVARIANCE_GROWTH, _COVARIANCE_SPREAD = 0.18, 0.14, 0.2
 # What the variance of the noise is off by, in units of itself.
-_LEVEL_SPREAD = 0.02
+_LEVEL_SPREAD = 0.015
 # Where noise is clipped, the share of what is lost of the difference of two estimates there that is
 # lost of the error.
 _CLIPPED_SHARE = 0.42
@@ -260,7 +261,7 @@ def expected_error(
         weight = spread**2 / (own_spread**2 + spread**2) if spread > 0 else 0.0
         risk = weight * error + (1 - weight) * risk
     if noise.clipped and len(members) > 1:
-        first, second = (_mean_of(images) for images in members[:2])
+        first, second = _mean_of(members[0]), _mean_of(members[-1])
         whole = _square(second.clamp(0, 1) - first.clamp(0, 1), known)
         seen = _square(noise.expectation(second) - noise.expectation(first), known)
         if seen > 0:

@@ -90,7 +90,8 @@ class Problem:
         error = self.noise.expectation(self.operator(image)) - self.split.unseen
         if self.known is not None:
             error = error.where(self.known, 0)
-        return float(error.double().square().sum()) / self.count
+        # Differences of a thousandth of the error matter; some devices have no float64.
+        return float(error.cpu().double().square().sum()) / self.count
 
     def residual(self, image: Tensor) -> Tensor:
         """Return the residual r of an image u: :meth:`NoiseModel.residual` of A u.

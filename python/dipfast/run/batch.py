@@ -72,7 +72,7 @@ def restore_images(task: Task, settings: Settings) -> Result:
     snapshots: list[Snapshots | None] = []
     with interrupt.on_signals():
         for item, job in enumerate(jobs):
-            named = isinstance(settings.method, str) and not job.is_direct
+            named = isinstance(settings.method, str) and job.iterations > 0
             if limit is not None and checkpoint is None and named:
                 job = jobs[item] = affordable(job, limit, len(jobs) - item, interrupt)
             store = None if settings.snapshots is None else Snapshots(settings.snapshots)

@@ -12,19 +12,25 @@ from torch import Tensor
 from dipfast.denoisers.combine import Combination, Estimate, combine, expected_error, judge
 from dipfast.denoisers.direct import denoise_directly
 from dipfast.model.bootstrap import Split
-from dipfast.model.operators import on_device
-from dipfast.model.problem import Problem
 from dipfast.run.direct import run_direct
 from dipfast.run.fitting import Runner
 from dipfast.run.job import Job
 from dipfast.run.observers import Observer
 from dipfast.run.outcome import Iterate, Member, Outcome
 from dipfast.run.residual import describe_residual
-from dipfast.settings.names import DIRECT_METHOD_OF
+from dipfast.settings.names import DIRECT_METHOD_OF, Quality
 from dipfast.state_dict import Values, flatten, subtree, tensor_of
 from dipfast.stop_reason import Stop, StopReason
 
 __all__ = ["JoinedRunner", "run_joined"]
+
+# The speeds of the method without a network whose pictures are members, the first of which is there
+# first: where there is time for more fits the two speeds differ in what they find.
+_SPEEDS: dict[Quality, tuple[Quality, ...]] = {
+    "fast": ("fast",),
+    "balanced": ("balanced",),
+    "best": ("best", "balanced"),
+}
 
 # Another pair of fits is not worth its time after one that lowered the risk by less, in dB.
 _LEAST_GAIN = 0.02
@@ -62,7 +68,7 @@ class _Part:
 
     image: Tensor
     split: Split
-    guide: Tensor
+    direct: tuple[Tensor, ...]
 
 
 class JoinedRunner(Runner):
@@ -80,8 +86,11 @@ class JoinedRunner(Runner):
 
     def __init__(self, job: Job, first: Tensor, observers: Sequence[Observer] = ()) -> None:
         self._done: list[_Part] = []
-        self._problem = _on_device(job)
-        self._first = first.to(job.device)
+        # On the CPU: it is little work, and some devices have no float64.
+        self._problem = job.problem
+        self._speeds = _SPEEDS[job.settings.quality]
+        others = (denoise_directly(job.problem, speed) for speed in self._speeds[1:])
+        self._direct = (first.cpu(), *others)
         super().__init__(job, observers)
 
     def _begin(self, job: Job, before: int = 0) -> None:
@@ -116,9 +125,15 @@ class JoinedRunner(Runner):
 
     def _part(self, image: Tensor) -> _Part:
         """Return what the current fit found."""
-        problem = self.prior.problem
-        assert problem.split is not None
-        return _Part(image, problem.split, denoise_directly(problem))
+        fitted = self.prior.problem.split
+        assert fitted is not None
+        split = Split(self._problem.measurement, fitted.added.cpu(), fitted.ratio)
+        return self._part_of(image, split)
+
+    def _part_of(self, image: Tensor, split: Split) -> _Part:
+        half = replace(self._problem, measurement=split.fitted, split=split)
+        direct = tuple(denoise_directly(half, speed) for speed in self._speeds)
+        return _Part(image.cpu(), split, direct)
 
     def _parts(self) -> list[_Part]:
         """Return what all fits found so far, with the one at hand."""
@@ -137,14 +152,17 @@ class JoinedRunner(Runner):
         """Return what there is, and the join of it."""
         noise, known = self._problem.noise, self._problem.known
         if not parts:
-            estimates = [Estimate("nl_ridge", self._first, 0.0)]
-            return estimates, combine(estimates, noise)
+            first = [Estimate("nl_ridge", self._direct[0], 0.0)]
+            return first, combine(first, noise)
         splits = [part.split for part in parts]
-        judged = partial(judge, splits=splits, reference=self._first, noise=noise, known=known)
+        reference = self._direct[0]
+        judged = partial(judge, splits=splits, reference=reference, noise=noise, known=known)
+        names = ("nl_ridge", *(f"nl_ridge, {speed}" for speed in self._speeds[1:]))
         estimates = [
-            judged("nl_ridge", [part.guide for part in parts], result=self._first),
-            judged("guided", [part.image for part in parts]),
+            judged(name, [part.direct[k] for part in parts], result=self._direct[k])
+            for k, name in enumerate(names)
         ]
+        estimates.append(judged("guided", [part.image for part in parts]))
         return estimates, combine(estimates, noise)
 
     @property
@@ -152,15 +170,16 @@ class JoinedRunner(Runner):
         """Return the join of all that there is; the iteration is the last one of all fits."""
         numbers = self.history.last
         image = self._joined(self._parts())[1].image
-        loss = float(numbers["loss"]) if numbers else math.nan
-        return Iterate(int(numbers.get("iteration", 0)), loss, image, image.clone())
+        return Iterate(int(numbers.get("iteration", 0)), math.nan, image, image.clone())
 
     def _outcome(self) -> Outcome:
         parts = self._parts()
         estimates, joined = self._joined(parts)
         risk = None
         if parts:
-            members = [part.guide for part in parts], [part.image for part in parts]
+            count = len(self._speeds)
+            members = [[part.direct[k] for part in parts] for k in range(count)]
+            members.append([part.image for part in parts])
             splits = [part.split for part in parts]
             problem = self._problem
             risk = expected_error(joined, members, splits, problem.noise, problem.known)
@@ -168,13 +187,8 @@ class JoinedRunner(Runner):
         assert stop is not None
         if not stop.reason.is_final:
             stop = Stop(stop.reason, f"{stop}; {_described(estimates, joined)}")
-        numbers = self.history.last
-        best = Iterate(
-            int(numbers.get("iteration", 0)),
-            float(numbers.get("loss", math.nan)),
-            joined.image,
-            joined.image.clone(),
-        )
+        iteration = int(self.history.last.get("iteration", 0))
+        best = Iterate(iteration, math.nan, joined.image, joined.image.clone())
         return Outcome(
             best=best,
             last=best,
@@ -215,25 +229,12 @@ class JoinedRunner(Runner):
         for k in range(count):
             problem = self.job.fits[k].rule.prepare(self._problem)
             assert problem.split is not None
-            image = tensor_of(images, str(k)).to(self._first)
-            self._done.append(_Part(image, problem.split, denoise_directly(problem)))
+            self._done.append(self._part_of(tensor_of(images, str(k)), problem.split))
         if 0 < count < len(self.job.fits):
             self._begin(self.job)
         super().load(values)
         self._before = int(values["before"])
         self._spikes, self._failures = int(values["spikes"]), int(values["failures"])
-
-
-def _on_device(job: Job) -> Problem:
-    """Return the problem of a job on its device."""
-    problem, device = job.problem, job.device
-    outliers = None if problem.outliers is None else problem.outliers.to(device)
-    return replace(
-        problem,
-        measurement=problem.measurement.to(device),
-        operator=on_device(problem.operator, device),
-        outliers=outliers,
-    )
 
 
 def _gain(before: float, after: float) -> float:

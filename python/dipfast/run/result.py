@@ -24,7 +24,8 @@ class Member:
     Parameters
     ----------
     name
-        What made it: ``"nl_ridge"``, or ``"guided"``, the mean of guided fits.
+        What made it: ``"nl_ridge"``, with another speed than ``quality`` if that is named, or
+        ``"guided"``, the mean of guided fits.
     image
         The picture, in the form of the result.
     weight

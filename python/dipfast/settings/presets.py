@@ -158,7 +158,7 @@ _GUIDED = {
         final_learning_rate=0.1,
         average_decay=0.97,
     )
-    for quality, iterations in {"fast": 120, "balanced": 140, "best": 320}.items()
+    for quality, iterations in {"fast": 120, "balanced": 135, "best": 320}.items()
 }
 
 
