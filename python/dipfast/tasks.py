@@ -61,18 +61,21 @@ _SAME_BRIGHTNESS = 1e-3
 def denoise(image: Any, **options: Unpack[DenoiseOptions]) -> Result:
     r"""Remove the noise from one image.
 
-    An untrained network :math:`f_\theta` is fitted to the image y by solving
+    By default estimates of different kinds are joined: the picture that
+    :func:`dipfast.ops.nl_ridge` [3]_ makes in a second, and those of untrained networks
+    :math:`f_\theta` that are given it and fitted to the image y,
 
-    .. math:: \min_\theta \tfrac12 \| f_\theta(z) - y \|^2
-              + \lambda \, TV(f_\theta(z)),
+    .. math:: \min_\theta \tfrac12 \| f_\theta(z) - y \|^2,
 
-    during the first third of the iterations.  Then :math:`\lambda` is set to 0, so that details
-    appear.  The running average of the outputs of the network is then joined with the image,
-    filtered by Wiener's filter (``refine``), so that what the network left out comes back where it
-    is more than noise.  Where the noise is not told, kind and strength are found in the image.
+    weighted by what each is expected to err, which is measured without a clean picture
+    (``result.members``, ``result.expected_psnr``).  ``quality="fast"`` is the first picture alone.
+    Where the noise is not told, kind and strength are found in the image.
 
-    With ``quality="fast"`` or ``method="nl_ridge"`` no network is fitted, and the result, of
-    :func:`dipfast.ops.nl_ridge` [3]_, takes seconds.
+    ``method="two_stage"`` is the two-stage method [2]_, which whatever is said of a fit asks for,
+    too: during the first third of the iterations :math:`\lambda \, TV(f_\theta(z))` is added, and
+    left away then, so that details appear.  The running average of the outputs of the network is
+    joined with the image, filtered by Wiener's filter (``refine``), so that what the network left
+    out comes back where it is more than noise.
 
     Parameters
     ----------

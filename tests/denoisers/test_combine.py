@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dipfast import ops
-from dipfast.denoisers.combine import Estimate, combine, judge
+from dipfast.denoisers.combine import Estimate, combine, expected_error, judge
 from dipfast.denoisers.nl_ridge import nl_ridge
 from dipfast.model.bootstrap import Split, added_noise, noisier
 from dipfast.model.noise import NoiseModel
@@ -166,6 +166,44 @@ class TestWeights:
             judge("", x, splits, blurred(y), noise, known=known).risk for x in (images, wrong)
         )
         assert found == pytest.approx(expected)
+
+
+class TestExpectedError:
+    def test_hangs_less_on_the_level_of_the_noise(self) -> None:
+        noise, clean = NoiseModel(0.1), CLEAN.repeat(1, 3, 4, 4)
+        y = noise.sample(clean, torch.Generator().manual_seed(0))
+        splits = splits_of(y, noise, clean, 0)
+        fits = [0.8 * clean + 0.2 * blurred(split.fitted) for split in splits]
+        errors = []
+        for level in (0.099, 0.1, 0.101):
+            told = NoiseModel(level)
+            found = combine([judge("", fits, splits, blurred(y), told)], told)
+            errors.append((found.risk, expected_error(found, [fits], splits, told)))
+        (low, own_low), _, (high, own_high) = errors
+        assert abs(own_high - own_low) < 0.5 * abs(high - low)
+
+    def test_is_the_error_of_photographs(self) -> None:
+        """Of astronaut, whose errors have the usual covariance, within 1 dB."""
+        pixels = skimage.data.astronaut()[:192, 100:292]
+        clean = torch.from_numpy(pixels / 255).permute(2, 0, 1)[None].float()
+        for sigma in (10, 25, 50):
+            noise = NoiseModel(sigma / 255)
+            y = noise.sample(clean, torch.Generator().manual_seed(0))
+            first = nl_ridge(y, noise)
+            splits = splits_of(y, noise, first, 0)
+            guides = [nl_ridge(split.fitted, noisier(noise)) for split in splits]
+            joined = combine([judge("", guides, splits, first, noise, result=first)], noise)
+            expected = expected_error(joined, [guides], splits, noise)
+            assert abs(10 * math.log10(expected / mean_square(first - clean))) < 1
+
+    @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 3, 1, 7), (1, 2, 9, 2)])
+    def test_of_small_pictures_is_positive(self, shape: tuple[int, ...]) -> None:
+        noise = NoiseModel(0.1, low=0.0, high=1.0)
+        y = noise.sample(torch.full(shape, 0.5), torch.Generator().manual_seed(0))
+        splits = splits_of(y, noise, y, 0)
+        images = [split.fitted for split in splits]
+        estimates = [judge("", images, splits, y, noise)] * 2
+        assert expected_error(combine(estimates, noise), [images] * 2, splits, noise) > 0
 
 
 @pytest.mark.parametrize("name", ["camera", "astronaut", "coins", "chelsea"])

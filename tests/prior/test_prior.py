@@ -208,7 +208,7 @@ def test_input_of_your_own(noisy: Tensor) -> None:
     z = torch.rand(1, 5, *noisy.shape[-2:])
     prior = make(noisy, input=z, input_noise=(0.0, 0.0))
     before = z.clone()
-    prior._replace_input(noisy)  # must not write into the caller's tensor
+    prior._replace_input(noisy, keeps_scale=False)  # must not write into the caller's tensor
     assert torch.equal(z, before)
     assert next(iter(prior)).image.shape == noisy.shape
     with pytest.raises(ValueError, match=r"input must have shape \(N, channels, H, W\)"):

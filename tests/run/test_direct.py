@@ -62,8 +62,11 @@ class TestChoice:
     @pytest.mark.parametrize(
         ("options", "method"),
         [
-            ({}, "two_stage"),
-            ({"quality": "best"}, "two_stage"),
+            ({}, "joined"),
+            ({"quality": "best"}, "joined"),
+            ({"seed": 3, "time_limit": 9.0, "checkpoint": "file"}, "joined"),
+            ({"max_iterations": 9}, "two_stage"),
+            ({"stop": "bootstrap"}, "two_stage"),
             ({"quality": "fast"}, "nl_ridge"),
             ({"quality": "fast", "seed": 3, "device": "cpu", "refine": False}, "nl_ridge"),
             ({"quality": "fast", "time_limit": 9.0, "callback": print}, "nl_ridge"),

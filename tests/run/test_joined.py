@@ -142,12 +142,17 @@ class TestResult:
         assert len(result.members) == 2
         assert result.image.shape == noisy.shape
 
-    def test_best_does_two_pairs_at_most(self, pair: Any) -> None:
+    def test_best_does_two_pairs_at_most(self, pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("dipfast.run.joined._LEAST_GAIN", -1.0)
         result = dipfast.denoise(pair[0], quality="best")
         fits = list(dict.fromkeys(result.history["stage"]))
-        assert fits in (["guided 1", "guided 2"], [f"guided {k}" for k in (1, 2, 3, 4)])
-        if len(fits) == 2:
-            assert "would gain little" in result.stop_detail
+        assert fits == [f"guided {k}" for k in (1, 2, 3, 4)]
+        assert [m.name for m in result.members] == ["nl_ridge", "nl_ridge, balanced", "guided"]
+        monkeypatch.setattr("dipfast.run.joined._LEAST_GAIN", 9.0)
+        short = dipfast.denoise(pair[0], quality="best")
+        assert list(dict.fromkeys(short.history["stage"])) == ["guided 1", "guided 2"]
+        assert "would gain little" in short.stop_detail
+        assert short.stop_reason is StopReason.MINIMUM
 
 
 class TestEarlyEnd:

@@ -60,6 +60,8 @@ class TestReport:
             "unfinished": None,
             "hints": [],
             "seconds": None,
+            "members": {},
+            "expected_psnr": None,
             "metrics": {"psnr_input": 20.0, "psnr": 25.0},
             "stop_detail": "",
             "settings": {"task": "denoise"},

@@ -32,6 +32,8 @@ _SPEEDS: dict[Quality, tuple[Quality, ...]] = {
     "best": ("best", "balanced"),
 }
 
+_GUIDED = "guided"
+
 # Another pair of fits is not worth its time after one that lowered the risk by less, in dB.
 _LEAST_GAIN = 0.02
 
@@ -108,8 +110,6 @@ class JoinedRunner(Runner):
             stop = super()._loop()
             if not stop.reason.is_final:
                 return stop
-            pairs = len(self._done) // 2 * 2
-            before = self._joined(self._done[:pairs])[1].risk
             if self.best is not None:
                 self._done.append(self._part(self.best.average))
             gave_up, self.best = self.best is None, None
@@ -118,10 +118,18 @@ class JoinedRunner(Runner):
             if len(self._done) == len(self.job.fits) or gave_up:
                 return Stop(stop.reason, _described(estimates, joined))
             is_pair = len(self._done) % 2 == 0
-            if is_pair and _gain(before, joined.risk) < _LEAST_GAIN:
+            if is_pair and self._gain_of_last_pair(estimates, joined) < _LEAST_GAIN:
                 text = f"{_described(estimates, joined)}; another pair of fits would gain little"
                 return Stop(StopReason.MINIMUM, text)
             self._begin(self.job, self._before + self.prior.iteration)
+
+    def _gain_of_last_pair(self, estimates: list[Estimate], joined: Combination) -> float:
+        """Return by how many dB the last pair of fits lowered the risk."""
+        before = self._done[:-2]
+        if before:
+            return _gain(self._joined(before)[1].risk, joined.risk)
+        without = [estimate for estimate in estimates if estimate.name != _GUIDED]
+        return _gain(combine(without, self._problem.noise).risk, joined.risk)
 
     def _part(self, image: Tensor) -> _Part:
         """Return what the current fit found."""
@@ -162,7 +170,7 @@ class JoinedRunner(Runner):
             judged(name, [part.direct[k] for part in parts], result=self._direct[k])
             for k, name in enumerate(names)
         ]
-        estimates.append(judged("guided", [part.image for part in parts]))
+        estimates.append(judged(_GUIDED, [part.image for part in parts]))
         return estimates, combine(estimates, noise)
 
     @property

@@ -307,8 +307,7 @@ class TestStatus:
             iteration = 1
             metrics: dict[str, Any] = {}  # noqa: RUF012
 
-            class prior:  # noqa: N801
-                iterations = 2
+            iterations = 2
 
             class numbers:  # noqa: N801
                 value = 0.5
