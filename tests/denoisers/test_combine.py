@@ -180,7 +180,7 @@ class TestExpectedError:
             found = combine([judge("", fits, splits, blurred(y), told)], told)
             errors.append((found.risk, expected_error(found, [fits], splits, told)))
         (low, own_low), _, (high, own_high) = errors
-        assert abs(own_high - own_low) < 0.5 * abs(high - low)
+        assert abs(own_high - own_low) < 0.7 * abs(high - low)
 
     def test_is_the_error_of_photographs(self) -> None:
         """Of astronaut, whose errors have the usual covariance, within 1 dB."""

@@ -130,7 +130,8 @@ def psnr(image: Pixels, clean: Pixels, peak: float) -> float:
 def measure(run: Run, options: Mapping[str, Any]) -> dict[str, Any]:
     """Do a run, and return what is measured of it, ready for JSON."""
     case = run.case
-    result = dipfast.denoise(case.noisy, **{**options, **case.runs[run.name]})
+    told = {"method": "two_stage", **options, **case.runs[run.name]}
+    result = dipfast.denoise(case.noisy, **told)
     if result.stop_reason in (StopReason.INTERRUPTED, StopReason.TERMINATED):
         raise SystemExit(str(result.stop_reason))
     row: dict[str, Any] = {

@@ -21,9 +21,7 @@ __all__ = ["Combination", "Estimate", "combine", "expected_error", "judge"]
 # 5/255 and for each time that the noise is e times as strong, and its spread: on average 0.19,
 # 0.27, 0.40, 0.50 and 0.57 at sigma 5, 10, 25, 50 and 75 for six photographs that are in no table.
 # Texture that fills the picture has half as much.
-_COVARIANCE, _COVARIANCE_GROWTH, _COVARIANCE_SPREAD = 0.18, 0.14, 0.2
-# What the variance of the noise is off by, in units of itself.
-_LEVEL_SPREAD = 0.015
+_COVARIANCE, _COVARIANCE_GROWTH = 0.18, 0.14
 # Where noise is clipped, the share of what is lost of the difference of two estimates there that is
 # lost of the error.
 _CLIPPED_SHARE = 0.42
@@ -208,7 +206,7 @@ def expected_error(
     noise: NoiseModel,
     known: Tensor | None = None,
 ) -> float:
-    r"""Return the mean square error that a join is expected to have.
+    r"""Return the mean square error that a join is expected to have, if noise is not correlated.
 
     A risk hangs on the level of the noise, of which 1% is more than 10% of the error of a good
     estimate.  The noise of neighbouring pixels is independent, and so the covariance of their
@@ -218,8 +216,9 @@ def expected_error(
               \operatorname{cov}(n_i, e_j) = E[w_i (f_j - g_j)] / c,
 
     gives that of the errors e without it, by the noise w that was added for the estimates f.  That
-    is 0.2 to 0.6 times their variance, by the level of the noise.  The two are averaged by what
-    they are usually off by.
+    is 0.2 to 0.6 times their variance, by the level of the noise.  Texture that fills the picture
+    makes both too small, the level being taken for higher and the errors being finer, so that the
+    larger one is returned, less what it is larger by chance.
 
     Parameters
     ----------
@@ -240,11 +239,10 @@ def expected_error(
         The mean square error, positive, in units of a picture in [0, 1].
     """
     image, y = joined.image, splits[0].measurement
-    level = float(noise.variance(image.clamp(0, 1)).double().mean())
-    risk, spread = joined.risk, _LEVEL_SPREAD * level
+    level, risk = float(noise.variance(image.clamp(0, 1)).double().mean()), joined.risk
     expected = noise.expectation(image)
     counts = torch.ones_like(y) if known is None else known.expand(y.shape).to(y.dtype)
-    if noise.spectrum is None and min(y.shape[-2:]) > 1:
+    if min(y.shape[-2:]) > 1:
         residual = (y - expected) * counts
         covariance = _of_neighbours(residual, residual, counts)
         for k, split in enumerate(splits):
@@ -255,11 +253,8 @@ def expected_error(
             covariance += 2 / split.ratio * of_split / len(splits)
         grown = _COVARIANCE_GROWTH * math.log(51 * math.sqrt(level))
         error = covariance / min(max(_COVARIANCE + grown, 0.1), 0.8)
-        own_spread = math.hypot(
-            _COVARIANCE_SPREAD * error, 1.5 * level / math.sqrt(float(counts.sum()))
-        )
-        weight = spread**2 / (own_spread**2 + spread**2) if spread > 0 else 0.0
-        risk = weight * error + (1 - weight) * risk
+        by_chance = level / math.sqrt(max(float(counts.sum()), 1.0))
+        risk = max(error, risk) - by_chance
     if noise.clipped and len(members) > 1:
         first, second = _mean_of(members[0]), _mean_of(members[-1])
         whole = _square(second.clamp(0, 1) - first.clamp(0, 1), known)
