@@ -80,17 +80,36 @@ class TestRisk:
     def test_spread_is_that_of_the_risk(self, noise: NoiseModel) -> None:
         y = noise.sample(CLEAN, torch.Generator().manual_seed(1))
         reference = blurred(y)
-        singles, pairs, said = [], [], []
+        singles, pairs, said, said_of_pairs = [], [], [], []
         for seed in range(200):
             splits = splits_of(y, noise, CLEAN, seed)
             images = [shrunk(split.fitted) for split in splits]
             one = judge("", images[:1], splits[:1], reference, noise)
             singles.append(one.risk)
             said.append(one.spread)
-            pairs.append(judge("", images, splits, reference, noise).risk)
+            pair = judge("", images, splits, reference, noise)
+            pairs.append(pair.risk)
+            said_of_pairs.append(pair.spread)
         # What is common to a pair drops out, and what was added stays.
         assert np.std(pairs) < 0.5 * np.std(singles)
         assert np.std(singles) == pytest.approx(np.mean(said), rel=0.3)
+
+    def test_spread_of_a_pair_is_that_of_its_risk(self, noise: NoiseModel) -> None:
+        y = noise.sample(CLEAN, torch.Generator().manual_seed(1))
+        found, said = [], []
+        for seed in range(300):
+            splits = splits_of(y, noise, CLEAN, seed)
+            images = [y + 0.05 * torch.randn_like(y) for _ in splits]
+            # Of what the images differ by, and not of what they fit.
+            estimate = judge("", images, splits, blurred(y), noise)
+            mean = sum(noise.expectation(x) for x in images) / 2
+            of_fit = sum(mean_square(noise.expectation(x) - y) for x in images) / 2
+            of_mean = noise.expectation(sum(images) / 2)
+            of_fit -= sum(mean_square(noise.expectation(x) - of_mean) for x in images) / 2
+            assert mean.shape == y.shape
+            found.append(estimate.risk - of_fit)
+            said.append(estimate.spread)
+        assert np.std(found) == pytest.approx(np.mean(said), rel=0.15)
 
 
 class TestWeights:

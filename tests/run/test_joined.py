@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import skimage.data
 import torch
 
 import dipfast
-from dipfast.errors import InputError
+from dipfast.errors import CheckpointMismatchError, InputError
 from dipfast.networks import HourglassConfig
 from dipfast.prior.loop import State
 from dipfast.run.observers import Progress
+from dipfast.run.record import read_settings
 from dipfast.settings.presets import PRESETS
 from dipfast.stop_reason import StopReason
+from dipfast.stopping import Decision
 
 SMALL = dipfast.Preset(
     30,
@@ -44,6 +47,10 @@ def pair() -> tuple[np.ndarray, np.ndarray]:
     return (clean + noise).round().clip(0, 255).astype(np.uint8), clean
 
 
+class _Picture(Progress):
+    """A progress that comes with a picture."""
+
+
 class StopAt:
     """Raise StopIteration at the call of a number, counted from 1, of states or of pictures."""
 
@@ -51,8 +58,12 @@ class StopAt:
         self.number, self.kind, self.seen = number, kind, 0
 
     def __call__(self, state: Any) -> None:
-        self.seen += isinstance(state, self.kind)
-        if self.seen == self.number:
+        if self.kind is _Picture:
+            counts = isinstance(state, Progress) and state.image is not None
+        else:
+            counts = isinstance(state, self.kind)
+        self.seen += counts
+        if counts and self.seen == self.number:
             raise StopIteration
 
 
@@ -184,22 +195,98 @@ class TestEarlyEnd:
         last = (pictures[-1][1][0].permute(1, 2, 0) * 255).clamp(0, 255).round()
         assert np.abs(last.numpy() - result.image).max() <= 1
 
-    def test_at_a_picture(self, pair: Any) -> None:
-        def stop(state: Any) -> None:
-            if isinstance(state, Progress) and state.image is not None:
-                raise StopIteration
-
+    @pytest.mark.parametrize("number", [1, 2, 3])
+    def test_at_a_picture(self, pair: Any, number: int) -> None:
+        stop = StopAt(number, _Picture)
         result = dipfast.denoise(pair[0], callback=stop)
+        assert stop.seen == number
         assert result.stop_reason is StopReason.CALLBACK
-        assert result.stop_iteration <= 1
+        done = list(dict.fromkeys(result.history.get("stage", [])))
+        assert done == ["guided 1", "guided 2"][: number - 1]
+        alone = dipfast.denoise(pair[0], method="nl_ridge", quality="balanced")
+        if number == 1:
+            np.testing.assert_array_equal(result.image, alone.image)
+            assert result.best_iteration == result.stop_iteration == 0
+
+    def test_at_the_last_picture_ends_a_batch(self, pair: Any) -> None:
+        batch = torch.from_numpy(np.stack([pair[0]] * 2)).permute(0, 3, 1, 2)
+        result = dipfast.denoise(batch, callback=StopAt(3, _Picture))
+        assert result.unfinished == "1 of 2 images were worked on"
 
     def test_time_limit_plans_shorter_fits(self, pair: Any) -> None:
         result = dipfast.denoise(pair[0], time_limit=0.5)
         assert result.image.shape == pair[0].shape
-        assert result.found["max_iterations"] <= 60
+        assert result.found.get("max_iterations", 0) <= 60
+
+    def test_a_short_time_limit_returns_the_first_picture(
+        self, pair: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is timed to plan the fits must not cost the picture that is there."""
+        alone = dipfast.denoise(pair[0], method="nl_ridge", quality="balanced")
+        monkeypatch.setattr("dipfast.run.time_limit.TimeLimit.remaining", _Remaining())
+        result = dipfast.denoise(pair[0], time_limit=5.0)
+        np.testing.assert_array_equal(result.image, alone.image)
+        assert result.unfinished is None
+        assert result.history["iteration"] == []
+        assert "joined, balanced" in result.summary()
+
+
+class _Remaining:
+    """Stand for a time limit that has little time left at any look."""
+
+    def __get__(self, *_: object) -> float:
+        return 1e-4
 
 
 class TestCheckpoints:
+    def test_of_a_finished_run_is_returned_whatever_the_time_limit(
+        self, pair: Any, tmp_path: Path
+    ) -> None:
+        whole = dipfast.denoise(pair[0], checkpoint=tmp_path / "fit")
+        again = dipfast.denoise(pair[0], checkpoint=tmp_path / "fit", resume=True, time_limit=1e-9)
+        np.testing.assert_array_equal(again.image, whole.image)
+        assert again.unfinished is None
+
+    @pytest.mark.parametrize("number", [1, 2, 3])
+    def test_go_on_after_an_end_at_a_picture(self, pair: Any, tmp_path: Path, number: int) -> None:
+        whole = dipfast.denoise(pair[0])
+        options = {"checkpoint": tmp_path / "fit"}
+        dipfast.denoise(pair[0], callback=StopAt(number, _Picture), **options)
+        rest = dipfast.denoise(pair[0], resume=True, **options)
+        np.testing.assert_array_equal(rest.image, whole.image)
+        assert rest.history == whole.history
+
+    def test_of_the_iteration_where_a_rule_ended_a_fit(
+        self, pair: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Killed between the last iteration of a fit and what follows it."""
+        monkeypatch.setattr("dipfast.stopping.bootstrap.seek_minimum", _at_the_fifteenth)
+        whole = dipfast.denoise(pair[0])
+        assert whole.stop_iteration == 30
+
+        def kill(*_: object) -> None:
+            raise RuntimeError("killed")
+
+        options = {"checkpoint": tmp_path / "fit", "checkpoint_every": 1}
+        with monkeypatch.context() as patched:
+            patched.setattr("dipfast.run.joined.JoinedRunner._part", kill)
+            with pytest.raises(RuntimeError, match="killed"):
+                dipfast.denoise(pair[0], **options)
+        rest = dipfast.denoise(pair[0], resume=True, **options)
+        np.testing.assert_array_equal(rest.image, whole.image)
+        assert rest.history == whole.history
+
+    def test_of_another_quality_is_refused(self, pair: Any, tmp_path: Path) -> None:
+        options = {
+            "method": "joined",
+            "preset": SMALL,
+            "max_iterations": 20,
+            "checkpoint": tmp_path / "fit",
+        }
+        dipfast.denoise(pair[0], **options)
+        with pytest.raises(CheckpointMismatchError, match="fits"):
+            dipfast.denoise(pair[0], quality="best", resume=True, **options)
+
     @pytest.mark.parametrize("number", [7, 30, 41])
     def test_go_on_to_the_same_bits(self, pair: Any, tmp_path: Path, number: int) -> None:
         whole = dipfast.denoise(pair[0], seed=2)
@@ -272,6 +359,31 @@ class TestGuided:
             pair[0], method="two_stage", stop="bootstrap", preset=SMALL, max_iterations=30
         )
         assert result.image.shape == pair[0].shape
+
+
+def _at_the_fifteenth(error: float, state: Any, memory: Any, **_: object) -> Decision:
+    """Stop at the fifteenth iteration, whatever the error; later it would be worse or better."""
+    return Decision(best=True, stop="at the fifteenth" if state.iteration == 15 else None)
+
+
+def test_a_record_of_another_preset_stays_joined(pair: Any, tmp_path: Path) -> None:
+    result = dipfast.denoise(pair[0])
+    result.save(tmp_path / "out.png")
+    path = tmp_path / "out.png.json"
+    record = json.loads(path.read_text())
+    record["found"]["preset_settings"]["iterations"] = 25
+    path.write_text(json.dumps(record))
+    _, options = read_settings(path)
+    assert options["method"] == "joined"
+    assert options["preset"].iterations == 25
+    again = dipfast.denoise(pair[0], **options)
+    assert again.found["max_iterations"] == 50
+
+
+def test_pictures_of_many_channels_are_guided_in_all(pair: Any) -> None:
+    noisy = torch.from_numpy(np.tile(pair[0][:24, :24], (1, 1, 14))).permute(2, 0, 1)
+    result = dipfast.denoise(noisy, sigma=25.0)
+    assert result.image.shape == (42, 24, 24)
 
 
 def test_states_are_numbered_over_all_fits(pair: Any) -> None:

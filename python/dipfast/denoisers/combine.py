@@ -127,12 +127,18 @@ def judge(
     if balanced:
         base = noise.expectation(mean)
     fit = products = spread = 0.0
-    for image, split in zip(images, splits):
+    noisy = torch.zeros_like(y)
+    for number, (image, split) in enumerate(zip(images, splits)):
         expected = noise.expectation(image)
         distance = expected - base
         fit += _square(expected - y, known) / count
         products += 2 / ratio * _product(distance, split.added, known) / count
-        spread += _square(distance * split.added, known)
+        noisy = noisy + distance * split.added
+        next_added = splits[number + 1].added if number + 1 < count else None
+        # Of a pair of opposite noise the two products have one error and not two.
+        if next_added is None or not torch.equal(next_added, -split.added):
+            spread += _square(noisy, known)
+            noisy = torch.zeros_like(y)
     elements = _elements(y, known)
     level = float(_masked(noise.variance(reference.clamp(0, 1)), known).double().sum()) / elements
     if result is None:

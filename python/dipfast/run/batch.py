@@ -73,8 +73,15 @@ def restore_images(task: Task, settings: Settings) -> Result:
     with interrupt.on_signals():
         for item, job in enumerate(jobs):
             named = isinstance(settings.method, str) and job.iterations > 0
-            if limit is not None and checkpoint is None and named:
-                job = jobs[item] = affordable(job, limit, len(jobs) - item, interrupt)
+
+            def plan(planned: Job, item: int = item) -> Job:
+                assert limit is not None
+                jobs[item] = affordable(planned, limit, len(jobs) - item, interrupt)
+                return jobs[item]
+
+            plans = limit is not None and checkpoint is None and named
+            if plans and not job.fits:
+                job = plan(job)
             store = None if settings.snapshots is None else Snapshots(settings.snapshots)
             snapshots.append(store)
             observers: list[Observer | None] = [
@@ -84,7 +91,8 @@ def restore_images(task: Task, settings: Settings) -> Result:
                 InterruptObserver(interrupt),
                 None if checkpoint is None else checkpoint.of(item),
             ]
-            outcomes.append(run(job, [o for o in observers if o is not None]))
+            chosen = [o for o in observers if o is not None]
+            outcomes.append(run(job, chosen, plan if plans and job.fits else None))
             if not outcomes[-1].stop.reason.is_final:
                 break
         # Inside the block: a signal must not lose the result of a run that has ended.

@@ -318,6 +318,9 @@ class _CheckpointObserver(Observer):
         if state.iteration % self.batch.every == 0:
             self.batch.save(run, self.item)
 
+    def begin_fit(self, run: Runner) -> None:
+        self.batch.save(run, self.item)
+
     def end(self, run: Runner) -> None:
         self.batch.save(run, self.item)
 

@@ -69,6 +69,8 @@ class Runner:
         self.recovery = Recovery(self.prior)
         self._rule_state: Values = {}
         self._before = before
+        # Why the rule ended the fit: a checkpoint of its last iteration must not go on.
+        self._ended: Stop | None = None
 
     def run(self) -> Outcome:
         """Run to the end.
@@ -80,6 +82,10 @@ class Runner:
         """
         for observer in self.observers:
             observer.begin(self)
+        return self._go_on()
+
+    def _go_on(self) -> Outcome:
+        """Do what is left, once the observers have begun."""
         if self.stop is None:
             self.stop = self._loop()
             if self.stop.reason.is_final:
@@ -91,12 +97,15 @@ class Runner:
 
     def _loop(self) -> Stop:
         """Go through the iterations, and return why they ended."""
+        if self._ended is not None:
+            return self._ended
         for state in self.prior:
             if not self.recovery.check(state):
                 if self.recovery.gave_up:
                     return Stop(StopReason.GAVE_UP)
                 continue
             decision = self.rule.update(state, self._rule_state)
+            self._ended = None if decision.stop is None else Stop.of(decision.stop)
             # After the stop rule, which must not see the reference.
             state = replace(
                 state,
@@ -110,7 +119,7 @@ class Runner:
                     state.iteration, state.numbers.value, state.image, state.average
                 )
             requests = [observer.observe(self, state) for observer in self.observers]
-            reason = decision.stop or next((stop for stop in requests if stop), None)
+            reason = self._ended or next((stop for stop in requests if stop), None)
             if reason is not None:
                 return Stop.of(reason)
         return Stop(StopReason.ALL_ITERATIONS)
@@ -193,10 +202,11 @@ class Runner:
         else:
             parts["rule"] = self._rule_state
             parts["prior"] = self.prior.state_dict()
-        reason, detail = (
-            ("", "") if self.stop is None else (self.stop.reason.name, self.stop.detail)
-        )
-        return {"stop_reason": reason, "stop_detail": detail, **flatten(parts)}
+        return {
+            **_values_of("stop", self.stop),
+            **_values_of("ended", self._ended),
+            **flatten(parts),
+        }
 
     def load(self, values: Values) -> None:
         """Restore a state of :meth:`state_dict`.
@@ -211,9 +221,8 @@ class Runner:
         KeyError, TypeError, ValueError
             If the values are not the state of such a run.  This run is unusable then.
         """
-        reason = str(values["stop_reason"])
-        if reason and StopReason[reason].is_final:
-            self.stop = Stop(StopReason[reason], str(values["stop_detail"]))
+        stop = _stop_of("stop", values)
+        self.stop = stop if stop is not None and stop.reason.is_final else None
         self.best, self._last = (self._iterate(subtree(values, part)) for part in ("best", "last"))
         self.recovery.load(subtree(values, "recovery"))
         for observer in self.observers:
@@ -222,6 +231,7 @@ class Runner:
         if self.stop is None:
             self._rule_state = copy_to(self.prior.z.device, subtree(values, "rule"))
             self.prior.load(subtree(values, "prior"))
+            self._ended = _stop_of("ended", values)
 
     def _iterate(self, values: Values) -> Iterate | None:
         if not values:
@@ -242,3 +252,15 @@ class Runner:
     def _psnr(self, image: Tensor) -> Tensor:
         assert self._reference is not None
         return ops.psnr(self.job.finish(image), self._reference, data_range=self.job.peak)
+
+
+def _values_of(name: str, stop: Stop | None) -> dict[str, str]:
+    """Return a reason to stop for a checkpoint."""
+    reason, detail = ("", "") if stop is None else (stop.reason.name, stop.detail)
+    return {f"{name}_reason": reason, f"{name}_detail": detail}
+
+
+def _stop_of(name: str, values: Values) -> Stop | None:
+    """Return a reason to stop of a checkpoint."""
+    reason = str(values[f"{name}_reason"])
+    return Stop(StopReason[reason], str(values[f"{name}_detail"])) if reason else None

@@ -26,7 +26,7 @@ from dipfast.stopping import StopRule
 __all__ = ["Job"]
 
 # A guided fit of fewer iterations adds nothing to what guides it.
-_SHORTEST_FIT = 60
+_SHORTEST_FIT = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +137,12 @@ class Job:
         return replace(self, stages=make_stages(self.settings.method, iterations, weight))
 
     def _with_shortened_fits(self, iterations: int) -> Job:
-        """Return a job with fewer fits where they would be too short, and with shorter ones."""
-        count = min(len(self.fits), max(iterations // _SHORTEST_FIT, 1))
-        fits = [fit.shortened(max(iterations // count, 1)) for fit in self.fits[:count]]
+        """Return a job with fewer fits where they would be too short, or none, and shorter ones."""
+        # Pairs, or a single one: what is measured of a pair is known better.
+        count = min(len(self.fits), iterations // _SHORTEST_FIT)
+        count = count if count < 2 else count // 2 * 2
+        shares = [iterations // count + (k < iterations % count) for k in range(count)]
+        fits = [fit.shortened(share) for fit, share in zip(self.fits, shares)]
         for number, fit in enumerate(fits, 1):
             stages = tuple(replace(stage, name=f"{stage.name} {number}") for stage in fit.stages)
             fits[number - 1] = replace(fit, stages=stages)

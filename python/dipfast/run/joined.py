@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -38,7 +38,9 @@ _GUIDED = "guided"
 _LEAST_GAIN = 0.02
 
 
-def run_joined(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
+def run_joined(
+    job: Job, observers: Sequence[Observer] = (), plan: Callable[[Job], Job] | None = None
+) -> Outcome:
     """Denoise one image without a network, and then by fits, and join what they find.
 
     Parameters
@@ -48,20 +50,25 @@ def run_joined(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
     observers
         Observers of the run, of which :meth:`~dipfast.run.observers.Observer.progress` is called
         at first, and then what is called in every fit.
+    plan
+        What makes the job that there is time for, once the first picture is there; None, the
+        default, leaves it as it is.
 
     Returns
     -------
     Outcome
         Whenever an observer ended the run, with the join of all that there was.
     """
+    return JoinedRunner(job, observers, plan).run() if job.fits else _first(job, observers)
+
+
+def _first(job: Job, observers: Sequence[Observer]) -> Outcome:
+    """Return the picture of the method without a network, as that of no iteration."""
     method = DIRECT_METHOD_OF[job.settings.task]
     settings = job.settings.model_copy(update={"method": method})
-    first = run_direct(replace(job, settings=settings, fits=(), stages=()), observers)
-    if first.best is None or not first.stop.reason.is_final or not job.fits:
-        return first
-    for observer in observers:
-        observer.picture(0.0, first.best.average)
-    return JoinedRunner(job, first.best.average, observers).run()
+    outcome = run_direct(replace(job, settings=settings, fits=(), stages=()), observers)
+    best = None if outcome.best is None else replace(outcome.best, iteration=0)
+    return replace(outcome, best=best, last=best, iterations=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,25 +81,30 @@ class _Part:
 
 
 class JoinedRunner(Runner):
-    """Run the fits of a job one after the other, and join them with a picture that is there.
+    """Make a picture without a network, run the fits of a job one after the other, and join them.
 
     Parameters
     ----------
     job
         The image and all that was decided for it, with one fit at least.
-    first
-        The picture that a method without a network made of the measurement, (1, C, H, W).
     observers
         Observers of the run, asked in this order.
+    plan
+        What makes the job that there is time for, once the first picture is there; None for none.
     """
 
-    def __init__(self, job: Job, first: Tensor, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self,
+        job: Job,
+        observers: Sequence[Observer] = (),
+        plan: Callable[[Job], Job] | None = None,
+    ) -> None:
         self._done: list[_Part] = []
         # On the CPU: it is little work, and some devices have no float64.
         self._problem = job.problem
         self._speeds = _SPEEDS[job.settings.quality]
-        others = (denoise_directly(job.problem, speed) for speed in self._speeds[1:])
-        self._direct = (first.cpu(), *others)
+        self._direct: tuple[Tensor, ...] = ()
+        self._plan = plan
         super().__init__(job, observers)
 
     def _begin(self, job: Job, before: int = 0) -> None:
@@ -104,9 +116,34 @@ class JoinedRunner(Runner):
         super()._begin(fit, before)
         self.best = None
 
+    def run(self) -> Outcome:
+        """Run to the end.
+
+        Returns
+        -------
+        Outcome
+            The outcome; at once if the run had finished when its checkpoint was written.
+        """
+        for observer in self.observers:
+            observer.begin(self)
+        # A checkpoint has the first pictures, and they are not made again.
+        if self.stop is None and not self._direct:
+            first = _first(self.job, self.observers)
+            if first.best is None or not first.stop.reason.is_final:
+                return first
+            others = (denoise_directly(self._problem, speed) for speed in self._speeds[1:])
+            self._direct = (first.best.average.cpu(), *others)
+            self.stop = self._show(self._direct[0])
+            if self.stop is None and self._plan is not None:
+                self.job = self._plan(self.job)
+                if not self.job.fits:
+                    return first
+                self._begin(self.job)
+        return self._go_on()
+
     def _loop(self) -> Stop:
         """Do the fits that are left, and return why they ended."""
-        while True:
+        while len(self._done) < len(self.job.fits):
             stop = super()._loop()
             if not stop.reason.is_final:
                 return stop
@@ -114,14 +151,24 @@ class JoinedRunner(Runner):
                 self._done.append(self._part(self.best.average))
             gave_up, self.best = self.best is None, None
             estimates, joined = self._joined(self._done)
-            self._show(joined.image)
-            if len(self._done) == len(self.job.fits) or gave_up:
-                return Stop(stop.reason, _described(estimates, joined))
+            detail = _described(estimates, joined)
+            if stop.reason is StopReason.GAVE_UP:
+                detail = f"{stop}; {detail}"
+            final = Stop(stop.reason, detail)
             is_pair = len(self._done) % 2 == 0
+            if gave_up or len(self._done) == len(self.job.fits):
+                return self._show(joined.image) or final
             if is_pair and self._gain_of_last_pair(estimates, joined) < _LEAST_GAIN:
-                text = f"{_described(estimates, joined)}; another pair of fits would gain little"
-                return Stop(StopReason.MINIMUM, text)
+                text = f"{detail}; another pair of fits would gain little"
+                return self._show(joined.image) or Stop(StopReason.MINIMUM, text)
             self._begin(self.job, self._before + self.prior.iteration)
+            for observer in self.observers:
+                observer.begin_fit(self)
+            asked = self._show(joined.image)
+            if asked is not None:
+                return asked
+        # Of a checkpoint: all fits were done when an observer ended the run.
+        return Stop(StopReason.ALL_ITERATIONS, _described(*self._joined(self._done)))
 
     def _gain_of_last_pair(self, estimates: list[Estimate], joined: Combination) -> float:
         """Return by how many dB the last pair of fits lowered the risk."""
@@ -150,11 +197,13 @@ class JoinedRunner(Runner):
             parts.append(self._part(self.best.average))
         return parts
 
-    def _show(self, image: Tensor) -> None:
-        """Show the observers a picture that is better than the last one."""
+    def _show(self, image: Tensor) -> Stop | None:
+        """Show the observers a picture that is better than the last one; they may end the run."""
         share = (self._before + self.prior.iteration) / self.job.iterations
-        for observer in self.observers:
-            observer.picture(min(share, 1.0), image)
+        picture = image.clamp(0, 1)
+        requests = [o.picture(min(share, 1.0), picture) for o in self.observers]
+        reason = next((request for request in requests if request), None)
+        return None if reason is None else Stop.of(reason)
 
     def _joined(self, parts: Sequence[_Part]) -> tuple[list[Estimate], Combination]:
         """Return what there is, and the join of it."""
@@ -225,16 +274,19 @@ class JoinedRunner(Runner):
 
     def state_dict(self) -> Values:
         done: Values = {str(k): part.image for k, part in enumerate(self._done)}
+        direct: Values = {str(k): image for k, image in enumerate(self._direct)}
         return super().state_dict() | {
             "done": len(self._done),
             "before": self._before,
             "spikes": self._spikes,
             "failures": self._failures,
-            **flatten({"image": done}),
+            **flatten({"image": done, "direct": direct}),
         }
 
     def load(self, values: Values) -> None:
         images, count = subtree(values, "image"), int(values["done"])
+        direct = subtree(values, "direct")
+        self._direct = tuple(tensor_of(direct, str(k)) for k in range(len(direct)))
         for k in range(count):
             problem = self.job.fits[k].rule.prepare(self._problem)
             assert problem.split is not None

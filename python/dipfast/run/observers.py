@@ -114,7 +114,16 @@ class Observer:
             without one before the first; None to continue.
         """
 
-    def picture(self, share: float, image: Tensor) -> None:
+    def begin_fit(self, run: Runner) -> None:
+        """Observe a run of several fits before the first iteration of another one.
+
+        Parameters
+        ----------
+        run
+            The run.
+        """
+
+    def picture(self, share: float, image: Tensor) -> Stop | StopReason | None:
         """Observe a picture that is there already, before a run that makes a better one goes on.
 
         Parameters
@@ -122,7 +131,12 @@ class Observer:
         share
             The share of the iterations that are done, from 0 to 1.
         image
-            The picture, (1, C, H, W), in [0, 1].
+            The picture, (1, C, H, W), in [0, 1], and stretched where the fit is.
+
+        Returns
+        -------
+        Stop or StopReason or None
+            The reason to end the run with that picture; None to continue.
         """
 
     def end(self, run: Runner) -> None:
@@ -223,7 +237,6 @@ class CallbackObserver(Observer):
 
     def __init__(self, callback: Callback) -> None:
         self.callback = callback
-        self._asked = False  # to end, when it was shown a picture
 
     def observe(self, run: Runner, state: State) -> StopReason | None:
         return self._call(state)
@@ -231,15 +244,15 @@ class CallbackObserver(Observer):
     def progress(self, share: float) -> StopReason | None:
         return self._call(Progress(share))
 
-    def picture(self, share: float, image: Tensor) -> None:
-        self._asked = self._call(Progress(share, image)) is not None
+    def picture(self, share: float, image: Tensor) -> StopReason | None:
+        return self._call(Progress(share, image))
 
     def _call(self, state: Any) -> StopReason | None:
         try:
             self.callback(state)
         except StopIteration:
             return StopReason.CALLBACK
-        return StopReason.CALLBACK if self._asked else None
+        return None
 
 
 class InterruptObserver(Observer):
@@ -258,6 +271,9 @@ class InterruptObserver(Observer):
         return self._asked()
 
     def progress(self, share: float) -> Stop | None:
+        return self._asked()
+
+    def picture(self, share: float, image: Tensor) -> Stop | None:
         return self._asked()
 
     def _asked(self) -> Stop | None:

@@ -43,6 +43,8 @@ _FITS: dict[Quality, int] = {"fast": 2, "balanced": 2, "best": 4}
 # noise of this level, in units of the range, and at most so many times as much.
 _USUAL_LEVEL, _MOST_INPUT_NOISE = 0.1, 2.0
 
+_RANDOM_CHANNELS = 16
+
 # From the seed of one fit to that of the next: users count theirs by one.
 _SEED_STEP = 1_000_003
 
@@ -137,7 +139,7 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
         if stretch is not None:
             noise = stretch.measured
         weight = _tv_weight(problem.noise, known_mask(operator), settings)
-        preset = _preset_for(problem.noise, settings)
+        preset = _preset_for(problem.noise, baseline.shape[1], settings)
         job = Job(
             problem=problem,
             # Of a stretched image the noise is estimated otherwise.
@@ -165,11 +167,10 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
             network_input=network_input,
         )
         jobs.append(_with_fits(job) if settings.method == "joined" else job)
-        if item == 0:
-            if jobs[0].is_direct or not jobs[0].iterations:
-                check_direct_memory(tuple(jobs[0].baseline.shape), settings.task)
-            else:
-                check_memory(**jobs[0].sizes)
+        if item == 0 and not jobs[0].iterations:
+            check_direct_memory(tuple(jobs[0].baseline.shape), settings.task)
+        elif jobs[-1].iterations and not any(job.iterations for job in jobs[:-1]):
+            check_memory(**jobs[-1].sizes)
     if isinstance(settings, DenoiseSettings) and any(job.stretch is None for job in jobs):
         layout.warn_of_contrast(task.image)
     return jobs
@@ -302,9 +303,8 @@ def _with_fits(job: Job) -> Job:
     assert total is not None
     if job.problem.noise.is_free:
         return job
-    count = min(_FITS[job.settings.quality], max(total // 2, 1))
     fits = []
-    for number in range(count):
+    for number in range(_FITS[job.settings.quality]):
         seed, of_pair = (
             (job.settings.seed + k * _SEED_STEP) % 2**63 for k in (number, number - number % 2)
         )
@@ -391,7 +391,7 @@ def _kept(
     return None if fills else outliers
 
 
-def _preset_for(noise: NoiseModel, settings: Settings) -> Preset:
+def _preset_for(noise: NoiseModel, channels: int, settings: Settings) -> Preset:
     """Return the preset, with the noise on the input of a guided fit by that of the picture."""
     preset = settings.preset
     assert isinstance(preset, Preset)
@@ -399,7 +399,9 @@ def _preset_for(noise: NoiseModel, settings: Settings) -> Preset:
         return preset
     share = min(math.sqrt(noise.typical_variance) / _USUAL_LEVEL, _MOST_INPUT_NOISE)
     first, last = preset.input_noise
-    return replace(preset, input_noise=(share * first, share * last))
+    # Besides the channels of the guide the input has random ones.
+    channels = max(preset.input_channels, channels + _RANDOM_CHANNELS)
+    return replace(preset, input_noise=(share * first, share * last), input_channels=channels)
 
 
 def _tv_weight(noise: NoiseModel, known: Tensor | None, settings: Settings) -> float:

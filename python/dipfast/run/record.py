@@ -115,7 +115,7 @@ def found(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]
 
 def _found_of_method(settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]:
     """Return what was decided for a fit, or for a method without one."""
-    if jobs[0].is_direct:
+    if jobs[0].is_direct or not any(job.iterations for job in jobs):
         return describe_method(jobs[0])
     method = jobs[0].settings.method
     name, preset = get_preset(settings.task, settings.quality, settings.preset, method)
@@ -199,6 +199,8 @@ def identify(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, A
         "reference": describe(torch.cat(references) if references else None),
         "network_input": describe(first.network_input),
         "device": first.device.type,
+        # Fits and speeds are those of the quality.
+        "fits": [describe([settings.quality, fit.iterations, fit.rule]) for fit in first.fits],
     }
 
 
@@ -374,6 +376,9 @@ def _settings_of(record: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         # The preset of that name, or of that quality, may have changed since.
         if preset != get_preset(task, checked.quality, checked.preset, decide_method(checked))[1]:
             options["preset"] = preset
+            # A preset says something of a fit, and a method that was decided would be another one.
+            if checked.method == "auto" and recorded.get("method") == "joined":
+                options["method"] = "joined"
     return task, options
 
 

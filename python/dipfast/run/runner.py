@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -30,7 +30,9 @@ _OUT_OF_MEMORY = (
 )
 
 
-def run(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
+def run(
+    job: Job, observers: Sequence[Observer] = (), plan: Callable[[Job], Job] | None = None
+) -> Outcome:
     """Restore one image.
 
     Parameters
@@ -40,6 +42,10 @@ def run(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
     observers
         Observers of the run.  If several ask to end it at the same iteration, the first one gives
         the reason; the stop rule of the job takes precedence over all of them.
+
+    plan
+        What makes the job that there is time for, once the first picture of several is there; None,
+        the default, leaves it as it is.
 
     Returns
     -------
@@ -60,7 +66,7 @@ def run(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
         try:
             with kept_blocks(job.device):
                 if job.settings.method == "joined":
-                    outcome = run_joined(job, observers)
+                    outcome = run_joined(job, observers, plan)
                 else:
                     outcome = Runner(job, observers).run()
         except RuntimeError as error:

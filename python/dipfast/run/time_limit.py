@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import time
 
+from torch import Tensor
+
 from dipfast.prior.loop import State
 from dipfast.run.interrupt import Interrupt
 from dipfast.run.job import Job
@@ -22,6 +24,8 @@ _TIMING_SHARE = 0.05
 _TIMING_SHARE_OF_FIRST = 0.3
 # The share of the remaining time that iterations are planned for: a machine may become slower.
 _PLANNED_SHARE = 0.9
+# Pictures without a network for each fit that is joined, in units of the one that guides it.
+_GUIDES = 3
 
 
 class TimeLimit(Observer):
@@ -46,6 +50,9 @@ class TimeLimit(Observer):
         return self._passed()
 
     def progress(self, share: float) -> Stop | None:
+        return self._passed()
+
+    def picture(self, share: float, image: Tensor) -> Stop | None:
         return self._passed()
 
     def _passed(self) -> Stop | None:
@@ -77,7 +84,8 @@ class _Stopwatch(Observer):
 def affordable(job: Job, limit: TimeLimit, images: int, interrupt: Interrupt) -> Job:
     """Return a job with as many iterations as there is time for.
 
-    The first iterations of a run are timed, and that run is discarded.
+    The first iterations of a run are timed, and that run is discarded: of several fits, the first
+    one, whose first iteration also makes what guides it.
 
     Parameters
     ----------
@@ -96,7 +104,11 @@ def affordable(job: Job, limit: TimeLimit, images: int, interrupt: Interrupt) ->
         The same job if there is time for all of its iterations; else one with fewer, at least 1.
     """
     stopwatch = _Stopwatch(limit.seconds / images)
-    run(job, [stopwatch, InterruptObserver(interrupt)])
+    timed = job.fits[0] if job.fits else job
+    run(timed, [stopwatch, InterruptObserver(interrupt)])
     steps = [after - before for before, after in itertools.pairwise(stopwatch.ends)]
-    possible = _PLANNED_SHARE * limit.remaining / images / min(steps, default=1.0)
+    step = min(steps, default=1.0)
+    # A fit that is joined makes its guide, and what the methods without a network make of its half.
+    once = _GUIDES * max(steps[0] - step, 0.0) * len(job.fits) if job.fits and steps else 0.0
+    possible = max(_PLANNED_SHARE * limit.remaining / images - once, 0.0) / step
     return job.shortened(max(int(possible), 1)) if possible < job.iterations else job

@@ -277,8 +277,9 @@ class Settings(BaseModel):
         None,
         "Called with each dipfast.prior.loop.State; it may raise StopIteration to end the fit. "
         "What it returns is ignored. Images of a state are in [0, 1], and stretched where the fit "
-        "is. nl_ridge and pnp have no iterations: with them, a dipfast.run.observers.Progress "
-        "comes a few times a second.",
+        "is. What has no iterations, nl_ridge, pnp and the beginning of joined, sends a "
+        "dipfast.run.observers.Progress a few times a second; joined also with the picture that "
+        "there is so far.",
         role="observer",
         expected="callable",
     )
