@@ -36,7 +36,6 @@ SMALL = dipfast.Preset(
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     for quality in ("balanced", "best"):
         monkeypatch.setitem(PRESETS, f"guided-{quality}", SMALL)
-    monkeypatch.setattr("dipfast.run.job._SHORTEST_FIT", 5)
 
 
 @pytest.fixture
