@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def test_a_table_says_what_was_asked_of_it(case: Case) -> None:
     assert "- mean, joined minus CBM3D: +1.50" in page
     gaps = bench.table({"one": {"gap": 0.01}, "other": {"gap": 0.2}})
     assert "worst gap: 0.20, asked at most 0.1: MISSED" in gaps
-    assert math.isclose(0.105, (0.01 + 0.2) / 2)
+    assert "mean gap: 0.1" in gaps
 
 
 def test_the_sets_of_a_folder(

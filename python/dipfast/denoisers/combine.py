@@ -143,10 +143,8 @@ def judge(
     level = float(_masked(noise.variance(reference.clamp(0, 1)), known).double().sum()) / elements
     if result is None:
         result = mean
-        fit -= (
-            sum(_square(noise.expectation(f) - noise.expectation(mean), known) for f in images)
-            / count
-        )
+        of_mean = noise.expectation(mean)
+        fit -= sum(_square(noise.expectation(f) - of_mean, known) for f in images) / count
     else:
         fit = _square(noise.expectation(result) - y, known)
     return Estimate(

@@ -225,9 +225,14 @@ class JoinedRunner(Runner):
     @property
     def last(self) -> Iterate | None:
         """Return the join of all that there is; the iteration is the last one of all fits."""
-        numbers = self.history.last
-        image = self._joined(self._parts())[1].image
-        return Iterate(int(numbers.get("iteration", 0)), math.nan, image, image.clone())
+        if self._last is not None:
+            return self._last
+        return self._iterate_of(self._joined(self._parts())[1].image)
+
+    def _iterate_of(self, image: Tensor) -> Iterate:
+        """Return a join as that of the last iteration of all fits."""
+        iteration = int(self.history.last.get("iteration", 0))
+        return Iterate(iteration, math.nan, image, image.clone())
 
     def _outcome(self) -> Outcome:
         parts = self._parts()
@@ -245,8 +250,7 @@ class JoinedRunner(Runner):
         assert stop is not None
         if not stop.reason.is_final:
             stop = Stop(stop.reason, f"{stop}; {_described(estimates, joined)}")
-        iteration = int(self.history.last.get("iteration", 0))
-        best = Iterate(iteration, math.nan, joined.image, joined.image.clone())
+        best = self._iterate_of(joined.image)
         return Outcome(
             best=best,
             last=best,
