@@ -32,7 +32,8 @@ def single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 def small_guided_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the fits that are joined by default be small and short."""
     network = HourglassConfig((8, 16), (8, 16), (4, 4))
-    for name in [name for name in PRESETS if name.startswith("guided")]:
+    joined = [f"{task}-{quality}" for task in TASKS[1:] for quality in ("balanced", "best")]
+    for name in [*(name for name in PRESETS if name.startswith("guided")), *joined]:
         small = replace(PRESETS[name], iterations=20, network=network)
         monkeypatch.setitem(PRESETS, name, small)
     monkeypatch.setattr("dipfast.run.job._SHORTEST_FIT", 5)

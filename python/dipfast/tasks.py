@@ -12,6 +12,7 @@ from torch import Tensor
 from dipfast import ops
 from dipfast.arrays import as_constant
 from dipfast.checks import DataRange
+from dipfast.denoisers.plug_and_play import check_operator
 from dipfast.errors import InputError
 from dipfast.images.layout import Layout
 from dipfast.images.masks import resolve_mask
@@ -147,7 +148,11 @@ def inpaint(image: Any, mask: Any = None, **options: Unpack[InpaintOptions]) -> 
     in the stages of :func:`denoise`.  The other pixels are those of the network.
 
     With ``quality="fast"`` or ``method="pnp"`` no network is fitted: a denoiser and the known
-    pixels take turns (:func:`dipfast.denoisers.plug_and_play.plug_and_play`), for seconds.
+    pixels take turns (:func:`dipfast.denoisers.plug_and_play.plug_and_play`), for seconds.  By
+    default that picture is the first one, and the network's is joined with it, weighted by the
+    error of some pixels that neither of the two saw (``result.members``); a fit that adds nothing
+    is ended.  Where a hole is so wide that the first picture has nothing but a smooth transition,
+    more than 4 to 12 pixels from the next known one, the network's is taken.
 
     Parameters
     ----------
@@ -243,7 +248,9 @@ def super_resolve(image: Any, factor: int, **options: Unpack[SuperResolveOptions
     (:class:`~dipfast.operators.Downsample`).
 
     With ``quality="fast"`` or ``method="pnp"`` no network is fitted: a denoiser and D take turns
-    (:func:`dipfast.denoisers.plug_and_play.plug_and_play`), for seconds.
+    (:func:`dipfast.denoisers.plug_and_play.plug_and_play`), for seconds.  By default that picture
+    is the first one, and the network's is joined with it, weighted by the error of some pixels of y
+    that neither of the two saw; a fit that adds nothing is ended (``result.members``).
 
     Parameters
     ----------
@@ -317,7 +324,10 @@ def restore(measurement: Any, operator: Any, **options: Unpack[RestoreOptions]) 
     in the stages of :func:`denoise`.
 
     With ``method="pnp"`` no network is fitted: a denoiser and A, which has to be linear, take turns
-    (:func:`dipfast.denoisers.plug_and_play.plug_and_play`), for seconds.
+    (:func:`dipfast.denoisers.plug_and_play.plug_and_play`), for seconds.  By default, where A is
+    linear, that picture is the first one, and the network's is joined with it, weighted by the
+    error of some elements of y that neither of the two saw; a fit that adds nothing is ended
+    (``result.members``).
 
     Parameters
     ----------
@@ -365,8 +375,24 @@ def restore(measurement: Any, operator: Any, **options: Unpack[RestoreOptions]) 
     layout = _range_for(white_response, is_linear, measurement, layout, settings.data_range, known)
     if known is not None:
         measurement = as_constant("measurement", layout.filled(measurement, ~known))
-    task = Task(measurement, layout, [model], baseline, found={"operator": type(operator).__name__})
+    task = Task(
+        measurement,
+        layout,
+        [model],
+        baseline,
+        found={"operator": type(operator).__name__},
+        suits_direct=is_linear and _suits_pnp(model, baseline(y[:1])),
+    )
     return restore_images(task, settings)
+
+
+def _suits_pnp(operator: LinearOperator, image: Tensor) -> bool:
+    """Return whether an operator is one for plug and play."""
+    try:
+        check_operator(operator, image)
+    except InputError:
+        return False
+    return True
 
 
 def _image_shape(image_shape: Any, y: Tensor) -> tuple[int, ...] | None:

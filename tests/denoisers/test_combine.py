@@ -15,10 +15,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from dipfast import ops
-from dipfast.denoisers.combine import Estimate, combine, expected_error, judge
+from dipfast.denoisers.combine import (
+    Estimate,
+    combine,
+    expected_error,
+    judge,
+    judge_held_out,
+)
 from dipfast.denoisers.nl_ridge import nl_ridge
 from dipfast.model.bootstrap import Split, added_noise, noisier
 from dipfast.model.noise import NoiseModel
+from dipfast.model.operators import Identity, Mask
+from dipfast.model.problem import Problem
+from dipfast.stopping import HeldOut
 
 NOISES = {
     "white": NoiseModel(0.1),
@@ -185,6 +194,54 @@ class TestWeights:
             judge("", x, splits, blurred(y), noise, known=known).risk for x in (images, wrong)
         )
         assert found == pytest.approx(expected)
+
+
+class TestHeldOut:
+    def problem(self, seed: int, sigma: float, fraction: float = 0.1) -> Problem:
+        generator = torch.Generator().manual_seed(seed)
+        known = torch.rand((1, 48, 48), generator=generator) < 0.7
+        noise = NoiseModel(sigma)
+        y = CLEAN + sigma * torch.randn(CLEAN.shape, generator=generator)
+        return HeldOut(fraction, seed=seed).prepare(Problem(y, Mask(known), noise))
+
+    @pytest.mark.parametrize("sigma", [0.0, 0.1])
+    def test_risks_and_weights_are_the_true_ones_on_average(
+        self, sigma: float
+    ) -> None:
+        generator = torch.Generator().manual_seed(7)
+        one, other = (CLEAN + 0.1 * torch.randn(CLEAN.shape, generator=generator) for _ in range(2))
+        weights, risks, spreads = [], [], []
+        for seed in range(60):
+            problem = self.problem(seed, sigma)
+            first = judge_held_out("first", [one], [problem])
+            second = judge_held_out("second", [other], [problem], first=first)
+            weights.append(combine([first, second], problem.noise).weights[1])
+            risks.append(second.risk)
+            spreads.append(second.risk - first.risk)
+        assert np.mean(risks) == pytest.approx(mean_square(other - CLEAN), rel=0.05)
+        d = other - one
+        true = float((d * (CLEAN - one)).sum() / d.square().sum())
+        assert np.mean(weights) == pytest.approx(true, abs=0.05)
+        assert np.std(spreads) == pytest.approx(second.spread, rel=0.4)
+
+    def test_only_held_out_elements_count(self) -> None:
+        problem = self.problem(0, 0.0)
+        held_out = problem.held_out_problem
+        assert held_out is not None
+        wrong = torch.where(held_out.known, CLEAN, torch.full_like(CLEAN, 9.0))
+        assert judge_held_out("", [wrong], [problem]).risk == pytest.approx(0, abs=1e-9)
+
+    def test_a_useless_member_gets_none(self) -> None:
+        problems = [self.problem(seed, 0.0) for seed in (0, 1)]
+        first = judge_held_out("", [CLEAN + 0.02, CLEAN - 0.01], problems, result=CLEAN)
+        for useless in (torch.zeros_like(CLEAN), 1 - CLEAN):
+            bad = judge_held_out("", [useless, useless], problems, first=first)
+            joined = combine([first, bad], NoiseModel(0.0))
+            assert joined.weights[1] < 0.02
+
+    def test_of_an_operator_it_is_the_error_of_the_measurement(self) -> None:
+        problem = HeldOut(0.2).prepare(Problem(CLEAN, Identity(), NoiseModel(0.0)))
+        assert judge_held_out("", [CLEAN + 0.1], [problem]).risk == pytest.approx(0.01, rel=1e-3)
 
 
 class TestExpectedError:

@@ -316,10 +316,6 @@ class TestOptions:
         with pytest.raises(InputError, match=f"{name} has no meaning for method='joined'"):
             dipfast.denoise(pair[0], method="joined", **options)
 
-    def test_other_tasks_have_guided_fits(self, pair: Any) -> None:
-        with pytest.raises(InputError, match="method='guided'"):
-            dipfast.super_resolve(pair[0], 2, method="joined")
-
     def test_iterations_are_those_of_all_fits(self, pair: Any) -> None:
         result = dipfast.denoise(pair[0], method="joined", max_iterations=14)
         assert result.found["max_iterations"] == 14
@@ -329,6 +325,102 @@ class TestOptions:
     def test_a_few_iterations(self, pair: Any, iterations: int) -> None:
         result = dipfast.denoise(pair[0], method="joined", max_iterations=iterations)
         assert result.image.shape == pair[0].shape
+
+
+class TestOtherTasks:
+    """What was measured of a picture through an operator is judged by held-out measurements."""
+
+    @pytest.fixture
+    def clean(self, pair: Any) -> np.ndarray:
+        return pair[1]
+
+    @pytest.fixture
+    def always(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let no fit be ended because it adds nothing."""
+        monkeypatch.setattr("dipfast.run.joined._FIRST_LOOK", 1.0)
+
+    def test_pixels_that_are_missing_here_and_there(self, clean: np.ndarray, always: None) -> None:
+        missing = np.random.default_rng(1).random(clean.shape[:2]) < 0.5
+        alone = dipfast.inpaint(clean, missing, reference=clean, method="pnp", quality="balanced")
+        joined = dipfast.inpaint(clean, missing, reference=clean)
+        assert joined.found["method"] == "joined"
+        assert joined.found["preset"] == "inpaint-balanced"
+        assert [member.name for member in joined.members] == ["pnp", "two_stage"]
+        np.testing.assert_array_equal(joined.members[0].image, alone.image)
+        assert joined.psnr > alone.psnr - 0.05
+        assert joined.expected_psnr is None
+        np.testing.assert_array_equal(joined.image[~missing], clean[~missing])
+        assert set(joined.history["stage"]) == {"tv", "details"}
+
+    def test_a_fit_that_adds_nothing_ends_early(self, clean: np.ndarray) -> None:
+        missing = np.random.default_rng(1).random(clean.shape[:2]) < 0.5
+        result = dipfast.inpaint(clean, missing)
+        assert result.stop_reason is StopReason.MINIMUM
+        assert result.stop_iteration < 20
+        assert "the fit adds nothing" in result.stop_detail
+        assert result.members[1].weight < 0.1
+
+    def test_large_holes_are_those_of_the_network(self, clean: np.ndarray) -> None:
+        missing = np.zeros(clean.shape[:2], bool)
+        missing[10:54, 12:52] = True
+        missing[2, 2] = True
+        result = dipfast.inpaint(clean, missing)
+        assert result.stop_iteration == 20
+        first, network = (member.image.astype(int) for member in result.members)
+        np.testing.assert_array_equal(result.image[32, 32], network[32, 32])
+        weight = result.members[1].weight
+        corner = (1 - weight) * first[2, 2] + weight * network[2, 2]
+        assert np.abs(corner - result.image[2, 2]).max() <= 1.5
+
+    def test_enlarged_pictures(self, clean: np.ndarray, always: None) -> None:
+        small = clean[::2, ::2]
+        alone = dipfast.super_resolve(small, 2, reference=clean, method="pnp", quality="balanced")
+        joined = dipfast.super_resolve(small, 2, reference=clean)
+        assert [member.name for member in joined.members] == ["pnp", "two_stage"]
+        assert joined.psnr > alone.psnr - 0.05
+
+    def test_blurred_pictures(self, clean: np.ndarray) -> None:
+        blur = dipfast.operators.Blur(dipfast.operators.gaussian_kernel(1.0))
+        joined = dipfast.restore(clean, blur, sigma=2.0)
+        assert [member.name for member in joined.members] == ["pnp", "two_stage"]
+
+    def test_what_is_not_linear_is_fitted_alone(self, clean: np.ndarray) -> None:
+        def square(u: torch.Tensor) -> torch.Tensor:
+            return u.square()
+
+        y = torch.from_numpy(clean[:32, :32].transpose(2, 0, 1).copy())
+        result = dipfast.restore(y, square, data_range=(0, 255))
+        assert result.found["method"] == "two_stage"
+        with pytest.raises(InputError, match="operator is not linear"):
+            dipfast.restore(y, square, data_range=(0, 255), method="joined")
+
+    @pytest.mark.parametrize("shape", [(1, 2), (3, 5), (9, 8, 3)])
+    def test_small_pictures(self, shape: tuple[int, ...]) -> None:
+        picture = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+        missing = np.zeros(shape[:2], bool)
+        missing[0, 0] = True
+        result = dipfast.inpaint(picture, missing)
+        assert result.image.shape == shape
+        np.testing.assert_array_equal(result.image[~missing], picture[~missing])
+
+    def test_batches_have_a_join_each(self, clean: np.ndarray) -> None:
+        batch = torch.from_numpy(np.stack([clean, clean[::-1]])[:, ::2, ::2].copy())
+        result = dipfast.super_resolve(batch.permute(0, 3, 1, 2), 2)
+        assert result.image.shape == (2, 3, 64, 64)
+        assert set(result.history["item"]) == {0, 1}
+
+    @pytest.mark.parametrize("number", [3, 15])
+    def test_go_on_to_the_same_bits(
+        self, clean: np.ndarray, tmp_path: Path, number: int, always: None
+    ) -> None:
+        small = clean[::2, ::2]
+        path = tmp_path / "fit.ckpt"
+        whole = dipfast.super_resolve(small, 2)
+        part = dipfast.super_resolve(small, 2, checkpoint=path, callback=StopAt(number))
+        assert part.stop_iteration == number
+        again = dipfast.super_resolve(small, 2, checkpoint=path, resume=True)
+        np.testing.assert_array_equal(again.image, whole.image)
+        assert again.stop_detail == whole.stop_detail
 
 
 class TestGuided:

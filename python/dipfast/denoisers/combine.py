@@ -13,9 +13,10 @@ from torch import Tensor
 
 from dipfast.model.bootstrap import Split
 from dipfast.model.noise import NoiseModel
+from dipfast.model.problem import Problem
 from dipfast.settings.noise import LEAST_VARIANCE
 
-__all__ = ["Combination", "Estimate", "combine", "expected_error", "judge"]
+__all__ = ["Combination", "Estimate", "combine", "expected_error", "judge", "judge_held_out"]
 
 # The covariance of the errors of neighbouring pixels in units of their variance, at noise of sigma
 # 5/255 and for each time that the noise is e times as strong, and its spread: on average 0.19,
@@ -41,13 +42,19 @@ class Estimate:
         The expected mean square error, but for a constant that is the same for all estimates of a
         picture.
     spread
-        The standard deviation of :attr:`risk` by the noise that was added to measure it.
+        The standard deviation of :attr:`risk`, or of what it differs by from that of the first of
+        several estimates, by chance.
+    expected
+        What a measurement is expected to be, or what it is more than was measured, at the elements
+        that the risk is of; None, the default, for all elements of a measurement of the picture
+        itself.
     """
 
     name: str
     image: Tensor
     risk: float
     spread: float = 0.0
+    expected: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +162,64 @@ def judge(
     )
 
 
+def judge_held_out(
+    name: str,
+    images: Sequence[Tensor],
+    problems: Sequence[Problem],
+    *,
+    result: Tensor | None = None,
+    first: Estimate | None = None,
+) -> Estimate:
+    r"""Return the mean of estimates of the same kind, judged by elements held out from each.
+
+    The risk is that of the measurement,
+
+    .. math:: \frac{1}{n_h} \| h (A f - y) \|^2 - \sigma^2,
+
+    with h the elements that were held out, which holds for every linear operator A and without
+    noise; of half of the pixels of a picture it is that of those that are missing.
+
+    Parameters
+    ----------
+    name
+        The name of the kind.
+    images
+        Estimates f, of the shape that the operator takes, one for each problem.
+    problems
+        The problems that they were made of, each with some elements held out.
+    result
+        What the estimate is of all elements, for an estimator that is fast enough to be applied to
+        them, too; None, the default, takes the mean of the estimates.
+    first
+        The estimate whose risk this one's is compared with; None, the default, for the first.
+
+    Returns
+    -------
+    Estimate
+        The mean of the estimates, or ``result``, with its risk.
+    """
+    parts, level = [], 0.0
+    for image, problem in zip(images, problems):
+        unseen = problem.held_out_problem
+        assert unseen is not None
+        assert unseen.known is not None
+        residual = unseen.residual(image)
+        parts.append(residual[unseen.known.expand(residual.shape)])
+        level += 0.0 if problem.noise.is_free else problem.noise.typical_variance
+    errors = torch.cat(parts).double()
+    spread = 0.0
+    if first is not None and first.expected is not None and len(errors) > 1:
+        changes = errors.square() - first.expected.square()
+        spread = float(changes.std()) / math.sqrt(len(changes))
+    return Estimate(
+        name,
+        _mean_of(images) if result is None else result,
+        _square(errors) - level / len(images),
+        spread,
+        errors,
+    )
+
+
 def combine(estimates: Sequence[Estimate], noise: NoiseModel) -> Combination:
     r"""Return the weighted mean of estimates that has the least expected error.
 
@@ -170,7 +235,7 @@ def combine(estimates: Sequence[Estimate], noise: NoiseModel) -> Combination:
     estimates
         The estimates, a handful at most; the first one with the risk that is known best.
     noise
-        The noise of the measurement: distances are those of expected measurements.
+        The noise of the measurement: distances are those of what is expected of it.
 
     Returns
     -------
@@ -186,7 +251,7 @@ def combine(estimates: Sequence[Estimate], noise: NoiseModel) -> Combination:
     [0.5, 0.5]
     """
     count = len(estimates)
-    expected = [noise.expectation(e.image) for e in estimates]
+    expected = [noise.expectation(e.image) if e.expected is None else e.expected for e in estimates]
     distances = np.zeros((count, count))
     for j, k in combinations(range(count), 2):
         distances[j, k] = distances[k, j] = _square(expected[j] - expected[k])

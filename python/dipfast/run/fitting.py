@@ -17,6 +17,7 @@ from dipfast.run.recovery import Recovery
 from dipfast.run.residual import describe_residual
 from dipfast.state_dict import Values, copy_to, flatten, subtree, tensor_of
 from dipfast.stop_reason import Stop, StopReason
+from dipfast.stopping import Decision
 
 __all__ = ["Runner"]
 
@@ -105,7 +106,7 @@ class Runner:
                     return Stop(StopReason.GAVE_UP)
                 continue
             decision = self.rule.update(state, self._rule_state)
-            self._ended = None if decision.stop is None else Stop.of(decision.stop)
+            self._ended = self._end_of_fit(state, decision)
             # After the stop rule, which must not see the reference.
             state = replace(
                 state,
@@ -123,6 +124,10 @@ class Runner:
             if reason is not None:
                 return Stop.of(reason)
         return Stop(StopReason.ALL_ITERATIONS)
+
+    def _end_of_fit(self, state: State, decision: Decision) -> Stop | None:
+        """Return why a fit ends at a state; None if it goes on."""
+        return None if decision.stop is None else Stop.of(decision.stop)
 
     @property
     def is_finished(self) -> bool:

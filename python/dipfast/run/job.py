@@ -143,9 +143,8 @@ class Job:
         count = count if count < 2 else count // 2 * 2
         shares = [iterations // count + (k < iterations % count) for k in range(count)]
         fits = [fit.shortened(share) for fit, share in zip(self.fits, shares)]
-        for number, fit in enumerate(fits, 1):
-            stages = tuple(replace(stage, name=f"{stage.name} {number}") for stage in fit.stages)
-            fits[number - 1] = replace(fit, stages=stages)
+        if len(self.fits) > 1:
+            fits = [_numbered(fit, number) for number, fit in enumerate(fits, 1)]
         return replace(self, fits=tuple(fits), stages=tuple(s for f in fits for s in f.stages))
 
     def finish(self, image: Tensor) -> Tensor:
@@ -252,3 +251,9 @@ class Job:
             "dtype": self.problem.measurement.dtype,
             "device": self.device,
         }
+
+
+def _numbered(fit: Job, number: int) -> Job:
+    """Return a fit whose stages have its number."""
+    stages = (replace(stage, name=f"{stage.name} {number}") for stage in fit.stages)
+    return replace(fit, stages=tuple(stages))

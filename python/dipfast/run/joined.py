@@ -4,44 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 
 from torch import Tensor
 
-from dipfast.denoisers.combine import Combination, Estimate, combine, expected_error, judge
-from dipfast.denoisers.direct import denoise_directly
-from dipfast.model.bootstrap import Split
+from dipfast.denoisers.combine import Combination, Estimate
+from dipfast.model.problem import Problem
+from dipfast.prior.loop import State
 from dipfast.run.direct import run_direct
 from dipfast.run.fitting import Runner
 from dipfast.run.job import Job
+from dipfast.run.judges import ByHeldOut, ByNoise, Judge, Part, gain
 from dipfast.run.observers import Observer
 from dipfast.run.outcome import Iterate, Member, Outcome
 from dipfast.run.residual import describe_residual
 from dipfast.settings.names import DIRECT_METHOD_OF, Quality
 from dipfast.state_dict import Values, flatten, subtree, tensor_of
 from dipfast.stop_reason import Stop, StopReason
+from dipfast.stopping import Decision
 
 __all__ = ["JoinedRunner", "run_joined"]
 
-# The speeds of the method without a network whose pictures are members, the first of which is there
-# first: where there is time for more fits the two speeds differ in what they find.
+# The speeds of nl_ridge whose pictures are members, the first of which is there first: where there
+# is time for more fits the two speeds differ in what they find.
 _SPEEDS: dict[Quality, tuple[Quality, ...]] = {
     "fast": ("fast",),
     "balanced": ("balanced",),
     "best": ("best", "balanced"),
 }
 
-_GUIDED = "guided"
-
 # Another pair of fits is not worth its time after one that lowered the risk by less, in dB.
 _LEAST_GAIN = 0.02
+
+# A fit that adds nothing to the picture without a network is ended: after so much of its iterations
+# that it could, it is looked at some times.
+_FIRST_LOOK, _LOOKS = 0.4, 10
+_ADDS_NOTHING = "the fit adds nothing to the picture without a network"
 
 
 def run_joined(
     job: Job, observers: Sequence[Observer] = (), plan: Callable[[Job], Job] | None = None
 ) -> Outcome:
-    """Denoise one image without a network, and then by fits, and join what they find.
+    """Restore one image without a network, and then by fits, and join what they find.
 
     Parameters
     ----------
@@ -71,13 +75,12 @@ def _first(job: Job, observers: Sequence[Observer]) -> Outcome:
     return replace(outcome, best=best, last=best, iterations=0)
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """Hold what one fit found, and what it was made of."""
-
-    image: Tensor
-    split: Split
-    direct: tuple[Tensor, ...]
+def _judge_of(job: Job) -> Judge:
+    """Return what judges the fits of a job; on the CPU: some devices have no float64."""
+    quality: Quality = job.settings.quality
+    if job.settings.task == "denoise":
+        return ByNoise(job.problem, _SPEEDS[quality])
+    return ByHeldOut(job.problem, (quality,))
 
 
 class JoinedRunner(Runner):
@@ -99,10 +102,9 @@ class JoinedRunner(Runner):
         observers: Sequence[Observer] = (),
         plan: Callable[[Job], Job] | None = None,
     ) -> None:
-        self._done: list[_Part] = []
-        # On the CPU: it is little work, and some devices have no float64.
-        self._problem = job.problem
-        self._speeds = _SPEEDS[job.settings.quality]
+        self._done: list[Part] = []
+        self._judge = _judge_of(job)
+        self._of_fit: tuple[int, tuple[Problem, tuple[Tensor, ...]]] | None = None
         self._direct: tuple[Tensor, ...] = ()
         self._plan = plan
         super().__init__(job, observers)
@@ -131,7 +133,8 @@ class JoinedRunner(Runner):
             first = _first(self.job, self.observers)
             if first.best is None or not first.stop.reason.is_final:
                 return first
-            others = (denoise_directly(self._problem, speed) for speed in self._speeds[1:])
+            judge = self._judge
+            others = (judge.make(judge.problem, speed) for speed in judge.speeds[1:])
             self._direct = (first.best.average.cpu(), *others)
             self.stop = self._show(self._direct[0])
             if self.stop is None and self._plan is not None:
@@ -152,7 +155,7 @@ class JoinedRunner(Runner):
             gave_up, self.best = self.best is None, None
             estimates, joined = self._joined(self._done)
             detail = _described(estimates, joined)
-            if stop.reason is StopReason.GAVE_UP:
+            if stop.reason is StopReason.GAVE_UP or stop.detail == _ADDS_NOTHING:
                 detail = f"{stop}; {detail}"
             final = Stop(stop.reason, detail)
             is_pair = len(self._done) % 2 == 0
@@ -174,23 +177,41 @@ class JoinedRunner(Runner):
         """Return by how many dB the last pair of fits lowered the risk."""
         before = self._done[:-2]
         if before:
-            return _gain(self._joined(before)[1].risk, joined.risk)
-        without = [estimate for estimate in estimates if estimate.name != _GUIDED]
-        return _gain(combine(without, self._problem.noise).risk, joined.risk)
+            return gain(self._joined(before)[1].risk, joined.risk)
+        return gain(self._judge.without_fits(estimates).risk, joined.risk)
 
-    def _part(self, image: Tensor) -> _Part:
+    def _part(self, image: Tensor) -> Part:
         """Return what the current fit found."""
-        fitted = self.prior.problem.split
-        assert fitted is not None
-        split = Split(self._problem.measurement, fitted.added.cpu(), fitted.ratio)
-        return self._part_of(image, split)
+        return Part(image.cpu(), *self._fitted())
 
-    def _part_of(self, image: Tensor, split: Split) -> _Part:
-        half = replace(self._problem, measurement=split.fitted, split=split)
-        direct = tuple(denoise_directly(half, speed) for speed in self._speeds)
-        return _Part(image.cpu(), split, direct)
+    def _fitted(self) -> tuple[Problem, tuple[Tensor, ...]]:
+        """Return what the current fit is fitted to, and what else is made of that."""
+        number = len(self._done)
+        if self._of_fit is None or self._of_fit[0] != number:
+            self._of_fit = number, self._fitted_of(number)
+        return self._of_fit[1]
 
-    def _parts(self) -> list[_Part]:
+    def _fitted_of(self, number: int) -> tuple[Problem, tuple[Tensor, ...]]:
+        """Return what a fit is fitted to, on the CPU, and what else is made of that."""
+        problem = self.job.fits[number].rule.prepare(self._judge.problem)
+        return problem, self._judge.of_part(problem)
+
+    def _end_of_fit(self, state: State, decision: Decision) -> Stop | None:
+        end = super()._end_of_fit(state, decision)
+        if end is not None or not self._looks_at(state):
+            return end
+        gained = self._judge.gain(state.average.cpu(), *self._fitted())
+        if gained is None or gained >= _LEAST_GAIN:
+            return None
+        return Stop(StopReason.MINIMUM, _ADDS_NOTHING)
+
+    def _looks_at(self, state: State) -> bool:
+        """Return whether to ask after a state what the fit adds."""
+        share = state.iteration / state.iterations
+        every = max(state.iterations // _LOOKS, 1)
+        return _FIRST_LOOK <= share < 1 and state.iteration % every == 0
+
+    def _parts(self) -> list[Part]:
         """Return what all fits found so far, with the one at hand."""
         parts = list(self._done)
         if self.best is not None:
@@ -205,22 +226,9 @@ class JoinedRunner(Runner):
         reason = next((request for request in requests if request), None)
         return None if reason is None else Stop.of(reason)
 
-    def _joined(self, parts: Sequence[_Part]) -> tuple[list[Estimate], Combination]:
+    def _joined(self, parts: Sequence[Part]) -> tuple[list[Estimate], Combination]:
         """Return what there is, and the join of it."""
-        noise, known = self._problem.noise, self._problem.known
-        if not parts:
-            first = [Estimate("nl_ridge", self._direct[0], 0.0)]
-            return first, combine(first, noise)
-        splits = [part.split for part in parts]
-        reference = self._direct[0]
-        judged = partial(judge, splits=splits, reference=reference, noise=noise, known=known)
-        names = ("nl_ridge", *(f"nl_ridge, {speed}" for speed in self._speeds[1:]))
-        estimates = [
-            judged(name, [part.direct[k] for part in parts], result=self._direct[k])
-            for k, name in enumerate(names)
-        ]
-        estimates.append(judged(_GUIDED, [part.image for part in parts]))
-        return estimates, combine(estimates, noise)
+        return self._judge.joined(parts, self._direct)
 
     @property
     def last(self) -> Iterate | None:
@@ -237,15 +245,6 @@ class JoinedRunner(Runner):
     def _outcome(self) -> Outcome:
         parts = self._parts()
         estimates, joined = self._joined(parts)
-        risk = None
-        # The level of correlated noise is known to a factor of 1.5, and its error with it.
-        if parts and not self._problem.noise.is_correlated:
-            count = len(self._speeds)
-            members = [[part.direct[k] for part in parts] for k in range(count)]
-            members.append([part.image for part in parts])
-            splits = [part.split for part in parts]
-            problem = self._problem
-            risk = expected_error(joined, members, splits, problem.noise, problem.known)
         stop = self.stop
         assert stop is not None
         if not stop.reason.is_final:
@@ -260,12 +259,12 @@ class JoinedRunner(Runner):
             spikes=self._spikes_so_far,
             failures=self._failures_so_far,
             excess=None,  # the picture without a network is never far from the measurement
-            residual=describe_residual(self._problem, joined.image),
+            residual=describe_residual(self._judge.problem, joined.image),
             members=tuple(
                 Member(e.name, e.image, weight, e.risk)
                 for e, weight in zip(estimates, joined.weights)
             ),
-            risk=risk,
+            risk=self._judge.expected_error(joined, parts),
         )
 
     @property
@@ -292,19 +291,12 @@ class JoinedRunner(Runner):
         direct = subtree(values, "direct")
         self._direct = tuple(tensor_of(direct, str(k)) for k in range(len(direct)))
         for k in range(count):
-            problem = self.job.fits[k].rule.prepare(self._problem)
-            assert problem.split is not None
-            self._done.append(self._part_of(tensor_of(images, str(k)), problem.split))
+            self._done.append(Part(tensor_of(images, str(k)), *self._fitted_of(k)))
         if 0 < count < len(self.job.fits):
             self._begin(self.job)
         super().load(values)
         self._before = int(values["before"])
         self._spikes, self._failures = int(values["spikes"]), int(values["failures"])
-
-
-def _gain(before: float, after: float) -> float:
-    """Return by how many dB a risk fell."""
-    return 10 * math.log10(before / after) if before > after > 0 else 0.0
 
 
 def _described(estimates: Sequence[Estimate], joined: Combination) -> str:

@@ -29,15 +29,19 @@ from dipfast.settings.names import DIRECT_METHODS, MadeInput, Method, Precision,
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.presets import Preset, get_preset
 from dipfast.settings.settings import DenoiseSettings, Settings, decide_method
-from dipfast.stopping import RULES, Bootstrap, StopRule
+from dipfast.stopping import RULES, Bootstrap, HeldOut, StopRule
 from dipfast.warn import warn_caller
 
 __all__ = ["Task", "find_device", "fit_device", "prepare"]
 
 _CPU = torch.device("cpu")
 
-# Fits that are joined: pairs, because the errors of what is measured of a pair cancel.
+# Guided fits that are joined: pairs, because the errors of what is measured of a pair cancel.
 _FITS: dict[Quality, int] = {"fast": 2, "balanced": 2, "best": 4}
+
+# Elements that are held out from a fit that is joined, and the most and least share: with fewer a
+# weight is known badly, and with more the fit is worse.
+_HELD_OUT, _LEAST_HELD_OUT, _MOST_HELD_OUT = 600, 0.01, 0.05
 
 # The noise on the input of a guided fit is as strong as that of the picture: of presets it is for
 # noise of this level, in units of the range, and at most so many times as much.
@@ -76,6 +80,9 @@ class Task:
         the shape (N, C, H, W) of the measurement or with 1 along its axes; None if it keeps none.
     found
         What the task found in the image, for the record of the run.
+    suits_direct
+        Whether the method of the task without a network is for its operators, True by default;
+        otherwise none is chosen that needs it.
     """
 
     image: Any
@@ -84,6 +91,7 @@ class Task:
     baseline: Callable[[Tensor], Tensor] = lambda measurement: measurement
     kept_mask: Tensor | None = None
     found: dict[str, Any] = field(default_factory=dict)
+    suits_direct: bool = True
 
 
 def prepare(task: Task, settings: Settings) -> list[Job]:
@@ -109,7 +117,7 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
         If the work on one image does not fit into memory.
     """
     layout = task.layout
-    settings = _decide_for_all(settings, layout, task.image)
+    settings = _decide_for_all(settings, task)
     # On the CPU, wherever the images are: a job is moved to the device when it is run.
     measurement = layout.to_tensor(task.image, _CPU)
     precision: Precision = "float32"
@@ -184,9 +192,12 @@ def _image_of(batch: Tensor, item: int) -> Tensor:
 # --- what is decided for all images ------------------------------------------------------
 
 
-def _decide_for_all(settings: Settings, layout: Layout, image: Any) -> Settings:
+def _decide_for_all(settings: Settings, task: Task) -> Settings:
     """Return settings with method, preset, iterations, device and range decided."""
+    layout = task.layout
     method = decide_method(settings)
+    if method == "joined" and settings.method == "auto" and not task.suits_direct:
+        method = "two_stage"
     name, preset = get_preset(settings.task, settings.quality, settings.preset, method)
     if preset.input == "given" and settings.network_input is None:
         raise InputError(f"network_input is needed for preset={name!r}")
@@ -210,14 +221,15 @@ def _decide_for_all(settings: Settings, layout: Layout, image: Any) -> Settings:
         )
     if settings.learning_rate is not None:
         preset = replace(preset, learning_rate=settings.learning_rate)
-    count = _FITS[settings.quality] if method == "joined" else 1
+    joins_guided = method == "joined" and settings.task == "denoise"
+    count = _FITS[settings.quality] if joins_guided else 1
     iterations = settings.max_iterations or count * preset.iterations
     return settings.model_copy(
         update={
             "method": method,
             "preset": preset,
             "max_iterations": iterations if has_named_method and not is_direct else None,
-            "device": str(fit_device(settings, image)),
+            "device": str(fit_device(settings, task.image)),
             "data_range": layout.data_range,
             # Functions and interrupts cannot be sent to another process, as a job can.
             "callback": None,
@@ -254,7 +266,7 @@ def _check_operators(task: Task, settings: Settings, baseline: Tensor) -> None:
     """Refuse operators that a method without a network is not for."""
     if settings.method == "nl_ridge" and not all(isinstance(o, Identity) for o in task.operators):
         raise InputError(f"method={settings.method!r} is for images whose pixels were all measured")
-    if settings.method == "pnp":
+    if settings.method == "pnp" or (settings.method == "joined" and settings.task != "denoise"):
         for operator in task.operators:
             check_operator(operator, baseline[:1])
 
@@ -298,9 +310,14 @@ def _stages(settings: Settings, weight: float) -> tuple[Stage, ...]:
 
 
 def _with_fits(job: Job) -> Job:
-    """Return a job with the fits that are joined: none where there is no noise to judge by."""
+    """Return a job with the fits that are joined: none where there is nothing to judge them by."""
     total = job.settings.max_iterations
     assert total is not None
+    if job.settings.task != "denoise":
+        share = min(max(_HELD_OUT / max(job.problem.count, 1), _LEAST_HELD_OUT), _MOST_HELD_OUT)
+        settings = job.settings.model_copy(update={"method": "two_stage"})
+        fit = replace(job, settings=settings, rule=HeldOut(share, seed=settings.seed))
+        return replace(job, fits=(fit,)).shortened(total)
     if job.problem.noise.is_free:
         return job
     fits = []
@@ -395,7 +412,10 @@ def _preset_for(noise: NoiseModel, channels: int, settings: Settings) -> Preset:
     """Return the preset, with the noise on the input of a guided fit by that of the picture."""
     preset = settings.preset
     assert isinstance(preset, Preset)
-    if settings.method not in ("guided", "joined") or noise.is_free:
+    is_guided = settings.method == "guided" or (
+        settings.method == "joined" and settings.task == "denoise"
+    )
+    if not is_guided or noise.is_free:
         return preset
     share = min(math.sqrt(noise.typical_variance) / _USUAL_LEVEL, _MOST_INPUT_NOISE)
     first, last = preset.input_noise

@@ -89,11 +89,11 @@ DIRECT_METHOD_OF: dict[TaskName, DirectMethod] = {
 FAST_WITHOUT_NETWORK: tuple[TaskName, ...] = ("denoise", "inpaint", "super_resolve")
 """The tasks that fit no network with ``quality="fast"``, unless something is said of a fit."""
 
-JOINED_BY_DEFAULT: tuple[TaskName, ...] = ("denoise",)
+JOINED_BY_DEFAULT: tuple[TaskName, ...] = TASKS
 """The tasks that join several estimates with more quality, unless something is said of a fit."""
 
 JoinedMethod: TypeAlias = Literal["joined"]
-"""The method that joins what a method without a network and guided fits find."""
+"""The method that joins what a method without a network and fits find."""
 
 MethodName: TypeAlias = Literal["auto", Method, DirectMethod, JoinedMethod]
 """What may be asked for as a method."""

@@ -223,8 +223,8 @@ PRESETS: dict[str, Preset] = {
     **_ORIGINALS,
 }
 """Presets by name: ``"TASK-QUALITY"`` for each task and quality, ``"guided-QUALITY"`` for the
-methods "guided" and "joined" of all tasks, and ``"original-..."`` for the
-examples of the Deep Image Prior paper."""
+method "guided" of all tasks and "joined" to denoise, and ``"original-..."`` for the examples of the
+Deep Image Prior paper."""
 
 
 def get_preset(
@@ -242,8 +242,8 @@ def get_preset(
         A name of :data:`PRESETS`, or settings of your own; None takes the preset of task and
         quality.
     method
-        The method that was decided on, of which ``"guided"`` and ``"joined"`` have presets of their
-        own.
+        The method that was decided on, of which ``"guided"``, and ``"joined"`` to denoise, have
+        presets of their own.
 
     Returns
     -------
@@ -270,7 +270,8 @@ def get_preset(
     if isinstance(preset, Preset):
         return "your own", preset
     if preset is None:
-        preset = f"{'guided' if method in ('guided', 'joined') else task}-{quality}"
+        guided = method == "guided" or (method == "joined" and task == "denoise")
+        preset = f"{'guided' if guided else task}-{quality}"
     elif not isinstance(preset, str):
         raise InputTypeError(f"preset must be a name or a Preset, got {type(preset).__name__}")
     check_choice("preset", preset, PRESETS)

@@ -160,11 +160,11 @@ class Settings(BaseModel):
         "auto",
         "two_stage, dip or dip_tv: total variation in the first third, never, or always; or a "
         f"variant: {', '.join(METHODS[3:])}. Or without a network, in seconds: nl_ridge to "
-        "denoise; pnp for everything else, with linear operators. joined, to denoise, is nl_ridge "
-        "and some guided fits, which are weighted by what they are expected to err. 'auto', unless "
-        "something is said of a fit (tv_weight, stop, preset, max_iterations, learning_rate), is "
-        "nl_ridge or pnp to denoise, inpaint and enlarge with quality fast, and joined to denoise "
-        "with more; else two_stage.",
+        "denoise; pnp for everything else, with linear operators. joined is nl_ridge and some "
+        "guided fits, or pnp and a fit in two stages, which are weighted by what they are expected "
+        "to err. 'auto', unless something is said of a fit (tv_weight, stop, preset, "
+        "max_iterations, learning_rate), is nl_ridge or pnp to denoise, inpaint and enlarge with "
+        "quality fast, and joined with more; else, and where an operator is not linear, two_stage.",
         in_python="Also a sequence of stages of your own, with all their iterations.",
         choices=METHOD_NAMES,
         type="the name of a method, or a sequence of dipfast.Stage",
@@ -190,10 +190,10 @@ class Settings(BaseModel):
     quality: Quality = option(
         "balanced",
         "How much work: to denoise, balanced is nl_ridge joined with two guided fits of 135 "
-        "iterations, and best with four of 320. A single fit has 500, 800 or 2000 iterations with "
-        "fast, balanced or best, to undo a blur 800, 2000 or 4000; or 24, 48 or 96 steps of pnp. "
-        "To denoise, fast is nl_ridge, and to inpaint and enlarge pnp, unless method or something "
-        "else says that a network is to be fitted.",
+        "iterations, and best with four of 320; for everything else pnp of 48 or 96 steps joined "
+        "with a single fit. That has 500, 800 or 2000 iterations with fast, balanced or best, to "
+        "undo a blur 800, 2000 or 4000. To denoise, fast is nl_ridge, and to inpaint and enlarge "
+        "24 steps of pnp, unless method or something else says that a network is to be fitted.",
         role="record",  # what it means is in the preset that is decided on
     )
     preset: Annotated[Any, AfterValidator(_preset)] | None = option(
@@ -379,11 +379,6 @@ class Settings(BaseModel):
         """Refuse what a guided fit, or a join of several, cannot be told."""
         if not (isinstance(self.method, str) and self.method in ("guided", "joined")):
             return
-        if self.method == "joined" and self.task != "denoise":
-            raise InputError(
-                f"method='joined' is for dipfast.denoise; method='guided' is one such fit for "
-                f"dipfast.{self.task}"
-            )
         of_stop = ("stop",) if self.method == "joined" else ()
         said = _said_of_fits(self, ("network_input", "tv_weight", *of_stop))
         if said:
@@ -512,8 +507,8 @@ def decide_method(settings: Settings) -> Any:
     -------
     object
         For "auto", where nothing is said of a fit, the method without a network of the tasks that
-        have one for ``quality="fast"``, and ``"joined"`` to denoise with more; else
-        ``"two_stage"``; another method as it is.
+        have one for ``quality="fast"``, and ``"joined"`` with more; else ``"two_stage"``; another
+        method as it is.
 
     Examples
     --------
@@ -526,11 +521,11 @@ def decide_method(settings: Settings) -> Any:
     """
     if not (isinstance(settings.method, str) and settings.method == "auto"):
         return settings.method
-    fast = settings.task in FAST_WITHOUT_NETWORK and settings.quality == "fast"
     if _said_of_fits(settings, OF_FITS):
         return "two_stage"
-    if fast:
-        return DIRECT_METHOD_OF[settings.task]
+    if settings.quality == "fast":
+        fast = settings.task in FAST_WITHOUT_NETWORK
+        return DIRECT_METHOD_OF[settings.task] if fast else "two_stage"
     return "joined" if settings.task in JOINED_BY_DEFAULT else "two_stage"
 
 

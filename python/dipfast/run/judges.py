@@ -1,0 +1,260 @@
+"""Judge what is joined: by noise that was added, or by elements that were held out."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dipfast.denoisers.combine import (
+    Combination,
+    Estimate,
+    combine,
+    expected_error,
+    judge,
+    judge_held_out,
+)
+from dipfast.denoisers.direct import denoise_directly, restore_directly
+from dipfast.model.operators import Mask
+from dipfast.model.problem import Problem
+from dipfast.settings.names import Quality
+
+__all__ = ["ByHeldOut", "ByNoise", "Judge", "Part", "gain"]
+
+# How far a missing pixel is from the next known one, in pixels, where what a network makes of it
+# begins to count for more than its weight, and where it counts alone: there the method without a
+# network has nothing but a smooth transition.
+_NEAR, _FAR = 4, 12
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Hold what one fit found, and what else was made of the same elements.
+
+    Parameters
+    ----------
+    image
+        What the fit found, (1, C, H, W).
+    problem
+        What it was fitted to: a part of the measurement, which knows the rest.
+    direct
+        What the methods without a network made of it.
+    """
+
+    image: Tensor
+    problem: Problem
+    direct: tuple[Tensor, ...]
+
+
+class Judge(ABC):
+    """Make what is joined with fits, and weigh all of it.
+
+    Parameters
+    ----------
+    problem
+        The measurement and its model, on the CPU.
+    speeds
+        The qualities in which the method without a network is applied, the first of which makes
+        the first picture.
+    """
+
+    direct: str
+    """The name of the method without a network."""
+    fit: str
+    """The name of the method that fits a network."""
+
+    def __init__(self, problem: Problem, speeds: Sequence[Quality]) -> None:
+        self.problem = problem
+        self.speeds = tuple(speeds)
+
+    @abstractmethod
+    def make(self, problem: Problem, speed: Quality) -> Tensor:
+        """Return what the method without a network makes of a problem."""
+
+    @abstractmethod
+    def estimates(self, parts: Sequence[Part], direct: Sequence[Tensor]) -> list[Estimate]:
+        """Return the estimates with their risks, that of the fits last, of a part at least."""
+
+    def of_part(self, problem: Problem) -> tuple[Tensor, ...]:
+        """Return what the method without a network makes of what a fit is fitted to."""
+        return tuple(self.make(problem, speed) for speed in self.speeds)
+
+    def joined(
+        self, parts: Sequence[Part], direct: Sequence[Tensor]
+    ) -> tuple[list[Estimate], Combination]:
+        """Return what there is, and the join of it: without a part the first picture alone.
+
+        Parameters
+        ----------
+        parts
+            What the fits found.
+        direct
+            What the method without a network makes of the whole measurement, at each speed.
+
+        Returns
+        -------
+        list of Estimate
+            What was joined.
+        Combination
+            The join.
+        """
+        if parts:
+            estimates = self.estimates(parts, direct)
+        else:
+            estimates = [Estimate(self.direct, direct[0], 0.0)]
+        return estimates, combine(estimates, self.problem.noise)
+
+    def without_fits(self, estimates: Sequence[Estimate]) -> Combination:
+        """Return the join of what is not a fit."""
+        others = [estimate for estimate in estimates if estimate.name != self.fit]
+        return combine(others, self.problem.noise)
+
+    def expected_error(self, joined: Combination, parts: Sequence[Part]) -> float | None:
+        """Return the mean square error that a join is expected to have; None if it is not known."""
+        return None
+
+    def gain(self, image: Tensor, fitted: Problem, direct: Sequence[Tensor]) -> float | None:
+        """Return by how many dB what a fit has so far lowers the risk; None to let it go on.
+
+        Parameters
+        ----------
+        image
+            What it has, on the CPU.
+        fitted
+            What it is fitted to.
+        direct
+            What the methods without a network made of that.
+
+        Returns
+        -------
+        float or None
+            The gain over the method without a network.
+        """
+        return None
+
+    def _names(self) -> list[str]:
+        return [self.direct, *(f"{self.direct}, {speed}" for speed in self.speeds[1:])]
+
+
+class ByNoise(Judge):
+    """Judge what was made of noisier measurements by the noise that was added to them."""
+
+    direct, fit = "nl_ridge", "guided"
+
+    def make(self, problem: Problem, speed: Quality) -> Tensor:
+        return denoise_directly(problem, speed)
+
+    def estimates(self, parts: Sequence[Part], direct: Sequence[Tensor]) -> list[Estimate]:
+        splits = [part.problem.split for part in parts]
+        noise, known = self.problem.noise, self.problem.known
+        judged = partial(
+            judge,
+            splits=[split for split in splits if split is not None],
+            reference=direct[0],
+            noise=noise,
+            known=known,
+        )
+        estimates = [
+            judged(name, [part.direct[k] for part in parts], result=direct[k])
+            for k, name in enumerate(self._names())
+        ]
+        return [*estimates, judged(self.fit, [part.image for part in parts])]
+
+    def expected_error(self, joined: Combination, parts: Sequence[Part]) -> float | None:
+        # The level of correlated noise is known to a factor of 1.5, and its error with it.
+        if not parts or self.problem.noise.is_correlated:
+            return None
+        members = [[part.direct[k] for part in parts] for k in range(len(self.speeds))]
+        members.append([part.image for part in parts])
+        splits = [part.problem.split for part in parts if part.problem.split is not None]
+        return expected_error(joined, members, splits, self.problem.noise, self.problem.known)
+
+
+class ByHeldOut(Judge):
+    """Judge what was made of a part of a measurement by the elements that were held out."""
+
+    direct, fit = "pnp", "two_stage"
+
+    def __init__(self, problem: Problem, speeds: Sequence[Quality]) -> None:
+        super().__init__(problem, speeds)
+        self._depth = _depth(problem)
+
+    def make(self, problem: Problem, speed: Quality) -> Tensor:
+        return restore_directly(problem, speed)
+
+    def estimates(self, parts: Sequence[Part], direct: Sequence[Tensor]) -> list[Estimate]:
+        problems = [part.problem for part in parts]
+        if any(problem.held_out_problem is None for problem in problems):
+            # Too few elements for any to be held out: there is nothing to judge by.
+            return [
+                Estimate(self.direct, direct[0], 0.0),
+                Estimate(self.fit, parts[0].image, 1.0),
+            ]
+        first: Estimate | None = None
+        estimates = []
+        for k, name in enumerate(self._names()):
+            made = [part.direct[k] for part in parts]
+            estimates.append(judge_held_out(name, made, problems, result=direct[k], first=first))
+            first = estimates[0]
+        fits = [part.image for part in parts]
+        return [*estimates, judge_held_out(self.fit, fits, problems, first=first)]
+
+    def joined(
+        self, parts: Sequence[Part], direct: Sequence[Tensor]
+    ) -> tuple[list[Estimate], Combination]:
+        estimates, joined = super().joined(parts, direct)
+        if parts and self._depth is not None:
+            joined = replace(joined, image=joined.image.lerp(estimates[-1].image, self._depth))
+        return estimates, joined
+
+    def gain(self, image: Tensor, fitted: Problem, direct: Sequence[Tensor]) -> float | None:
+        if self._depth is not None or fitted.held_out_problem is None:
+            return None
+        estimates = self.estimates([Part(image, fitted, tuple(direct))], direct)
+        return gain(estimates[0].risk, combine(estimates, self.problem.noise).risk)
+
+
+def gain(before: float, after: float) -> float:
+    """Return by how many dB a risk fell.
+
+    Parameters
+    ----------
+    before, after
+        The risks.
+
+    Returns
+    -------
+    float
+        The decibels; 0 where it did not fall.
+
+    Examples
+    --------
+    >>> round(gain(2.0, 1.0), 2)
+    3.01
+    """
+    return 10 * math.log10(before / after) if before > after > 0 else 0.0
+
+
+def _depth(problem: Problem) -> Tensor | None:
+    """Return the share of the network alone in each pixel, (1, 1 or C, H, W); None for 0.
+
+    It rises from 0 to 1 between :data:`_NEAR` and :data:`_FAR` pixels from the next known one.
+    """
+    known = problem.known
+    if not isinstance(problem.operator, Mask) or known is None:
+        return None
+    reached = known.to(problem.measurement.dtype)
+    share = torch.zeros_like(reached)
+    for distance in range(1, _FAR):
+        reached = functional.max_pool2d(reached, 3, stride=1, padding=1)
+        if distance >= _NEAR:
+            share += (1 - reached) / (_FAR - _NEAR)
+        if bool((reached == 1).all()):
+            break
+    return share if bool(share.any()) else None
