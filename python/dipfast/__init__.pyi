@@ -9,12 +9,14 @@ from .prior.methods import make_stages
 from .prior.stages import Stage
 from .run.interrupt import Interrupt
 from .run.result import Result
+from .settings.jpeg import JpegCoding
 from .settings.presets import Preset
 from .tasks import denoise, inpaint, restore, super_resolve
 
 __all__ = [
     "DeepImagePrior",
     "Interrupt",
+    "JpegCoding",
     "NoiseModel",
     "NoiseReport",
     "Preset",

@@ -205,9 +205,7 @@ class TestHeldOut:
         return HeldOut(fraction, seed=seed).prepare(Problem(y, Mask(known), noise))
 
     @pytest.mark.parametrize("sigma", [0.0, 0.1])
-    def test_risks_and_weights_are_the_true_ones_on_average(
-        self, sigma: float
-    ) -> None:
+    def test_risks_and_weights_are_the_true_ones_on_average(self, sigma: float) -> None:
         generator = torch.Generator().manual_seed(7)
         one, other = (CLEAN + 0.1 * torch.randn(CLEAN.shape, generator=generator) for _ in range(2))
         weights, risks, spreads = [], [], []

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
+from dipfast.denoisers.jpeg import without_artefacts
 from dipfast.denoisers.nl_ridge import nl_ridge
 from dipfast.denoisers.plug_and_play import STEPS, filled, least_squares, plug_and_play
 from dipfast.model.bootstrap import noisier
@@ -23,7 +24,7 @@ Report: TypeAlias = Callable[[float, "Tensor | None"], object]
 def denoise_directly(
     problem: Problem, quality: Quality = "balanced", report: Report | None = None
 ) -> Tensor:
-    """Return a noisy picture denoised by non-local ridge regression.
+    """Return a noisy picture denoised by non-local ridge regression, and one of a JPEG cleaned.
 
     Parameters
     ----------
@@ -32,13 +33,17 @@ def denoise_directly(
     quality
         The speed of :func:`dipfast.denoisers.nl_ridge.nl_ridge`.
     report
-        Called with the share that is done, from 0 to 1, a few times a second.
+        Called with the share that is done, from 0 to 1, a few times a second; of a JPEG also with
+        the picture after each step.
 
     Returns
     -------
     Tensor
         The picture, (1, C, H, W).
     """
+    # The half of a split has coefficients that were not rounded.
+    if problem.jpeg is not None and problem.split is None:
+        return without_artefacts(problem.measurement, problem.jpeg, quality, report)
     return nl_ridge(
         problem.measurement,
         problem.noise if problem.split is None else noisier(problem.noise, problem.split.ratio),

@@ -8,6 +8,7 @@ from functools import cached_property
 from torch import Tensor
 
 from dipfast.model.bootstrap import Split
+from dipfast.model.jpeg import JpegSet
 from dipfast.model.noise import NoiseModel
 from dipfast.model.operators import Operator, known_mask
 
@@ -36,6 +37,9 @@ class Problem:
     split
         The split of what was measured, of which y is the one half and a stop rule has the other;
         None, the default, where y is what was measured.
+    jpeg
+        The pictures that the JPEG can be of which y was decoded from; None, the default, where the
+        noise is all that is known.
     """
 
     measurement: Tensor
@@ -44,6 +48,7 @@ class Problem:
     held_out: Tensor | None = None
     outliers: Tensor | None = None
     split: Split | None = None
+    jpeg: JpegSet | None = None
 
     @cached_property
     def known(self) -> Tensor | None:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from dipfast.denoisers.direct import Report, denoise_directly, restore_directly
+from dipfast.denoisers.jpeg import STEPS as STEPS_OF_JPEG
 from dipfast.denoisers.plug_and_play import STEPS
 from dipfast.model.problem import Problem
 from dipfast.run.job import Job
@@ -102,13 +103,15 @@ def describe_method(job: Job) -> dict[str, Any]:
     dict
         The steps of a method that has some, under ``"steps"``; else its speed, under ``"speed"``.
     """
-    if job.settings.method == "pnp":
+    if job.settings.method == "pnp" or job.problem.jpeg is not None:
         return {"steps": _steps(job)}
     return {"speed": job.settings.quality}
 
 
 def _steps(job: Job) -> int:
     """Return after how many steps a job is done."""
+    if job.problem.jpeg is not None:
+        return STEPS_OF_JPEG[job.settings.quality]
     return STEPS[job.settings.quality] if job.settings.method == "pnp" else 1
 
 

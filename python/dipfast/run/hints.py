@@ -40,6 +40,7 @@ def hints(job: Job, outcome: Outcome) -> Iterator[str]:
     if (
         job.stretch is not None
         or noise.is_free
+        or job.problem.jpeg is not None
         or outcome.residual is None
         or isinstance(job.rule, Never)
     ):

@@ -14,6 +14,7 @@ from dipfast.arrays import as_constant, check_image
 from dipfast.denoisers.plug_and_play import check_operator
 from dipfast.errors import InputError, InputTypeError
 from dipfast.images.layout import Layout, find_data_range
+from dipfast.model.jpeg import JpegSet
 from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import NoiseEstimate, estimate_noise, isolated_outliers
 from dipfast.model.operators import Identity, LinearOperator, known_mask, on_device
@@ -140,10 +141,16 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
     jobs = []
     for item in range(len(measurement)):
         operator = task.operators[item if len(task.operators) > 1 else 0]
-        noise, estimate = _noise_of(measurement[item], known_mask(operator), layout, settings)
+        jpeg = _jpeg_of(measurement, item, settings)
+        if jpeg is None:
+            known = known_mask(operator)
+            noise, estimate = _noise_of(measurement[item], known, layout, settings)
+        else:
+            noise, estimate = NoiseModel(jpeg.typical_error), None
         outliers = _outliers(measurement[item], estimate, settings)
         y = _image_of(measurement, item)
-        stretch, problem = _stretched(Problem(y, operator, noise, outliers=outliers), settings)
+        whole = Problem(y, operator, noise, outliers=outliers, jpeg=jpeg)
+        stretch, problem = _stretched(whole, settings)
         if stretch is not None:
             noise = stretch.measured
         weight = _tv_weight(problem.noise, known_mask(operator), settings)
@@ -219,6 +226,8 @@ def _decide_for_all(settings: Settings, task: Task) -> Settings:
             "data_range is needed where noise is a NoiseModel, whose numbers are in units of "
             "that range"
         )
+    if isinstance(settings, DenoiseSettings) and settings.jpeg is not None:
+        _check_jpeg(layout)
     if settings.learning_rate is not None:
         preset = replace(preset, learning_rate=settings.learning_rate)
     joins_guided = method == "joined" and settings.task == "denoise"
@@ -236,6 +245,16 @@ def _decide_for_all(settings: Settings, task: Task) -> Settings:
             "interrupt": None,
         }
     )
+
+
+def _check_jpeg(layout: Layout) -> None:
+    """Refuse pixels that no JPEG decodes to."""
+    if "uint8" not in str(layout.dtype) or layout.data_range != (0, 255):
+        low, high = layout.data_range
+        raise InputError(
+            "jpeg is for the pixels of a JPEG, uint8 from 0 to 255, and image is "
+            f"{layout.dtype} from {low:g} to {high:g}"
+        )
 
 
 def _is_direct(settings: Settings) -> bool:
@@ -360,10 +379,17 @@ def _noise_of(
     return estimate.model, estimate
 
 
+def _jpeg_of(measurement: Tensor, item: int, settings: Settings) -> JpegSet | None:
+    """Return the pictures that the JPEG of an image can be of; None if it is none."""
+    if not isinstance(settings, DenoiseSettings) or settings.jpeg is None:
+        return None
+    return JpegSet.of(measurement[item : item + 1], settings.jpeg)
+
+
 def _stretched(problem: Problem, settings: Settings) -> tuple[Stretch | None, Problem]:
     """Return the stretch that a problem needs, and the problem with stretched values."""
     y, noise = problem.measurement, problem.noise
-    asked = isinstance(settings, DenoiseSettings) and settings.stretch
+    asked = isinstance(settings, DenoiseSettings) and settings.stretch and problem.jpeg is None
     if not asked or noise.is_correlated or not needs_stretch(y, noise):
         return None, problem
     if settings.noise in ("auto", "poisson_gaussian") and settings.sigma == "auto":
@@ -377,7 +403,7 @@ def _stretched(problem: Problem, settings: Settings) -> tuple[Stretch | None, Pr
 
 def _outliers(y: Tensor, estimate: NoiseEstimate | None, settings: Settings) -> Tensor | None:
     """Return the outliers of an image that is to be denoised, (1, C, H, W); None for none."""
-    if not isinstance(settings, DenoiseSettings):
+    if not isinstance(settings, DenoiseSettings) or settings.jpeg is not None:
         return None
     outliers = isolated_outliers(y) if estimate is None else estimate.outliers
     return None if outliers is None else outliers[None]

@@ -35,7 +35,13 @@ from dipfast.settings.names import TASKS
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.option import Role, options_of
 from dipfast.settings.presets import Preset, get_preset
-from dipfast.settings.settings import SETTINGS, Settings, decide_method, make_settings
+from dipfast.settings.settings import (
+    SETTINGS,
+    DenoiseSettings,
+    Settings,
+    decide_method,
+    make_settings,
+)
 from dipfast.stopping import StopRule
 
 __all__ = ["describe", "found", "given", "identify", "read_settings"]
@@ -87,8 +93,10 @@ def found(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]
     """
     layout, first = task.layout, jobs[0]
     noise_is_given = settings.sigma != "auto" or isinstance(settings.noise, NoiseParameters)
+    coding = settings.jpeg if isinstance(settings, DenoiseSettings) else None
     return {
         **task.found,
+        **({} if coding is None else {"jpeg_quality": coding.quality}),
         "shape": list(layout.shape),
         "dtype": str(layout.dtype),
         "channel_axis": layout.channel_axis,

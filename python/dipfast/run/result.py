@@ -266,6 +266,8 @@ def _describe_noise(settings: dict[str, Any]) -> str:
     source = settings.get("noise_source", "estimated")
     if model["sigma"] == model["gain"] == 0:
         return f"no noise ({source})"
+    if settings.get("jpeg_quality") is not None:
+        return f"artefacts of JPEG (quality {settings['jpeg_quality']})"
     width = high - low
     words = [f"noise {model['sigma'] * width:.3g} of {width:.6g}"]
     if model["gain"] > 0:

@@ -24,6 +24,7 @@ from pydantic import (
 
 from dipfast.checks import check_choice, check_data_range, did_you_mean, shown
 from dipfast.errors import InputError, InputTypeError
+from dipfast.settings.jpeg import JpegCoding
 from dipfast.settings.names import (
     DIRECT_METHOD_OF,
     DIRECT_METHODS,
@@ -409,6 +410,30 @@ class DenoiseSettings(Settings):
         "Put what the network or nl_ridge makes of them in the place of outliers that stand alone, "
         "such as hot and dead pixels. They are never fitted; otherwise they stay as they are.",
     )
+    jpeg: JpegCoding | None = option(
+        None,
+        "How the JPEG was coded that the image is from (dipfast.JpegCoding.read): its blocks are "
+        "taken out by what the coefficients can have been, and noise as strong as the artefacts is "
+        "what fits are told of.",
+        role="image",
+        expected="a JpegCoding",
+        type="a dipfast.JpegCoding",
+    )
+
+    @model_validator(mode="after")
+    def _jpeg_is_all(self) -> DenoiseSettings:
+        """Refuse what a JPEG makes meaningless."""
+        if self.jpeg is None:
+            return self
+        if self.sigma != "auto" or self.noise != "auto":
+            name = "sigma" if self.sigma != "auto" else "noise"
+            raise InputError(f"{name} has no meaning where jpeg tells what rounding took")
+        if isinstance(self.method, str) and self.method == "joined":
+            raise InputError(
+                "method='joined' judges by random noise, which the artefacts of a jpeg are not; "
+                "method='auto' takes them out"
+            )
+        return self
 
 
 _NO_NOISE = (
@@ -507,8 +532,8 @@ def decide_method(settings: Settings) -> Any:
     -------
     object
         For "auto", where nothing is said of a fit, the method without a network of the tasks that
-        have one for ``quality="fast"``, and ``"joined"`` with more; else ``"two_stage"``; another
-        method as it is.
+        have one for ``quality="fast"`` and for a JPEG, and ``"joined"`` with more; else
+        ``"two_stage"``; another method as it is.
 
     Examples
     --------
@@ -523,6 +548,8 @@ def decide_method(settings: Settings) -> Any:
         return settings.method
     if _said_of_fits(settings, OF_FITS):
         return "two_stage"
+    if isinstance(settings, DenoiseSettings) and settings.jpeg is not None:
+        return DIRECT_METHOD_OF[settings.task]
     if settings.quality == "fast":
         fast = settings.task in FAST_WITHOUT_NETWORK
         return DIRECT_METHOD_OF[settings.task] if fast else "two_stage"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+from dipfast.settings.jpeg import JpegCoding
 from dipfast.settings.names import (
     DownsampleKernel,
     Marks,
@@ -68,6 +69,7 @@ class DenoiseOptions(Options, total=False):
     refine: bool
     stretch: bool
     fill_outliers: bool
+    jpeg: JpegCoding | None
 
 
 class InpaintOptions(Options, total=False):

@@ -17,10 +17,10 @@ import dipfast
 from dipfast import NoiseModel, NoiseReport
 from dipfast.apps import report as plots
 from dipfast.apps.cli import main
-from dipfast.apps.cli.info import jpeg_quality
 from dipfast.apps.cli.options import InfoRequest
 from dipfast.apps.cli.usage import parse
 from dipfast.images.files import write_image
+from dipfast.settings.jpeg import jpeg_quality
 from dipfast.settings.noise import BAND_EDGES
 
 SIGMA = 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,21 +20,12 @@ from dipfast.apps.cli.words import Words, one_line
 from dipfast.apps.cli.work import check_output
 from dipfast.checks import check_data_range
 from dipfast.errors import InputError
+from dipfast.settings.jpeg import jpeg_quality
 
 if TYPE_CHECKING:
     from dipfast.images.files import ImageFile
 
-__all__ = ["jpeg_quality", "run", "words_of"]
-
-# Steps of quantisation of brightness at quality 50 (ITU-T T.81, table K.1), in ascending order.
-_STEPS = np.sort(
-    [
-        *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55),
-        *(14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62),
-        *(18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
-        *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
-    ]
-)
+__all__ = ["run", "words_of"]
 
 
 def run(request: InfoRequest) -> int:
@@ -57,35 +48,6 @@ def words_of(path: str | Path | None = None) -> Words:
     names = {name: option_name(name) for name in ("data_range", "sigma")}
     typed = [] if path is None else [str(path)]
     return Words({**names, **({"image": str(path)} if path else {})}, {}, FUNCTIONS, typed)
-
-
-def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int | None:
-    """Return the quality from 1 to 100 that an encoder was most likely told.
-
-    Encoders after the Independent JPEG Group scale one table with the quality; that of other
-    encoders is the nearest such table.
-
-    Parameters
-    ----------
-    tables
-        The steps of quantisation by the number of the table; the first is that of brightness.
-
-    Returns
-    -------
-    int or None
-        The quality; None if there is no table of brightness.
-    """
-    steps = np.sort(np.asarray(tables.get(0, ()), dtype=float))
-    if steps.size != _STEPS.size:
-        return None
-
-    def distance(quality: int) -> float:
-        scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-        scaled = ((_STEPS * scale + 50) // 100).clip(1, 255)
-        return float(np.abs(np.log(scaled / steps.clip(1))).sum())
-
-    # The higher of two that fit equally well, because 100 is what others round to.
-    return min(range(100, 0, -1), key=distance)
 
 
 def _check_plot(path: str | Path, request: InfoRequest) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,6 +19,7 @@ __all__ = [
     "NOT_TYPED",
     "OWN_OPTIONS",
     "POSITIONAL",
+    "DenoiseOwn",
     "InfoRequest",
     "InpaintOwn",
     "OwnOptions",
@@ -74,6 +75,18 @@ class OwnOptions(BaseModel):
     log_x: bool = option(False, "Logarithmic iterations in the curves.", role="local")
     json_: bool = option(False, "Print the report as JSON, and nothing else.", role="local")
     quiet: bool = option(False, "No progress bar.", role="local")
+
+
+class DenoiseOwn(OwnOptions):
+    """Hold the options of the command line itself for ``dipfast denoise``."""
+
+    jpeg: Literal["auto", "yes", "no"] = option(
+        "auto",
+        "Whether what is to be taken out are the artefacts of JPEG, by what the file says of its "
+        "coding; auto is yes for a JPEG of quality 60 and less where nothing is said of noise or "
+        "of a fit.",
+        choices=("auto", "yes", "no"),
+    )
 
 
 class InpaintOwn(OwnOptions):
@@ -138,7 +151,7 @@ class InfoRequest(BaseModel):
 
 
 OWN_OPTIONS: dict[TaskName, type[OwnOptions]] = {
-    "denoise": OwnOptions,
+    "denoise": DenoiseOwn,
     "inpaint": InpaintOwn,
     "super_resolve": OwnOptions,
     "restore": RestoreOwn,

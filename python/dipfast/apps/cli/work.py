@@ -17,23 +17,26 @@ import dipfast
 from dipfast.apps.cli.commands import DEFAULTS, option_name, words_of
 from dipfast.apps.cli.earlier import options_with_record
 from dipfast.apps.cli.exits import WorkError, code_of_result
-from dipfast.apps.cli.options import InpaintOwn, OwnOptions, Request, RestoreOwn
+from dipfast.apps.cli.options import DenoiseOwn, InpaintOwn, OwnOptions, Request, RestoreOwn
 from dipfast.apps.cli.streams import say
 from dipfast.apps.cli.words import Words, one_line
 from dipfast.errors import DipfastError, InputError, WouldOverwriteError
 from dipfast.settings.names import DIRECT_METHODS, TaskName
-from dipfast.settings.settings import SETTINGS, decide_method, make_settings
+from dipfast.settings.settings import OF_FITS, SETTINGS, decide_method, make_settings
 
 if TYPE_CHECKING:
     from dipfast.images.files import ImageFile
     from dipfast.prior.loop import State
     from dipfast.run.observers import Progress
     from dipfast.run.result import Result
+    from dipfast.settings.jpeg import JpegCoding
 
 __all__ = ["check_output", "run"]
 
 # For --strip: enough for eight images of any size that is looked at.
 _STRIP_MEGABYTES = 256.0
+# At this quality and below the artefacts of a JPEG are more than most noise that it still has.
+_POOR_JPEG = 60
 
 
 @dataclass
@@ -79,7 +82,35 @@ def run(request: Request) -> int:
 
 
 def _denoise(job: _Job) -> int:
-    return _restore_file(job, lambda source, **options: dipfast.denoise(source.image, **options))
+    own: DenoiseOwn = job.own
+
+    def clean(source: ImageFile, **options: Any) -> Result:
+        coding = _jpeg_of(source, job)
+        if coding is not None:
+            options["jpeg"] = coding
+            job.told.append(f"JPEG of quality {coding.quality}: its artefacts are taken out")
+            if not own.quiet:
+                say(f"{own.image} is a {job.told[-1]}; --jpeg no takes noise out instead")
+        return dipfast.denoise(source.image, **options)
+
+    return _restore_file(job, clean)
+
+
+def _jpeg_of(source: ImageFile, job: _Job) -> JpegCoding | None:
+    """Return how a picture was coded whose artefacts are to be taken out; None for others."""
+    own: DenoiseOwn = job.own
+    if own.jpeg == "yes":
+        if source.jpeg is None:
+            raise InputError(
+                f"--jpeg yes: {own.image} is no JPEG, or one whose coding is not understood, as "
+                "of those that EXIF turns; --jpeg no takes noise out"
+            )
+        return source.jpeg
+    if own.jpeg == "no" or source.jpeg is None or (source.jpeg.quality or 100) > _POOR_JPEG:
+        return None
+    says = {"sigma", "noise", "method", "data_range", *OF_FITS} & set(job.options)
+    draws = own.curves is not None or own.strip is not None
+    return None if says or draws else source.jpeg
 
 
 def _inpaint(job: _Job) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dipfast.errors import InputError
+from dipfast.settings.jpeg import JpegCoding
 
 __all__ = ["METRES", "ImageFile", "Resolution"]
 
@@ -159,6 +160,8 @@ class ImageFile:
     format
         Name of the format in :data:`dipfast.images.files.formats.FORMATS`, as ``"PNG"``; empty
         if the image is not from a file.
+    jpeg
+        How a JPEG was coded; None for other formats, and where that is not understood.
     """
 
     image: _Array
@@ -166,6 +169,7 @@ class ImageFile:
     alpha: _Array | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     format: str = ""
+    jpeg: JpegCoding | None = None
 
     @property
     def size(self) -> tuple[int, int]:

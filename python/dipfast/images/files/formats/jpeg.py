@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import replace
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -16,6 +17,7 @@ from dipfast.images.files.formats._jpeg_data import check_scans
 from dipfast.images.files.formats._pillow import beside, load, orientation, without_warnings
 from dipfast.images.files.image_file import ImageFile, Resolution
 from dipfast.images.files.pixels import split, upright
+from dipfast.settings.jpeg import JpegCoding
 
 __all__ = ["read", "write"]
 
@@ -73,7 +75,8 @@ def read(stream: BinaryIO) -> ImageFile:
         if opened.info.get("comment"):
             metadata["comment"] = opened.info["comment"]
         pixels = upright(np.array(opened), turned)
-    return split(pixels, False, metadata)
+        coding = JpegCoding.of(opened) if turned == 1 else None
+    return replace(split(pixels, False, metadata), jpeg=coding)
 
 
 def write(stream: BinaryIO, pixels: np.ndarray[Any, Any], like: ImageFile) -> list[str]:
