@@ -2,6 +2,7 @@
 
 from . import errors, networks, operators, ops, stopping
 from ._native import __version__
+from .apps.page import save_page
 from .model.noise import NoiseModel
 from .noise_report import NoiseReport, estimate_noise
 from .prior.loop import DeepImagePrior
@@ -32,6 +33,7 @@ __all__ = [
     "operators",
     "ops",
     "restore",
+    "save_page",
     "stopping",
     "super_resolve",
 ]

@@ -220,6 +220,7 @@ def images() -> list[bytes]:
     """Return small files of all formats, in all variants that are read in ways of their own."""
     import imagecodecs
     import tifffile
+    from astropy.io import fits
     from PIL import Image, ImageCms
 
     rng = np.random.default_rng(0)
@@ -255,6 +256,22 @@ def images() -> list[bytes]:
             writer.write(pixels[::2, ::2], subfiletype=1)
         return stream.getvalue()
 
+    def numpy(save: Callable[..., Any], pixels: Any) -> bytes:
+        stream = io.BytesIO()
+        save(stream, pixels)
+        return stream.getvalue()
+
+    def telescope(*units: Any) -> bytes:
+        stream = io.BytesIO()
+        fits.HDUList(list(units)).writeto(stream)
+        return stream.getvalue()
+
+    def tiled(pixels: Any, kind: str) -> bytes:
+        image = fits.CompImageHDU(pixels, sky, compression_type=kind)
+        return telescope(fits.PrimaryHDU(), image)
+
+    sky = fits.Header({"CTYPE1": "RA---TAN-SIP", "CRPIX1": 3.5, "CD1_1": 0.1})
+    sky.update({"A_ORDER": 2, "A_2_0": 0.001, "LTV1": 2.0, "DATASEC": "[1:2,1:3]"})
     palette = Image.fromarray(colour).quantize(16)
     tags.get_ifd(0x8769).update({0x9003: "2024:02:29 12:00:00", 0xA002: 20, 0xA003: 24})
     tags.get_ifd(0x8825)[0x1D] = "2024:02:29"
@@ -307,6 +324,15 @@ def images() -> list[bytes]:
         pillow(palette, "TIFF"),
         pillow(Image.fromarray(grey > 127), "TIFF", compression="group4"),
         both("TIFF"),
+        numpy(np.save, floats.astype(">f4")),
+        numpy(np.save, np.asfortranarray(planes)),
+        numpy(np.savez, grey),
+        numpy(np.savez_compressed, colour),
+        telescope(fits.PrimaryHDU(planes, sky)),
+        telescope(fits.PrimaryHDU(), fits.ImageHDU(floats, sky), fits.ImageHDU(grey)),
+        telescope(fits.PrimaryHDU(planes[0].astype(np.int16), fits.Header({"BLANK": 5}))),
+        *(tiled(planes[0].astype(np.int16), kind) for kind in ("RICE_1", "GZIP_1", "GZIP_2")),
+        tiled(floats, "RICE_1"),
     ]
 
 
@@ -386,7 +412,9 @@ def _read_image(path: Path) -> object:
     small = small.enlarged(2, lambda values, size: np.broadcast_to(values, size))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about what cannot be kept
-        files.write_image(path.with_name("written.tif"), small.image, like=small, overwrite=True)
+        for suffix in dict.fromkeys((".tif", files.formats.by_name(read.format).suffixes[0])):
+            written = path.with_name(f"written{suffix}")
+            files.write_image(written, small.image, like=small, overwrite=True)
     return read
 
 

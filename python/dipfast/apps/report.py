@@ -18,7 +18,16 @@ from dipfast.settings.noise import BAND_EDGES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["check_plots", "draw_curves", "draw_noise", "draw_side_by_side", "draw_strip"]
+    from dipfast.run.snapshots import Snapshot
+
+__all__ = [
+    "check_plots",
+    "choose_snapshots",
+    "draw_curves",
+    "draw_noise",
+    "draw_side_by_side",
+    "draw_strip",
+]
 
 # More values than these change no histogram, more pixels a side are not seen in a small picture,
 # and more marks hide it.
@@ -155,12 +164,9 @@ def draw_strip(result: Result, path: str | Path, *, count: int = 8) -> None:
     snapshots = result.snapshots
     if not snapshots or len({snapshot.item for snapshot in snapshots}) > 1:
         raise InputError("a strip is drawn of the snapshots of one image")
-    times = np.log([snapshot.iteration for snapshot in snapshots])
-    wanted = np.linspace(times[0], times[-1], count)
-    chosen = sorted({int(np.abs(times - time).argmin()) for time in wanted})
     low, high = result.found["data_range"]
     panels = []
-    for snapshot in (snapshots[k] for k in chosen):
+    for snapshot in choose_snapshots(snapshots, count):
         pixels = np.asarray(snapshot.image, dtype=float)
         if result.channel_axis is not None:
             pixels = np.moveaxis(pixels, result.channel_axis, -1)
@@ -171,6 +177,29 @@ def draw_strip(result: Result, path: str | Path, *, count: int = 8) -> None:
             (f"iteration {snapshot.iteration}", ((pixels - low) / (high - low)).clip(0, 1))
         )
     draw_side_by_side(panels, path)
+
+
+def choose_snapshots(snapshots: Sequence[Snapshot], count: int = 8) -> list[Snapshot]:
+    """Return some snapshots, spaced evenly on a logarithmic scale of iterations.
+
+    Parameters
+    ----------
+    snapshots
+        All of them, of one image, at least one, in the order of their iterations.
+    count
+        The largest number that is returned.
+
+    Returns
+    -------
+    list of Snapshot
+        The first, the last, and some between.
+    """
+    import numpy as np
+
+    times = np.log([snapshot.iteration for snapshot in snapshots])
+    wanted = np.linspace(times[0], times[-1], count)
+    chosen = sorted({int(np.abs(times - time).argmin()) for time in wanted})
+    return [snapshots[number] for number in chosen]
 
 
 def draw_noise(report: NoiseReport, image: Any, path: str | Path) -> None:

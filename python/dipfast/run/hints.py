@@ -11,12 +11,12 @@ from dipfast.run.outcome import Outcome
 from dipfast.stop_reason import StopReason
 from dipfast.stopping import Never
 
-__all__ = ["hints"]
+__all__ = ["COARSE", "NEARLY_WHITE", "hints"]
 
 # The residual is far, or very far, from the noise if it is this many times as large.
 _FAR, _VERY_FAR = 1.2, 3.0
-# Correlations of neighbours above and below which a residual is certainly not, and may be, white.
-_COARSE, _NEARLY_WHITE = 0.25, 0.1
+COARSE, NEARLY_WHITE = 0.25, 0.1
+"""Correlations of neighbours above and below which a residual is surely not, and may be, white."""
 
 
 def hints(job: Job, outcome: Outcome) -> Iterator[str]:
@@ -48,9 +48,9 @@ def hints(job: Job, outcome: Outcome) -> Iterator[str]:
     size, related = outcome.residual
     level = math.sqrt(noise.typical_variance)
     numbers = f"{size * job.range_width:.3g}, and the noise {level * job.range_width:.3g}"
-    coarse = related > _COARSE and not noise.is_correlated
+    coarse = related > COARSE and not noise.is_correlated
     # Without a fit nothing that is larger than the noise is left.
-    if not job.is_direct and size > _FAR * level and abs(related) < _NEARLY_WHITE:
+    if not job.is_direct and size > _FAR * level and abs(related) < NEARLY_WHITE:
         yield f"what the fit leaves is {numbers}, and looks like noise: a larger sigma may suit"
     elif (
         not job.is_direct

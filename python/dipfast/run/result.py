@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dipfast.errors import InputError
-from dipfast.images import files
+from dipfast.images import display, files
 from dipfast.stop_reason import StopReason
 
-__all__ = ["Member", "Result"]
+__all__ = ["Member", "Result", "figures_of"]
+
+# Rows and columns of the picture beside the figures in a notebook.
+_LARGEST_IN_TABLE = 400
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +152,29 @@ class Result:
             f"  {self.stop_detail or self.stop_reason}; {self.summary()}{metrics}>"
         )
 
+    def _repr_png_(self) -> bytes:
+        """Return the image as PNG, for notebooks; of a batch, the first one."""
+        return display.encode_png(self._shown())
+
+    def _repr_html_(self) -> str:
+        """Return the image beside its figures, for notebooks; of a batch, the first one."""
+        picture = display.encode_png(display.reduce(self._shown(), _LARGEST_IN_TABLE))
+        rows = "".join(
+            f"<tr><th style='text-align: left'>{escape(name)}</th>"
+            f"<td style='text-align: left'>{escape(value)}</td></tr>"
+            for name, value in figures_of(self)
+        )
+        return (
+            "<div style='display: flex; flex-wrap: wrap; gap: 1em'>"
+            f"<img alt='restored image' src='data:image/png;base64,"
+            f"{base64.b64encode(picture).decode('ascii')}'>"
+            f"<table>{rows}</table></div>"
+        )
+
+    def _shown(self) -> np.ndarray[Any, Any]:
+        planes = display.to_planes(self.image, self.channel_axis)
+        return display.to_8_bits(planes, display.range_of(planes, self.found))
+
     def _ratios(self) -> dict[str, float]:
         return {name: value for name, value in self.metrics.items() if name.startswith("psnr")}
 
@@ -258,6 +286,52 @@ class Result:
         report = files.report_path(path)
         with files.write_atomically(report, overwrite=overwrite) as stream:
             stream.write(text.encode())
+
+
+def figures_of(result: Result) -> list[tuple[str, str]]:
+    """Return what is told of a result beside its image, as pairs of a name and a text.
+
+    Parameters
+    ----------
+    result
+        The result.
+
+    Returns
+    -------
+    list of tuple of str
+        Task, image, why it ended, what was found, PSNR, and what of the image is shown, as far as
+        they are known.
+    """
+    image = result.image
+    kind = f"{type(image).__name__} {tuple(image.shape)}, {image.dtype}"
+    rows = [
+        ("task", str(result.settings.get("task", "restoration"))),
+        ("image", kind),
+        ("end", result.stop_detail or str(result.stop_reason)),
+        ("details", result.summary()),
+    ]
+    names = {
+        "psnr_input": "PSNR of the input",
+        "psnr": "PSNR",
+        "psnr_stop": "PSNR of the last running average",
+        "psnr_oracle": "highest PSNR of a running average",
+    }
+    for name, value in result.metrics.items():
+        if name in names:
+            at = result.metrics.get("oracle_iteration")
+            where = f" (iteration {at:.0f})" if name == "psnr_oracle" and at is not None else ""
+            rows.append((names[name] + where, f"{value:.2f} dB"))
+    if result.expected_psnr is not None:
+        rows.append(("expected PSNR", f"{result.expected_psnr:.1f} dB"))
+    channels = display.channels_shown(display.to_planes(image, result.channel_axis).shape[2])
+    of_batch = f"the first of {len(image)} images" if _is_batch(image) else ""
+    if of_batch or channels:
+        rows.append(("shown", ", ".join(filter(None, (of_batch, channels)))))
+    return [(name, value) for name, value in rows if value]
+
+
+def _is_batch(image: Any) -> bool:
+    return len(image.shape) == 4 and len(image) > 1
 
 
 def _describe_noise(settings: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dipfast.apps.cli.options import InfoRequest, OwnOptions
 from dipfast.errors import (
     MissingExtraError,
     UnreadableFileError,
@@ -101,6 +102,12 @@ class TestTable:
         there = {f".{path.stem}" for path in folder.glob("*.py") if path.name[0] != "_"}
         assert there - {".format"} == {row.module for row in FORMATS}
 
+    def test_the_help_of_the_command_line_names_every_format(self) -> None:
+        for options, name in ((OwnOptions, "image"), (InfoRequest, "files")):
+            text = options.model_fields[name].description
+            assert text is not None
+            assert all(row.name in text for row in FORMATS)
+
     @each_format
     def test_modules_import_no_other_format(self, row: Format) -> None:
         package = formats.__name__
@@ -109,7 +116,7 @@ class TestTable:
         assert imported == {f"{package}{row.module}"}
 
     def test_libraries_are_imported_with_the_first_file(self) -> None:
-        libraries = "{'torch', 'PIL', 'tifffile', 'imagecodecs'}"
+        libraries = "{'torch', 'PIL', 'tifffile', 'imagecodecs', 'astropy', 'zipfile'}"
         code = f"import sys, {files.__name__}; print({libraries} & set(sys.modules))"
         assert run(code) == "set()"
 
@@ -200,7 +207,8 @@ class TestAddedFormat:
     @pytest.mark.parametrize("dtype", ["uint16", "float32"])
     def test_type_that_it_does_not_hold(self, tmp_path: Path, dtype: str) -> None:
         path = tmp_path / "out.pgm"
-        endings = ".png or .tif or .tiff" if dtype == "uint16" else ".tif or .tiff"
+        endings = ".tif or .tiff or .npy or .fits or .fit or .fts"
+        endings = f".png or {endings}" if dtype == "uint16" else endings
         message = f"PGM cannot hold {dtype} without loss, {path} must be named {endings}"
         with pytest.raises(UnwritableFileError, match=f"^{re.escape(message)}$"):
             write_image(path, pixels(6, 8, dtype=dtype))
@@ -223,14 +231,18 @@ class TestAddedFormat:
 
     def test_it_is_advice_for_others(self, tmp_path: Path) -> None:
         image = ImageFile(pixels(6, 8))
-        assert formats.suffixes_that_hold(image) == ".png or .jpg or .jpeg or .tif or .tiff or .pgm"
+        *others, last = formats.suffixes_that_hold(image).split(" or ")
+        assert last == ".pgm"
+        assert others[:5] == [".png", ".jpg", ".jpeg", ".tif", ".tiff"]
 
     def test_messages_list_it(self, tmp_path: Path) -> None:
         (tmp_path / "in.pgm").write_bytes(b"text")
-        message = f"cannot read {tmp_path / 'in.pgm'}: it is not a PNG, JPEG, TIFF or PGM image"
+        names = "PNG, JPEG, TIFF, NumPy, FITS or PGM"
+        message = f"cannot read {tmp_path / 'in.pgm'}: it is not a {names} image"
         with pytest.raises(UnreadableFileError, match=f"^{re.escape(message)}$"):
             read_image(tmp_path / "in.pgm")
-        message = "it must end in one of .png, .jpg, .jpeg, .tif, .tiff, .pgm"
+        message = f"it must end in one of {formats.all_suffixes()}"
+        assert message.endswith(", .tiff, .npy, .fits, .fit, .fts, .pgm")
         with pytest.raises(UnwritableFileError, match=f"{re.escape(message)}$"):
             write_image(tmp_path / "out.gif", pixels(6, 8))
 

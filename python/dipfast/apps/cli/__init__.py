@@ -4,7 +4,8 @@
 the options out of those of the tasks and of ``options.py``, which are the command line's own;
 ``values.py`` reads values; ``earlier.py`` reads settings of an earlier result; ``words.py`` puts
 messages into words of the command line; ``streams.py`` keeps a failure of printing from ending the
-work; ``pictures.py`` reads masks and the like; ``work.py`` does what was asked for, and ``info.py``
+work; ``pictures.py`` reads masks and the like; ``work.py`` does what was asked for, ``folders.py``
+does it with every picture of a folder (``folder_record.py`` knows what was done), and ``info.py``
 where that is ``dipfast info``; ``failures.py`` tells errors and warnings; and ``exits.py`` has the
 exit codes.
 """
@@ -64,6 +65,6 @@ def _run(request: Request | InfoRequest) -> int:
         from dipfast.apps.cli import info
 
         return told(lambda: info.run(request), info.words_of())
-    from dipfast.apps.cli import work
+    from dipfast.apps.cli import folders
 
-    return told(lambda: work.run(request), words_of(request))
+    return told(lambda: folders.run(request), words_of(request))

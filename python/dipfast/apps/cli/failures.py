@@ -18,7 +18,7 @@ from dipfast.errors import DipfastError
 __all__ = ["told"]
 
 
-def told(work: Callable[[], int], words: Words) -> int:
+def told(work: Callable[[], int], words: Words, tell: Callable[[str], None] = say) -> int:
     """Return the exit code of some work, whose errors and warnings are told.
 
     Parameters
@@ -27,6 +27,8 @@ def told(work: Callable[[], int], words: Words) -> int:
         Returns an exit code, or raises an exception.
     words
         The words of the command line for the messages.
+    tell
+        Tells one line.
 
     Raises
     ------
@@ -35,7 +37,7 @@ def told(work: Callable[[], int], words: Words) -> int:
     """
 
     def warn(message: Warning | str, *_: Any, **__: Any) -> None:
-        say(f"warning: {words.translate(str(message))}")
+        tell(f"warning: {words.translate(str(message))}")
 
     try:
         with warnings.catch_warnings():
@@ -47,7 +49,7 @@ def told(work: Callable[[], int], words: Words) -> int:
         code = code_of_error(error)
         if code is None:
             raise
-        say(f"error: {_message(error, words)}")
+        tell(f"error: {_message(error, words)}")
         return code
 
 

@@ -5,7 +5,7 @@ They are described in the same form as :mod:`dipfast.settings.settings`, and rea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -37,17 +37,24 @@ class OwnOptions(BaseModel):
 
     image: FileName = option(
         ...,
-        "The image: PNG, JPEG or TIFF, 8 or 16 bit or float.",
+        "The image: PNG, JPEG, TIFF, NumPy (.npy) or FITS, 8 or 16 bit or float.",
         expected="a file name",
         role="image",
     )
     output: FileName = option(
         ...,
-        "Where to write the result. Its settings go to OUT.json.",
+        "Where to write the result. Its settings go to OUT.json. If IN is a folder, or a pattern "
+        "in quotes such as 'scans/*.tif', a folder too: every picture is restored.",
         expected="a file name",
         role="local",
     )
     force: bool = option(False, "Replace files that exist.", role="local")
+    suffix: str | None = option(
+        None,
+        "Of folders: what results have in their names before the ending, such as _clean.",
+        expected="a part of a file name",
+        role="local",
+    )
     settings: FileName | None = option(
         None,
         "The report of an earlier result (OUT.json): its settings in place of the defaults.",
@@ -69,6 +76,13 @@ class OwnOptions(BaseModel):
     strip: FileName | None = option(
         None,
         "Draw images of several iterations, side by side, into this picture.",
+        expected="a file name",
+        role="local",
+    )
+    report: FileName | None = option(
+        None,
+        "Write a page with before, after, their difference, curves and settings to this file "
+        "(.html), to be opened in a browser.",
         expected="a file name",
         role="local",
     )
@@ -121,7 +135,7 @@ class InfoRequest(BaseModel):
 
     files: tuple[FileName, ...] = option(
         ...,
-        "Images: PNG, JPEG or TIFF, 8 or 16 bit or float.",
+        "Images: PNG, JPEG, TIFF, NumPy (.npy) or FITS, 8 or 16 bit or float.",
         expected="file names",
         role="image",
     )
@@ -180,8 +194,11 @@ class Request:
         The options of the command line itself.
     options
         The options of the task that were typed, and no others.
+    typed
+        The words after the name of the program, to be shown again.
     """
 
     task: TaskName
     own: OwnOptions
     options: dict[str, Any]
+    typed: tuple[str, ...] = field(default=(), compare=False)

@@ -6,7 +6,7 @@ Importing this module imports no settings: ``dipfast --help`` answers without th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,7 +101,11 @@ def parse(arguments: Sequence[str], app: App | None = None) -> Request | InfoReq
     except CycloptsError as error:
         raise _told(error, app) from None
     request: Request | InfoRequest | None = command(*bound.args, **bound.kwargs)
-    return request
+    if request is None:
+        return None
+    from dipfast.apps.cli.options import Request  # the command has imported it
+
+    return replace(request, typed=tuple(arguments)) if isinstance(request, Request) else request
 
 
 # --- what is wrong -----------------------------------------------------------------------

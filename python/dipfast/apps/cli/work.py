@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shlex
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from dipfast.run.result import Result
     from dipfast.settings.jpeg import JpegCoding
 
-__all__ = ["check_output", "run"]
+__all__ = ["check_device", "check_output", "run", "settings_of"]
 
 # For --strip: enough for eight images of any size that is looked at.
 _STRIP_MEGABYTES = 256.0
@@ -57,6 +58,10 @@ class _Job:
         What is told with the result.
     words
         The words of the command line for what the library says.
+    command
+        The command itself, as it can be typed again.
+    tell
+        Tells the result, once it is written.
     """
 
     own: Any
@@ -64,18 +69,42 @@ class _Job:
     settings: Any
     output: str
     words: Words
+    command: str = ""
     told: list[str] = field(default_factory=list)
+    tell: Callable[[Result, Any], None] = field(default_factory=lambda: _tell)
 
 
-def run(request: Request) -> int:
-    """Do what was asked for, and return the exit code."""
+def run(request: Request, tell: Callable[[Result, Any], None] | None = None) -> int:
+    """Do what was asked for, and return the exit code.
+
+    Parameters
+    ----------
+    request
+        What was typed.
+    tell
+        What is done with the result once it is written, given the result and an object whose
+        ``output`` is where; None prints it.
+    """
+    options, settings = settings_of(request)
+    job = _Job(request.own, options, settings, str(request.own.output), words_of(request))
+    job.command = shlex.join(["dipfast", *request.typed]) if request.typed else ""
+    if tell is not None:
+        job.tell = tell
+    return _TASKS[request.task](job)
+
+
+def settings_of(request: Request) -> tuple[dict[str, Any], Any]:
+    """Return the options of the task that are not left at their defaults, and all of them, checked.
+
+    Raises
+    ------
+    InputError
+        If one of them is wrong.
+    """
     kind = SETTINGS[request.task]
     needed = {name: value for name, value in DEFAULTS.items() if name in kind.model_fields}
     options = {**needed, **options_with_record(request)}
-    settings = make_settings(kind, options)
-    return _TASKS[request.task](
-        _Job(request.own, options, settings, str(request.own.output), words_of(request))
-    )
+    return options, make_settings(kind, options)
 
 
 # --- the tasks ---------------------------------------------------------------------------
@@ -214,7 +243,7 @@ def _restore_file(
     like = form(source)
     _check_method(job)
     _check_files(job, like, other_inputs or {})
-    _check_device(job.settings.device)
+    check_device(job.settings.device)
     doing = "denoising" if job.settings.task == "denoise" else "restoring"
     with _Progress(doing, hidden=own.quiet) as progress:
         try:
@@ -226,10 +255,10 @@ def _restore_file(
     # Another Ctrl-C must not come between the work and its result.
     with dipfast.Interrupt().on_signals() as interrupt:
         failure = _save(result, job, like)
-        _tell(result, job)
+        job.tell(result, job)
     if failure is not None:
         raise WorkError(failure)
-    drawn = interrupt.requested or _draw(result, own)
+    drawn = interrupt.requested or _draw(result, job, source)
     asked = interrupt.stop_asked
     return code_of_result(result, None if asked is None else asked.reason, drawn)
 
@@ -270,6 +299,7 @@ def _check_files(job: _Job, like: ImageFile, other_inputs: dict[str, str]) -> No
         "checkpoint": job.settings.checkpoint,
         "curves": own.curves,
         "strip": own.strip,
+        "report": own.report,
     }
     for name, path in outputs.items():
         if path is None:
@@ -280,7 +310,11 @@ def _check_files(job: _Job, like: ImageFile, other_inputs: dict[str, str]) -> No
                 "choose another name"
             )
         taken[Path(path).resolve()] = path
-        if name != "checkpoint":
+        if name == "report":
+            from dipfast.apps.page import check_page
+
+            _check_free(check_page, path, overwrite=own.force)
+        elif name != "checkpoint":
             from dipfast.apps.report import check_plots
 
             check_plots()
@@ -288,16 +322,21 @@ def _check_files(job: _Job, like: ImageFile, other_inputs: dict[str, str]) -> No
 
 
 def check_output(*arguments: Any, **options: Any) -> None:
-    """Refuse a file that cannot be written, or that exists without ``--force``."""
+    """Refuse a picture that cannot be written, or that exists without ``--force``."""
     from dipfast.images import files
 
+    _check_free(files.check_output, *arguments, **options)
+
+
+def _check_free(check: Callable[..., None], *arguments: Any, **options: Any) -> None:
+    """Check where a file is to be written, and say how to replace one."""
     try:
-        files.check_output(*arguments, **options)
+        check(*arguments, **options)
     except WouldOverwriteError as error:
         raise WouldOverwriteError(f"{error}; --force replaces it") from None
 
 
-def _check_device(name: str) -> None:
+def check_device(name: str) -> None:
     """Refuse a device that cannot be used, and name those that can."""
     import torch
 
@@ -358,13 +397,29 @@ def _free_name(path: str) -> str:
     return str(free)
 
 
-def _draw(result: Result, own: OwnOptions) -> bool:
+def _draw(result: Result, job: _Job, source: ImageFile) -> bool:
     """Draw what was asked for, tell what cannot be drawn, and return whether all could be."""
     from dipfast.apps.report import draw_curves, draw_strip
+
+    own: OwnOptions = job.own
+
+    def write_page(result: Result, path: str) -> None:
+        from dipfast.apps.page import save_page
+
+        save_page(
+            result,
+            source.image,
+            path,
+            name=Path(own.image).name,
+            command=job.command,
+            log_x=own.log_x,
+            overwrite=own.force,
+        )
 
     draw: dict[str, Callable[[Any, str], None]] = {
         "curves": partial(draw_curves, log_x=own.log_x),
         "strip": draw_strip,
+        "report": write_page,
     }
     all_drawn = True
     for name, function in draw.items():
@@ -373,7 +428,8 @@ def _draw(result: Result, own: OwnOptions) -> bool:
             try:
                 function(result, path)
             except Exception as error:  # matplotlib may raise anything, and the picture is written
-                say(f"error: --{name} {path} could not be drawn: {_reason(error)}")
+                done = "written" if name == "report" else "drawn"
+                say(f"error: --{name} {path} could not be {done}: {_reason(error)}")
                 all_drawn = False
     return all_drawn
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from dipfast.images.files.image_file import ImageFile, Resolution
 from dipfast.images.files.read import read_image
-from dipfast.images.files.safe import open_regular, report_path, write_atomically
+from dipfast.images.files.safe import check_place, open_regular, report_path, write_atomically
 from dipfast.images.files.write import check_output, write_image
 
 __all__ = [
     "ImageFile",
     "Resolution",
     "check_output",
+    "check_place",
     "open_regular",
     "read_image",
     "report_path",

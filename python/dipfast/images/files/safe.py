@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import BinaryIO
 
 from dipfast.errors import InputError, WouldOverwriteError
 
-__all__ = ["open_regular", "report_path", "write_atomically"]
+__all__ = ["check_place", "open_regular", "report_path", "write_atomically"]
 
 
 def open_regular(path: str | Path) -> BinaryIO:
@@ -42,6 +43,45 @@ def open_regular(path: str | Path) -> BinaryIO:
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise InputError(f"cannot read {path}: it is not a regular file")
     return path.open("rb")
+
+
+def check_place(path: Path, *beside: Path, overwrite: bool = False) -> None:
+    """Find out, before any work is done, whether files of any kind can be written to a place.
+
+    Parameters
+    ----------
+    path
+        Path of the file.
+    *beside
+        Paths of other files in the same folder.
+    overwrite
+        Whether existing files may be replaced.
+
+    Raises
+    ------
+    OSError
+        If the folder does not exist or cannot be written into, or a folder has one of the names.
+    WouldOverwriteError
+        If a file exists that may not be replaced.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist")
+    for target in (path, *beside):
+        try:
+            there = target.lstat()  # of a link itself; a name that is too long is an OSError
+        except FileNotFoundError:
+            continue
+        if stat.S_ISDIR(there.st_mode):
+            raise IsADirectoryError(f"{target} is a folder, not a file name")
+        if not overwrite:
+            raise WouldOverwriteError(f"{target} exists already")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise PermissionError(
+            f"cannot write into the folder {path.parent}: {error.strerror}"
+        ) from error
 
 
 @contextmanager

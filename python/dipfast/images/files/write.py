@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import stat
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dipfast.errors import InputError, UnwritableFileError, WouldOverwriteError
+from dipfast.errors import InputError, UnwritableFileError
 from dipfast.images.files import formats
 from dipfast.images.files.formats import Format
 from dipfast.images.files.image_file import ImageFile
 from dipfast.images.files.pixels import split
-from dipfast.images.files.safe import report_path, write_atomically
+from dipfast.images.files.safe import check_place, report_path, write_atomically
 from dipfast.warn import warn_caller
 
 __all__ = ["check_output", "write_image"]
@@ -161,24 +159,7 @@ def check_output(
     if image is not None:
         _check_format(path, row, image)
     row.load()  # finds out whether its libraries are there
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist")
-    for target in (path, report_path(path)) if report else (path,):
-        try:
-            there = target.lstat()  # of a link itself; a name that is too long is an OSError
-        except FileNotFoundError:
-            continue
-        if stat.S_ISDIR(there.st_mode):
-            raise IsADirectoryError(f"{target} is a folder, not a file name")
-        if not overwrite:
-            raise WouldOverwriteError(f"{target} exists already")
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise PermissionError(
-            f"cannot write into the folder {path.parent}: {error.strerror}"
-        ) from error
+    check_place(path, *([report_path(path)] if report else []), overwrite=overwrite)
 
 
 def _format_of(path: Path) -> Format:

@@ -59,6 +59,34 @@ FORMATS: tuple[Format, ...] = (
         opacity=True,
         metadata=("ome", "imagej", "tags"),
     ),
+    Format(
+        name="NumPy",
+        module=".numpy_arrays",
+        # An archive (.npz) with one array is read, but not written.
+        suffixes=(".npy",),
+        signatures=(b"\x93NUMPY", b"PK\x03\x04"),
+        dtypes=(
+            *("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
+            *("float16", "float32", "float64"),
+        ),
+        channels=(1, 2, 3, 4),
+        opacity=False,
+        metadata=("array",),
+    ),
+    Format(
+        name="FITS",
+        module=".fits",
+        suffixes=(".fits", ".fit", ".fts"),
+        signatures=(b"SIMPLE  =",),
+        dtypes=(
+            *("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
+            *("float32", "float64"),
+        ),
+        channels=(1, 3, 4),
+        opacity=False,
+        metadata=("fits",),
+        extra="fits",
+    ),
 )
 """The formats that are read and written, in the order in which messages name them."""
 
@@ -155,7 +183,7 @@ def all_names() -> str:
     Examples
     --------
     >>> all_names()
-    'PNG, JPEG or TIFF'
+    'PNG, JPEG, TIFF, NumPy or FITS'
     """
     *others, last = (row.name for row in FORMATS)
     return f"{', '.join(others)} or {last}" if others else last
@@ -172,7 +200,7 @@ def all_suffixes() -> str:
     Examples
     --------
     >>> all_suffixes()
-    '.png, .jpg, .jpeg, .tif, .tiff'
+    '.png, .jpg, .jpeg, .tif, .tiff, .npy, .fits, .fit, .fts'
     """
     return ", ".join(suffix for row in FORMATS for suffix in row.suffixes)
 

@@ -1,0 +1,210 @@
+"""What was done with the pictures of a folder: one line of JSON for each, beside the results.
+
+The record says which files of a folder are results of an earlier run, and of what.  Only these are
+replaced without ``--force``, and only these can be skipped.  A line is written in one call and
+forced onto the disk, so that a process that is killed leaves whole lines; and before a picture is
+begun, a small file says which one, so that a result whose line is missing is known as one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from dipfast.images import files
+from dipfast.stop_reason import StopReason
+
+__all__ = ["RECORD", "FolderRecord", "digest", "identify", "numbers_of", "status_of"]
+
+RECORD = "dipfast.jsonl"
+"""The name of the record in the folder of the results."""
+
+# What is being done, in the same folder.
+_CURRENT = ".dipfast-current"
+
+
+def digest(path: str | Path) -> str | None:
+    """Return the SHA-256 of a file, None if it cannot be read."""
+    found = hashlib.sha256()
+    try:
+        with files.open_regular(path) as stream:
+            while part := stream.read(2**20):
+                found.update(part)
+    except (OSError, ValueError):
+        return None
+    return found.hexdigest()
+
+
+def identify(path: str | Path) -> dict[str, Any] | None:
+    """Return size, time of modification and digest of a picture, None if it cannot be read."""
+    try:
+        there = os.stat(path)
+    except OSError:
+        return None
+    found = digest(path)
+    if found is None:
+        return None
+    return {"size": there.st_size, "modified": there.st_mtime_ns, "sha256": found}
+
+
+def status_of(report: dict[str, Any]) -> str:
+    """Return what a report says of its result: "done", "unfinished" or "interrupted"."""
+    if report.get("stop_reason") in (StopReason.INTERRUPTED, StopReason.TERMINATED):
+        return "interrupted"
+    return "done" if report.get("unfinished") is None else "unfinished"
+
+
+def numbers_of(report: dict[str, Any]) -> dict[str, Any]:
+    """Return the numbers of a report that are in the record: noise, and PSNR where it is known."""
+    metrics, sigmas = report.get("metrics") or {}, (report.get("found") or {}).get("sigma")
+    psnr = {name: metrics[name] for name in ("psnr_input", "psnr") if name in metrics}
+    return {"sigma": sigmas[0] if sigmas else None, **psnr}
+
+
+class FolderRecord:
+    """Read and write the record of one folder of results.
+
+    Parameters
+    ----------
+    folder
+        The folder, which need not exist to be asked.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lines: dict[str, dict[str, Any]] = {}
+        for line in _read(folder / RECORD).split(b"\n"):
+            self._take(_object(line))
+        self._current = _object(_read(folder / _CURRENT))
+
+    def _take(self, line: dict[str, Any]) -> None:
+        """Keep the last line of each result."""
+        if isinstance(line.get("output"), str):
+            self._lines[Path(line["output"]).name] = line
+
+    def names(self) -> set[str]:
+        """Return the names of all results that the record knows."""
+        return {*self._lines, _name_of(self._current)}
+
+    def recover(self) -> None:
+        """Write the line of a result that was written by a process that ended before its line."""
+        current, output = self._current, self._folder / _name_of(self._current)
+        line = current.get("line")
+        if not isinstance(line, dict) or _stamp(output) in (None, current.get("stamp")):
+            return
+        report = files.report_path(output)
+        told = _object(_read(report)) if digest(report) != current.get("report") else {}
+        status, message = (status_of(told), "") if told else ("interrupted", "without a report")
+        line = {**line, "status": status, "message": message, "seconds": told.get("seconds")}
+        self.add({**line, **numbers_of(told)}, output)
+        self.end()
+
+    def owns(self, output: Path) -> bool:
+        """Return whether what exists there is a result of an earlier run, as it left it."""
+        line, report = self._lines.get(output.name, {}), digest(files.report_path(output))
+        if report is not None:
+            return report == line.get("report")
+        return line.get("stamp") is not None and line["stamp"] == _stamp(output)
+
+    def has(self, source: Path, output: Path, settings: str) -> bool:
+        """Return whether a picture was done with these settings, and its result is there.
+
+        Parameters
+        ----------
+        source
+            The picture.  It is the same if its time of modification or its content is.
+        output
+            Where its result is written.
+        settings
+            The digest of the settings.
+        """
+        line = self._lines.get(output.name, {})
+        same = line.get("status") == "done" and line.get("settings") == settings
+        if not (same and output.is_file() and self.owns(output)):
+            return False
+        known, there = line.get("source") or {}, source.stat()
+        if known.get("size") != there.st_size:
+            return False
+        return known.get("modified") == there.st_mtime_ns or known.get("sha256") == digest(source)
+
+    def begin(self, line: dict[str, Any], output: Path) -> None:
+        """Say which picture is done next.
+
+        Parameters
+        ----------
+        line
+            What is known of its line.
+        output
+            Where its result is written.
+        """
+        self._current = {
+            "name": output.name,
+            "line": line,
+            # What is there before: what differs from it later was written since.
+            "stamp": _stamp(output),
+            "report": digest(files.report_path(output)),
+        }
+        with files.write_atomically(self._folder / _CURRENT) as stream:
+            stream.write(json.dumps(self._current).encode())
+
+    def add(self, line: dict[str, Any], output: Path) -> None:
+        """Write one line.
+
+        Parameters
+        ----------
+        line
+            The line, to which is added what a result is known by later: its report, or its file.
+        output
+            Where the result was to be written.
+        """
+        if line["status"] != "failed" or self.owns(output):
+            line["report"], line["stamp"] = digest(files.report_path(output)), _stamp(output)
+        with open(self._folder / RECORD, "a+b", buffering=0) as stream:
+            # The start of a line that a full disk has cut off is no line.
+            cut = stream.seek(0, os.SEEK_END) > 0
+            if cut:
+                stream.seek(-1, os.SEEK_END)
+                cut = stream.read(1) != b"\n"
+            stream.write(b"\n" * cut + json.dumps(line).encode() + b"\n")
+            os.fsync(stream.fileno())
+        self._take(line)
+
+    def end(self) -> None:
+        """Say that nothing is being done."""
+        self._current = {}
+        (self._folder / _CURRENT).unlink(missing_ok=True)
+
+
+def _name_of(current: dict[str, Any]) -> str:
+    """Return the name of the result that was being made."""
+    return Path(str(current.get("name", ""))).name
+
+
+def _read(path: Path) -> bytes:
+    """Return what is in a file, nothing if it is not there."""
+    try:
+        with files.open_regular(path) as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return b""
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    """Return an object of JSON; an empty one if it is none, such as a line that was cut off."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """Return what changes if a file is replaced, None if there is none."""
+    try:
+        there = path.lstat()
+    except OSError:
+        return None
+    return [there.st_ino, there.st_size, there.st_mtime_ns]

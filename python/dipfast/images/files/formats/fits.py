@@ -1,0 +1,243 @@
+"""FITS: images of telescopes, with their header."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import numpy as np
+from astropy.io import fits
+
+from dipfast.errors import UnreadableFileError
+from dipfast.images.files import limits
+from dipfast.images.files.formats._fits_headers import Headers
+from dipfast.images.files.formats._fits_tiles import check_tiles
+from dipfast.images.files.formats._fits_units import Unit, units
+from dipfast.images.files.formats._numbers import not_kept, read_numbers
+from dipfast.images.files.image_file import ImageFile
+
+__all__ = ["read", "write"]
+
+_Array = np.ndarray[Any, Any]
+
+_TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+# FITS has these types as others that are shifted: BZERO, by BITPIX.
+_SHIFTED = {8: -128, 16: 2**15, 32: 2**31, 64: 2**63}
+_CHANNELS = (3, 4)
+# What may be in a header; other bytes become question marks.
+_PRINTABLE = bytes(code if 32 <= code < 127 else ord("?") for code in range(256))
+# Of what belongs to how numbers are stored, and to the old numbers, nothing is kept.
+_OF_NUMBERS = (
+    *("BSCALE", "BZERO", "BLANK", "CHECKSUM", "DATASUM", "DATAMIN", "DATAMAX"),
+    *("ZBLANK", "ZSCALE", "ZZERO", "ZHECKSUM", "ZDATASUM"),
+)
+
+
+def read(stream: BinaryIO) -> ImageFile:
+    """Read the first image of a FITS file.
+
+    Rows stay in the order that they have in the file, so that coordinates stay right: viewers
+    of FITS show the first row at the bottom.  Pixels of the value BLANK become NaN.
+
+    Parameters
+    ----------
+    stream
+        The file, at its beginning.
+
+    Returns
+    -------
+    ImageFile
+        The image, with its header.
+
+    Raises
+    ------
+    UnreadableFileError
+        If what the file declares is refused; the decoder may raise anything else.
+    """
+    every = units(stream)
+    with _without_warnings():
+        first = unit = next(every, None)
+        before = 0
+        while unit is not None and (len(unit.shape) < 2 or 0 in unit.shape):
+            unit, before = next(every, None), before + 1
+        if first is None or unit is None:
+            raise UnreadableFileError("it holds no image of two axes")
+        # The unit of the header that is kept beside that of the image is no loss.
+        others = before - (before > 0) + _number_of(every)
+        shape, ones = _shape(unit.shape)
+        planes = shape[0] if len(shape) == 3 else 1
+        # Integers may become floats, which have 8 bytes if those of 4 would not hold them.
+        itemsize = 4 if unit.bits in (8, 16, -32) else 8
+        limits.check_size(shape[-1], shape[-2], planes, itemsize)
+        if unit.tile:
+            numbers, header = _decompressed(stream, unit)
+        else:
+            numbers, header = _plain(stream, unit)
+        pixels = _scaled(numbers, header, unit.bits).reshape(shape)
+        primary = None if unit is first else _header_of(first)
+        for each in (header,) if primary is None else (header, primary):
+            for key in _OF_NUMBERS:
+                each.remove(key, ignore_missing=True, remove_all=True)
+        lost = (f"{others} other HDU{'s' * (others > 1)}",) if others else ()
+        kept = Headers(header, primary, ones, lost)
+        kept = _sound(kept.without_tables() if others else kept)
+    return ImageFile(pixels, 0 if len(shape) == 3 else None, None, {"fits": kept})
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Silence the warnings of astropy about headers that are not quite as they should be."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _number_of(rest: Iterator[Unit]) -> int:
+    """Return how many units follow; damage of what is not read is none of this image."""
+    count = 0
+    try:
+        for _ in rest:
+            count += 1
+    except UnreadableFileError:
+        count += 1
+    return count
+
+
+def _shape(declared: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+    """Return the shape of one image, and how many axes of length one are in front of it."""
+    ones = 0
+    while ones < len(declared) - 2 and declared[ones] == 1:
+        ones += 1
+    shape = declared[ones:]
+    if len(shape) == 2 or (len(shape) == 3 and shape[0] in _CHANNELS):
+        return shape, ones
+    planes = math.prod(shape[:-2])
+    raise UnreadableFileError(
+        f"it holds a cube of {planes:.6g} planes (shape {shape[:6]}), expected one image, or "
+        "3 or 4 planes in front as channels; write one plane, or their mean, to a file of its own"
+    )
+
+
+def _header_of(unit: Unit) -> fits.Header:
+    """Return the header of a unit as astropy has it."""
+    return fits.Header.fromstring(unit.header.translate(_PRINTABLE).decode("ascii"))
+
+
+def _sound(kept: Headers) -> Headers:
+    """Return headers that can be written, which are empty if what was read cannot."""
+    pixels = np.zeros((1, 1), np.uint8)
+    try:
+        for headers in (kept, kept.enlarged(2)):
+            write(BytesIO(), pixels, ImageFile(pixels, metadata={"fits": headers}))
+    except Exception:  # astropy raises exceptions of several types for damaged cards
+        return Headers(fits.Header(), None, kept.ones, (*kept.lost, "header, which is damaged"))
+    return kept
+
+
+def _plain(stream: BinaryIO, unit: Unit) -> tuple[_Array, fits.Header]:
+    """Return the numbers of an image, and its header."""
+    dtype = np.dtype(_TYPES[unit.bits])
+    count = math.prod(unit.shape)
+    if count * dtype.itemsize != unit.size:
+        raise UnreadableFileError("it holds several groups of images, expected one image")
+    stream.seek(unit.place)
+    return read_numbers(stream, dtype, count), _header_of(unit)
+
+
+def _decompressed(stream: BinaryIO, unit: Unit) -> tuple[_Array, fits.Header]:
+    """Return the numbers of an image that is compressed in tiles, and its header."""
+    check_tiles(stream, unit)
+    # Nothing but the one unit is given to the decoder, behind an empty one as FITS needs it.
+    alone = BytesIO()
+    fits.PrimaryHDU().writeto(alone)
+    stream.seek(unit.start)
+    alone.write(stream.read(unit.place + unit.size - unit.start))
+    alone.write(bytes(-alone.tell() % 2880))
+    alone.seek(0)
+    with fits.open(alone, memmap=False, do_not_scale_image_data=True) as opened:
+        image = opened[1]
+        header = image.header.copy()
+        data = image.data
+        if data is None or data.shape != unit.shape:
+            raise UnreadableFileError("its compressed pixels are damaged")
+        return np.array(data, data.dtype.newbyteorder("=")).reshape(-1), header
+
+
+def _scaled(numbers: _Array, header: fits.Header, bits: int) -> _Array:
+    """Return what numbers mean by BSCALE, BZERO and BLANK."""
+    scale, zero = _number(header, "BSCALE", 1), _number(header, "BZERO", 0)
+    blank = header.get("BLANK") if numbers.dtype.kind in "iu" else None
+    missing = None
+    if isinstance(blank, int) and not isinstance(blank, bool):
+        limit = np.iinfo(numbers.dtype)
+        if limit.min <= blank <= limit.max:
+            missing = numbers == blank
+            if not missing.any():
+                missing = None
+    if missing is None and scale == 1 and zero == 0:
+        return numbers
+    if missing is None and scale == 1 and zero == _SHIFTED.get(bits):
+        # The sum, modulo the number of values, is the first bit turned round.
+        size = numbers.dtype.itemsize
+        unsigned = numbers.view(f"u{size}")
+        unsigned ^= unsigned.dtype.type(1 << (8 * size - 1))
+        return unsigned if numbers.dtype.kind == "i" else unsigned.view(f"i{size}")
+    if numbers.dtype.kind == "f":
+        dtype = numbers.dtype
+    else:
+        dtype = np.dtype(np.float32 if numbers.dtype.itemsize <= 2 else np.float64)
+    with np.errstate(all="ignore"):
+        values: _Array = (numbers * np.float64(scale) + np.float64(zero)).astype(dtype)
+    if missing is not None:
+        values[missing] = np.nan
+    return values
+
+
+def _number(header: fits.Header, key: str, usual: float) -> float:
+    """Return a number of a header that scales pixels."""
+    value = header.get(key, usual)
+    valid = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not valid or not abs(value) < 1e300 or (key == "BSCALE" and value == 0):
+        raise UnreadableFileError(f"its header declares {key} = {str(value)[:30]!r}")
+    return float(value)
+
+
+def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
+    """Write an image as FITS.
+
+    Parameters
+    ----------
+    stream
+        Where to write.
+    pixels
+        Array (H, W) or (H, W, samples).
+    like
+        The image; if it is of a FITS file, its header is written too.
+
+    Returns
+    -------
+    list of str
+        What could not be kept, in words.
+    """
+    if pixels.ndim == 3:
+        pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+    kept: Headers | None = like.metadata.get("fits")
+    made: list[Any]
+    with _without_warnings():
+        if kept is None:
+            made = [fits.PrimaryHDU(pixels)]
+        else:
+            pixels = pixels.reshape((1,) * kept.ones + pixels.shape)
+            if kept.primary is None:
+                made = [fits.PrimaryHDU(pixels, kept.image)]
+            else:
+                made = [fits.PrimaryHDU(header=kept.primary), fits.ImageHDU(pixels, kept.image)]
+        buffer = BytesIO()
+        # Cards that are not as they should be are written as they were.
+        fits.HDUList(made).writeto(buffer, output_verify="ignore")
+        stream.write(buffer.getbuffer())
+    return not_kept(like)
