@@ -198,7 +198,8 @@ class TestWeights:
 
 class TestHeldOut:
     def problem(self, seed: int, sigma: float, fraction: float = 0.1) -> Problem:
-        generator = torch.Generator().manual_seed(seed)
+        # Not the seed of the rule, which would hold out the pixels of the least numbers.
+        generator = torch.Generator().manual_seed(1000 + seed)
         known = torch.rand((1, 48, 48), generator=generator) < 0.7
         noise = NoiseModel(sigma)
         y = CLEAN + sigma * torch.randn(CLEAN.shape, generator=generator)
@@ -206,21 +207,22 @@ class TestHeldOut:
 
     @pytest.mark.parametrize("sigma", [0.0, 0.1])
     def test_risks_and_weights_are_the_true_ones_on_average(self, sigma: float) -> None:
-        generator = torch.Generator().manual_seed(7)
+        generator = torch.Generator().manual_seed(10_000)
         one, other = (CLEAN + 0.1 * torch.randn(CLEAN.shape, generator=generator) for _ in range(2))
-        weights, risks, spreads = [], [], []
+        weights, risks, spread = [], [], []
         for seed in range(60):
             problem = self.problem(seed, sigma)
             first = judge_held_out("first", [one], [problem])
             second = judge_held_out("second", [other], [problem], first=first)
             weights.append(combine([first, second], problem.noise).weights[1])
             risks.append(second.risk)
-            spreads.append(second.risk - first.risk)
+            distance = mean_square(second.expected - first.expected)
+            spread.append(second.spread / (2 * distance))
         assert np.mean(risks) == pytest.approx(mean_square(other - CLEAN), rel=0.05)
         d = other - one
         true = float((d * (CLEAN - one)).sum() / d.square().sum())
         assert np.mean(weights) == pytest.approx(true, abs=0.05)
-        assert np.std(spreads) == pytest.approx(second.spread, rel=0.4)
+        assert np.std(weights) == pytest.approx(np.mean(spread), rel=0.4)
 
     def test_only_held_out_elements_count(self) -> None:
         problem = self.problem(0, 0.0)

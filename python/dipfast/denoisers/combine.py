@@ -191,7 +191,7 @@ def judge_held_out(
         What the estimate is of all elements, for an estimator that is fast enough to be applied to
         them, too; None, the default, takes the mean of the estimates.
     first
-        The estimate whose risk this one's is compared with; None, the default, for the first.
+        The estimate beside which this one has a weight; None, the default, for the first itself.
 
     Returns
     -------
@@ -208,9 +208,8 @@ def judge_held_out(
         level += 0.0 if problem.noise.is_free else problem.noise.typical_variance
     errors = torch.cat(parts).double()
     spread = 0.0
-    if first is not None and first.expected is not None and len(errors) > 1:
-        changes = errors.square() - first.expected.square()
-        spread = float(changes.std()) / math.sqrt(len(changes))
+    if first is not None and first.expected is not None:
+        spread = _spread_of_weight(errors, first.expected)
     return Estimate(
         name,
         _mean_of(images) if result is None else result,
@@ -382,6 +381,23 @@ def _least(
                 best = tuple(map(float, weights)), risk
     assert best is not None  # a single estimate always has the weight 1
     return best
+
+
+def _spread_of_weight(errors: Tensor, first: Tensor) -> float:
+    """Return the spread of a risk that stands for that of a weight beside the first estimate.
+
+    The weight w is the slope of a regression of the first one's errors on the differences d, and
+    its variance sum(d^2 r^2) / sum(d^2)^2 with what is left, r, however it is spread over the
+    elements.  That of the difference of two risks is larger, where a few elements, as at edges,
+    have most of the error of both.
+    """
+    change = errors - first
+    square = float(change.square().sum())
+    if square == 0:
+        return 0.0
+    weight = min(max(-float((change * first).sum()) / square, 0.0), 1.0)
+    left = first + weight * change
+    return 2 * math.sqrt(float((change * left).square().sum())) / len(errors)
 
 
 # --- sums over elements --------------------------------------------------------------------

@@ -38,7 +38,7 @@ _LEAST_GAIN = 0.02
 
 # A fit that adds nothing to the picture without a network is ended: after so much of its iterations
 # that it could, it is looked at some times.
-_FIRST_LOOK, _LOOKS = 0.4, 10
+_FIRST_LOOK, _LOOKS = 0.6, 10
 _ADDS_NOTHING = "the fit adds nothing to the picture without a network"
 
 

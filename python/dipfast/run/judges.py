@@ -143,7 +143,16 @@ class Judge(ABC):
 
 
 class ByNoise(Judge):
-    """Judge what was made of noisier measurements by the noise that was added to them."""
+    """Judge what was made of noisier measurements by the noise that was added to them.
+
+    Parameters
+    ----------
+    problem
+        The measurement and its model, on the CPU.
+    speeds
+        The qualities in which the method without a network is applied, the first of which makes
+        the first picture.
+    """
 
     direct, fit = "nl_ridge", "guided"
 
@@ -177,7 +186,16 @@ class ByNoise(Judge):
 
 
 class ByHeldOut(Judge):
-    """Judge what was made of a part of a measurement by the elements that were held out."""
+    """Judge what was made of a part of a measurement by the elements that were held out.
+
+    Parameters
+    ----------
+    problem
+        The measurement and its model, on the CPU.
+    speeds
+        The qualities in which the method without a network is applied, the first of which makes
+        the first picture.
+    """
 
     direct, fit = "pnp", "two_stage"
 
