@@ -34,6 +34,7 @@ from dipfast.settings.settings import (
     InpaintSettings,
     RestoreSettings,
     SuperResolveSettings,
+    decide_method,
     make_settings,
 )
 from dipfast.torch_modes import plain_modes
@@ -381,7 +382,9 @@ def restore(measurement: Any, operator: Any, **options: Unpack[RestoreOptions]) 
         [model],
         baseline,
         found={"operator": type(operator).__name__},
-        suits_direct=is_linear and _suits_pnp(model, baseline(y[:1])),
+        suits_direct=is_linear
+        and decide_method(settings) == "joined"
+        and _suits_pnp(model, baseline(y[:1])),
     )
     return restore_images(task, settings)
 
@@ -389,8 +392,13 @@ def restore(measurement: Any, operator: Any, **options: Unpack[RestoreOptions]) 
 def _suits_pnp(operator: LinearOperator, image: Tensor) -> bool:
     """Return whether an operator is one for plug and play."""
     try:
-        check_operator(operator, image)
+        check_operator(on_device(operator, torch.device("cpu")), image)
     except InputError:
+        return False
+    except RuntimeError as error:
+        # A function with tensors on the device of the fit: plug and play is on the CPU.
+        if not _is_of_devices(error):
+            raise
         return False
     return True
 

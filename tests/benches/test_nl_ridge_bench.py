@@ -186,6 +186,7 @@ def test_plug_and_play_is_compared_with_the_network(
         {"method": "pnp", "quality": "balanced"},
         {"method": "pnp", "quality": "fast"},
         {},
+        {"method": "two_stage"},
     ]
     assert "pnp, fast minus network: 0.00, asked at least 0: met" in capsys.readouterr().out
 

@@ -150,5 +150,7 @@ class TestSet:
                 JpegSet.of(tensor(other), coding)
         with pytest.raises(InputError, match="3 components, and image 1"):
             JpegSet.of(tensor(decoded[..., 0]), coding)
+        with pytest.raises(InputError, match="not what the JPEG"):  # colours have blocks of 16
+            JpegSet.of(tensor(decoded[:, 8:]), coding)
         # A part that begins at a block is one of the same blocks.
         JpegSet.of(tensor(decoded[16:80, 32:96]), coding)

@@ -97,7 +97,8 @@ class TestChoice:
 
         assert method(quality="fast") == fast
         assert method(quality="fast", max_iterations=9) == "two_stage"
-        assert method() == "two_stage"
+        assert method() == "joined"
+        assert method(max_iterations=9) == "two_stage"
         assert method(method="pnp") == "pnp"
         with pytest.raises(
             InputError, match=rf"'nl_ridge' is for dipfast\.denoise; .*{task}.*'pnp'"

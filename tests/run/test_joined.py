@@ -394,6 +394,34 @@ class TestOtherTasks:
         with pytest.raises(InputError, match="operator is not linear"):
             dipfast.restore(y, square, data_range=(0, 255), method="joined")
 
+    def test_an_operator_with_a_mask_of_a_plane(self, clean: np.ndarray) -> None:
+        known = np.ones(clean.shape[:2], bool)
+        known[10:50, 10:50] = False
+        mask = dipfast.operators.Mask(torch.from_numpy(known))
+        y = (clean[..., 0] * known).astype(np.uint8)
+        result = dipfast.restore(y, mask, sigma=0)
+        assert [member.name for member in result.members] == ["pnp", "two_stage"]
+        assert "the middle of wide holes" in result.stop_detail
+
+    @pytest.mark.parametrize("task", ["inpaint", "super_resolve"])
+    def test_ended_before_the_first_step(self, clean: np.ndarray, task: str) -> None:
+        argument = np.eye(64, dtype=bool) if task == "inpaint" else 2
+        with pytest.warns(UserWarning, match="before its first step"):
+            result = getattr(dipfast, task)(clean, argument, time_limit=1e-6)
+        assert "the result is what it began with" in result.unfinished
+
+    @pytest.mark.parametrize("number", [5, 60])
+    def test_ended_without_a_fit_there_is_the_first_picture(
+        self, clean: np.ndarray, number: int
+    ) -> None:
+        # pnp reports 48 steps of the whole picture, and 48 of what the fit sees.
+        stop = StopAt(number, Progress)
+        missing = np.random.default_rng(1).random(clean.shape[:2]) < 0.5
+        result = dipfast.inpaint(clean, missing, callback=stop, reference=clean)
+        assert result.stop_reason is StopReason.CALLBACK
+        assert result.members == ()
+        assert result.psnr > result.metrics["psnr_input"] + 5
+
     @pytest.mark.parametrize("shape", [(1, 2), (3, 5), (9, 8, 3)])
     def test_small_pictures(self, shape: tuple[int, ...]) -> None:
         picture = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)

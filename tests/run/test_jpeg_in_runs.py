@@ -116,6 +116,11 @@ class TestDenoise:
         with pytest.raises(InputError, match=message):
             dipfast.denoise(read_image(path).image, jpeg=coding, **options)
 
+    def test_a_checkpoint_means_nothing(self, path: Path, tmp_path: Path) -> None:
+        coding = dipfast.JpegCoding.read(path)
+        with pytest.raises(InputError, match="checkpoint has no meaning for jpeg"):
+            dipfast.denoise(read_image(path).image, jpeg=coding, checkpoint=tmp_path / "c")
+
     def test_other_pixels_are_refused(self, path: Path) -> None:
         coding = dipfast.JpegCoding.read(path)
         decoded = read_image(path).image
@@ -149,6 +154,18 @@ class TestCommandLine:
     def test_unless_something_else_is_said(self, path: Path, words: list[str]) -> None:
         out = path.with_name("out.png")
         assert main(["denoise", str(path), str(out), "--quality", "fast", *words]) == 0
+        assert "jpeg_quality" not in json.loads(Path(f"{out}.json").read_text())["found"]
+
+    def test_again_with_the_settings_of_a_result(self, path: Path) -> None:
+        first, second = path.with_name("a.png"), path.with_name("b.png")
+        assert main(["denoise", str(path), str(first), "--quality", "fast"]) == 0
+        assert main(["denoise", str(path), str(second), "--settings", f"{first}.json"]) == 0
+        np.testing.assert_array_equal(read_image(second).image, read_image(first).image)
+
+    def test_a_checkpoint_asks_for_a_fit(self, path: Path) -> None:
+        out = path.with_name("out.png")
+        words = ["--checkpoint", str(path.with_name("c.state"))]
+        assert main(["denoise", str(path), str(out), "--quiet", *words]) == 0
         assert "jpeg_quality" not in json.loads(Path(f"{out}.json").read_text())["found"]
 
     def test_other_formats_are_refused(self, tmp_path: Path, capsys: Any) -> None:

@@ -229,7 +229,7 @@ class TestHints:
             estimate=None,
             stretch=None,
             rule=RULES["auto"],
-            problem=SimpleNamespace(noise=NoiseModel(0.1)),
+            problem=SimpleNamespace(noise=NoiseModel(0.1), jpeg=None),
             range_width=255.0,
         )
         outcome = SimpleNamespace(residual=(size, related), stop=Stop(reason))

@@ -23,10 +23,10 @@ _TO_YCC = (
     (-0.168735892, -0.331264108, 0.5),
     (0.5, -0.418687589, -0.081312411),
 )
-# By how much the rounding of pixels to 8 bits moves a coefficient, rarely, and from which step on
-# that can be told from other coefficients.  Of a decoded picture hardly any that is not 0 is moved
+# By how much the rounding of pixels to 8 bits moves a coefficient, rarely, and from how many times
+# that on a step can be told by it.  Of a decoded picture hardly any that is not 0 is moved
 # by more, unless its pixels were clipped; of others nearly all are.
-_ROUNDING, _COARSE_STEP, _MOST_MOVED = 1.5, 6.0, 0.5
+_ROUNDING, _COARSE_STEPS, _MOST_MOVED = 1.5, 4.0, 0.5
 # Fewer coefficients say nothing.
 _FEW = 16
 # Steps of the inversion of the decoder's interpolation, each of which halves what is left.
@@ -101,10 +101,11 @@ class JpegSet:
                 samples = _without_interpolation(samples, axis) if factor == 2 else samples
             coefficients = _transformed(samples)
             levels.append((coefficients / step).round() * step)
-            if len(levels) == 1:
-                inside = (measurement > 0).all(dim=1) & (measurement < 1).all(dim=1)
-                is_whole = _of_blocks(inside[0])
-                _check(coefficients[is_whole], levels[0][is_whole], step)
+            inside = (measurement > 0).all(dim=1) & (measurement < 1).all(dim=1)
+            is_whole = _of_blocks(inside[0], factors)
+            # What undoes the interpolation enlarges the rounding.
+            rounding = _ROUNDING * math.prod(factors)
+            _check(coefficients[is_whole], levels[-1][is_whole], step, rounding)
         return cls(tuple(levels), steps, coding.sampling)
 
     @property
@@ -162,13 +163,14 @@ class JpegSet:
         return (mixed / _WHITE + 0.5)[None].to(image)
 
 
-def _check(coefficients: Tensor, levels: Tensor, step: Tensor) -> None:
+def _check(coefficients: Tensor, levels: Tensor, step: Tensor, rounding: float) -> None:
     """Refuse coefficients that are not multiples of the steps."""
-    tells = (coefficients.abs() > _ROUNDING) & (step >= _COARSE_STEP)
-    tells[..., 0, 0] = False  # the mean of a flat block is moved by the rounding of all its pixels
+    # Of a flat block the rounding of all pixels is the same, and adds up in few coefficients.
+    tells = (coefficients.abs() > 3 * rounding) & (step >= _COARSE_STEPS * rounding)
+    tells[..., 0, 0] = False
     if int(tells.sum()) < _FEW:
         return
-    moved = (coefficients - levels)[tells].abs() > _ROUNDING
+    moved = (coefficients - levels)[tells].abs() > rounding
     if float(moved.double().mean()) > _MOST_MOVED:
         raise InputError(
             "image is not what the JPEG of this coding decodes to: it was turned, cut, scaled or "
@@ -220,13 +222,13 @@ def _without_interpolation(samples: Tensor, axis: int) -> Tensor:
     return found.movedim(-1, axis)
 
 
-def _of_blocks(inside: Tensor) -> Tensor:
-    """Return which blocks have elements that are True, and no others, and are whole."""
-    rows, columns = (-(-n // _SIDE) for n in inside.shape)
-    padded = functional.pad(
-        inside.double(), (0, _SIDE * columns - inside.shape[1], 0, _SIDE * rows - inside.shape[0])
-    )
-    return functional.avg_pool2d(padded[None], _SIDE)[0] == 1
+def _of_blocks(inside: Tensor, factors: tuple[int, int]) -> Tensor:
+    """Return which blocks of samples are of pixels that are True, and no others, and are whole."""
+    sizes = [_SIDE * factor for factor in factors]
+    rows, columns = (-(-n // size) for n, size in zip(inside.shape, sizes))
+    missing = sizes[0] * rows - inside.shape[0], sizes[1] * columns - inside.shape[1]
+    padded = functional.pad(inside.double(), (0, missing[1], 0, missing[0]))
+    return functional.avg_pool2d(padded[None], sizes)[0] == 1
 
 
 # --- blocks --------------------------------------------------------------------------------

@@ -236,9 +236,9 @@ def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:
     if len(outcomes) < len(jobs):
         return f"{len(outcomes)} of {len(jobs)} images were worked on"
     for job, outcome in zip(jobs, outcomes):
-        if outcome.best is None and (job.is_direct or job.fits):
-            method = job.settings.method
-            if method in ("nl_ridge", "joined"):
+        method = job.settings.method
+        if outcome.best is None and (job.is_direct or method == "joined"):
+            if job.settings.task == "denoise":
                 return f"{method} was ended before its end: the result is the image itself"
             return f"{method} was ended before its first step: the result is what it began with"
         if outcome.excess is not None:

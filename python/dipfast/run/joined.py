@@ -66,11 +66,16 @@ def run_joined(
     return JoinedRunner(job, observers, plan).run() if job.fits else _first(job, observers)
 
 
-def _first(job: Job, observers: Sequence[Observer]) -> Outcome:
-    """Return the picture of the method without a network, as that of no iteration."""
+def _without_network(job: Job, observers: Sequence[Observer]) -> Outcome:
+    """Return what the method without a network makes of a job."""
     method = DIRECT_METHOD_OF[job.settings.task]
     settings = job.settings.model_copy(update={"method": method})
-    outcome = run_direct(replace(job, settings=settings, fits=(), stages=()), observers)
+    return run_direct(replace(job, settings=settings, fits=(), stages=()), observers)
+
+
+def _first(job: Job, observers: Sequence[Observer]) -> Outcome:
+    """Return the picture of the method without a network, as that of no iteration."""
+    outcome = _without_network(job, observers)
     best = None if outcome.best is None else replace(outcome.best, iteration=0)
     return replace(outcome, best=best, last=best, iterations=0)
 
@@ -137,6 +142,13 @@ class JoinedRunner(Runner):
             others = (judge.make(judge.problem, speed) for speed in judge.speeds[1:])
             self._direct = (first.best.average.cpu(), *others)
             self.stop = self._show(self._direct[0])
+            if self.stop is None and self._judge.takes_long:
+                # Now, while observers can end it, and before the time that is left is planned.
+                problem = self._problem_of(0)
+                part = _without_network(replace(self.job, problem=problem), self.observers)
+                if part.best is None or not part.stop.reason.is_final:
+                    return replace(first, stop=part.stop)
+                self._of_fit = 0, (problem, (part.best.average.cpu(),))
             if self.stop is None and self._plan is not None:
                 self.job = self._plan(self.job)
                 if not self.job.fits:
@@ -154,7 +166,7 @@ class JoinedRunner(Runner):
                 self._done.append(self._part(self.best.average))
             gave_up, self.best = self.best is None, None
             estimates, joined = self._joined(self._done)
-            detail = _described(estimates, joined)
+            detail = self._described(estimates, joined)
             if stop.reason is StopReason.GAVE_UP or stop.detail == _ADDS_NOTHING:
                 detail = f"{stop}; {detail}"
             final = Stop(stop.reason, detail)
@@ -171,7 +183,7 @@ class JoinedRunner(Runner):
             if asked is not None:
                 return asked
         # Of a checkpoint: all fits were done when an observer ended the run.
-        return Stop(StopReason.ALL_ITERATIONS, _described(*self._joined(self._done)))
+        return Stop(StopReason.ALL_ITERATIONS, self._described(*self._joined(self._done)))
 
     def _gain_of_last_pair(self, estimates: list[Estimate], joined: Combination) -> float:
         """Return by how many dB the last pair of fits lowered the risk."""
@@ -193,8 +205,12 @@ class JoinedRunner(Runner):
 
     def _fitted_of(self, number: int) -> tuple[Problem, tuple[Tensor, ...]]:
         """Return what a fit is fitted to, on the CPU, and what else is made of that."""
-        problem = self.job.fits[number].rule.prepare(self._judge.problem)
+        problem = self._problem_of(number)
         return problem, self._judge.of_part(problem)
+
+    def _problem_of(self, number: int) -> Problem:
+        """Return what a fit is fitted to, on the CPU."""
+        return self.job.fits[number].rule.prepare(self._judge.problem)
 
     def _end_of_fit(self, state: State, decision: Decision) -> Stop | None:
         end = super()._end_of_fit(state, decision)
@@ -248,7 +264,7 @@ class JoinedRunner(Runner):
         stop = self.stop
         assert stop is not None
         if not stop.reason.is_final:
-            stop = Stop(stop.reason, f"{stop}; {_described(estimates, joined)}")
+            stop = Stop(stop.reason, f"{stop}; {self._described(estimates, joined)}")
         best = self._iterate_of(joined.image)
         return Outcome(
             best=best,
@@ -266,6 +282,12 @@ class JoinedRunner(Runner):
             ),
             risk=self._judge.expected_error(joined, parts),
         )
+
+    def _described(self, estimates: Sequence[Estimate], joined: Combination) -> str:
+        """Say what was joined, with its weights."""
+        parts = (f"{e.name} {weight:.2f}" for e, weight in zip(estimates, joined.weights))
+        remark = self._judge.remark if len(estimates) > 1 else ""
+        return f"joined: {', '.join(parts)}{remark}"
 
     @property
     def _spikes_so_far(self) -> int:
@@ -297,9 +319,3 @@ class JoinedRunner(Runner):
         super().load(values)
         self._before = int(values["before"])
         self._spikes, self._failures = int(values["spikes"]), int(values["failures"])
-
-
-def _described(estimates: Sequence[Estimate], joined: Combination) -> str:
-    """Say what was joined, with its weights."""
-    parts = (f"{e.name} {weight:.2f}" for e, weight in zip(estimates, joined.weights))
-    return f"joined: {', '.join(parts)}"

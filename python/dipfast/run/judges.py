@@ -68,6 +68,8 @@ class Judge(ABC):
     """The name of the method without a network."""
     fit: str
     """The name of the method that fits a network."""
+    takes_long: bool = False
+    """Whether what is made of a part takes so long that one may want to end it."""
 
     def __init__(self, problem: Problem, speeds: Sequence[Quality]) -> None:
         self.problem = problem
@@ -138,6 +140,11 @@ class Judge(ABC):
         """
         return None
 
+    @property
+    def remark(self) -> str:
+        """Return what the weights do not say of a join; empty for nothing."""
+        return ""
+
     def _names(self) -> list[str]:
         return [self.direct, *(f"{self.direct}, {speed}" for speed in self.speeds[1:])]
 
@@ -197,7 +204,7 @@ class ByHeldOut(Judge):
         the first picture.
     """
 
-    direct, fit = "pnp", "two_stage"
+    direct, fit, takes_long = "pnp", "two_stage", True
 
     def __init__(self, problem: Problem, speeds: Sequence[Quality]) -> None:
         super().__init__(problem, speeds)
@@ -231,11 +238,20 @@ class ByHeldOut(Judge):
             joined = replace(joined, image=joined.image.lerp(estimates[-1].image, self._depth))
         return estimates, joined
 
+    @property
+    def remark(self) -> str:
+        if self._depth is None:
+            return ""
+        share = float((self._depth > 0).double().mean())
+        return f"; the middle of wide holes, {share:.1%} of the image, is of {self.fit}"
+
     def gain(self, image: Tensor, fitted: Problem, direct: Sequence[Tensor]) -> float | None:
         if self._depth is not None or fitted.held_out_problem is None:
             return None
         estimates = self.estimates([Part(image, fitted, tuple(direct))], direct)
-        return gain(estimates[0].risk, combine(estimates, self.problem.noise).risk)
+        before, after = estimates[0].risk, combine(estimates, self.problem.noise).risk
+        # Of much noise the level is subtracted, and what is left is no error: it tells nothing.
+        return gain(before, after) if min(before, after) > 0 else None
 
 
 def gain(before: float, after: float) -> float:
@@ -267,7 +283,7 @@ def _depth(problem: Problem) -> Tensor | None:
     known = problem.known
     if not isinstance(problem.operator, Mask) or known is None:
         return None
-    reached = known.to(problem.measurement.dtype)
+    reached = known.reshape((1,) * (4 - known.ndim) + known.shape).to(problem.measurement.dtype)
     share = torch.zeros_like(reached)
     for distance in range(1, _FAR):
         reached = functional.max_pool2d(reached, 3, stride=1, padding=1)

@@ -206,6 +206,7 @@ def identify(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, A
         "kept_mask": describe(task.kept_mask),
         "reference": describe(torch.cat(references) if references else None),
         "network_input": describe(first.network_input),
+        "jpeg": describe(settings.jpeg if isinstance(settings, DenoiseSettings) else None),
         "device": first.device.type,
         # Fits and speeds are those of the quality.
         "fits": [describe([settings.quality, fit.iterations, fit.rule]) for fit in first.fits],

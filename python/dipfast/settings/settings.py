@@ -371,6 +371,8 @@ class Settings(BaseModel):
             way_out = ""
             if self.method == "auto":
                 cause = f"quality={self.quality!r} of dipfast.{self.task}"
+                if isinstance(self, DenoiseSettings) and self.jpeg is not None:
+                    cause = "jpeg"
                 way_out = "; method='two_stage' does"
             raise InputError(
                 f"{said[0]} has no meaning for {cause}, which fits no network{way_out}"

@@ -86,8 +86,14 @@ class FolderRecord:
             self._lines[Path(line["output"]).name] = line
 
     def names(self) -> set[str]:
-        """Return the names of all results that the record knows."""
-        return {*self._lines, _name_of(self._current)}
+        """Return the names of all results that the record knows of pictures in the same folder."""
+        lines = {**self._lines, _name_of(self._current): self._current.get("line") or {}}
+        return {name for name, line in lines.items() if self._is_beside(name, line)}
+
+    def _is_beside(self, name: str, line: dict[str, Any]) -> bool:
+        """Return whether a result is in the folder of its picture, which has another name then."""
+        source = Path(str(line.get("input", ""))).name
+        return source != name and (self._folder / source).is_file()
 
     def recover(self) -> None:
         """Write the line of a result that was written by a process that ended before its line."""
@@ -105,9 +111,13 @@ class FolderRecord:
     def owns(self, output: Path) -> bool:
         """Return whether what exists there is a result of an earlier run, as it left it."""
         line, report = self._lines.get(output.name, {}), digest(files.report_path(output))
-        if report is not None:
-            return report == line.get("report")
-        return line.get("stamp") is not None and line["stamp"] == _stamp(output)
+        if report is not None and report != line.get("report"):
+            return False
+        if not output.is_file():
+            return report is not None
+        known = line.get("stamp") is not None and line["stamp"] == _stamp(output)
+        # A folder that was copied has other times, and the same content.
+        return known or (line.get("result") is not None and line["result"] == digest(output))
 
     def has(self, source: Path, output: Path, settings: str) -> bool:
         """Return whether a picture was done with these settings, and its result is there.
@@ -128,7 +138,9 @@ class FolderRecord:
         known, there = line.get("source") or {}, source.stat()
         if known.get("size") != there.st_size:
             return False
-        return known.get("modified") == there.st_mtime_ns or known.get("sha256") == digest(source)
+        # Pictures of two folders may have one name, one size and one time.
+        as_dated = line.get("input") == str(source) and known.get("modified") == there.st_mtime_ns
+        return as_dated or known.get("sha256") == digest(source)
 
     def begin(self, line: dict[str, Any], output: Path) -> None:
         """Say which picture is done next.
@@ -162,6 +174,7 @@ class FolderRecord:
         """
         if line["status"] != "failed" or self.owns(output):
             line["report"], line["stamp"] = digest(files.report_path(output)), _stamp(output)
+            line["result"] = digest(output)
         with open(self._folder / RECORD, "a+b", buffering=0) as stream:
             # The start of a line that a full disk has cut off is no line.
             cut = stream.seek(0, os.SEEK_END) > 0

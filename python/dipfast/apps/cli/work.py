@@ -23,6 +23,7 @@ from dipfast.apps.cli.streams import say
 from dipfast.apps.cli.words import Words, one_line
 from dipfast.errors import DipfastError, InputError, WouldOverwriteError
 from dipfast.settings.names import DIRECT_METHODS, TaskName
+from dipfast.settings.option import options_of
 from dipfast.settings.settings import OF_FITS, SETTINGS, decide_method, make_settings
 
 if TYPE_CHECKING:
@@ -137,7 +138,10 @@ def _jpeg_of(source: ImageFile, job: _Job) -> JpegCoding | None:
         return source.jpeg
     if own.jpeg == "no" or source.jpeg is None or (source.jpeg.quality or 100) > _POOR_JPEG:
         return None
-    says = {"sigma", "noise", "method", "data_range", *OF_FITS} & set(job.options)
+    # A record has all options, most of them at their defaults.
+    known, kept = options_of(type(job.settings)), ("snapshots", "checkpoint", "resume")
+    names = ("sigma", "noise", "method", "data_range", *OF_FITS, *kept)
+    says = any(job.options.get(name, known[name].default) != known[name].default for name in names)
     draws = own.curves is not None or own.strip is not None
     return None if says or draws else source.jpeg
 

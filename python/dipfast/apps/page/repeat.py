@@ -15,13 +15,15 @@ _ARGUMENTS = {"inpaint": ", mask", "restore": ", operator"}
 _TUPLES = ("data_range", "image_shape")
 
 
-def python_call(settings: dict[str, Any]) -> str:
+def python_call(settings: dict[str, Any], *, is_jpeg: bool = False) -> str:
     """Return the call that has these settings; those with their default are left out.
 
     Parameters
     ----------
     settings
         The settings of a result.
+    is_jpeg
+        Whether the artefacts of a JPEG were taken out; not by default.
 
     Returns
     -------
@@ -34,8 +36,9 @@ def python_call(settings: dict[str, Any]) -> str:
         return ""
     options = options_of(SETTINGS[task])
     words = [f"image{_ARGUMENTS.get(str(task), '')}"]
+    if is_jpeg:
+        words.append("jpeg=dipfast.JpegCoding.read(...)")  # the file has it, and not the record
     for name, value in settings.items():
-        # JPEG files tell their coding, which is not in the record.
         if name in options and value != options[name].default:
             words.append(f"{name}={_in_python(name, value, options[name].choices)}")
     return f"dipfast.{task}({', '.join(words)})"

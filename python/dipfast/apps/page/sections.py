@@ -272,7 +272,7 @@ def settings(result: Result) -> str:
 
 def repeat(result: Result, command: str) -> str:
     """Return how the result is made again; empty if that is not known."""
-    call = command or python_call(result.settings)
+    call = command or python_call(result.settings, is_jpeg="jpeg_quality" in result.found)
     if not call:
         return ""
     where = "On the command line" if command else "In Python"
