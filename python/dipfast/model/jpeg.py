@@ -94,6 +94,8 @@ class JpegSet:
             torch.tensor(table, dtype=torch.float64).reshape(_SIDE, _SIDE)
             for table in coding.tables
         )
+        # Where pixels were clipped they tell less of the coefficients.
+        inside = (measurement > 0).all(dim=1) & (measurement < 1).all(dim=1)
         levels = []
         for plane, step, factors in zip(_components(measurement), steps, coding.sampling):
             samples = _samples(plane, factors)
@@ -101,7 +103,6 @@ class JpegSet:
                 samples = _without_interpolation(samples, axis) if factor == 2 else samples
             coefficients = _transformed(samples)
             levels.append((coefficients / step).round() * step)
-            inside = (measurement > 0).all(dim=1) & (measurement < 1).all(dim=1)
             is_whole = _of_blocks(inside[0], factors)
             # What undoes the interpolation enlarges the rounding.
             rounding = _ROUNDING * math.prod(factors)

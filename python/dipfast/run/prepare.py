@@ -29,7 +29,7 @@ from dipfast.run.memory import check_direct_memory, check_memory
 from dipfast.run.precision import find_precision
 from dipfast.settings.names import DIRECT_METHODS, MadeInput, Method, Precision, Quality
 from dipfast.settings.noise import NoiseParameters
-from dipfast.settings.presets import Preset, get_preset
+from dipfast.settings.presets import Preset, fits_are_guided, get_preset
 from dipfast.settings.settings import DenoiseSettings, Settings, decide_method
 from dipfast.stopping import RULES, Bootstrap, HeldOut, StopRule
 from dipfast.warn import warn_caller
@@ -235,7 +235,7 @@ def _decide_for_all(settings: Settings, task: Task) -> Settings:
         _check_jpeg(layout)
     if settings.learning_rate is not None:
         preset = replace(preset, learning_rate=settings.learning_rate)
-    joins_guided = method == "joined" and settings.task == "denoise"
+    joins_guided = method == "joined" and fits_are_guided(method, settings.task)
     count = _FITS[settings.quality] if joins_guided else 1
     iterations = settings.max_iterations or count * preset.iterations
     return settings.model_copy(
@@ -337,7 +337,7 @@ def _with_fits(job: Job) -> Job:
     """Return a job with the fits that are joined: none where there is nothing to judge them by."""
     total = job.settings.max_iterations
     assert total is not None
-    if job.settings.task != "denoise":
+    if not fits_are_guided("joined", job.settings.task):
         share = min(max(_HELD_OUT / max(job.problem.count, 1), _LEAST_HELD_OUT), _MOST_HELD_OUT)
         settings = job.settings.model_copy(update={"method": "two_stage"})
         rule = HeldOut(share, seed=settings.seed ^ _OWN_STREAM)
@@ -456,10 +456,7 @@ def _preset_for(noise: NoiseModel, channels: int, settings: Settings) -> Preset:
     """Return the preset, with the noise on the input of a guided fit by that of the picture."""
     preset = settings.preset
     assert isinstance(preset, Preset)
-    is_guided = settings.method == "guided" or (
-        settings.method == "joined" and settings.task == "denoise"
-    )
-    if not is_guided or noise.is_free:
+    if not fits_are_guided(settings.method, settings.task) or noise.is_free:
         return preset
     share = min(math.sqrt(noise.typical_variance) / _USUAL_LEVEL, _MOST_INPUT_NOISE)
     first, last = preset.input_noise

@@ -12,7 +12,7 @@ from dipfast.errors import InputError, InputTypeError
 from dipfast.settings.names import QUALITIES, InputKind, OptimizerName, Quality
 from dipfast.settings.network import MOST_CHANNELS, HourglassConfig
 
-__all__ = ["PRESETS", "Preset", "get_preset"]
+__all__ = ["PRESETS", "Preset", "fits_are_guided", "get_preset"]
 
 # No fit reaches so many iterations; a larger number is a mistake.
 _MOST_ITERATIONS = 10**9
@@ -227,6 +227,29 @@ method "guided" of all tasks and "joined" to denoise, and ``"original-..."`` for
 Deep Image Prior paper."""
 
 
+def fits_are_guided(method: object, task: str) -> bool:
+    """Return whether what a method fits are guided fits: by its name, or as those of a join.
+
+    Parameters
+    ----------
+    method
+        The method that was decided on.
+    task
+        Name of the task; only to denoise guided fits are joined.
+
+    Returns
+    -------
+    bool
+        Whether they are.
+
+    Examples
+    --------
+    >>> fits_are_guided("joined", "denoise"), fits_are_guided("joined", "inpaint")
+    (True, False)
+    """
+    return method == "guided" or (method == "joined" and task == "denoise")
+
+
 def get_preset(
     task: str, quality: Quality, preset: str | Preset | None, method: object = None
 ) -> tuple[str, Preset]:
@@ -270,8 +293,7 @@ def get_preset(
     if isinstance(preset, Preset):
         return "your own", preset
     if preset is None:
-        guided = method == "guided" or (method == "joined" and task == "denoise")
-        preset = f"{'guided' if guided else task}-{quality}"
+        preset = f"{'guided' if fits_are_guided(method, task) else task}-{quality}"
     elif not isinstance(preset, str):
         raise InputTypeError(f"preset must be a name or a Preset, got {type(preset).__name__}")
     check_choice("preset", preset, PRESETS)
