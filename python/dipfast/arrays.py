@@ -21,6 +21,7 @@ __all__ = [
     "check_channel_axis",
     "check_image",
     "find_channel_axis",
+    "find_stack_axes",
     "is_channels_last",
     "is_tensor",
     "split_masked",
@@ -201,7 +202,9 @@ def _torch() -> Any:
     return sys.modules["torch"]
 
 
-def check_image(name: str, image: Any, *, finite: bool = True) -> None:
+def check_image(
+    name: str, image: Any, *, finite: bool = True, stack_axes: tuple[int, ...] = ()
+) -> None:
     """Refuse an image that is empty, not real, not finite, or of the wrong number of dimensions.
 
     Parameters
@@ -209,9 +212,11 @@ def check_image(name: str, image: Any, *, finite: bool = True) -> None:
     name
         The name of the argument, for messages.
     image
-        An array of 2 or 3 dimensions, or a tensor of 2 to 4.
+        An array of 2 or 3 dimensions, or a tensor of 2 to 4; or those of a stack of images.
     finite
         Whether NaN and infinity are refused; by default they are, because a fit cannot use them.
+    stack_axes
+        The axes of a stack, as :func:`find_stack_axes` found them; none by default.
 
     Raises
     ------
@@ -236,8 +241,12 @@ def check_image(name: str, image: Any, *, finite: bool = True) -> None:
     shape = tuple(image.shape)
     if 0 in shape:
         raise InputError(f"{name} must not be empty, got shape {shape}")
-    if not 2 <= len(shape) <= most:
-        raise InputError(f"{name} must be {layouts}, got {len(shape)} dimensions, shape {shape}")
+    if not stack_axes and not 2 <= len(shape) <= most:
+        advice = "; stack_axis=0 says that its first axis is that of a stack of images"
+        raise InputError(
+            f"{name} must be {layouts}, got {len(shape)} dimensions, shape {shape}"
+            + (advice if len(shape) > most else "")
+        )
     good = _isfinite(image) if finite else None
     if good is not None and not good.all():
         bad = int((~good).sum())
@@ -253,7 +262,69 @@ def _isfinite(image: Any) -> Any:
     return image.isfinite()
 
 
-# --- the axis of the channels -------------------------------------------------------------------
+# --- the axes of a stack, and of the channels ---------------------------------------------------
+
+
+def find_stack_axes(name: str, image: Any, stack_axis: Any) -> tuple[int, ...]:
+    """Return the axes along which images are stacked.
+
+    Parameters
+    ----------
+    name
+        The name of the argument, for messages.
+    image
+        An array or a tensor.
+    stack_axis
+        The axis that was given, or several in a tuple, which may count from the end; None for
+        none: then the first axis of a tensor of four is that of a batch.
+
+    Returns
+    -------
+    tuple of int
+        The axes, not negative, in the order of the array; empty for a single image.
+
+    Raises
+    ------
+    InputTypeError
+        If an axis is not an integer.
+    InputError
+        If the image does not have an axis, if one is named twice, or if what is left is no image.
+
+    Examples
+    --------
+    >>> find_stack_axes("image", np.zeros((5, 64, 48)), 0)
+    (0,)
+    >>> find_stack_axes("image", np.zeros((64, 48)), 0)
+    Traceback (most recent call last):
+    dipfast.errors.InputError: stack_axis=0 leaves 1 axis of image of shape (64, 48), expected 2 \
+    for (H, W), or 3 with channels
+    """
+    shape = tuple(image.shape)
+    if stack_axis is None:
+        return (0,) if is_tensor(image) and len(shape) == 4 else ()
+    try:
+        given = tuple(map(operator.index, stack_axis if _is_several(stack_axis) else (stack_axis,)))
+    except TypeError:
+        raise InputTypeError(
+            f"stack_axis must be an integer or a tuple of integers, got {stack_axis!r}"
+        ) from None
+    said = f"stack_axis={stack_axis}"
+    if not given or not all(-len(shape) <= axis < len(shape) for axis in given):
+        raise InputError(f"{said} does not fit {name} of shape {shape}")
+    axes = tuple(sorted({axis % len(shape) for axis in given}))
+    if len(axes) < len(given):
+        raise InputError(f"{said} names an axis of {name} of shape {shape} twice")
+    left = len(shape) - len(axes)
+    if left not in (2, 3):
+        raise InputError(
+            f"{said} leaves {left} {'axis' if left == 1 else 'axes'} of {name} of shape {shape}, "
+            "expected 2 for (H, W), or 3 with channels"
+        )
+    return axes
+
+
+def _is_several(axis: Any) -> bool:
+    return isinstance(axis, tuple | list)
 
 
 def is_channels_last(name: str, x: Any, spatial_dims: int = 2) -> bool:
@@ -297,7 +368,9 @@ def is_channels_last(name: str, x: Any, spatial_dims: int = 2) -> bool:
     )
 
 
-def find_channel_axis(name: str, image: Any, channel_axis: int | None) -> int | None:
+def find_channel_axis(
+    name: str, image: Any, channel_axis: int | None, stack_axes: tuple[int, ...] = ()
+) -> int | None:
     """Return the axis of the channels, recognised by the shape if it is not given.
 
     Up to four channels are recognised at the end and in front of the pixels, and any number of them
@@ -311,6 +384,9 @@ def find_channel_axis(name: str, image: Any, channel_axis: int | None) -> int | 
         An array or a tensor that :func:`check_image` accepts.
     channel_axis
         The axis that was given, which may count from the end; None to recognise it.
+    stack_axes
+        The axes of a stack, as :func:`find_stack_axes` found them; none by default, but for the
+        first one of four.
 
     Returns
     -------
@@ -322,24 +398,40 @@ def find_channel_axis(name: str, image: Any, channel_axis: int | None) -> int | 
     InputTypeError
         If the axis is not an integer.
     InputError
-        If the image does not have the axis, if it is the axis of the batch, or if it is needed.
+        If the image does not have the axis, if it is one of a batch or stack, or if it is needed.
     """
     shape = tuple(image.shape)
-    if channel_axis is None:
-        if len(shape) == 2:
-            return None
-        if is_channels_last(name, image):
-            return len(shape) - 1
-        if is_tensor(image) or shape[-3] <= _MOST_OBVIOUS_CHANNELS:
-            return len(shape) - 3
+    left = [axis for axis in range(len(shape)) if axis not in stack_axes]
+    if not stack_axes and len(shape) == 4:
+        left = [1, 2, 3]
+    if channel_axis is not None:
+        axis = check_channel_axis(name, image, channel_axis) % len(shape)
+        if axis not in left:
+            what = "one of the stack" if stack_axes else "the batch axis"
+            raise InputError(f"channel_axis={channel_axis} is {what} of {name} {shape}")
+        if len(left) == 2:
+            raise InputError(
+                f"channel_axis={channel_axis} does not fit {name} of shape {shape}, whose stack "
+                "leaves 2 axes for (H, W); leave it out"
+            )
+        return axis
+    if len(left) == 2:
+        return None
+    first, last = (shape[axis] for axis in (left[0], left[-1]))
+    if last <= _MOST_OBVIOUS_CHANNELS < first:
+        return left[-1]
+    if last <= _MOST_OBVIOUS_CHANNELS:
         raise InputError(
-            f"channel_axis is needed for {name} of shape {shape}: "
-            "which of its axes are the channels?"
+            f"channel_axis is needed for {name} of shape {shape}: are the channels its last axis "
+            f"(channel_axis={left[-1] - len(shape)}) or in front of the pixels "
+            f"(channel_axis={left[0] - len(shape)})?"
         )
-    axis = check_channel_axis(name, image, channel_axis) % len(shape)
-    if len(shape) == 4 and axis == 0:
-        raise InputError(f"channel_axis={channel_axis} is the batch axis of {name} {shape}")
-    return axis
+    if is_tensor(image) or first <= _MOST_OBVIOUS_CHANNELS:
+        return left[0]
+    raise InputError(
+        f"channel_axis is needed for {name} of shape {shape}: which of its axes are the channels?"
+        + ("" if stack_axes else " A stack of images has a stack_axis instead.")
+    )
 
 
 def check_channel_axis(name: str, x: Any, channel_axis: Any, spatial_dims: int = 2) -> int:

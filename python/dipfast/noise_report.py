@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from dipfast.arrays import as_constant
@@ -14,6 +14,7 @@ from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import NoiseEstimate
 from dipfast.model.noise_estimate import estimate_noise as estimate_noise_of_planes
 from dipfast.model.noise_spectrum import autocorrelation
+from dipfast.model.stack_noise import estimate_stack_noise
 from dipfast.settings.names import NOISE_KINDS, NoiseKind
 from dipfast.torch_modes import plain_modes
 
@@ -21,6 +22,8 @@ __all__ = ["NoiseReport", "estimate_noise"]
 
 Kind: TypeAlias = Literal["none", "white", "grows with the signal", "correlated"]
 
+# So many planes are named at most.
+_MOST_NAMED = 10
 # Distances in pixels at which the autocorrelation is told.
 _DISTANCES = (1, 2, 3, 4)
 
@@ -59,6 +62,11 @@ class NoiseReport:
         What a user should know, in words.
     channel_axis
         The axis of the channels of the image; None if it has none.
+    planes
+        Of a stack, the numbers of the planes that were looked at together, counted from 0; empty
+        for a single image.  ``outliers`` is None then.
+    differing
+        Of a stack, the numbers of the planes whose noise is clearly another one.
 
     Examples
     --------
@@ -79,6 +87,8 @@ class NoiseReport:
     quantised: bool = False
     remarks: tuple[str, ...] = ()
     channel_axis: int | None = None
+    planes: tuple[int, ...] = ()
+    differing: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         return "<dipfast.NoiseReport: {}>".format("\n  ".join(self.lines()))
@@ -165,6 +175,12 @@ class NoiseReport:
         ]
         if others:
             lines.append(f"by other estimators: {', '.join(others)}")
+        if self.planes:
+            lines.append(f"estimated from {len(self.planes)} planes together")
+        if self.differing:
+            named = ", ".join(str(item + 1) for item in self.differing[:_MOST_NAMED])
+            named += ", ..." if len(self.differing) > _MOST_NAMED else ""
+            lines.append(f"clearly another noise: {len(self.differing)} planes ({named})")
         return [*lines, *self.remarks]
 
     def _describe_noise(self) -> str:
@@ -215,6 +231,8 @@ class NoiseReport:
             "outlier_share": self.outlier_share,
             "quantised": self.quantised,
             "remarks": list(self.remarks),
+            "planes": list(self.planes),
+            "differing": list(self.differing),
             "model": asdict(self.model),
         }
 
@@ -225,9 +243,10 @@ def estimate_noise(
     *,
     noise: NoiseKind = "auto",
     channel_axis: int | None = None,
+    stack_axis: int | tuple[int, ...] | None = None,
     data_range: DataRange = None,
 ) -> NoiseReport:
-    """Tell the noise of one image from the image alone.
+    """Tell the noise of one image, or of one stack, from the image alone.
 
     It is what :func:`dipfast.denoise` finds in the same image (but where that has a high dynamic
     range and is stretched for the fit), and takes seconds where a fit takes minutes.
@@ -244,6 +263,8 @@ def estimate_noise(
     channel_axis
         The axis of the channels; None recognises up to four channels at the end or in front of the
         pixels, and any number in front of the pixels of a tensor.
+    stack_axis
+        The axis of a stack, or several, whose noise is told as one; None for a single image.
     data_range
         R for values from 0 to R, or a pair (darkest, brightest), in the unit of the image.  None,
         the default, means 0 to 255 for uint8, and from the least to the largest value for other
@@ -283,12 +304,19 @@ def estimate_noise(
     """
     check_choice("noise", noise, NOISE_KINDS)
     image = as_constant("image", image)
-    if image.ndim == 4:
+    if image.ndim == 4 and stack_axis is None:
         raise InputError(
             f"image must be one image, got a batch of shape {tuple(image.shape)}; the noise of "
             "each is told by itself, such as image[0]"
         )
-    layout = Layout.of(image, channel_axis=channel_axis, data_range=data_range)
+    layout = Layout.of(
+        image, channel_axis=channel_axis, stack_axis=stack_axis, data_range=data_range
+    )
+    if layout.is_stack:
+        stack = estimate_stack_noise(layout.to_tensor(image), noise, ends=layout.ends)
+        differ = (item for item, own in stack.own.items() if not own.model.is_free)
+        report = _report_of(stack.shared, layout)
+        return replace(report, planes=stack.planes, differing=tuple(sorted(differ)))
     estimate = estimate_noise_of_planes(layout.to_tensor(image)[0], noise, ends=layout.ends)
     return _report_of(estimate, layout)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dipfast import ops
-from dipfast.arrays import as_constant
+from dipfast.arrays import as_constant, find_channel_axis, find_stack_axes
 from dipfast.checks import DataRange
 from dipfast.denoisers.plug_and_play import check_operator
 from dipfast.errors import InputError
@@ -84,7 +84,7 @@ def denoise(image: Any, **options: Unpack[DenoiseOptions]) -> Result:
     image
         An array (H, W) or with one more axis for the channels, or a tensor (H, W), (C, H, W)
         or (N, C, H, W), of integers or floats.  The images of a batch are restored one after the
-        other.
+        other; ``stack_axis`` names the axis of a stack, such as that of depth or time.
     {options}
 
     Returns
@@ -130,6 +130,7 @@ def denoise(image: Any, **options: Unpack[DenoiseOptions]) -> Result:
     layout = Layout.of(
         image,
         channel_axis=settings.channel_axis,
+        stack_axis=settings.stack_axis,
         data_range=settings.data_range,
         warns=False,  # before it is known whether the values will be stretched
     )
@@ -164,8 +165,8 @@ def inpaint(image: Any, mask: Any = None, **options: Unpack[InpaintOptions]) -> 
         The missing pixels:
 
         - an array or tensor (H, W), or of the shape of the image, of which the axis of the channels
-          may have length 1, boolean or of numbers; values between the extremes, at soft edges,
-          count as missing;
+          may have length 1 or be left out, boolean or of numbers; values between the extremes, at
+          soft edges, count as missing;
         - a number: pixels of this value in all channels are missing;
         - ``"alpha"``: the last of 2 or 4 channels is opacity, and pixels that are not opaque
           are missing; the result does not have that channel;
@@ -216,12 +217,23 @@ def inpaint(image: Any, mask: Any = None, **options: Unpack[InpaintOptions]) -> 
     'pnp done'
     """
     settings = make_settings(InpaintSettings, dict(options))
-    channel_axis = settings.channel_axis
-    whole, missing = resolve_mask(image, mask, settings.mask_marks, channel_axis)
+    channel_axis, stack_axis = settings.channel_axis, settings.stack_axis
+    whole, missing = resolve_mask(image, mask, settings.mask_marks, channel_axis, stack_axis)
     if whole.ndim < image.ndim:  # a grey image whose opacity was removed has no channels
+        stack_axis = _without_channels(image, channel_axis, stack_axis)
         channel_axis = None
+    without = np.flatnonzero(missing.all(axis=(1, 2, 3)))
+    if without.size:
+        raise InputError(
+            f"mask says that all pixels of image {without[0]} of {len(missing)} are missing: "
+            "nothing is known that it could be filled from; leave it out"
+        )
     layout = Layout.of(
-        whole, channel_axis=channel_axis, data_range=settings.data_range, known=~missing
+        whole,
+        channel_axis=channel_axis,
+        stack_axis=stack_axis,
+        data_range=settings.data_range,
+        known=~missing,
     )
     whole = as_constant("image", layout.filled(whole, missing))
     known = torch.from_numpy(np.ascontiguousarray(~missing))
@@ -233,6 +245,15 @@ def inpaint(image: Any, mask: Any = None, **options: Unpack[InpaintOptions]) -> 
         found={"missing": float(missing.mean())},
     )
     return restore_images(task, settings)
+
+
+def _without_channels(image: Any, channel_axis: int | None, stack_axis: Any) -> Any:
+    """Return the axes of a stack as they are in an image without its axis of channels."""
+    if stack_axis is None:
+        return None
+    axes = find_stack_axes("image", image, stack_axis)
+    removed = find_channel_axis("image", image, channel_axis, axes)
+    return tuple(axis - (removed is not None and removed < axis) for axis in axes)
 
 
 @takes(SuperResolveSettings)
@@ -294,6 +315,7 @@ def super_resolve(image: Any, factor: int, **options: Unpack[SuperResolveOptions
     layout = Layout.of(
         image,
         channel_axis=settings.channel_axis,
+        stack_axis=settings.stack_axis,
         data_range=settings.data_range,
         margin=_MARGIN,
     )
@@ -365,7 +387,12 @@ def restore(measurement: Any, operator: Any, **options: Unpack[RestoreOptions]) 
     """
     settings = make_settings(RestoreSettings, dict(options))
     measurement = as_constant("measurement", measurement)
-    layout = Layout.form_of(measurement, channel_axis=settings.channel_axis, name="measurement")
+    layout = Layout.form_of(
+        measurement,
+        channel_axis=settings.channel_axis,
+        stack_axis=settings.stack_axis,
+        name="measurement",
+    )
     device = fit_device(settings, measurement)
     y = layout.to_tensor(measurement, "cpu")
     shape = _image_shape(settings.image_shape, y)

@@ -511,3 +511,11 @@ class TestNotebooks:
         result = make(random_pixels(20, 900))
         (shown,) = Page(result._repr_html_()).pictures().values()
         assert shown.shape == (9, 400)
+
+    def test_input_beside_the_result(self) -> None:
+        noisy = random_pixels(12, 14, 3)
+        result = dipfast.denoise(noisy, quality="fast")
+        shown = Page(result._repr_html_()).pictures()
+        assert list(shown) == ["input", "restored image"]
+        assert np.array_equal(shown["input"], noisy)
+        assert np.array_equal(shown["restored image"], result.image)

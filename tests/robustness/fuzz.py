@@ -219,6 +219,9 @@ def mutate_checkpoint(rng: random.Random, data: bytes) -> bytes:
 def images() -> list[bytes]:
     """Return small files of all formats, in all variants that are read in ways of their own."""
     import imagecodecs
+    import pillow_heif
+    import pydicom
+    import pydicom.encaps
     import tifffile
     from astropy.io import fits
     from PIL import Image, ImageCms
@@ -259,6 +262,41 @@ def images() -> list[bytes]:
     def numpy(save: Callable[..., Any], pixels: Any) -> bytes:
         stream = io.BytesIO()
         save(stream, pixels)
+        return stream.getvalue()
+
+    def telephone(pixels: Any, **options: Any) -> bytes:
+        stream = io.BytesIO()
+        pillow_heif.from_pillow(Image.fromarray(pixels)).save(stream, quality=-1, **options)
+        return stream.getvalue()
+
+    def clinic(pixels: Any, syntax: str = "") -> bytes:
+        made = pydicom.Dataset()
+        made.file_meta = pydicom.dataset.FileMetaDataset()
+        made.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        made.SOPClassUID, made.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", "1.2.3.4"
+        made.PatientName, made.ImageType = "Doe^Jane", ["ORIGINAL", "PRIMARY"]
+        made.PixelSpacing, made.ImagePositionPatient = [0.5, 0.25], [1, 2, 3]
+        made.ImageOrientationPatient, made.RescaleSlope = [1, 0, 0, 0, 1, 0], 2
+        made.Rows, made.Columns = pixels.shape[:2]
+        made.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
+        made.PhotometricInterpretation = "MONOCHROME2" if pixels.ndim == 2 else "RGB"
+        if pixels.ndim == 3:
+            made.PlanarConfiguration = 0
+        bits = made.BitsAllocated = 8 * pixels.dtype.itemsize
+        made.BitsStored, made.HighBit = bits, bits - 1
+        made.PixelRepresentation = int(pixels.dtype.kind == "i")
+        made.add_new("PixelData", "OW", pixels.tobytes())
+        if syntax == "1.2.840.10008.1.2.5":
+            made.compress(syntax, pixels)
+        elif syntax:
+            made.file_meta.TransferSyntaxUID = syntax
+            codec = {"57": "ljpeg", "80": "jpegls", "90": "jpeg2k", "50": "jpeg8"}[syntax[-2:]]
+            options = {"codecformat": "j2k", "level": 0} if codec == "jpeg2k" else {}
+            frame = bytes(getattr(imagecodecs, f"{codec}_encode")(pixels, **options))
+            made.add_new("PixelData", "OB", pydicom.encaps.encapsulate([frame]))
+            made["PixelData"].is_undefined_length = True
+        stream = io.BytesIO()
+        pydicom.dcmwrite(stream, made, enforce_file_format=True)
         return stream.getvalue()
 
     def telescope(*units: Any) -> bytes:
@@ -314,6 +352,11 @@ def images() -> list[bytes]:
         tiff(planes, imagej=True, metadata={"axes": "CYX"}),
         tiff(planes, ome=True, compression="zlib", metadata={"axes": "CYX"}),
         pyramid(grey),
+        tiff(planes, photometric="minisblack", metadata=None),
+        tiff(planes, imagej=True, metadata={"axes": "ZYX", "finterval": 0.1, "spacing": 2.0}),
+        tiff(planes, ome=True, metadata={"axes": "ZYX", "PhysicalSizeZ": 2.0}),
+        numpy(np.save, np.stack([planes] * 5)),
+        telescope(fits.PrimaryHDU(np.stack([planes] * 5), sky)),
         tiff(grey, imagej=True, resolution=(5.0, 4.0), metadata=imagej),
         tiff(planes, ome=True, metadata={"axes": "CYX", **ome}),
         tiff(grey, extratags=globe, description="a satellite", resolution=(72, 72)),
@@ -333,7 +376,32 @@ def images() -> list[bytes]:
         telescope(fits.PrimaryHDU(planes[0].astype(np.int16), fits.Header({"BLANK": 5}))),
         *(tiled(planes[0].astype(np.int16), kind) for kind in ("RICE_1", "GZIP_1", "GZIP_2")),
         tiled(floats, "RICE_1"),
+        pillow(colour, "WEBP", lossless=True, icc_profile=profile, exif=tags.tobytes()),
+        pillow(alpha, "WEBP", lossless=True),
+        pillow(colour, "WEBP"),
+        both("WEBP"),
+        pillow(colour, "AVIF", icc_profile=profile, exif=tags.tobytes()),
+        pillow(grey, "AVIF"),
+        both("AVIF"),
+        bytes(imagecodecs.avif_encode(alpha, level=100)),
+        bytes(imagecodecs.avif_encode(planes[0] >> 4, level=100, bitspersample=12)),
+        telephone(colour, exif=tags.tobytes()),
+        telephone(grey, chroma=444, matrix_coefficients=0),
+        telephone(alpha),
+        clinic(grey),
+        clinic(colour),
+        clinic(planes[0].astype(np.int16)),
+        clinic(grey, "1.2.840.10008.1.2.5"),
+        *(clinic(grey, f"1.2.840.10008.1.2.4.{kind}") for kind in (50, 57, 80, 90)),
     ]
+
+
+def raw_photographs() -> list[bytes]:
+    """Return small raw photographs."""
+    from tests.images.files.dng import dng
+
+    sensor = np.random.default_rng(0).integers(64, 4095, (24, 32), dtype=np.uint16)
+    return [dng(sensor), dng(sensor, orientation=6), dng(sensor, pattern=b"")]
 
 
 def _interlaced(pixels: Any) -> bytes:
@@ -396,6 +464,13 @@ def checkpoints() -> list[bytes]:
 # --- the readers -------------------------------------------------------------------------
 
 
+def _read_raw(path: Path) -> object:
+    """Read a raw photograph, which its name tells from a TIFF."""
+    named = path.with_name(f"{path.name}.dng")
+    shutil.copy(path, named)
+    return _read_image(named)
+
+
 def _read_image(path: Path) -> object:
     """Read an image, and check that it can be written enlarged."""
     from dipfast.images import files
@@ -412,7 +487,9 @@ def _read_image(path: Path) -> object:
     small = small.enlarged(2, lambda values, size: np.broadcast_to(values, size))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about what cannot be kept
-        for suffix in dict.fromkeys((".tif", files.formats.by_name(read.format).suffixes[0])):
+        row = files.formats.by_name(read.format)
+        own = () if row.lacks(small) else (row.suffixes[0],)
+        for suffix in dict.fromkeys((".tif", *own)):
             written = path.with_name(f"written{suffix}")
             files.write_image(written, small.image, like=small, overwrite=True)
     return read
@@ -433,6 +510,7 @@ def _read_checkpoint(path: Path) -> object:
 # A new reader is one more line here, and its functions above.
 READERS: dict[str, Reader] = {
     "image": Reader(images, _read_image, mutate_image),
+    "raw": Reader(raw_photographs, _read_raw, mutate_image),
     "settings": Reader(reports, _read_settings, mutate_json),
     "checkpoint": Reader(checkpoints, _read_checkpoint, mutate_checkpoint),
 }

@@ -417,7 +417,7 @@ class TestMetadata:
         ("sizes", "good"),
         [
             ('SizeC="3" SizeZ="1" SizeT="1"', True),
-            ('SizeC="1" SizeZ="3" SizeT="1"', False),
+            ('SizeC="1" SizeZ="3" SizeT="1"', True),
             ('SizeC="1" SizeZ="1" SizeT="100000000000"', False),
             ("", False),
         ],

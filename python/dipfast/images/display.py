@@ -18,8 +18,10 @@ _Array = np.ndarray[Any, Any]
 _BAND = 1 << 20
 
 
-def to_planes(image: Any, channel_axis: int | None = None) -> _Array:
-    """Return an image as an array of three axes; of a batch, the first image.
+def to_planes(
+    image: Any, channel_axis: int | None = None, stack_axes: tuple[int, ...] = ()
+) -> _Array:
+    """Return an image as an array of three axes; of a batch or stack, the first image.
 
     Parameters
     ----------
@@ -27,6 +29,8 @@ def to_planes(image: Any, channel_axis: int | None = None) -> _Array:
         An array or tensor (H, W), with one more axis for the channels, or a batch of these.
     channel_axis
         The axis of the channels; None if there is none.
+    stack_axes
+        The axes of a stack; by default the first one of four.
 
     Returns
     -------
@@ -36,9 +40,13 @@ def to_planes(image: Any, channel_axis: int | None = None) -> _Array:
     if is_tensor(image):
         image = image.detach()
         image = (image.float() if "bfloat16" in str(image.dtype) else image).cpu().numpy()
-    if image.ndim == 4:
-        channel_axis = 0 if channel_axis is None else channel_axis % 4 - 1
-        image = image[0]
+    if image.ndim == 4 and not stack_axes:
+        stack_axes, channel_axis = (0,), 1 if channel_axis is None else channel_axis
+    if stack_axes:
+        left = [axis for axis in range(image.ndim) if axis not in stack_axes]
+        if channel_axis is not None:
+            channel_axis = left.index(channel_axis % image.ndim)
+        image = image[tuple(0 if k in stack_axes else slice(None) for k in range(image.ndim))]
     planes: _Array = image[..., None]
     if channel_axis is not None:
         planes = np.moveaxis(image, channel_axis, -1)

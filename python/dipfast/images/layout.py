@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dipfast.arrays import as_double, check_image, find_channel_axis
+from dipfast.arrays import as_double, check_image, find_channel_axis, find_stack_axes
 from dipfast.checks import DataRange, check_data_range
 from dipfast.errors import InputError
 from dipfast.warn import warn_caller
@@ -107,6 +107,10 @@ class Layout:
         The source of the range: ``"given"``, ``"dtype"`` or ``"data"``.
     device
         The device of a tensor; None for an array.
+    stack_axes
+        The axes along which images are stacked, in their order; empty for a single image.
+    is_stack
+        Whether it was said that the images are planes of one stack, which belong together.
 
     Examples
     --------
@@ -127,6 +131,8 @@ class Layout:
     ends: tuple[float, float] = (0.0, 1.0)
     range_source: str = "given"
     device: Any = None
+    stack_axes: tuple[int, ...] = ()
+    is_stack: bool = False
 
     @classmethod
     def of(
@@ -134,6 +140,7 @@ class Layout:
         image: Any,
         *,
         channel_axis: int | None = None,
+        stack_axis: int | tuple[int, ...] | None = None,
         data_range: DataRange = None,
         known: Any = None,
         margin: float = 0.0,
@@ -146,10 +153,12 @@ class Layout:
         ----------
         image
             An array (H, W) or with one more axis for the channels, or a tensor (H, W), (C, H, W)
-            or (N, C, H, W).
+            or (N, C, H, W); or a stack of these.
         channel_axis
             The axis of the channels; None recognises up to four channels at the end or in front
             of the pixels, and any number in front of the pixels of a tensor.
+        stack_axis
+            The axis of a stack, or several; None for none but the batch of a tensor.
         data_range
             The value range, see :meth:`with_range`.
         known
@@ -173,20 +182,27 @@ class Layout:
         InputError
             If shape or value range is invalid, or a known value is not finite.
         """
-        layout = cls.form_of(image, channel_axis=channel_axis, name=name)
+        layout = cls.form_of(image, channel_axis=channel_axis, stack_axis=stack_axis, name=name)
         return layout.with_range(
             image, data_range, known=known, margin=margin, name=name, warns=warns
         )
 
     @classmethod
-    def form_of(cls, image: Any, *, channel_axis: int | None = None, name: str = "image") -> Layout:
+    def form_of(
+        cls,
+        image: Any,
+        *,
+        channel_axis: int | None = None,
+        stack_axis: int | tuple[int, ...] | None = None,
+        name: str = "image",
+    ) -> Layout:
         """Recognise the layout of an image except its value range, which is set to (0, 1).
 
         Parameters
         ----------
         image
             As in :meth:`of`.
-        channel_axis
+        channel_axis, stack_axis
             As in :meth:`of`.
         name
             The name of the argument, for messages.
@@ -201,27 +217,44 @@ class Layout:
         InputTypeError
             If the image does not hold real numbers.
         InputError
-            If its shape is invalid, or does not have the axis of the channels.
+            If its shape is invalid, or does not have the axis of the channels or of the stack.
         """
-        check_image(name, image, finite=False)
+        stack_axes = find_stack_axes(name, image, stack_axis)
+        check_image(name, image, finite=False, stack_axes=stack_axes)
         return cls(
             is_tensor=not isinstance(image, np.ndarray),
             shape=tuple(image.shape),
             dtype=image.dtype,
-            channel_axis=find_channel_axis(name, image, channel_axis),
+            channel_axis=find_channel_axis(
+                name, image, channel_axis, () if stack_axis is None else stack_axes
+            ),
             data_range=(0.0, 1.0),
             device=None if isinstance(image, np.ndarray) else image.device,
+            stack_axes=stack_axes,
+            is_stack=stack_axis is not None,
         )
 
     def of_one(self) -> Layout:
-        """Return the layout of a single image of a batch.
+        """Return the layout of a single image of a batch or stack.
 
         Returns
         -------
         Layout
             The layout with a batch of 1; the same layout if it has no axis for the batch.
         """
-        return replace(self, shape=(1, *self.shape[1:])) if len(self.shape) == 4 else self
+        shape = (1 if axis in self.stack_axes else n for axis, n in enumerate(self.shape))
+        return replace(self, shape=tuple(shape))
+
+    @property
+    def count(self) -> int:
+        """The number of images."""
+        return math.prod(self.shape[axis] for axis in self.stack_axes)
+
+    @property
+    def _pixel_axes(self) -> list[int]:
+        """The axes of rows and columns."""
+        others = (*self.stack_axes, self.channel_axis)
+        return [axis for axis in range(len(self.shape)) if axis not in others]
 
     def with_range(
         self,
@@ -272,7 +305,7 @@ class Layout:
             If 99% of the values lie within half a per cent of the range.
         """
         counted = image if known is None else image[self.of_planes(known)].reshape(1, -1)
-        check_image(name, counted)
+        check_image(name, counted, stack_axes=self.stack_axes if known is None else ())
         ends = 0.0, 1.0
         if data_range is not None:
             source, found = "given", check_data_range(data_range)
@@ -312,8 +345,12 @@ class Layout:
                 _warn_of_contrast(f"{part} of {name}", plane, self.data_range, self.range_source)
 
     def _planes(self, image: Any) -> Iterator[tuple[str, Any]]:
-        """Yield the images of a batch, then the channels, each with its name."""
-        axes = {"image": 0 if len(self.shape) == 4 else None, "channel": self.channel_axis}
+        """Yield the images of a batch, then the channels, each with its name.
+
+        In a stack, dark planes beside bright ones are nothing to warn of.
+        """
+        batch = self.stack_axes[0] if self.stack_axes and not self.is_stack else None
+        axes = {"image": batch, "channel": self.channel_axis}
         for part, axis in axes.items():
             if axis is not None and self.shape[axis] > 1:
                 for number in range(self.shape[axis]):
@@ -363,27 +400,29 @@ class Layout:
         planes = self._as_planes(image.detach() if self.is_tensor else image)
         if device is None:
             device = image.device if self.is_tensor else "cpu"
-        result = torch.empty(tuple(planes.shape), dtype=torch.float32, device=device)
+        shape = (len(planes), *planes[0].shape)
+        result = torch.empty(shape, dtype=torch.float32, device=device)
         low, high = self.data_range
-        for rows in _bands(planes):
-            x = planes[..., rows, :]
-            if not self.is_tensor:
-                # Through float64, because torch lacks some integer dtypes of NumPy; as a copy,
-                # because torch has neither read-only arrays nor negative strides.
-                x = torch.from_numpy(np.array(x, dtype=np.float64, order="C"))
-            # float32 does not hold every integer of 32 bits, so the range is mapped in float64.
-            result[..., rows, :] = ((as_double(x) - low) / (high - low)).to(torch.float32)
+        for item, plane in enumerate(planes):
+            for rows in _bands(plane):
+                x = plane[..., rows, :]
+                if not self.is_tensor:
+                    # Through float64, because torch lacks some integer dtypes of NumPy; as a copy,
+                    # because torch has neither read-only arrays nor negative strides.
+                    x = torch.from_numpy(np.array(x, dtype=np.float64, order="C"))
+                # float32 does not hold every integer of 32 bits, so the range is mapped in float64.
+                values = ((as_double(x) - low) / (high - low)).to(torch.float32)
+                result[item, ..., rows, :] = values
         return result
 
-    def _as_planes(self, image: Any) -> Any:
-        """Return an array or a tensor as a view (N, C, H, W)."""
+    def _as_planes(self, image: Any) -> list[Any]:
+        """Return the images of an array or a tensor, each as a view (C, H, W)."""
+        channels = () if self.channel_axis is None else (self.channel_axis,)
+        order = (*self.stack_axes, *channels, *self._pixel_axes)
+        moved = image.permute(order) if self.is_tensor else image.transpose(order)
         if self.channel_axis is None:
-            planes = image[..., None, :, :]
-        elif self.is_tensor:
-            planes = image.movedim(self.channel_axis, -3)
-        else:
-            planes = np.moveaxis(image, self.channel_axis, -3)
-        return planes if planes.ndim == 4 else planes[None]
+            moved = moved[..., None, :, :]
+        return [moved[index] for index in np.ndindex(tuple(moved.shape[: len(self.stack_axes)]))]
 
     def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape that a tensor has as an image of this layout.
@@ -398,12 +437,13 @@ class Layout:
         tuple of int
             The shape of the image.
         """
-        batch, channels, height, width = shape
-        planes = [height, width]
+        batch, channels, *size = shape
+        lengths = dict(zip(self._pixel_axes, size))
         if self.channel_axis is not None:
-            lead = 1 if len(self.shape) == 4 else 0
-            planes.insert(self.channel_axis - lead, channels)
-        return (batch, *planes) if len(self.shape) == 4 else tuple(planes)
+            lengths[self.channel_axis] = channels
+        if len(self.stack_axes) == 1:
+            lengths[self.stack_axes[0]] = batch
+        return tuple(lengths.get(axis, n) for axis, n in enumerate(self.shape))
 
     def to_image(self, x: Tensor) -> Any:
         """Return a tensor of the network as an image of this layout.
@@ -426,15 +466,15 @@ class Layout:
             result = _torch().empty(shape, dtype=self.dtype, device=self.device)
         else:
             result = np.empty(shape, self.dtype)
-        planes = self._as_planes(result)
-        for rows in _bands(planes):
-            values = as_double(x[..., rows, :].detach()) * (high - low) + low
-            if not self._is_float():
-                values = values.round().clamp(*_limits(self.dtype))
-            if self.is_tensor:
-                planes[..., rows, :] = values.to(self.dtype)
-            else:
-                planes[..., rows, :] = values.cpu().numpy().astype(self.dtype)
+        for item, plane in enumerate(self._as_planes(result)):
+            for rows in _bands(plane):
+                values = as_double(x[item, ..., rows, :].detach()) * (high - low) + low
+                if not self._is_float():
+                    values = values.round().clamp(*_limits(self.dtype))
+                if self.is_tensor:
+                    plane[..., rows, :] = values.to(self.dtype)
+                else:
+                    plane[..., rows, :] = values.cpu().numpy().astype(self.dtype)
         return result
 
     def of_planes(self, planes: Any) -> Any:
@@ -450,12 +490,16 @@ class Layout:
         numpy.ndarray or torch.Tensor
             Boolean, of the shape of the image, and on its device.
         """
-        batch = self.shape[0] if len(self.shape) == 4 else 1
         channels = 1 if self.channel_axis is None else self.shape[self.channel_axis]
-        x = np.broadcast_to(planes, (batch, channels, *np.shape(planes)[-2:]))
-        x = x if len(self.shape) == 4 else x[0]
-        axis = self.channel_axis
-        x = x.squeeze(-3) if axis is None else np.moveaxis(x, -3, axis)
+        size = np.shape(planes)[-2:]
+        x = np.broadcast_to(planes, (self.count, channels, *size))
+        order = [*self.stack_axes, *self._pixel_axes]
+        if self.channel_axis is None:
+            x = x.squeeze(1)
+        else:
+            order.insert(len(self.stack_axes), self.channel_axis)
+        lengths = (self.shape[axis] for axis in self.stack_axes)
+        x = x.reshape(*lengths, *x.shape[1:]).transpose(np.argsort(order))
         if not self.is_tensor:
             return x
         return _torch().from_numpy(np.array(x, order="C")).to(self.device)

@@ -6,7 +6,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from dipfast.arrays import check_image, find_channel_axis, is_tensor, split_masked
+from dipfast.arrays import (
+    check_image,
+    find_channel_axis,
+    find_stack_axes,
+    is_tensor,
+    split_masked,
+)
 from dipfast.checks import check_choice
 from dipfast.errors import InputError, InputTypeError
 from dipfast.settings.names import MARKS, Marks
@@ -29,7 +35,11 @@ _THIN = 0.3
 
 
 def resolve_mask(
-    image: Any, mask: Any, marks: Marks, channel_axis: int | None
+    image: Any,
+    mask: Any,
+    marks: Marks,
+    channel_axis: int | None,
+    stack_axis: int | tuple[int, ...] | None = None,
 ) -> tuple[Any, Bools]:
     """Return an image without its mask and opacity, and which of its pixels are missing.
 
@@ -37,13 +47,16 @@ def resolve_mask(
     ----------
     image
         An array (H, W) or with one more axis for the channels, or a tensor (H, W), (C, H, W) or
-        (N, C, H, W).  Pixels that are NaN, and masked pixels of a masked array, are always missing.
+        (N, C, H, W), or a stack.  Pixels that are NaN, and masked pixels of a masked array, are
+        always missing.
     mask
         The mask, in any form that :func:`dipfast.inpaint` takes.
     marks
         The pixels that true (non-zero) values of a mask mark: ``"missing"`` or ``"known"``.
     channel_axis
         The axis of the channels; None recognises it by the shape.
+    stack_axis
+        The axis of a stack, or several; None for none but the batch of a tensor.
 
     Returns
     -------
@@ -65,10 +78,11 @@ def resolve_mask(
         If the mask is likely inverted.
     """
     image, masked = split_masked("image", image)
-    check_image("image", image, finite=False)
+    stack = find_stack_axes("image", image, stack_axis)
+    check_image("image", image, finite=False, stack_axes=stack)
     check_choice("mask_marks", marks, MARKS)
-    axis = find_channel_axis("image", image, channel_axis)
-    nan_or_masked = _nan_or_masked(image, masked, axis)
+    axis = find_channel_axis("image", image, channel_axis, () if stack_axis is None else stack)
+    nan_or_masked = _nan_or_masked(image, masked, axis, stack)
     if isinstance(mask, float | np.floating) and np.isnan(mask):
         mask = None  # NaN pixels are always missing
     if mask is None and nan_or_masked is None:
@@ -78,18 +92,18 @@ def resolve_mask(
     if isinstance(mask, str):
         if mask != "alpha":
             raise InputError(f"mask must be 'alpha' if it is a string, got {mask!r}")
-        image, missing = _by_opacity(image, axis)
+        image, missing = _by_opacity(image, axis, stack)
         if nan_or_masked is not None:
             nan_or_masked = nan_or_masked.any(axis=1, keepdims=True)
     elif mask is None:
         missing = np.zeros((1, 1, 1, 1), dtype=bool)
     elif isinstance(mask, int | float | np.number) and not isinstance(mask, bool):
-        pixels = _planes(_numpy(image), axis)
+        pixels = _planes(_numpy(image), axis, stack)
         missing = (pixels == mask).all(axis=1, keepdims=True)
         if not missing.any():
             raise InputError(f"mask={mask!r} is a value that no pixel of image has")
     else:
-        missing = _from_array(mask, marks, image, axis)
+        missing = _from_array(mask, marks, image, axis, stack)
     if nan_or_masked is not None:
         missing = missing | nan_or_masked
     share = missing.mean()
@@ -106,13 +120,13 @@ def resolve_mask(
     return image, missing
 
 
-def _nan_or_masked(image: Any, masked: Any, axis: int | None) -> Any:
+def _nan_or_masked(image: Any, masked: Any, axis: int | None, stack: tuple[int, ...]) -> Any:
     """Return where an image is NaN or masked, boolean (N, C, H, W); None if nowhere."""
     pixels = _numpy(image)
     missing = np.isnan(pixels) if pixels.dtype.kind == "f" else np.zeros(pixels.shape, dtype=bool)
     if masked is not None:
         missing |= masked
-    return _planes(missing, axis) if missing.any() else None
+    return _planes(missing, axis, stack) if missing.any() else None
 
 
 def _looks_inverted(missing: Bools) -> bool:
@@ -149,7 +163,7 @@ def grown(chosen: Bools) -> Bools:
     )
 
 
-def _by_opacity(image: Any, axis: int | None) -> tuple[Any, Bools]:
+def _by_opacity(image: Any, axis: int | None, stack: tuple[int, ...]) -> tuple[Any, Bools]:
     """Return an image without its opacity, and where it is not opaque."""
     channels = 1 if axis is None else image.shape[axis]
     if channels not in (2, 4):
@@ -157,7 +171,7 @@ def _by_opacity(image: Any, axis: int | None) -> tuple[Any, Bools]:
             f"mask='alpha' needs an image of 2 or 4 channels, the last one opacity, got {channels}"
         )
     array = _numpy(image)
-    opacity = _planes(array, axis)[:, -1:]
+    opacity = _planes(array, axis, stack)[:, -1:]
     opaque = np.iinfo(array.dtype).max if array.dtype.kind in "iu" else opacity.max()
     index = [slice(None)] * array.ndim
     index[axis or 0] = slice(0, channels - 1)
@@ -167,7 +181,9 @@ def _by_opacity(image: Any, axis: int | None) -> tuple[Any, Bools]:
     return image[tuple(index)], opacity < opaque
 
 
-def _from_array(mask: Any, marks: Marks, image: Any, axis: int | None) -> Bools:
+def _from_array(
+    mask: Any, marks: Marks, image: Any, axis: int | None, stack: tuple[int, ...]
+) -> Bools:
     """Return the missing pixels of a mask that is an array or a tensor."""
     if not isinstance(mask, np.ndarray) and not is_tensor(mask):
         raise InputTypeError(
@@ -182,13 +198,16 @@ def _from_array(mask: Any, marks: Marks, image: Any, axis: int | None) -> Bools:
         )
     values = _numpy(plain)
     shape = tuple(image.shape)
-    rows, columns = (n for k, n in enumerate(shape[-3:], max(len(shape) - 3, 0)) if k != axis)
+    rows, columns = (n for k, n in enumerate(shape) if k != axis and k not in stack)
     wanted = f"({rows}, {columns})" + ("" if len(shape) == 2 else f" or {shape}")
+    without_channels = tuple(n for k, n in enumerate(shape) if k != axis)
     if values.ndim == 2 and values.shape == (rows, columns):
         planes = values[None, None]
-    elif values.ndim == len(shape) and axis is not None:
-        planes = _planes(values, axis)
-        full = _planes(np.empty(shape, dtype=bool), axis).shape
+    elif values.ndim == len(shape) or (axis is not None and values.shape == without_channels):
+        if values.ndim < len(shape):
+            values = np.expand_dims(values, axis or 0)
+        planes = _planes(values, axis, stack)
+        full = _planes(np.broadcast_to(False, shape), axis, stack).shape
         if not all(n in (1, m) for n, m in zip(planes.shape[:2], full[:2])) or (
             planes.shape[2:] != full[2:]
         ):
@@ -219,10 +238,12 @@ def _marked(values: Any, marks: Marks) -> Bools:
     return np.asarray(values < high) if high > 0 else np.ones(values.shape, dtype=bool)
 
 
-def _planes(array: Any, axis: int | None) -> Any:
+def _planes(array: Any, axis: int | None, stack: tuple[int, ...]) -> Any:
     """Return an array as (N, C, H, W)."""
-    array = array[None] if axis is None else np.moveaxis(array, axis, -3)
-    return array if array.ndim == 4 else array[None]
+    channels = () if axis is None else (axis,)
+    pixels = (k for k in range(array.ndim) if k not in (*stack, *channels))
+    moved = array.transpose((*stack, *channels, *pixels))
+    return moved.reshape(-1, *((1,) if axis is None else ()), *moved.shape[len(stack) :])
 
 
 def _numpy(x: Any) -> Any:

@@ -211,20 +211,26 @@ def estimate_noise(
     )
 
 
-def isolated_outliers(image: Tensor) -> Tensor | None:
+def isolated_outliers(image: Tensor, noise: NoiseModel | None = None) -> Tensor | None:
     """Return which values of a picture are outliers that stand alone, such as hot pixels.
 
     Parameters
     ----------
     image
         The picture, (C, H, W).
+    noise
+        The noise, which explains some of them; None, the default, where that is not asked.
 
     Returns
     -------
     Tensor or None
         Boolean, (C, H, W); None where there are none, or more than defects of a sensor would be.
     """
-    isolated = _defects(_pixels(image), None)[1]
+    pixels = _pixels(image)
+    outliers, isolated = _defects(pixels, None)
+    if isolated is not None and noise is not None and not noise.is_correlated:
+        around = fill_from_neighbours(pixels, outliers)
+        isolated = _beyond_noise(isolated, pixels, around, noise)
     return None if isolated is None else torch.from_numpy(isolated)
 
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from dipfast import ops
+from dipfast.images import display
+from dipfast.images.layout import Layout
 from dipfast.run.checkpoint import BatchCheckpoint
 from dipfast.run.hints import hints
 from dipfast.run.interrupt import Interrupt
@@ -19,7 +21,7 @@ from dipfast.run.observers import CallbackObserver, InterruptObserver, Observer
 from dipfast.run.outcome import Iterate, Outcome
 from dipfast.run.prepare import Task, prepare
 from dipfast.run.record import found, given, identify
-from dipfast.run.result import Member, Result
+from dipfast.run.result import LARGEST_IN_TABLE, Member, Result
 from dipfast.run.runner import run
 from dipfast.run.snapshots import Snapshot, Snapshots
 from dipfast.run.time_limit import TimeLimit, affordable
@@ -86,17 +88,27 @@ def restore_images(task: Task, settings: Settings) -> Result:
             snapshots.append(store)
             observers: list[Observer | None] = [
                 store,
-                None if settings.callback is None else CallbackObserver(settings.callback),
+                _callback(settings, task.layout, item),
                 limit,
                 InterruptObserver(interrupt),
                 None if checkpoint is None else checkpoint.of(item),
             ]
             chosen = [o for o in observers if o is not None]
+            if task.layout.is_stack and observers[1] is not None:
+                observers[1].progress(0.0)  # says which plane it is
             outcomes.append(run(job, chosen, plan if plans and job.fits else None))
             if not outcomes[-1].stop.reason.is_final:
                 break
         # Inside the block: a signal must not lose the result of a run that has ended.
         return _result(task, settings, jobs, outcomes, snapshots, time.monotonic() - start)
+
+
+def _callback(settings: Settings, layout: Layout, item: int) -> CallbackObserver | None:
+    """Return the observer that calls the function of the caller for one image."""
+    if settings.callback is None:
+        return None
+    planes = layout.count if layout.is_stack else None
+    return CallbackObserver(settings.callback, None if planes is None else (item, planes))
 
 
 def _checkpoint(task: Task, settings: Settings, jobs: Sequence[Job]) -> BatchCheckpoint | None:
@@ -184,10 +196,19 @@ def _result(
         found=found(task, settings, jobs[: len(outcomes)]),
         metrics=_metrics(task, jobs, outcomes, image),
         channel_axis=layout.channel_axis,
+        stack_axes=layout.stack_axes,
+        shown_before=_shown(task),
         raw_image=raw_image,
         members=_members(jobs, outcomes),
         expected_psnr=_expected_psnr(jobs, outcomes),
     )
+
+
+def _shown(task: Task) -> Any:
+    """Return the input as a notebook shows it, the first one of several."""
+    layout = task.layout
+    planes = display.to_planes(task.image, layout.channel_axis, layout.stack_axes)
+    return display.reduce(display.to_8_bits(planes, layout.data_range), LARGEST_IN_TABLE)
 
 
 def _members(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> tuple[Member, ...]:
@@ -233,6 +254,10 @@ def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:
 
     It is also None if no run was ended early.
     """
+    if jobs[0].layout.is_stack and len(jobs) > 1:
+        done = sum(outcome.best is not None for outcome in outcomes)
+        if done < len(jobs):
+            return f"{done} of {len(jobs)} planes were worked on, and the others are as they were"
     if len(outcomes) < len(jobs):
         return f"{len(outcomes)} of {len(jobs)} images were worked on"
     for job, outcome in zip(jobs, outcomes):

@@ -34,7 +34,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Progress:
-    """Tell how far a run without iterations has come.
+    """Tell how far a run without iterations has come, or which plane of a stack comes next.
 
     Parameters
     ----------
@@ -43,10 +43,14 @@ class Progress:
     image
         A picture that is there already, (1, C, H, W), in [0, 1], where a better one follows; None
         where nothing new is.
+    plane
+        Of a stack, the number of the plane, counted from 0, and how many there are; None for a
+        single image.  One with a share of 0 comes before each plane.
     """
 
     share: float
     image: Tensor | None = None
+    plane: tuple[int, int] | None = None
 
 
 Callback: TypeAlias = Callable[[State], object] | Callable[[Progress], object]
@@ -233,19 +237,22 @@ class CallbackObserver(Observer):
     ----------
     callback
         The function, which may raise StopIteration to end the run; what it returns is ignored.
+    plane
+        The plane of a stack (:class:`Progress`); None, the default, for a single image.
     """
 
-    def __init__(self, callback: Callback) -> None:
+    def __init__(self, callback: Callback, plane: tuple[int, int] | None = None) -> None:
         self.callback = callback
+        self.plane = plane
 
     def observe(self, run: Runner, state: State) -> StopReason | None:
         return self._call(state)
 
     def progress(self, share: float) -> StopReason | None:
-        return self._call(Progress(share))
+        return self._call(Progress(share, plane=self.plane))
 
     def picture(self, share: float, image: Tensor) -> StopReason | None:
-        return self._call(Progress(share, image))
+        return self._call(Progress(share, image, self.plane))
 
     def _call(self, state: Any) -> StopReason | None:
         try:

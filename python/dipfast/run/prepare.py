@@ -20,6 +20,7 @@ from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import NoiseEstimate, estimate_noise, isolated_outliers
 from dipfast.model.operators import Identity, LinearOperator, known_mask, on_device
 from dipfast.model.problem import Problem
+from dipfast.model.stack_noise import StackNoise, estimate_stack_noise, spread
 from dipfast.model.stretch import Stretch, needs_stretch, photon_noise
 from dipfast.prior.methods import make_stages
 from dipfast.prior.stages import Stage
@@ -85,7 +86,8 @@ class Task:
         A boolean tensor that is True at the pixels of the measurement that the result keeps, of
         the shape (N, C, H, W) of the measurement or with 1 along its axes; None if it keeps none.
     found
-        What the task found in the image, for the record of the run.
+        What the task found in the image, for the record of the run; of a stack, :func:`prepare`
+        adds what its noise is from.
     suits_direct
         Whether the method of the task without a network is for its operators, True by default;
         otherwise none is chosen that needs it.
@@ -138,24 +140,32 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
     shape = layout.shape_of(tuple(baseline.shape))
     reference, peak = None, 1.0
     if settings.reference is not None:
-        picture = _image_like("reference", settings.reference, task.image, shape)
+        given = settings.reference
+        picture = _image_like("reference", given, task.image, shape, layout.stack_axes)
         reference = layout.to_tensor(picture, _CPU)
         peak = _peak(picture, layout) / _width(layout)
     network_input = _network_input(settings, layout, shape, baseline)
     kept_mask = None if task.kept_mask is None else task.kept_mask.expand(measurement.shape)
+    stack = _noise_of_stack(measurement, task, settings)
+    photons = None if stack is None else _photon_noise_of_stack(measurement, stack, settings)
     jobs = []
     for item in range(len(measurement)):
         operator = task.operators[item if len(task.operators) > 1 else 0]
         jpeg = _jpeg_of(measurement, item, settings)
-        if jpeg is None:
+        estimate: NoiseEstimate | None = None
+        if stack is not None:
+            estimate = stack.of(item, measurement[item])
+            noise = estimate.model
+        elif jpeg is None:
             known = known_mask(operator)
             noise, estimate = _noise_of(measurement[item], known, layout, settings)
         else:
-            noise, estimate = _noise_of_jpeg(measurement[item], jpeg, settings), None
+            noise = _noise_of_jpeg(measurement[item], jpeg, settings)
         outliers = _outliers(measurement[item], estimate, settings)
         y = _image_of(measurement, item)
         whole = Problem(y, operator, noise, outliers=outliers, jpeg=jpeg)
-        stretch, problem = _stretched(whole, settings)
+        shares = stack is not None and item not in stack.own
+        stretch, problem = _stretched(whole, settings, photons if shares else None)
         if stretch is not None:
             noise = stretch.measured
         weight = _tv_weight(problem.noise, known_mask(operator), settings)
@@ -191,6 +201,8 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
             check_direct_memory(tuple(jobs[0].baseline.shape), settings.task)
         elif jobs[-1].iterations and not any(job.iterations for job in jobs[:-1]):
             check_memory(**jobs[-1].sizes)
+    if stack is not None:
+        task.found.update(_found_of_stack(stack, layout))
     if isinstance(settings, DenoiseSettings) and any(job.stretch is None for job in jobs):
         layout.warn_of_contrast(task.image)
     return jobs
@@ -304,6 +316,9 @@ def _network_input(
         return "meshgrid" if preset.input == "meshgrid" else "noise"
     picture = as_constant("network_input", settings.network_input)
     axis = layout.channel_axis if picture.ndim == len(shape) else None
+    if layout.is_stack and picture.ndim == len(shape) - len(layout.stack_axes):
+        left = [k for k in range(len(shape)) if k not in layout.stack_axes]
+        axis = None if layout.channel_axis is None else left.index(layout.channel_axis)
     own_layout = Layout.of(picture, channel_axis=axis, name="network_input")
     given = own_layout.to_tensor(picture, _CPU)
     if given.shape[2:] != baseline.shape[2:]:
@@ -385,6 +400,52 @@ def _noise_of(
     return estimate.model, estimate
 
 
+def _noise_of_stack(measurement: Tensor, task: Task, settings: Settings) -> StackNoise | None:
+    """Return the noise that the planes of a stack have in common; None where none is estimated."""
+    layout = task.layout
+    jpeg = isinstance(settings, DenoiseSettings) and settings.jpeg is not None
+    if not layout.is_stack or isinstance(settings.noise, NoiseParameters) or jpeg:
+        return None
+    sigma = None if settings.sigma == "auto" else float(settings.sigma) / _width(layout)
+    if sigma == 0 and settings.noise != "poisson_gaussian":
+        return None
+    masks = [known_mask(operator) for operator in task.operators]
+    masks = [None if mask is None else mask[0] for mask in masks]
+    if len(masks) == 1:
+        masks *= len(measurement)
+    return estimate_stack_noise(
+        measurement, settings.noise, sigma=sigma, known=masks, ends=layout.ends
+    )
+
+
+def _photon_noise_of_stack(
+    measurement: Tensor, stack: StackNoise, settings: Settings
+) -> NoiseModel | None:
+    """Return the noise of planes of high dynamic range, found in some of them together."""
+    if not _asks_photon_noise(settings):
+        return None
+    noise = stack.shared.model
+    planes = [
+        item
+        for item in range(len(measurement))
+        if item not in stack.own and needs_stretch(measurement[item : item + 1], noise)
+    ]
+    return photon_noise(measurement[spread(planes)].flatten(0, 1)) if planes else None
+
+
+def _found_of_stack(stack: StackNoise, layout: Layout) -> dict[str, Any]:
+    """Return what the noise of a stack is from, for the record, and warn if it is not one."""
+    # Planes of a single value have no noise, and are as good as any.
+    differ = [item for item, own in stack.own.items() if not own.model.is_free]
+    if 2 * len(differ) > layout.count:
+        warn_caller(
+            f"the noise of most of the {layout.count} images of the stack is clearly another one "
+            "than that of the others: each has an estimate of its own; sigma or noise tells it "
+            "where it is known"
+        )
+    return {"noise_of_stack": {"estimated_from": list(stack.planes), "own": differ}}
+
+
 def _jpeg_of(measurement: Tensor, item: int, settings: Settings) -> JpegSet | None:
     """Return the pictures that the JPEG of an image can be of; None if it is none."""
     if not isinstance(settings, DenoiseSettings) or settings.jpeg is None:
@@ -404,14 +465,24 @@ def _noise_of_jpeg(y: Tensor, jpeg: JpegSet, settings: Settings) -> NoiseModel:
     return NoiseModel(float(change.square().mean().sqrt()))
 
 
-def _stretched(problem: Problem, settings: Settings) -> tuple[Stretch | None, Problem]:
-    """Return the stretch that a problem needs, and the problem with stretched values."""
+def _asks_photon_noise(settings: Settings) -> bool:
+    """Return whether the noise of a picture that is to be stretched is estimated otherwise."""
+    return settings.noise in ("auto", "poisson_gaussian") and settings.sigma == "auto"
+
+
+def _stretched(
+    problem: Problem, settings: Settings, photons: NoiseModel | None = None
+) -> tuple[Stretch | None, Problem]:
+    """Return the stretch that a problem needs, and the problem with stretched values.
+
+    ``photons`` is the photon noise that is known of a stack; None estimates it.
+    """
     y, noise = problem.measurement, problem.noise
     asked = isinstance(settings, DenoiseSettings) and settings.stretch and problem.jpeg is None
     if not asked or noise.is_correlated or not needs_stretch(y, noise):
         return None, problem
-    if settings.noise in ("auto", "poisson_gaussian") and settings.sigma == "auto":
-        noise = photon_noise(y[0])
+    if _asks_photon_noise(settings):
+        noise = photon_noise(y[0]) if photons is None else photons
         if noise.is_free:
             return None, problem
     stretch = Stretch.of(y, noise)
@@ -484,10 +555,12 @@ def _width(layout: Layout) -> float:
     return high - low
 
 
-def _image_like(name: str, other: Any, image: Any, shape: tuple[int, ...]) -> Any:
+def _image_like(
+    name: str, other: Any, image: Any, shape: tuple[int, ...], stack_axes: tuple[int, ...]
+) -> Any:
     """Return an image after checking that it has this shape, and kind and dtype of another one."""
     other = as_constant(name, other)
-    check_image(name, other)
+    check_image(name, other, stack_axes=stack_axes)
     if isinstance(other, Tensor) != isinstance(image, Tensor) or tuple(other.shape) != shape:
         raise InputError(
             f"{name} must have kind and shape of the result, {type(image).__name__} {shape}, "

@@ -100,6 +100,7 @@ def found(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]
         "shape": list(layout.shape),
         "dtype": str(layout.dtype),
         "channel_axis": layout.channel_axis,
+        **({"stack_axes": list(layout.stack_axes)} if layout.is_stack else {}),
         "data_range": list(layout.data_range),
         "range_source": layout.range_source,
         "sigma": [job.settings.sigma for job in jobs],
@@ -190,6 +191,8 @@ def identify(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, A
     decided = {name: getattr(first.settings, name) for name in names}
     decided["stop"] = first.rule
     references = [job.reference for job in jobs if job.reference is not None]
+    # The noise of a stack is another one than that of a batch.
+    stack = [layout.stack_axes] if layout.is_stack else []
     options = {
         option.name: getattr(settings, option.name)
         for option in options_of(type(settings)).values()
@@ -202,7 +205,7 @@ def identify(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, A
         **describe(options | decided),
         "image": describe(torch.cat([job.problem.measurement for job in jobs])),
         "operator": [_fingerprint(o, first.baseline, first.device) for o in task.operators],
-        "layout": describe([layout.shape, str(layout.dtype), layout.data_range]),
+        "layout": describe([layout.shape, str(layout.dtype), layout.data_range, *stack]),
         "kept_mask": describe(task.kept_mask),
         "reference": describe(torch.cat(references) if references else None),
         "network_input": describe(first.network_input),

@@ -16,10 +16,10 @@ from dipfast.errors import InputError
 from dipfast.images import display, files
 from dipfast.stop_reason import StopReason
 
-__all__ = ["Member", "Result", "figures_of"]
+__all__ = ["LARGEST_IN_TABLE", "Member", "Result", "figures_of"]
 
-# Rows and columns of the picture beside the figures in a notebook.
-_LARGEST_IN_TABLE = 400
+LARGEST_IN_TABLE = 400
+"""Rows and columns of the pictures beside the figures in a notebook, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +79,10 @@ class Result:
         the reference.
     channel_axis
         The axis of the channels of ``image``; None if it has none.
+    stack_axes
+        The axes of ``image`` along which images are stacked; empty for a single image.
+    shown_before
+        The input as a notebook shows it beside the result, uint8 and small; None without one.
     raw_image
         The image of the network alone, or of a method that has none.  In denoising ``image`` is
         that one joined with the filtered input (``refine``), with outliers as they were;
@@ -128,6 +132,8 @@ class Result:
     stop_detail: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     channel_axis: int | None = None
+    stack_axes: tuple[int, ...] = ()
+    shown_before: Any = None
     raw_image: Any = None
     best_loss: float = math.nan
     best_output: Any = None
@@ -157,23 +163,35 @@ class Result:
         return display.encode_png(self._shown())
 
     def _repr_html_(self) -> str:
-        """Return the image beside its figures, for notebooks; of a batch, the first one."""
-        picture = display.encode_png(display.reduce(self._shown(), _LARGEST_IN_TABLE))
+        """Return input, image and figures, for notebooks; of a batch, those of the first one."""
+        after = display.reduce(self._shown(), LARGEST_IN_TABLE)
+        pictures = [("input", self.shown_before), ("restored image", after)]
+        images = "".join(
+            f"<img alt='{name}' title='{name}' src='data:image/png;base64,"
+            f"{base64.b64encode(display.encode_png(pixels)).decode('ascii')}'>"
+            for name, pixels in pictures
+            if pixels is not None
+        )
         rows = "".join(
             f"<tr><th style='text-align: left'>{escape(name)}</th>"
             f"<td style='text-align: left'>{escape(value)}</td></tr>"
             for name, value in figures_of(self)
         )
         return (
-            "<div style='display: flex; flex-wrap: wrap; gap: 1em'>"
-            f"<img alt='restored image' src='data:image/png;base64,"
-            f"{base64.b64encode(picture).decode('ascii')}'>"
-            f"<table>{rows}</table></div>"
+            "<div style='display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start'>"
+            f"{images}<table>{rows}</table></div>"
         )
 
     def _shown(self) -> np.ndarray[Any, Any]:
-        planes = display.to_planes(self.image, self.channel_axis)
+        planes = display.to_planes(self.image, self.channel_axis, self.stack_axes)
         return display.to_8_bits(planes, display.range_of(planes, self.found))
+
+    @property
+    def image_count(self) -> int:
+        """The number of images: 1, or that of a batch or stack."""
+        shape = tuple(self.image.shape)
+        axes = self.stack_axes or ((0,) if len(shape) == 4 else ())
+        return math.prod(shape[axis] for axis in axes)
 
     def _ratios(self) -> dict[str, float]:
         return {name: value for name, value in self.metrics.items() if name.startswith("psnr")}
@@ -250,7 +268,7 @@ class Result:
     def save(
         self, path: str | Path, *, like: files.ImageFile | None = None, overwrite: bool = False
     ) -> None:
-        """Write the image to a file, and the report beside it.
+        """Write the image, or the stack, to a file, and the report beside it.
 
         The report has the name of the image with ``.json`` appended.
 
@@ -267,8 +285,8 @@ class Result:
         Raises
         ------
         FileExistsError, OSError, ValueError
-            As in :func:`dipfast.images.files.write_image`, and for a batch of several images.
-            Nothing is written then.
+            As in :func:`dipfast.images.files.write_image`, and for a batch of several images, of
+            which none of its axes was said to be that of a stack.  Nothing is written then.
         """
         path = Path(path)
         files.check_output(path, report=True, overwrite=overwrite)
@@ -276,13 +294,23 @@ class Result:
         if not isinstance(image, np.ndarray):
             # NumPy has no bfloat16.
             image = (image.float() if "bfloat16" in str(image.dtype) else image).cpu().numpy()
-        axis = self.channel_axis
-        if image.ndim == 4:
+        axis, stack_axes = self.channel_axis, self.stack_axes
+        if image.ndim == 4 and self.settings.get("stack_axis") is None:
             if len(image) > 1:
-                raise InputError(f"a batch of {len(image)} images does not fit into one file")
-            image, axis = image[0], None if axis is None else axis - 1
+                raise InputError(
+                    f"a batch of {len(image)} images does not fit into one file; stack_axis=0 "
+                    "makes it a stack, which TIFF, NumPy and FITS hold"
+                )
+            image, axis, stack_axes = image[0], None if axis is None else axis - 1, ()
         text = json.dumps(self.report(), indent=2) + "\n"
-        files.write_image(path, image, like=like, channel_axis=axis, overwrite=overwrite)
+        files.write_image(
+            path,
+            image,
+            like=like,
+            channel_axis=axis,
+            stack_axis=stack_axes or None,
+            overwrite=overwrite,
+        )
         report = files.report_path(path)
         with files.write_atomically(report, overwrite=overwrite) as stream:
             stream.write(text.encode())
@@ -323,20 +351,25 @@ def figures_of(result: Result) -> list[tuple[str, str]]:
             rows.append((names[name] + where, f"{value:.2f} dB"))
     if result.expected_psnr is not None:
         rows.append(("expected PSNR", f"{result.expected_psnr:.1f} dB"))
-    channels = display.channels_shown(display.to_planes(image, result.channel_axis).shape[2])
-    of_batch = f"the first of {len(image)} images" if _is_batch(image) else ""
+    planes = display.to_planes(image, result.channel_axis, result.stack_axes)
+    channels = display.channels_shown(planes.shape[2])
+    count = result.image_count
+    of_batch = f"the first of {count} images" if count > 1 else ""
     if of_batch or channels:
         rows.append(("shown", ", ".join(filter(None, (of_batch, channels)))))
     return [(name, value) for name, value in rows if value]
 
 
-def _is_batch(image: Any) -> bool:
-    return len(image.shape) == 4 and len(image) > 1
-
-
 def _describe_noise(settings: dict[str, Any]) -> str:
-    """Return a description of the noise of the first image, in the unit of the image."""
-    model, (low, high) = settings["noise"][0], settings.get("data_range", (0, 1))
+    """Return a description of the noise of the first image, in the unit of the image.
+
+    Of a stack it is that of the planes in common.
+    """
+    stack = settings.get("noise_of_stack")
+    count = len(settings["noise"])
+    own = [item for item in (stack["own"] if stack else []) if item < count]
+    first = next((item for item in _shared(settings) if item < count), 0)
+    model, (low, high) = settings["noise"][first], settings.get("data_range", (0, 1))
     source = settings.get("noise_source", "estimated")
     if model["sigma"] == model["gain"] == 0:
         return f"no noise ({source})"
@@ -356,11 +389,22 @@ def _describe_noise(settings: dict[str, Any]) -> str:
         words.append("clipped")
     if any(settings.get("stretched", ())):
         words.append("high dynamic range, stretched")
-    estimate = (settings.get("noise_estimate") or [None])[0]
+    estimate = (settings.get("noise_estimate") or [None] * count)[first]
     if estimate is not None and estimate["outlier_share"] > 0:
         words.append(f"{estimate['outlier_share']:.2g} of the values outliers")
-    more = " for the first image" if len(settings["noise"]) > 1 else ""
+    more = " for the first image" if count > 1 else ""
+    if stack:
+        more = " for the whole stack"
+        more += f", but for {len(own)} of {count} planes" if own else ""
     return f"{', '.join(words)} ({source}{more})"
+
+
+def _shared(settings: dict[str, Any]) -> list[int]:
+    """Return the planes of a stack that its noise is from, those without a noise of their own."""
+    stack = settings.get("noise_of_stack")
+    if not stack:
+        return []
+    return [item for item in stack["estimated_from"] if item not in stack["own"]]
 
 
 def _finite(value: Any) -> Any:

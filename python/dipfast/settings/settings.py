@@ -89,6 +89,17 @@ def _range(value: Any) -> Any:
     return check_data_range(value)
 
 
+def _axes(value: Any) -> Any:
+    if isinstance(value, list):  # of a record
+        value = tuple(value)
+    axes = value if isinstance(value, tuple) else (value,)
+    if not axes or any(isinstance(axis, bool) or not isinstance(axis, int) for axis in axes):
+        raise InputTypeError(
+            f"stack_axis must be an integer or a tuple of integers, got {shown(value)}"
+        )
+    return value
+
+
 def _shape(value: Any) -> Any:
     try:
         shape = tuple(map(operator.index, value))
@@ -257,6 +268,16 @@ class Settings(BaseModel):
         expected="an integer",
         type="int",
     )
+    stack_axis: Annotated[Any, AfterValidator(_axes)] | None = option(
+        None,
+        "The axis of a stack, such as depth or time, or a tuple of several: its images are "
+        "restored one after the other. Value range and noise are found once for all of them; an "
+        "image whose noise is clearly another one has its own. None is a single image, or the "
+        "batch of a tensor (N, C, H, W), whose images have each a noise of their own.",
+        role="record",
+        expected="an integer or a tuple of integers",
+        type="int, or a tuple of int",
+    )
     data_range: Annotated[Any, AfterValidator(_range)] | None = option(
         None,
         "R for values from 0 to R, or the pair DARKEST, BRIGHTEST. Without it, 0 to 255 for 8 bits "
@@ -280,7 +301,7 @@ class Settings(BaseModel):
         "What it returns is ignored. Images of a state are in [0, 1], and stretched where the fit "
         "is. What has no iterations, nl_ridge, pnp and the beginning of joined, sends a "
         "dipfast.run.observers.Progress a few times a second; joined also with the picture that "
-        "there is so far.",
+        "there is so far. Of a stack one comes before each plane, and says which it is.",
         role="observer",
         expected="callable",
     )

@@ -53,6 +53,7 @@ class Options(TypedDict, total=False):
     precision: PrecisionName
     seed: int
     channel_axis: int | None
+    stack_axis: int | tuple[int, ...] | None
     data_range: float | tuple[float, float] | None
     reference: Any
     callback: Callable[[State], object] | Callable[[Progress], object] | None

@@ -167,7 +167,11 @@ def _sources(own: OwnOptions, record: FolderRecord) -> list[Path]:
 
 
 def _result_name(source: Path, suffix: str | None) -> str:
-    return f"{source.stem}{suffix or ''}{source.suffix}"
+    """Return the name of the result of a picture: its own, or that of a TIFF."""
+    row = formats.by_suffix(source)
+    # What is only read is written as TIFF, which holds the result of any picture.
+    ending = ".tif" if row is not None and row.read_only else source.suffix
+    return f"{source.stem}{suffix or ''}{ending}"
 
 
 def _outputs(own: OwnOptions, sources: list[Path], out: Path) -> dict[Path, Path]:

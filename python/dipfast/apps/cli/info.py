@@ -68,6 +68,10 @@ def _tell(path: str | Path, request: InfoRequest) -> int:
     from dipfast.images import files
 
     source = files.read_image(path)
+    if source.stack_axes and request.plot is not None:
+        raise InputError(
+            f"--plot draws one image, and {path} holds a stack ({source.described_stack()})"
+        )
     quality = _quality_of(path) if source.format == "JPEG" else None
     values = source.image[np.isfinite(source.image)]
     ends = [values.min().item(), values.max().item()] if values.size else []
@@ -76,11 +80,14 @@ def _tell(path: str | Path, request: InfoRequest) -> int:
         print(one_line(f"{path}: {_describe(source, ends)}"), flush=True)
         if quality is not None:
             print(f"  JPEG of quality about {quality}", flush=True)
+        for line in (*source.remarks, *_describe_size(source)):
+            print(f"  {line}", flush=True)
     report = dipfast.estimate_noise(
         source.image,
         noise=request.noise,
         data_range=request.data_range,
         channel_axis=source.channel_axis,
+        stack_axis=source.stack_axis,
     )
     if request.json_:
         told_of_file = {
@@ -88,6 +95,8 @@ def _tell(path: str | Path, request: InfoRequest) -> int:
             "format": source.format,
             "shape": list(source.image.shape),
             "channel_axis": source.channel_axis,
+            "stack_axes": list(source.stack_axes),
+            "stack_names": source.stack_names,
             "opacity": source.alpha is not None,
             "dtype": str(source.image.dtype),
             "values": ends,
@@ -105,6 +114,8 @@ def _describe(source: ImageFile, ends: Sequence[float]) -> str:
     """Return what an image is, in words."""
     height, width = source.size
     parts = [source.format, f"{width} x {height} pixels"]
+    if source.stack_axes:
+        parts.append(f"stack of {source.described_stack()}")
     if source.channel_axis is not None:
         count = source.image.shape[source.channel_axis]
         parts.append(f"{count} channel{'s' * (count > 1)}")
@@ -113,6 +124,15 @@ def _describe(source: ImageFile, ends: Sequence[float]) -> str:
     parts.append(str(source.image.dtype))
     parts.append(f"values {ends[0]:.6g} to {ends[1]:.6g}" if ends else "no value is finite")
     return ", ".join(parts)
+
+
+def _describe_size(source: ImageFile) -> list[str]:
+    """Return how large a pixel of a stack is, in words, where that is known."""
+    resolution = source.metadata.get("resolution")
+    if not source.stack_axes or resolution is None or not resolution.unit:
+        return []
+    x, y = (float(1 / value) for value in (resolution.x, resolution.y))
+    return [f"pixels of {x:.4g} x {y:.4g} {resolution.unit}"]
 
 
 def _quality_of(path: str | Path) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,12 +78,13 @@ def find_missing_pixels(mask: Any, marks: str, source: ImageFile, path: str) -> 
             )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the restoration warns of the same
-        missing = resolve_mask(pixels, values, marks, axis)[1]  # type: ignore[arg-type]
+        found = resolve_mask(pixels, values, marks, axis, source.stack_axis)  # type: ignore[arg-type]
+        missing = found[1]
     return MissingPixels(values, marks, origin, float(missing.mean()))
 
 
 def read_mask(path: str, marks: str, source: ImageFile, source_path: str) -> tuple[Any, str]:
-    """Return the picture of a mask as one plane, and how it was read.
+    """Return the picture of a mask as one plane, or a stack of planes, and how it was read.
 
     - A pixel is missing if it is so in any colour.
     - Clear pixels mark nothing, whatever their colour.  Where all that was drawn is black, on a
@@ -96,6 +97,8 @@ def read_mask(path: str, marks: str, source: ImageFile, source_path: str) -> tup
     check_size("--mask", path, picture, source, source_path)
     pixels, axis, alpha = picture.image, picture.channel_axis, picture.alpha
     white = _white(pixels)
+    if picture.stack_axes:
+        _check_planes("--mask", path, picture, source, source_path)
     colours = pixels[None] if axis is None else np.moveaxis(pixels, axis, 0)
     values = colours.max(axis=0) if marks == "missing" else colours.min(axis=0)
     origin = "values over 0" if marks == "missing" else "values below white"
@@ -117,7 +120,20 @@ def read_mask(path: str, marks: str, source: ImageFile, source_path: str) -> tup
         limit = f"over {_JPEG_MARGIN}" if marks == "missing" else f"below {255 - _JPEG_MARGIN}"
         origin = f"JPEG, values {limit}"
     _check_black_and_white(path, values, white, marks)
+    if picture.stack_axes:  # in the order of the axes of the source
+        plain = replace(picture, image=values, channel_axis=None, stack_axes=_without(picture))
+        first = np.take(source.image, 0, axis=source.channel_axis or 0)
+        if source.channel_axis is None:
+            first = source.image
+        like = replace(source, image=first, channel_axis=None, stack_axes=_without(source))
+        values = plain.in_order_of(like)
     return values, origin
+
+
+def _without(picture: ImageFile) -> tuple[int, ...]:
+    """Return the axes of a stack as they are once that of the channels is taken out."""
+    axis = picture.image.ndim if picture.channel_axis is None else picture.channel_axis
+    return tuple(place - (axis < place) for place in picture.stack_axes)
 
 
 def _check_black_and_white(path: str, values: Any, white: float, marks: str) -> None:
@@ -134,7 +150,8 @@ def _check_black_and_white(path: str, values: Any, white: float, marks: str) -> 
         )
     distance = values if marks == "missing" else values.max() - values.astype(float)
     strong = distance > _FAINT * white
-    faint = (distance > 0) & ~strong & ~grown(grown(strong))
+    near = [grown(grown(plane)) for plane in strong.reshape(-1, *strong.shape[-2:])]
+    faint = (distance > 0) & ~strong & ~np.reshape(near, strong.shape)
     if faint.any() and strong.any():
         shade = "black" if marks == "missing" else "white"
         warnings.warn(
@@ -164,19 +181,27 @@ def check_size(
         )
 
 
+def _check_planes(
+    option: str, path: str, other: ImageFile, source: ImageFile, source_path: str
+) -> None:
+    """Refuse a stack that has not as many planes as another one."""
+    if other.stack_shape != source.stack_shape:
+        here, there = (file.described_stack() or "one image" for file in (other, source))
+        raise InputError(f"{option} {path} holds {here}, expected {there}, as {source_path} does")
+
+
 def read_reference(path: str, source: ImageFile, source_path: str, factor: int) -> Any:
-    """Return a clean picture in the form of the result."""
+    """Return a clean picture, or stack, in the form of the result."""
     from dipfast.images import files
 
     reference = files.read_image(path)
     check_size("--reference", path, reference, source, source_path, factor)
-    axis, other_axis = source.channel_axis, reference.channel_axis
-    if axis is None or other_axis is None:
-        if axis is not other_axis:
-            grey, colour = (source_path, path) if axis is None else (path, source_path)
-            raise InputError(f"--reference {path}: {grey} is grey and {colour} has channels")
-        return reference.image
-    return np.moveaxis(reference.image, other_axis, axis)
+    _check_planes("--reference", path, reference, source, source_path)
+    is_grey = source.channel_axis is None
+    if is_grey is not (reference.channel_axis is None):
+        grey, colour = (source_path, path) if is_grey else (path, source_path)
+        raise InputError(f"--reference {path}: {grey} is grey and {colour} has channels")
+    return reference.in_order_of(source)
 
 
 def point_spread(blur: str | tuple[str, float], source: ImageFile, path: str) -> Any:
@@ -200,7 +225,7 @@ def point_spread(blur: str | tuple[str, float], source: ImageFile, path: str) ->
         if kind == "gaussian":
             return gaussian_kernel(number)
         return torch.full((int(number), int(number)), 1 / number**2)
-    picture = files.read_image(blur)
+    picture = files.read_single(blur)
     pixels = picture.image.astype("float64")
     if picture.channel_axis is not None:
         pixels = pixels.mean(axis=picture.channel_axis)

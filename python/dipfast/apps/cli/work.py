@@ -157,7 +157,7 @@ def _inpaint(job: _Job) -> int:
         job.told.append(f"mask: {missing.origin}")
         if not own.quiet:
             share = f"{missing.share:.1%}"
-            say(f"{share} of the pixels of {own.image} are missing; {job.told[0]}")
+            say(f"{share} of the pixels of {own.image} are missing; {job.told[-1]}")
         return dipfast.inpaint(source.image, missing.mask, **options)
 
     def form(source: ImageFile) -> ImageFile:
@@ -240,6 +240,9 @@ def _restore_file(
     options = dict(job.options)
     if source.channel_axis is not None:
         options["channel_axis"] = source.channel_axis
+    if source.stack_axes:
+        _check_stack(job, source)
+        options["stack_axis"] = source.stack_axes
     if own.reference is not None:
         options["reference"] = read_reference(str(own.reference), source, str(own.image), factor)
     if own.strip is not None:
@@ -248,8 +251,10 @@ def _restore_file(
     _check_method(job)
     _check_files(job, like, other_inputs or {})
     check_device(job.settings.device)
+    if source.stack_axes and not own.quiet:
+        say(f"{own.image}: {'; '.join(job.told)}")
     doing = "denoising" if job.settings.task == "denoise" else "restoring"
-    with _Progress(doing, hidden=own.quiet) as progress:
+    with _Progress(doing, own.quiet, decide_method(job.settings)) as progress:
         try:
             result = task(source, callback=progress, **options)
         except (OSError, DipfastError) as error:
@@ -265,6 +270,17 @@ def _restore_file(
     drawn = interrupt.requested or _draw(result, job, source)
     asked = interrupt.stop_asked
     return code_of_result(result, None if asked is None else asked.reason, drawn)
+
+
+def _check_stack(job: _Job, source: ImageFile) -> None:
+    """Refuse what is drawn of a single picture, and note how a stack was read."""
+    for name in ("curves", "strip", "report"):
+        if getattr(job.own, name) is not None:
+            raise InputError(
+                f"{option_name(name)} is for a single picture, and {job.own.image} holds a stack "
+                f"({source.described_stack()})"
+            )
+    job.told += [f"stack of {source.described_stack()}", *source.remarks]
 
 
 def _check_method(job: _Job) -> None:
@@ -368,7 +384,7 @@ def _save(result: Result, job: _Job, like: ImageFile) -> str | None:
     from dipfast.images.files import ImageFile
 
     asked = job.output
-    bare = ImageFile(like.image, like.channel_axis, like.alpha)
+    bare = ImageFile(like.image, like.channel_axis, like.alpha, stack_axes=like.stack_axes)
     elsewhere = os.path.join(tempfile.gettempdir(), Path(asked).name)
     errors: list[Exception] = []
     for path, form in ((asked, like), (asked, like), (asked, bare), (elsewhere, bare)):
@@ -456,15 +472,20 @@ def _tell(result: Result, job: _Job) -> None:
 
 
 class _Progress:
-    """Show a progress bar that looks at states or shares a few times a second."""
+    """Show a progress bar that looks at states or shares a few times a second.
 
-    def __init__(self, doing: str, hidden: bool) -> None:
+    Of a stack there is one bar for all planes.
+    """
+
+    def __init__(self, doing: str, hidden: bool, method: Any) -> None:
         from tqdm import tqdm
 
         self._doing = doing
+        self._is_direct = isinstance(method, str) and method in DIRECT_METHODS
+        self._plane = 0
         self._make: Callable[..., Any] = partial(tqdm, disable=hidden, dynamic_ncols=True)
         self._bar: Any = None
-        self._shares = False
+        self._shares = self._of_stack = False
         self._next_look = 0.0
         self.begun = False
 
@@ -479,11 +500,38 @@ class _Progress:
         from dipfast.run.observers import Progress
 
         self.begun = True
-        if isinstance(state, Progress):
+        if self._bar is not None and self._of_stack:
+            self._show_plane(state)
+        elif isinstance(state, Progress) and state.plane is not None:
+            self._begin_stack(state.plane[1])
+        elif isinstance(state, Progress):
             if state.image is None:
                 self._show_share(state.share)
         else:
             self._show_iteration(state)
+
+    def _begin_stack(self, planes: int) -> None:
+        layout = "{l_bar}{bar}| [{elapsed}<{remaining}]"
+        self._bar = self._make(total=100 * planes, desc=self._doing, bar_format=layout)
+        self._of_stack = True
+
+    def _show_plane(self, state: State | Progress) -> None:
+        """Show how much of all planes is done."""
+        from dipfast.run.observers import Progress
+
+        share = 0.0
+        if isinstance(state, Progress):
+            assert state.plane is not None
+            self._plane, planes = state.plane
+            named = f"{self._doing}, plane {self._plane + 1} of {planes}"
+            self._bar.set_description(named, refresh=False)
+            # What comes before fits is short.
+            share = state.share if self._is_direct or state.image is not None else 0.0
+        else:
+            share = state.iteration / state.iterations
+        done = 100 * (self._plane + share)
+        if done > self._bar.n:
+            self._bar.update(done - self._bar.n)
 
     def _show_share(self, share: float) -> None:
         if self._bar is None:

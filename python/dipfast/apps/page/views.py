@@ -118,9 +118,9 @@ def make_views(result: Result, image: Any) -> Views:
     InputError
         If the result is that of a batch of several images, or ``image`` is another one.
     """
-    if len(result.image.shape) == 4 and len(result.image) > 1:
+    if result.image_count > 1:
         raise InputError(
-            f"result must be that of one image, got a batch of {len(result.image)}; a page shows "
+            f"result must be that of one image, got a batch of {result.image_count}; a page shows "
             "one image and its result"
         )
     first, unknown = _input_of(result, image)

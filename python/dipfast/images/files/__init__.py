@@ -10,7 +10,7 @@ whatever a decoder raises becomes an UnreadableFileError that names the file.
 from __future__ import annotations
 
 from dipfast.images.files.image_file import ImageFile, Resolution
-from dipfast.images.files.read import read_image
+from dipfast.images.files.read import read_image, read_single
 from dipfast.images.files.safe import check_place, open_regular, report_path, write_atomically
 from dipfast.images.files.write import check_output, write_image
 
@@ -21,6 +21,7 @@ __all__ = [
     "check_place",
     "open_regular",
     "read_image",
+    "read_single",
     "report_path",
     "write_atomically",
     "write_image",

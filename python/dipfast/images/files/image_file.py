@@ -144,16 +144,17 @@ class Resolution:
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image as it was in a file.
+    """An image, or a stack of images of one size, as it was in a file.
 
     Attributes
     ----------
     image
-        Array (H, W), or with one more axis for the channels; no alpha.
+        Array (H, W), or with one more axis for the channels, and with those of a stack; no alpha.
     channel_axis
         The axis of the channels; None if there is none.
     alpha
-        Opacity (H, W), not multiplied into the image, or None; it is passed through to the result.
+        Opacity (H, W), with the axes of a stack in front, not multiplied into the image, or None;
+        it is passed through to the result.
     metadata
         What else to keep, for :func:`write_image`: the resolution, a colour profile, EXIF, what
         ImageJ, OME or GeoTIFF say.
@@ -162,6 +163,13 @@ class ImageFile:
         if the image is not from a file.
     jpeg
         How a JPEG was coded; None for other formats, and where that is not understood.
+    stack_axes
+        The axes along which images are stacked, in their order; empty for a single image.
+    stack_names
+        A letter for each of these, as files have them: T for time, Z for depth, and others where
+        the file does not tell.
+    remarks
+        What had to be assumed in reading, in words.
     """
 
     image: _Array
@@ -170,15 +178,71 @@ class ImageFile:
     metadata: dict[str, Any] = field(default_factory=dict)
     format: str = ""
     jpeg: JpegCoding | None = None
+    stack_axes: tuple[int, ...] = ()
+    stack_names: str = ""
+    remarks: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
         """Return height and width."""
-        axis = self.channel_axis
-        shape = list(self.image.shape)
-        if axis is not None:
-            del shape[axis]
-        return shape[0], shape[1]
+        rows, columns = (self.image.shape[axis] for axis in self._pixel_axes)
+        return rows, columns
+
+    @property
+    def stack_shape(self) -> tuple[int, ...]:
+        """Return how many images there are along each axis of a stack; empty for a single one."""
+        return tuple(self.image.shape[axis] for axis in self.stack_axes)
+
+    @property
+    def stack_axis(self) -> tuple[int, ...] | None:
+        """Return what the functions of dipfast are to be told: the axes, None for a single one."""
+        return self.stack_axes or None
+
+    def described_stack(self) -> str:
+        """Return how many images there are along which axes, in words; empty for a single one."""
+        if not self.stack_axes:
+            return ""
+        known = f" ({self.stack_names})" if set(self.stack_names) <= set("TZ") else ""
+        return f"{' x '.join(map(str, self.stack_shape))} planes{known if self.stack_names else ''}"
+
+    def in_order_of(self, other: ImageFile) -> _Array:
+        """Return the image with its axes in the order that those of another one have.
+
+        Parameters
+        ----------
+        other
+            A file with as many axes of a stack, and with channels if this one has some.
+
+        Returns
+        -------
+        numpy.ndarray
+            A view.
+        """
+        canonical = self.image.transpose(self._canonical_axes)
+        return np.asarray(canonical.transpose(np.argsort(other._canonical_axes)))
+
+    def arranged(self) -> _Array:
+        """Return the image with the axes of a stack in front, and one of channels at the end."""
+        image = self.image.transpose(self._canonical_axes)
+        return np.asarray(image if self.channel_axis is not None else image[..., None])
+
+    def as_before(self, arranged: _Array) -> _Array:
+        """Return an array in the form of :meth:`arranged` with its axes as the image has them."""
+        image = arranged if self.channel_axis is not None else arranged[..., 0]
+        return np.asarray(image.transpose(np.argsort(self._canonical_axes)))
+
+    @property
+    def _canonical_axes(self) -> list[int]:
+        """The axes of a stack, of rows and columns, and of channels."""
+        channels = [] if self.channel_axis is None else [self.channel_axis % self.image.ndim]
+        return [*self.stack_axes, *self._pixel_axes, *channels]
+
+    @property
+    def _pixel_axes(self) -> list[int]:
+        """The axes of rows and columns."""
+        count = self.image.ndim
+        others = [*self.stack_axes, *([] if self.channel_axis is None else [self.channel_axis])]
+        return [axis for axis in range(count) if axis not in [other % count for other in others]]
 
     def enlarged(
         self,
@@ -215,10 +279,9 @@ class ImageFile:
             return self
         factor = int(factor)
         height, width = (factor * length for length in self.size)
-        shape = [height, width]
-        if self.channel_axis is not None:
-            axis = self.channel_axis % self.image.ndim
-            shape.insert(axis, self.image.shape[axis])
+        pixel_axes = self._pixel_axes
+        lengths = enumerate(self.image.shape)
+        shape = [factor * n if axis in pixel_axes else n for axis, n in lengths]
         alpha = self.alpha
         if alpha is not None:
             if resize is None:
@@ -226,7 +289,9 @@ class ImageFile:
                     "resize must be given, because the file has opacity: a function of an array "
                     "and a size, such as dipfast.ops.resize"
                 )
-            alpha = _like(alpha, np.asarray(resize(alpha.astype(np.float64), (height, width))))
+            planes = alpha.reshape(-1, *alpha.shape[-2:]).astype(np.float64)
+            large = np.stack([np.asarray(resize(plane, (height, width))) for plane in planes])
+            alpha = _like(alpha, large.reshape(*alpha.shape[:-2], height, width))
         metadata: dict[str, Any] = {}
         for key, value in self.metadata.items():
             enlarge = getattr(value, "enlarged", None)

@@ -40,17 +40,19 @@ def upright(pixels: _Array, orientation: int) -> _Array:
     return pixels
 
 
-def split(pixels: _Array, opacity: bool, metadata: dict[str, Any]) -> ImageFile:
+def split(pixels: _Array, opacity: bool, metadata: dict[str, Any], stack: int = 0) -> ImageFile:
     """Return an image whose opacity is apart from its channels.
 
     Parameters
     ----------
     pixels
-        Array (H, W) or (H, W, samples).
+        Array (H, W) or (H, W, samples), with the axes of a stack in front.
     opacity
         Whether the last sample is opacity.
     metadata
         What is beside the pixels.
+    stack
+        How many axes of a stack there are; none by default.
 
     Returns
     -------
@@ -62,7 +64,8 @@ def split(pixels: _Array, opacity: bool, metadata: dict[str, Any]) -> ImageFile:
         alpha, pixels = pixels[..., -1], pixels[..., :-1]
         if pixels.shape[-1] == 1:
             pixels = pixels[..., 0]
-    return ImageFile(pixels, None if pixels.ndim == 2 else 2, alpha, metadata)
+    axis = None if pixels.ndim == stack + 2 else stack + 2
+    return ImageFile(pixels, axis, alpha, metadata, stack_axes=tuple(range(stack)))
 
 
 def straight(pixels: _Array, alpha: _Array) -> _Array:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dipfast.arrays import find_stack_axes
 from dipfast.errors import InputError, UnwritableFileError
 from dipfast.images.files import formats
 from dipfast.images.files.formats import Format
@@ -25,9 +26,10 @@ def write_image(
     *,
     like: ImageFile | None = None,
     channel_axis: int | None = None,
+    stack_axis: int | tuple[int, ...] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write one image, in the format that the ending of the name says.
+    """Write one image, or one stack, in the format that the ending of the name says.
 
     Parameters
     ----------
@@ -36,8 +38,9 @@ def write_image(
         to 32 bits and floats), or the ending of another format in
         :data:`dipfast.images.files.formats.FORMATS`.
     image
-        Array (H, W), or with one more axis for 1, 3 or (TIFF) any number of channels.
-        Without ``like``, the last of 2 or 4 channels is opacity in a PNG.
+        Array (H, W), or with one more axis for 1, 3 or (TIFF) any number of channels; or a stack of
+        these, for TIFF, NumPy and FITS.  Without ``like``, the last of 2 or 4 channels is opacity
+        in a PNG.
     like
         The file that the image was made from: its alpha and metadata are kept.  If the image has
         a multiple of its rows and columns, it is taken for the same view, and the resolution
@@ -47,6 +50,8 @@ def write_image(
         comments are kept within a format; previews, XMP and IPTC are not.
     channel_axis
         The axis of the channels; None takes it from ``like``, else the last one.
+    stack_axis
+        The axis of a stack, or several; None takes it from ``like``, else there is none.
     overwrite
         Whether an existing file may be replaced.
 
@@ -67,18 +72,22 @@ def write_image(
     row = _format_of(path)
     if channel_axis is None and like is not None:
         channel_axis = like.channel_axis
-    pixels = image if channel_axis is None else np.moveaxis(image, channel_axis, -1)
+    stack_axes = find_stack_axes("image", image, stack_axis)
+    if stack_axis is None and like is not None:
+        stack_axes = like.stack_axes
+    pixels, stack = _in_order(image, stack_axes, channel_axis), len(stack_axes)
     if like is not None:
-        like = _fitting(like, pixels)
-    elif pixels.ndim == 2:
-        like = ImageFile(pixels)
+        like = _fitting(like, pixels, stack)
+    elif pixels.ndim == stack + 2:
+        like = ImageFile(pixels, stack_axes=tuple(range(stack)))
     else:
-        like = split(pixels, row.ends_in_opacity(pixels.shape[-1]), {})
+        like = split(pixels, row.ends_in_opacity(pixels.shape[-1]), {}, stack)
     check_output(path, like, overwrite=overwrite)
     pixels = like.image
     if like.alpha is not None:
-        pixels = np.dstack([pixels, _opacity(like.alpha, pixels.dtype)])
-    if pixels.ndim == 3 and pixels.shape[-1] == 1:
+        colours = pixels if pixels.ndim > like.alpha.ndim else pixels[..., None]
+        pixels = np.concatenate([colours, _opacity(like.alpha, pixels.dtype)[..., None]], axis=-1)
+    if pixels.ndim == stack + 3 and pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
     # It is copied even if it is contiguous: NumPy allows any stride along an axis of length one,
     # and some encoders use that stride.
@@ -90,23 +99,41 @@ def write_image(
         warn_caller(f"{path} is without: {', '.join(dict.fromkeys(lost))}")
 
 
-def _fitting(like: ImageFile, pixels: np.ndarray[Any, Any]) -> ImageFile:
-    """Return the file with pixels, (H, W) or (H, W, channels), in place of its own."""
-    size, alpha = pixels.shape[:2], like.alpha
+def _in_order(
+    image: np.ndarray[Any, Any], stack_axes: tuple[int, ...], channel_axis: int | None
+) -> np.ndarray[Any, Any]:
+    """Return an image with the axes of a stack in front, and that of the channels at the end."""
+    channels = [] if channel_axis is None else [channel_axis % image.ndim]
+    pixels = [k for k in range(image.ndim) if k not in (*stack_axes, *channels)]
+    return np.asarray(image.transpose((*stack_axes, *pixels, *channels)))
+
+
+def _fitting(like: ImageFile, pixels: np.ndarray[Any, Any], stack: int) -> ImageFile:
+    """Return the file with pixels in place of its own.
+
+    They are (H, W) or (H, W, channels), behind so many axes of a stack.
+    """
+    if pixels.shape[:stack] != like.stack_shape:
+        raise InputError(
+            f"the image must be a stack as that of the file that it is like, {like.stack_shape}, "
+            f"got {pixels.shape[:stack]}; without `like`, it is written as it is"
+        )
+    size, alpha = pixels.shape[stack : stack + 2], like.alpha
     factor = size[0] // like.size[0]
     if size != (factor * like.size[0], factor * like.size[1]):
         raise InputError(
             f"the image must have the size of the file that it is like, {like.size}, or a "
             f"multiple of it, got {size}; without `like`, it is written as it is"
         )
-    if alpha is not None and alpha.shape != size:
+    if alpha is not None and alpha.shape != (*like.stack_shape, *size):
         raise InputError(
             f"the opacity of the file that the image is like has the size {alpha.shape}, expected "
             f"{size}; like.enlarged({factor}, dipfast.ops.resize) has it"
         )
     like = replace(like, alpha=None).enlarged(factor)
-    axis = None if pixels.ndim == 2 else 2
-    return replace(like, image=pixels, channel_axis=axis, alpha=alpha)
+    axis = None if pixels.ndim == stack + 2 else stack + 2
+    axes = tuple(range(stack))
+    return replace(like, image=pixels, channel_axis=axis, alpha=alpha, stack_axes=axes)
 
 
 def _opacity(alpha: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
@@ -158,6 +185,11 @@ def check_output(
     row = _format_of(path)
     if image is not None:
         _check_format(path, row, image)
+    elif row.read_only:
+        raise UnwritableFileError(
+            f"{row.name} is only read; {path} must end in one of "
+            f"{formats.all_suffixes(written=True)}"
+        )
     row.load()  # finds out whether its libraries are there
     check_place(path, *([report_path(path)] if report else []), overwrite=overwrite)
 
@@ -168,7 +200,7 @@ def _format_of(path: Path) -> Format:
     if row is None:
         raise UnwritableFileError(
             f"cannot tell the format of {path} from its name; "
-            f"it must end in one of {formats.all_suffixes()}"
+            f"it must end in one of {formats.all_suffixes(written=True)}"
         )
     return row
 

@@ -45,6 +45,8 @@ FORMATS: tuple[Format, ...] = (
         dtypes=("uint8",),
         channels=(1, 3),
         opacity=False,
+        largest=65535,
+        inks=True,
     ),
     Format(
         name="TIFF",
@@ -58,6 +60,8 @@ FORMATS: tuple[Format, ...] = (
         channels=None,
         opacity=True,
         metadata=("ome", "imagej", "tags"),
+        stacks=True,
+        inks=True,
     ),
     Format(
         name="NumPy",
@@ -72,6 +76,7 @@ FORMATS: tuple[Format, ...] = (
         channels=(1, 2, 3, 4),
         opacity=False,
         metadata=("array",),
+        stacks=True,
     ),
     Format(
         name="FITS",
@@ -86,6 +91,77 @@ FORMATS: tuple[Format, ...] = (
         opacity=False,
         metadata=("fits",),
         extra="fits",
+        stacks=True,
+    ),
+    Format(
+        name="WebP",
+        module=".webp",
+        suffixes=(".webp",),
+        signatures=(),
+        marks=((8, b"WEBPVP8"),),
+        dtypes=("uint8",),
+        channels=(1, 3),
+        opacity=True,
+        largest=16383,
+    ),
+    Format(
+        name="AVIF",
+        module=".avif",
+        suffixes=(".avif",),
+        signatures=(),
+        marks=((4, b"ftypavif"), (4, b"ftypavis")),
+        dtypes=("uint8",),
+        channels=(1, 3),
+        opacity=True,
+        depths=(10, 12),
+        largest=16384,
+    ),
+    Format(
+        name="HEIC",
+        module=".heif",
+        suffixes=(".heic", ".heif"),
+        signatures=(),
+        marks=tuple(
+            (4, b"ftyp" + brand)
+            for brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+        ),
+        dtypes=("uint8",),
+        channels=(1, 3),
+        opacity=True,
+        depths=(10, 12),
+        largest=16384,
+        extra="heif",
+    ),
+    Format(
+        name="DICOM",
+        module=".dicom",
+        suffixes=(".dcm", ".dicom"),
+        signatures=(),
+        marks=((128, b"DICM"),),
+        dtypes=("uint8", "uint16", "int8", "int16"),
+        channels=(1, 3),
+        opacity=False,
+        largest=65535,
+        metadata=("dicom",),
+        extra="dicom",
+    ),
+    Format(
+        name="RAW",
+        module=".raw",
+        suffixes=(
+            *(".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".sr2", ".raf", ".orf", ".rw2"),
+            *(".rwl", ".pef", ".srw", ".3fr", ".iiq", ".erf"),
+        ),
+        # Most of them are TIFFs of a kind, so that the name of the file has to tell.
+        signatures=(
+            *(b"II*\0", b"MM\0*", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILMCCD-RAW"),
+        ),
+        marks=((4, b"ftypcrx "),),
+        dtypes=(),
+        channels=(),
+        opacity=False,
+        extra="raw",
+        read_only=True,
     ),
 )
 """The formats that are read and written, in the order in which messages name them."""
@@ -129,20 +205,25 @@ def by_suffix(path: Path) -> Format | None:
     return next((row for row in FORMATS if suffix in row.suffixes), None)
 
 
-def by_content(head: bytes) -> Format | None:
+def by_content(head: bytes, path: Path | None = None) -> Format | None:
     """Return the format that the first bytes of a file say.
 
     Parameters
     ----------
     head
         The first bytes, :func:`longest_signature` of them at least if the file has so many.
+    path
+        The path of the file.  Its ending decides where several formats begin so, as raw
+        photographs do as TIFF does, and nowhere else.
 
     Returns
     -------
     Format or None
         The row, None if no format begins so.
     """
-    return next((row for row in FORMATS if head.startswith(row.signatures)), None)
+    rows = [row for row in FORMATS if row.begins(head)]
+    named = None if path is None else by_suffix(path)
+    return named if named in rows else next(iter(rows), None)
 
 
 def by_metadata(key: str) -> Format | None:
@@ -169,7 +250,7 @@ def longest_signature() -> int:
     int
         Length of the longest signature.
     """
-    return max(len(signature) for row in FORMATS for signature in row.signatures)
+    return max(row.signature_length for row in FORMATS)
 
 
 def all_names() -> str:
@@ -183,14 +264,19 @@ def all_names() -> str:
     Examples
     --------
     >>> all_names()
-    'PNG, JPEG, TIFF, NumPy or FITS'
+    'PNG, JPEG, TIFF, NumPy, FITS, WebP, AVIF, HEIC, DICOM or RAW'
     """
     *others, last = (row.name for row in FORMATS)
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def all_suffixes() -> str:
+def all_suffixes(written: bool = False) -> str:
     """Return the endings of all formats for a message.
+
+    Parameters
+    ----------
+    written
+        Whether formats are left out that are only read.
 
     Returns
     -------
@@ -199,10 +285,12 @@ def all_suffixes() -> str:
 
     Examples
     --------
-    >>> all_suffixes()
-    '.png, .jpg, .jpeg, .tif, .tiff, .npy, .fits, .fit, .fts'
+    >>> all_suffixes(written=True)
+    '.png, .jpg, .jpeg, .tif, .tiff, .npy, .fits, .fit, .fts, .webp, .avif, .heic, .heif, .dcm,
+    .dicom'
     """
-    return ", ".join(suffix for row in FORMATS for suffix in row.suffixes)
+    rows = (row for row in FORMATS if not (written and row.read_only))
+    return ", ".join(suffix for row in rows for suffix in row.suffixes)
 
 
 def suffixes_that_hold(image: ImageFile) -> str:

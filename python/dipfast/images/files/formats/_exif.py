@@ -212,9 +212,12 @@ class Exif:
             if orientation > 4:
                 editor.swap(0, (_X, _Y))
                 editor.swap(_PHOTO, _FOCAL_PLANE)
+            made = cls(bytes(editor.data))
+            # What is done with it once the work is done must not fail then.
+            made.enlarged(2).sized(1, 1)
         except struct.error as error:
             raise UnreadableFileError(f"its EXIF is damaged: {error}") from error
-        return cls(bytes(editor.data))
+        return made
 
     @property
     def order(self) -> str:
@@ -247,14 +250,30 @@ class Exif:
                 editor.put(directory, code, length)
         return Exif(bytes(editor.data), self.lost)
 
-    def values(self) -> dict[int, tuple[int, Any]]:
-        """Return the texts of the first directory, and the directories that it leads to."""
+    def values(self, lost: list[str] | None = None) -> dict[int, tuple[int, Any]]:
+        """Return the texts of the first directory, and the directories that it leads to.
+
+        Parameters
+        ----------
+        lost
+            A list to which the names of directories that are damaged are added.
+
+        Returns
+        -------
+        dict
+            Types and values, by code, without what is damaged.
+        """
         editor = _Editor(self.data)
         kept = {code: value for code, value in editor.values(0).items() if code in TEXTS}
-        for code in DIRECTORIES:
-            inner = editor.values(code)
-            if code == _PHOTO and _RELATED in editor.offsets:
-                inner[_RELATED] = (4, editor.values(_RELATED))
+        for code, name in DIRECTORIES.items():
+            try:
+                inner = editor.values(code)
+                if code == _PHOTO and _RELATED in editor.offsets:
+                    inner[_RELATED] = (4, editor.values(_RELATED))
+            except UnreadableFileError:
+                if lost is not None:
+                    lost.append(f"{name}, which is damaged")
+                continue
             if inner:
                 kept[code] = (4, inner)
         return kept

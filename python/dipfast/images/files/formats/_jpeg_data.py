@@ -11,6 +11,8 @@ __all__ = ["check_scans", "frame_shape"]
 # A progressive JPEG of a few bytes can ask for any number of passes over all pixels; encoders
 # make ten.
 _MOST_SCANS = 100
+# The marker of the header of a frame in JPEG-LS, where JPEG has one of sixteen others.
+_JPEG_LS = 0xF7
 
 
 def check_scans(jpeg: bytes) -> None:
@@ -49,7 +51,7 @@ def frame_shape(jpeg: bytes) -> tuple[int, ...]:
         marker, length = jpeg[at + 1], int.from_bytes(jpeg[at + 2 : at + 4], "big")
         if marker == 0xFF:  # padding
             at += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+        elif marker == _JPEG_LS or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
             return struct.unpack(">HHB", jpeg[at + 5 : at + 10])
         else:
             at += 2 + length

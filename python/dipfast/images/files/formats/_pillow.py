@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+from PIL.Image import Exif as PillowExif
 from PIL.Image import Image
 
 from dipfast.errors import UnreadableFileError
@@ -15,7 +17,7 @@ from dipfast.images.files.formats._exif import Exif
 from dipfast.images.files.image_file import Resolution
 from dipfast.images.files.pixels import ORIENTATION
 
-__all__ = ["beside", "load", "orientation", "without_warnings"]
+__all__ = ["beside", "grey_if_equal", "load", "orientation", "orientation_of", "without_warnings"]
 
 
 def load(image: Image, itemsize: int) -> None:
@@ -56,9 +58,36 @@ def orientation(image: Image) -> int:
     int
         The orientation as :func:`upright` takes it; 1, which turns nothing, if EXIF is damaged.
     """
+    return _turn(image.getexif)
+
+
+def orientation_of(exif: bytes) -> int:
+    """Return how an image is to be turned, as its EXIF says it.
+
+    Parameters
+    ----------
+    exif
+        The bytes; they may be damaged or empty.
+
+    Returns
+    -------
+    int
+        As :func:`orientation` returns it.
+    """
+
+    def load() -> PillowExif:
+        found = PillowExif()
+        found.load(exif)
+        return found
+
+    return _turn(load)
+
+
+def _turn(load: Callable[[], PillowExif]) -> int:
+    """Return the orientation of EXIF that a function loads, 1 if it is missing or damaged."""
     with without_warnings():
         try:
-            value: Any = image.getexif().get(ORIENTATION)
+            value: Any = load().get(ORIENTATION)
         except Exception:  # with damaged EXIF Pillow raises exceptions of many types
             return 1
     return int(value) if value in range(1, 9) else 1
@@ -80,13 +109,13 @@ def without_warnings() -> Iterator[None]:
         yield
 
 
-def beside(image: Image, resolution: Resolution | None, turned: int) -> dict[str, Any]:
+def beside(info: Mapping[Any, Any], resolution: Resolution | None, turned: int) -> dict[str, Any]:
     """Return what is beside the pixels of an image.
 
     Parameters
     ----------
-    image
-        An image that was decoded.
+    info
+        What Pillow, or a library like it, found: ``icc_profile`` and ``exif``.
     resolution
         The resolution that the format itself declares, before that of EXIF.
     turned
@@ -100,11 +129,11 @@ def beside(image: Image, resolution: Resolution | None, turned: int) -> dict[str
     metadata: dict[str, Any] = {}
     if resolution is not None and turned > 4:
         resolution = resolution.turned()
-    if image.info.get("icc_profile"):
-        metadata["icc_profile"] = image.info["icc_profile"]
-    if image.info.get("exif", b"").removeprefix(b"Exif\0\0"):
+    if info.get("icc_profile"):
+        metadata["icc_profile"] = info["icc_profile"]
+    if (info.get("exif") or b"").removeprefix(b"Exif\0\0"):
         try:
-            exif = Exif.read(image.info["exif"], turned)
+            exif = Exif.read(info["exif"], turned)
             metadata["exif"] = exif
             resolution = resolution or exif.resolution
         except ValueError:
@@ -112,3 +141,24 @@ def beside(image: Image, resolution: Resolution | None, turned: int) -> dict[str
     if resolution is not None:
         metadata["resolution"] = resolution
     return metadata
+
+
+def grey_if_equal(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return pixels with one channel if their three are equal.
+
+    It is for formats that have no grey, or none with opacity.
+
+    Parameters
+    ----------
+    pixels
+        Array (H, W, 3), or (H, W, 4) with opacity.
+
+    Returns
+    -------
+    ndarray
+        (H, W), or (H, W, 2) with opacity; the pixels themselves if the channels differ.
+    """
+    first, others = pixels[..., :1], pixels[..., 1:3]
+    if not np.array_equal(np.broadcast_to(first, others.shape), others):
+        return pixels
+    return pixels[..., 0] if pixels.shape[-1] == 3 else pixels[..., [0, 3]]

@@ -53,6 +53,8 @@ def check_directories(stream: BinaryIO) -> None:
     declared = 0
     while pending:
         offset, in_chain = pending.pop()
+        if offset >= size and in_chain and seen:
+            raise UnreadableFileError("the end is missing, and with it some of its pages")
         if offset == 0 or offset >= size:
             continue  # tifffile also takes such an offset for the end
         if offset in seen:

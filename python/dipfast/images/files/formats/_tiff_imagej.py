@@ -91,13 +91,16 @@ class ImageJ:
             counts, block = [], b""
         return replace(self, counts=tuple(counts), block=block, lost=lost)
 
-    def description(self, planes: int) -> bytes:
+    def description(self, planes: int, in_stack: int = 1) -> bytes:
         """Return the description of an image that is written.
 
         Parameters
         ----------
         planes
             Number of planes that it is written in, one after the other.
+        in_stack
+            Number of images of a stack, of which each has these planes.  A stack is like the one
+            that was read.
 
         Returns
         -------
@@ -105,7 +108,7 @@ class ImageJ:
             The description.
         """
         lines = list(self.lines)
-        if planes > 1:
+        if planes > 1 and in_stack == 1:
             lines = [line for line in lines if line.partition("=")[0].strip() not in _STACKS]
             lines[1:1] = [f"images={planes}", f"channels={planes}"]
         return b"".join(_escaped(line).encode("ascii") + b"\n" for line in lines)

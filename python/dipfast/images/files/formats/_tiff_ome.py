@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from xml.parsers.expat import ExpatError
 from xml.sax.saxutils import quoteattr
 
+from dipfast.errors import UnreadableFileError
 from dipfast.images.files.formats._tiff_xml import Element, find_elements
 from dipfast.images.files.image_file import Resolution
 
@@ -78,11 +80,63 @@ class Ome:
         except ExpatError:
             return None
 
-    def are_channels(self, pages: int) -> bool:
-        """Return whether so many pages are channels, and not planes or points in time."""
-        found = [element.attributes for element in self.elements if element.name == "Pixels"]
-        sizes = [tuple(pixels.get(f"Size{axis}") for axis in "CZT") for pixels in found]
-        return sizes == [(str(pages), "1", "1")]
+    def axes(self, pages: int, samples: int) -> list[tuple[str, int]]:
+        """Return the axes of so many pages: their letters C, Z and T, and their lengths.
+
+        Parameters
+        ----------
+        pages
+            Number of pages of the file.
+        samples
+            Samples of a pixel in each page.
+
+        Returns
+        -------
+        list of tuple
+            The axes, the one that changes slowest first.
+
+        Raises
+        ------
+        UnreadableFileError
+            If the text is not about these pages, or has them in another order than the file.
+        """
+        found = [k for k, element in enumerate(self.elements) if element.name == "Pixels"]
+        attributes = self.elements[found[0]].attributes if found else {}
+        sizes = {axis: _size(attributes, f"Size{axis}") for axis in "CZT"}
+        sizes["C"] //= samples
+        # Files without an order exist, of which only one axis is longer than 1.
+        order = attributes.get("DimensionOrder", "XYCZT")
+        if len(found) != 1 or sorted(order[2:]) != ["C", "T", "Z"] or order[:2] != "XY":
+            sizes = {}
+        if math.prod(sizes.values()) != pages or not sizes:
+            declared = " x ".join(f"{axis} {size}" for axis, size in sizes.items())
+            raise UnreadableFileError(
+                f"it holds a stack of {pages} pages, and its OME metadata declare "
+                + (declared or f"{len(found)} images")
+                + "; it may be one of several files of a set, which are not read together"
+            )
+        if not self._is_in_order(found[0], order[2:], sizes):
+            raise UnreadableFileError(
+                "it holds a stack whose pages are in another order than its OME metadata say first "
+                "(TiffData), or in other files; write it again with one of the libraries of OME"
+            )
+        return [(axis, sizes[axis]) for axis in reversed(order[2:])]
+
+    def _is_in_order(self, index: int, order: str, sizes: Mapping[str, int]) -> bool:
+        """Return whether every page is where the order of the axes has it."""
+        steps, step = {}, 1
+        for axis in order:
+            steps[axis] = step
+            step *= sizes[axis]
+        for element in self.elements:
+            if element.name != "TiffData" or element.parent != index:
+                continue
+            said = element.attributes
+            firsts = {axis: _size(said, f"First{axis}", 0) for axis in order}
+            place = sum(firsts[axis] * steps[axis] for axis in order)
+            if _size(said, "IFD", place) != place or any(firsts[a] >= sizes[a] for a in order):
+                return False
+        return True
 
     def _pixels(self) -> int:
         """Return the index of the element about the pixels, -1 if there is none."""
@@ -91,12 +145,12 @@ class Ome:
                 return index
         return -1
 
-    def is_about(self, channels: int) -> bool:
-        """Return whether the metadata are about one image of so many channels."""
+    def is_about(self, channels: int, planes: int = 1) -> bool:
+        """Return whether the metadata are about a stack of so many planes with so many channels."""
         index = self._pixels()
         attributes = self.elements[index].attributes if index >= 0 else {}
-        sizes = [attributes.get(f"Size{axis}") for axis in "CZT"]
-        return sizes == [str(channels), "1", "1"]
+        sizes = [_size(attributes, f"Size{axis}") for axis in "CZT"]
+        return sizes[0] == channels and sizes[1] * sizes[2] == planes
 
     @property
     def resolution(self) -> Resolution | None:
@@ -141,7 +195,7 @@ class Ome:
         index = self._pixels()
         pixels = self.elements[index]
         changes = {
-            "DimensionOrder": "XYCZT",
+            "DimensionOrder": self._order(),
             "Type": _TYPES[dtype],
             "BigEndian": None,
             **{"SizeX": str(width), "SizeY": str(height), "SizeC": str(planes * samples)},
@@ -162,6 +216,12 @@ class Ome:
             elif self._is_left_out(element, index):
                 edits.append((element.start, element.end, b""))
         return self._edited(edits)
+
+    def _order(self) -> str:
+        """Return the order of the axes, which does not matter but for stacks."""
+        attributes = self.elements[self._pixels()].attributes
+        is_stack = any(_size(attributes, f"Size{axis}") > 1 for axis in "ZT")
+        return attributes.get("DimensionOrder", "XYCZT") if is_stack else "XYCZT"
 
     def _planes(self, planes: int, samples: int, edits: list[_Edit]) -> str:
         """Return the text after the start tag that says what is in which plane.
@@ -215,6 +275,12 @@ class Ome:
             pieces += [self.xml[at:start], text]
             at = end
         return b"".join((*pieces, self.xml[at:]))
+
+
+def _size(attributes: Mapping[str, str], name: str, usual: int = 0) -> int:
+    """Return an attribute that is a whole number from 0 up, another one if it is none."""
+    text = attributes.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else usual
 
 
 def _number(attributes: Mapping[str, str], name: str) -> float:

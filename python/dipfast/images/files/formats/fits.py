@@ -28,6 +28,7 @@ _TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 # FITS has these types as others that are shifted: BZERO, by BITPIX.
 _SHIFTED = {8: -128, 16: 2**15, 32: 2**31, 64: 2**63}
 _CHANNELS = (3, 4)
+_MOST_AXES = 5
 # What may be in a header; other bytes become question marks.
 _PRINTABLE = bytes(code if 32 <= code < 127 else ord("?") for code in range(256))
 # Of what belongs to how numbers are stored, and to the old numbers, nothing is kept.
@@ -38,7 +39,10 @@ _OF_NUMBERS = (
 
 
 def read(stream: BinaryIO) -> ImageFile:
-    """Read the first image of a FITS file.
+    """Read the first image of a FITS file, which may be a cube: a stack of images.
+
+    Three or four planes in front of the pixels are channels, and all axes in front of these, or of
+    any other number, are those of a stack.
 
     Rows stay in the order that they have in the file, so that coordinates stay right: viewers
     of FITS show the first row at the bottom.  Pixels of the value BLANK become NaN.
@@ -69,7 +73,7 @@ def read(stream: BinaryIO) -> ImageFile:
         # The unit of the header that is kept beside that of the image is no loss.
         others = before - (before > 0) + _number_of(every)
         shape, ones = _shape(unit.shape)
-        planes = shape[0] if len(shape) == 3 else 1
+        planes = math.prod(shape[:-2])
         # Integers may become floats, which have 8 bytes if those of 4 would not hold them.
         itemsize = 4 if unit.bits in (8, 16, -32) else 8
         limits.check_size(shape[-1], shape[-2], planes, itemsize)
@@ -85,7 +89,22 @@ def read(stream: BinaryIO) -> ImageFile:
         lost = (f"{others} other HDU{'s' * (others > 1)}",) if others else ()
         kept = Headers(header, primary, ones, lost)
         kept = _sound(kept.without_tables() if others else kept)
-    return ImageFile(pixels, 0 if len(shape) == 3 else None, None, {"fits": kept})
+    has_channels = len(shape) > 2 and shape[-3] in _CHANNELS
+    axes = tuple(range(len(shape) - 2 - has_channels))
+    remarks: tuple[str, ...] = ()
+    if axes:
+        what = "axis is" if len(axes) == 1 else f"{len(axes)} axes are"
+        channels = f", axis {len(axes)} for its channels" if has_channels else ""
+        remarks = (f"shape {shape}: the first {what} taken for a stack{channels}",)
+    return ImageFile(
+        pixels,
+        len(axes) if has_channels else None,
+        None,
+        {"fits": kept},
+        stack_axes=axes,
+        stack_names="Q" * len(axes),
+        remarks=remarks,
+    )
 
 
 @contextmanager
@@ -108,18 +127,17 @@ def _number_of(rest: Iterator[Unit]) -> int:
 
 
 def _shape(declared: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
-    """Return the shape of one image, and how many axes of length one are in front of it."""
+    """Return the shape of an image or a cube, and how many axes of length one are in front."""
     ones = 0
     while ones < len(declared) - 2 and declared[ones] == 1:
         ones += 1
     shape = declared[ones:]
-    if len(shape) == 2 or (len(shape) == 3 and shape[0] in _CHANNELS):
-        return shape, ones
-    planes = math.prod(shape[:-2])
-    raise UnreadableFileError(
-        f"it holds a cube of {planes:.6g} planes (shape {shape[:6]}), expected one image, or "
-        "3 or 4 planes in front as channels; write one plane, or their mean, to a file of its own"
-    )
+    if len(shape) > _MOST_AXES:
+        raise UnreadableFileError(
+            f"it has {len(shape)} axes (shape {shape[:6]}, ...), expected {_MOST_AXES} at most; "
+            "write an image, or a cube, to a file of its own"
+        )
+    return shape, ones
 
 
 def _header_of(unit: Unit) -> fits.Header:
@@ -214,7 +232,7 @@ def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
     stream
         Where to write.
     pixels
-        Array (H, W) or (H, W, samples).
+        Array (H, W) or (H, W, samples), behind the axes of a stack.
     like
         The image; if it is of a FITS file, its header is written too.
 
@@ -223,8 +241,9 @@ def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
     list of str
         What could not be kept, in words.
     """
-    if pixels.ndim == 3:
-        pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+    stack = len(like.stack_axes)
+    if pixels.ndim == stack + 3:
+        pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, stack))
     kept: Headers | None = like.metadata.get("fits")
     made: list[Any]
     with _without_warnings():

@@ -18,7 +18,7 @@ class FormatModule(Protocol):
     """Name the functions that the module of a format must have."""
 
     def read(self, stream: BinaryIO) -> ImageFile:
-        """Read the one image of a file.
+        """Read the one image of a file, or its stack of images.
 
         What the file declares is checked before anything is decoded.  The field ``format`` of
         the result is set by the caller.  Any exception means that the content is bad.
@@ -43,7 +43,8 @@ class FormatModule(Protocol):
             The file to write to.
         pixels
             Contiguous and in the native order of bytes, (H, W) or (H, W, samples); if ``like`` has
-            opacity, the last sample is opacity.
+            opacity, the last sample is opacity.  Axes of a stack, of which ``like`` has as many,
+            are in front.
         like
             An image whose metadata is to be kept.
 
@@ -69,14 +70,28 @@ class Format:
         Endings of file names in lower case, the usual one first.
     signatures
         How the content of such a file can begin.
+    marks
+        What else tells such a file: bytes, and where in the content they are.
     dtypes
         NumPy types that the format holds without loss.
     channels
         Numbers of channels, without opacity, that the format holds; None if it holds any number.
     opacity
         Whether the format holds opacity.
+    inks
+        Whether the format holds the four inks of print (CMYK); an image says by its metadata
+        ``"inks"`` that these are its channels.
     metadata
         Keys of :attr:`ImageFile.metadata` that only this format holds.
+    depths
+        Numbers of bits between 8 and 16 that the format holds, of pictures in uint16 that have
+        so many (``bits`` of :attr:`ImageFile.metadata`) and no opacity.
+    largest
+        The most rows and columns that the format holds; None if images of any size fit.
+    read_only
+        Whether dipfast reads such files and never writes them.
+    stacks
+        Whether the format holds stacks of images.
     extra
         The extra of dipfast that brings the libraries of the module; None if dipfast itself does.
     """
@@ -90,6 +105,35 @@ class Format:
     opacity: bool
     metadata: tuple[str, ...] = ()
     extra: str | None = None
+    marks: tuple[tuple[int, bytes], ...] = ()
+    depths: tuple[int, ...] = ()
+    largest: int | None = None
+    read_only: bool = False
+    stacks: bool = False
+    inks: bool = False
+
+    def begins(self, head: bytes) -> bool:
+        """Return whether a file is one of this format by its first bytes.
+
+        Parameters
+        ----------
+        head
+            The first bytes.
+
+        Returns
+        -------
+        bool
+            Whether it has one of the signatures or marks.
+        """
+        return head.startswith(self.signatures) or any(
+            head.startswith(mark, place) for place, mark in self.marks
+        )
+
+    @property
+    def signature_length(self) -> int:
+        """Return how many bytes of a file are needed to tell the format."""
+        ends = [len(signature) for signature in self.signatures]
+        return max(ends + [place + len(mark) for place, mark in self.marks])
 
     def load(self) -> FormatModule:
         """Return the module that reads and writes the format.
@@ -143,13 +187,22 @@ class Format:
         str
             The reason in words, empty if the format can hold the image.
         """
+        if self.read_only:
+            return "a result, because it is only read"
+        if image.stack_axes and not self.stacks:
+            return "stacks of images"
         dtype = image.image.dtype.name
-        if dtype not in self.dtypes:
+        depth = image.metadata.get("bits") if dtype == "uint16" and image.alpha is None else None
+        if dtype not in self.dtypes and depth not in self.depths:
             return f"{dtype} without loss"
         axis = image.channel_axis
         channels = 1 if axis is None else image.image.shape[axis]
-        if self.channels is not None and channels not in self.channels:
+        of_inks = self.inks and bool(image.metadata.get("inks"))
+        if self.channels is not None and channels not in self.channels and not of_inks:
             return f"{channels} channels"
         if image.alpha is not None and not self.opacity:
             return "transparency"
+        if self.largest is not None and max(image.size) > self.largest:
+            height, width = image.size
+            return f"{width} x {height} pixels"
         return ""

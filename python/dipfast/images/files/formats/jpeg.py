@@ -13,6 +13,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import jpeg_factory
 
 from dipfast.errors import UnreadableFileError
+from dipfast.images.files.formats._exif_blocks import exif_with_resolution
 from dipfast.images.files.formats._jpeg_data import check_scans
 from dipfast.images.files.formats._pillow import beside, load, orientation, without_warnings
 from dipfast.images.files.image_file import ImageFile, Resolution
@@ -62,7 +63,7 @@ def read(stream: BinaryIO) -> ImageFile:
                 f"more than {len(jpeg)} bytes of JPEG can be"
             )
         load(opened, itemsize=1)
-        if opened.mode not in ("L", "RGB"):
+        if opened.mode not in ("L", "RGB", "CMYK"):
             raise UnreadableFileError(
                 f"pixels of the kind {opened.mode} are not supported; "
                 "convert the picture to RGB or grey first"
@@ -71,11 +72,14 @@ def read(stream: BinaryIO) -> ImageFile:
         unit = ("", *_UNITS)[opened.info.get("jfif_unit", 0) % 3]
         x, y = opened.info.get("jfif_density", (1, 1))
         resolution = Resolution.of(x, y, unit)
-        metadata = beside(opened, resolution, turned)
+        metadata = beside(opened.info, resolution, turned)
         if opened.info.get("comment"):
             metadata["comment"] = opened.info["comment"]
+        is_of_inks = opened.mode == "CMYK"
+        if is_of_inks:
+            metadata["inks"] = True
         pixels = upright(np.array(opened), turned)
-        coding = JpegCoding.of(opened) if turned == 1 else None
+        coding = JpegCoding.of(opened) if turned == 1 and not is_of_inks else None
     return replace(split(pixels, False, metadata), jpeg=coding)
 
 
@@ -96,21 +100,33 @@ def write(stream: BinaryIO, pixels: np.ndarray[Any, Any], like: ImageFile) -> li
     list of str
         What could not be kept, in words.
     """
-    lost = []
+    lost: list[str] = []
     options: dict[str, Any] = {
         key: like.metadata[key] for key in ("icc_profile", "comment") if key in like.metadata
     }
-    if "exif" in like.metadata:
-        exif = b"Exif\0\0" + like.metadata["exif"].sized(*pixels.shape[:2]).data
+    size = (pixels.shape[0], pixels.shape[1])
+    # A JPEG of inks has no JFIF, where the resolution is otherwise.
+    is_of_inks = bool(like.metadata.get("inks"))
+    exif = b""
+    if is_of_inks:
+        exif = exif_with_resolution(like, size, lost)
+    elif "exif" in like.metadata:
+        exif = like.metadata["exif"].sized(*size).data
+    if exif:
+        exif = b"Exif\0\0" + exif
         if len(exif) > _LONGEST:
             lost.append("EXIF, which is too long for JPEG")
         else:
             options["exif"] = exif
     buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=95, subsampling=0, **options)
+    if is_of_inks:
+        image = Image.frombytes("CMYK", size[::-1], pixels.tobytes())
+    else:
+        image = Image.fromarray(pixels)
+    image.save(buffer, "JPEG", quality=95, subsampling=0, **options)
     jpeg = buffer.getbuffer()
     resolution = like.metadata.get("resolution")
-    if resolution is not None:
+    if resolution is not None and not is_of_inks:
         density = _density(resolution)
         if density is None:
             lost.append("resolution")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 import zipfile
@@ -29,6 +30,9 @@ _LONGEST_LIST = 1 << 20
 _NAMED = 5
 # Deflate makes at most so many bytes of one.
 _MOST_DEFLATED = 1032
+_MOST_AXES = 5
+# A longer axis is one of a stack.
+_MOST_CHANNELS = 4
 _READERS = {
     (1, 0): (2, np.lib.format.read_array_header_1_0),
     (2, 0): (4, np.lib.format.read_array_header_2_0),
@@ -46,7 +50,7 @@ class ArrayForm:
     fortran
         Whether the first index changes fastest.
     axis
-        The axis of the channels, None if there is none.
+        The axis of the channels, None if there is none; those of a stack are in front.
     """
 
     byte_order: str
@@ -140,23 +144,36 @@ def _read_array(stream: BinaryIO, size: int) -> ImageFile:
             f"arrays of type {dtype.name} are not supported; convert it with array.astype to one "
             f"of {', '.join(known)}"
         )
-    if len(shape) not in (2, 3):
+    if not 2 <= len(shape) <= _MOST_AXES:
         raise UnreadableFileError(
-            f"it has the shape {shape}, expected one image: (height, width), or one more axis "
-            "for channels; write one image to each file"
+            f"it has the shape {shape}, expected one image, (height, width), with one more axis "
+            "for channels, and up to two in front for a stack"
         )
     # Which axes are the pixels does not matter for the size.
-    limits.check_size(shape[-1], shape[-2], shape[0] if len(shape) == 3 else 1, dtype.itemsize)
+    limits.check_size(shape[-1], shape[-2], math.prod(shape[:-2]), dtype.itemsize)
     count = int(np.prod(shape, dtype=object))
     if count < 1 or used + count * dtype.itemsize != size:
         raise UnreadableFileError(
             f"it declares an array of shape {shape} and type {dtype.name}, "
             f"{count * dtype.itemsize} bytes, and there are {size - used}"
         )
-    axis = _channel_axis(shape)
+    stack, axis = _axes_of(shape)
+    remarks: tuple[str, ...] = ()
+    if stack:
+        what = "axis is" if stack == 1 else "two axes are"
+        channels = "" if axis is None else f", axis {axis} for its channels"
+        remarks = (f"shape {shape}: the first {what} taken for a stack{channels}",)
     order = dtype.byteorder
     pixels = read_numbers(stream, dtype, count).reshape(shape, order="F" if fortran else "C")
-    return ImageFile(pixels, axis, None, {"array": ArrayForm(order, fortran, axis)})
+    return ImageFile(
+        pixels,
+        axis,
+        None,
+        {"array": ArrayForm(order, fortran, axis)},
+        stack_axes=tuple(range(stack)),
+        stack_names="Q" * stack,
+        remarks=remarks,
+    )
 
 
 def _header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
@@ -179,16 +196,24 @@ def _header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any], int
     return tuple(map(int, shape)), bool(fortran), dtype, 8 + width + length
 
 
-def _channel_axis(shape: tuple[int, ...]) -> int | None:
-    """Return the axis of the channels, by the rule that arrays have everywhere."""
+def _axes_of(shape: tuple[int, ...]) -> tuple[int, int | None]:
+    """Return how many axes of a stack there are in front, and the axis of the channels.
+
+    Up to four channels are recognised by the rule that arrays have everywhere, in the last three
+    axes; what is in front of these, or of the pixels where there are no channels, is a stack.
+    """
     view = np.broadcast_to(np.uint8(0), shape)
+    last = shape[-3:]
+    if len(last) == 3 and min(last[0], last[-1]) > _MOST_CHANNELS:
+        return len(shape) - 2, None
+    stack = tuple(range(len(shape) - 3))
     try:
-        return find_channel_axis("image", view, None)
+        return len(stack), find_channel_axis("image", view, None, stack)
     except InputError:
         raise UnreadableFileError(
             f"it has the shape {shape}, and its channels are not clear: up to four are recognised "
-            "as the last axis or the first, where the other one is longer; write one image to "
-            "each file, or TIFF for more channels"
+            "as the last axis or in front of the pixels, where the other one is longer; write one "
+            "image to each file, or TIFF for more channels"
         ) from None
 
 
@@ -200,7 +225,7 @@ def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
     stream
         Where to write.
     pixels
-        Array (H, W) or (H, W, samples).
+        Array (H, W) or (H, W, samples), behind the axes of a stack.
     like
         The image; if it is of such a file, the array is written in the same form.
 
@@ -212,7 +237,8 @@ def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
     form = like.metadata.get("array")
     if form is not None:
         if form.axis is not None:
-            channels = pixels if pixels.ndim == 3 else pixels[..., None]
+            in_plane = pixels.ndim - len(like.stack_axes)
+            channels = pixels if in_plane == 3 else pixels[..., None]
             pixels = np.moveaxis(channels, -1, form.axis)
         dtype = pixels.dtype.newbyteorder(form.byte_order if form.byte_order in "<>" else "=")
         pixels = pixels.astype(dtype, order="F" if form.fortran else "C")

@@ -109,7 +109,7 @@ def read(stream: BinaryIO) -> ImageFile:
             pixels = _decoded(opened, depth)
             check_pixels(stream)
         resolution, chunks = _kept(stream)
-        metadata = beside(opened, resolution, turned)
+        metadata = beside(opened.info, resolution, turned)
     if chunks.values:
         metadata["png"] = chunks
     opacity = pixels.ndim == 3 and pixels.shape[-1] in (2, 4)

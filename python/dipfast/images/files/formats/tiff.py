@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import sys
@@ -41,6 +42,8 @@ _PHOTOMETRIC, _DESCRIPTION, _SOFTWARE, _SUB_IFDS = 262, 270, 305, 330
 _X, _Y, _UNIT, _ICC, _BRIGHTEST = 282, 283, 296, 34675, 281
 _UNITS = {"": 1, "inch": 2, "cm": 3}
 _UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
+# The number of inks of print, and the tag that says that they are others.
+_INKS, _INK_SET = 4, 332
 # JPEG 2000 of YCbCr, which decoding leaves as YCbCr; JPEG of YCbCr is decoded to RGB.
 _JPEG2000_YCBCR = 33003
 # Bits per sample: those of numbers that are multiplied to fill 8 bits, and those of numbers that
@@ -48,11 +51,15 @@ _JPEG2000_YCBCR = 33003
 _STRETCHED, _COUNTS = {1: 255, 2: 85, 4: 17}, range(9, 16)
 _GREATEST = 2**32 - 1
 # What to do about pixels of kinds that are not read.
-_ADVICE = dict.fromkeys(("CFA", "LINEAR_RAW"), "develop the raw photograph to an image first")
+_ADVICE = dict.fromkeys(
+    ("CFA", "LINEAR_RAW"),
+    "develop the raw photograph to an image first, or give its name the ending of a raw format, "
+    "such as .dng, which has dipfast develop it",
+)
 
 
 def read(stream: BinaryIO) -> ImageFile:
-    """Read the one image of a TIFF.
+    """Read the one image of a TIFF, or its stack of images.
 
     Parameters
     ----------
@@ -80,28 +87,42 @@ def read(stream: BinaryIO) -> ImageFile:
         page = tiff.pages.first
         if page.is_reduced and page.tags.get(_SUB_IFDS) is not None:
             raise UnreadableFileError(
-                "its first image is a preview; if it is a raw photograph, "
-                "develop it to an image first"
+                "its first image is a preview; if it is a raw photograph, develop it to an image "
+                "first, or give its name the ending of a raw format, such as .dng"
             )
-        kept = [k for k, size in enumerate(series.shape) if size > 1 or series.axes[k] in "YX"]
-        axes = "".join(series.axes[k] for k in kept)
-        shape = tuple(series.shape[k] for k in kept)
-        ome = Ome.read(page.description) if page.is_ome else None
-        if axes == "IYX" and ome is not None and ome.are_channels(len(series)):
-            axes = "CYX"
-        if len(tiff.series) > 1 or axes not in ("YX", "YXS", "SYX", "CYX", "YXC"):
+        if len(tiff.series) > 1:
             raise UnreadableFileError(
-                f"it holds a stack (axes {axes}, shape {shape}), expected one image"
+                f"it holds {len(tiff.series)} images of different sizes or kinds, expected one "
+                "image, or a stack of images of one size; write each to a file of its own"
             )
-        sizes = dict(zip(axes, shape))
+        ome = Ome.read(page.description) if page.is_ome else None
+        axes, shape = _axes_of(series, ome)
+        stack = _check_axes(axes, shape)
+        if stack and page.tags.get(_SUB_IFDS) is not None:
+            raise UnreadableFileError(
+                "it holds a stack of pyramids, pictures in several sizes; write one size alone"
+            )
+        count = math.prod(shape[k] for k in stack)
+        sizes = {"N": math.prod(shape), "Y": 1, "X": 1}
+        for name in "YX":
+            sizes[name] = shape[axes.index(name)]
+            sizes["N"] //= max(sizes[name], 1)
         kind = _kind(page)
+        if kind == "PALETTE" and stack:
+            raise UnreadableFileError(
+                "stacks of pictures with a palette are not supported; convert them to RGB or grey"
+            )
         _check_storage(page, kind, series.dtype)
         check_pixels(series, sizes, stream)
         if kind == "PALETTE":
             limits.check_size(sizes["X"], sizes["Y"], 3, 2)
         pixels = series.asarray().reshape(shape)
         axis = next((k for k, name in enumerate(axes) if name in "SC"), None)
-        metadata = _beside(page, stream, ome, 1 if axis is None else pixels.shape[axis])
+        channels = 1 if axis is None else pixels.shape[axis]
+        metadata = _beside(page, stream, ome, channels, count)
+        metadata["byte_order"] = tiff.byteorder
+        if stack:
+            metadata["axes"] = axes
         orientation = page.tags.valueof(ORIENTATION, 1)
         if orientation in range(2, 9):
             first = axes.index("Y")
@@ -109,7 +130,31 @@ def read(stream: BinaryIO) -> ImageFile:
             pixels = np.moveaxis(upright(pixels, orientation), (0, 1), (first, first + 1))
             metadata = _turned(metadata, orientation)
         metadata["colour"] = kind in ("RGB", "YCBCR", "PALETTE")
-        return _seen(pixels, axis, kind, page, metadata)
+        if kind == "SEPARATED":
+            metadata["inks"] = True
+        read = _seen(pixels, axis, kind, page, metadata)
+        return replace(read, stack_axes=stack, stack_names="".join(axes[k] for k in stack))
+
+
+def _axes_of(series: Any, ome: Ome | None) -> tuple[str, tuple[int, ...]]:
+    """Return the letters of the axes, and their lengths, without those of length 1."""
+    lengths = list(zip(series.axes, series.shape))
+    if ome is not None and len(series) > 1 and lengths[0][0] in "IQ":
+        lengths[:1] = ome.axes(len(series), series.keyframe.samplesperpixel)
+    kept = [(name, size) for name, size in lengths if size > 1 or name in "YX"]
+    return "".join(name for name, _ in kept), tuple(size for _, size in kept)
+
+
+def _check_axes(axes: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return which axes are those of a stack, and refuse what is no stack of images."""
+    stack = tuple(k for k, name in enumerate(axes) if name not in "YXSC")
+    is_image = axes.count("Y") == axes.count("X") == 1 and "YX" in axes
+    if not is_image or axes.count("S") + axes.count("C") > 1:
+        raise UnreadableFileError(
+            f"it holds a stack (axes {axes}, shape {shape}) that is none of grey or RGB images, or "
+            "of images with channels"
+        )
+    return stack
 
 
 # --- what the numbers mean ---------------------------------------------------------------
@@ -133,6 +178,7 @@ def _kind(page: Any) -> str:
         "MINISWHITE": visible == 1 and _ASSOCIATED not in page.extrasamples,
         "RGB": samples >= 3 and (samples == 3 or not in_jpeg),
         "PALETTE": samples == 1,
+        "SEPARATED": samples == _INKS and not in_jpeg and page.tags.valueof(_INK_SET, 1) == 1,
         # Only decoding of JPEG makes it RGB.
         "YCBCR": samples == 3 and in_jpeg,
     }
@@ -221,7 +267,9 @@ def _seen(
         read = ImageFile(pixels, axis, None, metadata)
     else:
         assert axis is not None
-        read = split(np.moveaxis(pixels, axis, -1), True, metadata)
+        pixels = np.moveaxis(pixels, axis, -1)
+        # The pages of RGB with opacity are in front of the pixels.
+        read = split(pixels, True, metadata, pixels.ndim - 3)
         assert read.alpha is not None
         if _ASSOCIATED in page.extrasamples:
             read = replace(read, image=straight(read.image, read.alpha))
@@ -260,8 +308,10 @@ def _colours(page: Any) -> _Array:
 # --- metadata ----------------------------------------------------------------------------
 
 
-def _beside(page: Any, stream: BinaryIO, ome: Ome | None, channels: int) -> dict[str, Any]:
-    """Return the metadata of the image."""
+def _beside(
+    page: Any, stream: BinaryIO, ome: Ome | None, channels: int, planes: int
+) -> dict[str, Any]:
+    """Return the metadata of the image, which has so many channels, and planes of a stack."""
     order = page.parent.byteorder
     raw = _raw(page, stream)
     metadata: dict[str, Any] = {"compressed": page.compression != 1}
@@ -275,7 +325,7 @@ def _beside(page: Any, stream: BinaryIO, ome: Ome | None, channels: int) -> dict
         raw.pop(_DESCRIPTION, None)
         if ome is not None:
             resolution = ome.resolution or resolution
-        if ome is not None and ome.is_about(channels):
+        if ome is not None and ome.is_about(channels, planes):
             metadata["ome"] = ome
         else:
             lost.append("OME metadata, which are not about one image")
@@ -366,14 +416,15 @@ def _raw(page: Any, stream: BinaryIO) -> dict[int, tuple[int, bytes]]:
 
 
 def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
-    """Write an image as a TIFF.
+    """Write an image, or a stack, as a TIFF.
 
     Parameters
     ----------
     stream
         Where to write.
     pixels
-        Array (H, W) or (H, W, samples); if ``like`` has opacity, it is the last sample.
+        Array (H, W) or (H, W, samples), behind the axes of a stack; if ``like`` has opacity, it is
+        the last sample.
     like
         The image, with what is to be written beside the pixels.
 
@@ -385,36 +436,63 @@ def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
     metadata = like.metadata
     lost: list[str] = []
     options: dict[str, Any] = {"metadata": None, "extratags": []}
-    options["byteorder"] = next(
-        (kept.order for kept in metadata.values() if hasattr(kept, "order")),
-        "<" if sys.byteorder == "little" else ">",
-    )
+    native = metadata.get("byte_order", "<" if sys.byteorder == "little" else ">")
+    orders = (kept.order for kept in metadata.values() if hasattr(kept, "order"))
+    options["byteorder"] = next(orders, native)
     options["compression"] = "zlib" if metadata.get("compressed") else None
     if "icc_profile" in metadata:
         options["iccprofile"] = metadata["icc_profile"]
     alpha = like.alpha is not None
-    channels = 1 if pixels.ndim == 2 else pixels.shape[-1] - alpha
-    colour = channels >= 3 and metadata.get("colour", channels == 3)
+    stack = len(like.stack_axes)
+    size = pixels.shape[stack : stack + 2]
+    samples = 1 if pixels.ndim == stack + 2 else pixels.shape[-1]
+    channels = samples - alpha
+    inks = bool(metadata.get("inks")) and channels == _INKS
+    colour = not inks and channels >= 3 and metadata.get("colour", channels == 3)
     options["photometric"] = "rgb" if colour else "minisblack"
     planes = 1
     if alpha or (colour and channels > 3):
         options["planarconfig"] = "contig"
         extra = [metadata.get("extrasample", _UNASSOCIATED)] * alpha
         options["extrasamples"] = [_UNSPECIFIED] * (channels - (3 if colour else 1)) + extra
+    elif inks:
+        options.update(photometric="separated", planarconfig="contig")
     elif channels > 1 and not colour:
         # Channels that are no colours are written one plane after the other, as microscopes do.
-        pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
-        planes = channels
-        options["metadata"] = {"axes": "CYX"}
+        pixels = np.moveaxis(pixels, -1, stack)
+        planes, samples = channels, 1
+    pixels, axes = _as_written(pixels, stack, planes, samples, like)
+    if axes not in ("YX", "YXS", "IYX", "IYXS"):  # which need no words
+        options["metadata"] = {"axes": axes}
     bits = metadata.get("bits")
     if bits is not None and pixels.dtype == np.uint16 and pixels.max() < 1 << bits:
         options["extratags"].append((_BRIGHTEST, 3, 1, (1 << bits) - 1, True))
     _add_resolution(options, metadata, lost)
-    inner = _add_texts(options, like, pixels.shape, planes, lost)
+    inner = _add_texts(options, like, size, planes, samples, lost)
     tifffile.imwrite(stream, pixels, **options)
     if inner:
         _append(stream, options["byteorder"], inner, lost)
     return lost
+
+
+def _as_written(
+    pixels: _Array, stack: int, planes: int, samples: int, like: ImageFile
+) -> tuple[_Array, str]:
+    """Return pixels in the order in which they are written, and the letters of their axes.
+
+    They come with the axes of a stack in front, and then that of channels that are planes.  A file
+    that was read may have these the other way round.
+    """
+    names = like.stack_names
+    if len(names) != stack:
+        names = "I" if stack == 1 else "Q" * stack
+    rest = "YXS" if samples > 1 else "YX"
+    axes = names + "C" * (planes > 1) + rest
+    before = "".join(name for name in like.metadata.get("axes", "") if name not in "YXS")
+    if stack and planes > 1 and before.replace("C", "", 1) == names and "C" in before:
+        pixels = np.moveaxis(pixels, stack, before.index("C"))
+        axes = before + rest
+    return np.ascontiguousarray(pixels), axes
 
 
 def _add_resolution(options: dict[str, Any], metadata: dict[str, Any], lost: list[str]) -> None:
@@ -446,8 +524,9 @@ def _rational(value: Any) -> tuple[int, int] | None:
 def _add_texts(
     options: dict[str, Any],
     like: ImageFile,
-    shape: tuple[int, ...],
+    size: tuple[int, ...],
     planes: int,
+    samples: int,
     lost: list[str],
 ) -> _exif.Values:
     """Add descriptions and tags to the options of tifffile.
@@ -456,17 +535,16 @@ def _add_texts(
     """
     metadata, extra = like.metadata, options["extratags"]
     if "ome" in metadata:
-        height, width = shape[1:3] if planes > 1 else shape[:2]
-        samples = shape[2] if planes == 1 and len(shape) == 3 else 1
         dtype = like.image.dtype.name
-        text = metadata["ome"].description(height, width, planes, samples, dtype)
+        text = metadata["ome"].description(*size, planes, samples, dtype)
         if text is None:
             lost.append(f"OME metadata, which have no type {dtype}")
         else:
             options.update(description=text, metadata=None)
     if "imagej" in metadata:
         found = metadata["imagej"]
-        options.update(description=found.description(planes), metadata=None)
+        in_stack = math.prod(like.stack_shape)
+        options.update(description=found.description(planes, in_stack), metadata=None)
         if found.block:
             extra.append((_tiff_imagej.COUNTS, 4, len(found.counts), found.counts, True))
             extra.append((_tiff_imagej.BLOCK, 1, len(found.block), found.block, True))
@@ -475,7 +553,7 @@ def _add_texts(
         extra += [(code, kind, len(value), value, True) for code, (kind, value) in tags]
     inner: dict[int, tuple[int, Any]] = {}
     if "exif" in metadata:
-        for code, (kind, value) in metadata["exif"].sized(*like.size).values().items():
+        for code, (kind, value) in metadata["exif"].sized(*like.size).values(lost).items():
             if code in _exif.DIRECTORIES:
                 # tifffile rejects the numbers of these tags, so they are given by name.
                 extra.append((tifffile.TIFF.TAGS[code], 4, 1, 0, True))
