@@ -2,7 +2,10 @@
 
 from . import errors, networks, operators, ops, stopping
 from ._native import __version__
+from .apps.live import LiveView
 from .apps.page import save_page
+from .images.files.read import read_image
+from .images.files.write import write_image
 from .model.noise import NoiseModel
 from .noise_report import NoiseReport, estimate_noise
 from .prior.loop import DeepImagePrior
@@ -18,6 +21,7 @@ __all__ = [
     "DeepImagePrior",
     "Interrupt",
     "JpegCoding",
+    "LiveView",
     "NoiseModel",
     "NoiseReport",
     "Preset",
@@ -32,8 +36,10 @@ __all__ = [
     "networks",
     "operators",
     "ops",
+    "read_image",
     "restore",
     "save_page",
     "stopping",
     "super_resolve",
+    "write_image",
 ]

@@ -90,7 +90,7 @@ class TestNearMisses:
             (["super_resolve"], "no command 'super_resolve'; did you mean superres?"),
             (
                 ["in.png", "out.png"],
-                "'in.png'; expected denoise, inpaint, superres, restore or info",
+                "expected denoise, inpaint, superres, restore, info, tv, compare or studio",
             ),
             (["--hlep"], "there is no option --hlep; did you mean --help?"),
             (["denoise", "--sigmaa", "3", "in.png", "out.png"], "--sigmaa; did you mean --sigma?"),
@@ -291,7 +291,8 @@ class TestChoices:
         assert set(listed[1].split(", ")) == set(names)
 
     def test_commands(self) -> None:
-        assert list(COMMANDS) == [*TASKS, "estimate_noise"]
+        others = ["estimate_noise", "tv_denoise", "compare", "studio"]
+        assert list(COMMANDS) == [*TASKS, *others]
 
 
 COMMAND_LINES = {

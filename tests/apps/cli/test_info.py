@@ -105,6 +105,8 @@ class TestJson:
             "format": "PNG",
             "shape": [64, 80],
             "channel_axis": None,
+            "stack_axes": [],
+            "stack_names": "",
             "opacity": False,
             "dtype": "uint8",
             "values": [int(picture().min()), int(picture().max())],

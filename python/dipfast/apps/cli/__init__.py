@@ -5,15 +5,16 @@ the options out of those of the tasks and of ``options.py``, which are the comma
 ``values.py`` reads values; ``earlier.py`` reads settings of an earlier result; ``words.py`` puts
 messages into words of the command line; ``streams.py`` keeps a failure of printing from ending the
 work; ``pictures.py`` reads masks and the like; ``work.py`` does what was asked for, ``folders.py``
-does it with every picture of a folder (``folder_record.py`` knows what was done), and ``info.py``
-where that is ``dipfast info``; ``failures.py`` tells errors and warnings; and ``exits.py`` has the
-exit codes.
+does it with every picture of a folder (``folder_record.py`` knows what was done), and ``info.py``,
+``tv.py`` and ``compare.py`` do the commands of their names; ``pipes.py`` is for standard input and
+output; ``failures.py`` tells errors and warnings; and ``exits.py`` has the exit codes.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from dipfast.apps.cli.exits import DONE, INTERRUPTED, WRONG
@@ -23,7 +24,7 @@ from dipfast.apps.cli.usage import UsageError, parse
 from dipfast.run.interrupt import ending_in_time
 
 if TYPE_CHECKING:
-    from dipfast.apps.cli.options import InfoRequest, Request
+    from dipfast.apps.cli.options import Request, ToolRequest
 
 __all__ = ["main"]
 
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return INTERRUPTED
 
 
-def _parsed(arguments: Sequence[str]) -> Request | InfoRequest | int:
+def _parsed(arguments: Sequence[str]) -> Request | ToolRequest | int:
     """Return what is asked for, or the exit code where there is nothing left to do."""
     try:
         request = parse(arguments)
@@ -56,15 +57,16 @@ def _parsed(arguments: Sequence[str]) -> Request | InfoRequest | int:
     return DONE if request is None else request
 
 
-def _run(request: Request | InfoRequest) -> int:
+def _run(request: Request | ToolRequest) -> int:
     """Do what was asked for, and return the exit code."""
     from dipfast.apps.cli.commands import words_of
-    from dipfast.apps.cli.options import InfoRequest
+    from dipfast.apps.cli.options import ToolRequest
 
-    if isinstance(request, InfoRequest):
-        from dipfast.apps.cli import info
+    if isinstance(request, ToolRequest):
+        tool = import_module(f"{__name__}.{request.command}")
+        return told(lambda: int(tool.run(request)), tool.words_of())
+    from dipfast.apps.cli import folders, pipes
 
-        return told(lambda: info.run(request), info.words_of())
-    from dipfast.apps.cli import folders
-
+    if pipes.is_asked(request):
+        return pipes.run(request)
     return told(lambda: folders.run(request), words_of(request))

@@ -1,4 +1,4 @@
-"""Commands of the tasks, made of their settings, and the one that looks at images.
+"""Commands of the tasks, made of their settings, and those that are no tasks.
 
 An option that is added to a class of settings, or to one of the command line's own, is in the
 command, its help and the completion of shells.  Importing this module imports the settings, and
@@ -20,11 +20,15 @@ from dipfast.apps.cli.options import (
     NOT_TYPED,
     OWN_OPTIONS,
     POSITIONAL,
+    CompareRequest,
     InfoRequest,
     OwnOptions,
     Request,
+    StudioRequest,
+    ToolRequest,
+    TvRequest,
 )
-from dipfast.apps.cli.usage import COMMANDS, Command, UsageError
+from dipfast.apps.cli.usage import COMMANDS, DASH, Command, UsageError
 from dipfast.apps.cli.values import Reader, reading_of
 from dipfast.apps.cli.words import Words
 from dipfast.errors import InputError
@@ -35,13 +39,16 @@ from dipfast.settings.settings import SETTINGS, Settings
 __all__ = [
     "DEFAULTS",
     "FUNCTIONS",
+    "compare",
     "denoise",
     "info",
     "inpaint",
     "make_command",
     "option_name",
     "restore",
+    "studio",
     "superres",
+    "tv",
     "words_of",
 ]
 
@@ -90,13 +97,14 @@ def make_command(task: TaskName, settings: type[Settings] | None = None) -> Call
     return command
 
 
-def _make_info() -> Callable[..., InfoRequest]:
-    """Return the command that looks at images; given what was typed, it returns the request."""
+def _make_tool(function: str, kind: type[ToolRequest]) -> Callable[..., ToolRequest]:
+    """Return a command that is no task; given what was typed, it returns the request."""
 
-    def command(*names: str, **typed: Any) -> InfoRequest:
-        return InfoRequest(files=names, **typed)
+    def command(*names: str, **typed: Any) -> ToolRequest:
+        takes_any = "files" in kind.model_fields
+        return kind(**typed, **({"files": names} if takes_any else dict(zip(POSITIONAL, names))))
 
-    _describe(command, COMMANDS["estimate_noise"], _arguments(InfoRequest, OwnOptions))
+    _describe(command, COMMANDS[function], _arguments(kind, OwnOptions))
     return command
 
 
@@ -120,7 +128,8 @@ def _arguments(kind: type[BaseModel], common: type[BaseModel]) -> Iterator[Argum
         yield Argument(
             name,
             place,
-            default=Argument.empty if default is ... else default,
+            # Of any number of names, none is what there is without one.
+            default=Argument.empty if default in (..., ()) else default,
             annotation=Annotated[
                 Optional[hint] if default is None else hint,  # noqa: UP045
                 Parameter(
@@ -178,6 +187,8 @@ def _converter(reader: Reader) -> Callable[[Any, tuple[Token, ...]], Any]:
 
     def convert(_: Any, tokens: tuple[Token, ...]) -> Any:
         token = tokens[0]
+        if token.value == DASH:
+            return "-"
         # An option took the next one for its value.
         if token.keyword is not None and token.value.startswith("--"):
             raise UsageError(f"{token.keyword} needs a value in front of {token.value}")
@@ -209,4 +220,7 @@ def words_of(request: Request) -> Words:
 
 
 denoise, inpaint, superres, restore = map(make_command, TASKS)
-info = _make_info()
+info = _make_tool("estimate_noise", InfoRequest)
+tv = _make_tool("tv_denoise", TvRequest)
+compare = _make_tool("compare", CompareRequest)
+studio = _make_tool("studio", StudioRequest)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,12 +19,16 @@ __all__ = [
     "NOT_TYPED",
     "OWN_OPTIONS",
     "POSITIONAL",
+    "CompareRequest",
     "DenoiseOwn",
     "InfoRequest",
     "InpaintOwn",
     "OwnOptions",
     "Request",
     "RestoreOwn",
+    "StudioRequest",
+    "ToolRequest",
+    "TvRequest",
 ]
 
 FileName: TypeAlias = str | Path
@@ -37,14 +41,16 @@ class OwnOptions(BaseModel):
 
     image: FileName = option(
         ...,
-        "The image: PNG, JPEG, TIFF, NumPy (.npy) or FITS, 8 or 16 bit or float.",
+        "The image: PNG, JPEG, TIFF, NumPy (.npy), FITS, WebP, AVIF, HEIC, DICOM or camera RAW, 8 "
+        "or 16 bit or float; - is standard input.",
         expected="a file name",
         role="image",
     )
     output: FileName = option(
         ...,
         "Where to write the result. Its settings go to OUT.json. If IN is a folder, or a pattern "
-        "in quotes such as 'scans/*.tif', a folder too: every picture is restored.",
+        "in quotes such as 'scans/*.tif', a folder too: every picture is restored. With - it goes "
+        "to standard output in the format of IN, or as PNG where that is JPEG.",
         expected="a file name",
         role="local",
     )
@@ -128,14 +134,28 @@ class RestoreOwn(OwnOptions):
     boundary: Boundary = option("reflect", "What lies beyond the border of the image.")
 
 
-class InfoRequest(BaseModel):
-    """Hold what was typed of ``dipfast info``, which is no task: all its options are its own."""
+class ToolRequest(BaseModel):
+    """Hold what was typed of a command that is no task: all its options are its own.
+
+    Attributes
+    ----------
+    command
+        The command, and the module of this package that does it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    command: ClassVar[str]
+
+
+class InfoRequest(ToolRequest):
+    """Hold what was typed of ``dipfast info``."""
+
+    command = "info"
 
     files: tuple[FileName, ...] = option(
         ...,
-        "Images: PNG, JPEG, TIFF, NumPy (.npy) or FITS, 8 or 16 bit or float.",
+        "Images: PNG, JPEG, TIFF, NumPy (.npy), FITS, WebP, AVIF, HEIC, DICOM or camera RAW, 8 or "
+        "16 bit or float.",
         expected="file names",
         role="image",
     )
@@ -164,6 +184,104 @@ class InfoRequest(BaseModel):
     )
 
 
+class TvRequest(ToolRequest):
+    """Hold what was typed of ``dipfast tv``."""
+
+    command = "tv"
+
+    image: FileName = option(..., "The image.", expected="a file name", role="image")
+    output: FileName = option(
+        ..., "Where to write the result.", expected="a file name", role="local"
+    )
+    weight: float | None = option(
+        None,
+        "Weight of total variation: larger is smoother, 0 changes nothing. Without it, that for "
+        "the noise, which is 0.8 (with joint colours 1.2, anisotropic 0.6) times its standard "
+        "deviation.",
+        expected="a number from 0 up",
+        unit="of the image",
+    )
+    sigma: float | Literal["auto"] = option(
+        "auto",
+        "Standard deviation of the noise, of which the weight is made.",
+        expected="'auto' or a number from 0 up",
+        unit="of the image",
+    )
+    kind: Literal["isotropic", "anisotropic"] = option(
+        "isotropic", "Kind of total variation; isotropic joins the edges of three colours."
+    )
+    tol: float = option(
+        1e-4, "Relative duality gap at which it ends.", expected="a number from 0 up"
+    )
+    max_num_iter: int = option(1000, "Iterations at most.", expected="a whole number from 1 up")
+    reference: FileName | None = option(
+        None, "The clean image, to report PSNR.", expected="a file name", role="image"
+    )
+    force: bool = option(False, "Replace files that exist.", role="local")
+    json_: bool = option(False, "Print the report as JSON, and nothing else.", role="local")
+
+
+class CompareRequest(ToolRequest):
+    """Hold what was typed of ``dipfast compare``."""
+
+    command = "compare"
+
+    files: tuple[FileName, ...] = option(
+        ...,
+        "Images of the same size. Without --reference, the others are compared with the first.",
+        expected="file names",
+        role="image",
+    )
+    reference: FileName | None = option(
+        None,
+        "The clean image, which all are compared with.",
+        expected="a file name",
+        role="image",
+    )
+    data_range: Any = option(
+        None,
+        "R for values from 0 to R, or the pair DARKEST,BRIGHTEST, for PSNR and SSIM. Without it, "
+        "0 to 255 for 8 bits; 0 to 65535 for 16 bits and 0 to 1 for floats that fill them; and for "
+        "anything else from the least to the largest value of the image that is compared with.",
+        expected="a positive number or a pair (darkest, brightest)",
+        unit="of the image",
+    )
+    picture: FileName | None = option(
+        None,
+        "Draw the images side by side, with their differences below, into this picture.",
+        expected="a file name",
+        role="local",
+    )
+    force: bool = option(False, "Replace files that exist.", role="local")
+    json_: bool = option(
+        False, "Print one line of JSON for each image, and nothing else.", role="local"
+    )
+
+
+class StudioRequest(ToolRequest):
+    """Hold what was typed of ``dipfast studio``."""
+
+    command = "studio"
+
+    files: tuple[FileName, ...] = option(
+        (), "A picture to begin with.", expected="a file name", role="image"
+    )
+    port: int | None = option(
+        None,
+        "The port of the page; without it, the first free one from 8765 on.",
+        expected="a whole number from 1 to 65535",
+        role="local",
+    )
+    host: str = option(
+        "127.0.0.1",
+        "The address to listen at. Other computers reach the page at another one than 127.0.0.1, "
+        "with a token that is printed.",
+        expected="an address of this computer",
+        role="local",
+    )
+    open_: bool = option(True, "Open the page in a browser.", role="local")
+
+
 OWN_OPTIONS: dict[TaskName, type[OwnOptions]] = {
     "denoise": DenoiseOwn,
     "inpaint": InpaintOwn,
@@ -176,10 +294,10 @@ POSITIONAL = {"image": "IN", "output": "OUT"}
 """Options that are typed without a name, and what the help calls them."""
 
 FILES = {"files": "FILE"}
-"""The option of ``dipfast info`` that takes all names, and what the help calls each."""
+"""The option that takes any number of names, and what the help calls each."""
 
-NOT_TYPED = {"channel_axis", "image_shape", "snapshots"}
-"""Options of the tasks that are not typed: a file tells the first two, and --strip the third."""
+NOT_TYPED = {"channel_axis", "stack_axis", "image_shape", "snapshots"}
+"""Options of the tasks that are not typed: a file tells the first three, and --strip the last."""
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,12 @@ from dipfast.checks import did_you_mean
 from dipfast.errors import InputError
 
 if TYPE_CHECKING:
-    from dipfast.apps.cli.options import InfoRequest, Request
+    from dipfast.apps.cli.options import Request, ToolRequest
 
-__all__ = ["COMMANDS", "Command", "UsageError", "make_app", "parse"]
+__all__ = ["COMMANDS", "DASH", "Command", "UsageError", "make_app", "parse"]
+
+DASH = "\0-"
+"""What a lone ``-`` becomes, which stands for a stream and would be taken for an option."""
 
 
 class UsageError(InputError):
@@ -59,8 +62,25 @@ COMMANDS: dict[str, Command] = {
         "Nothing is restored. A file that cannot be read is told, and so are the others.",
         "FILE...",
     ),
+    "tv_denoise": Command(
+        "tv",
+        "Remove noise by total variation alone.\n\n"
+        "Fast and without a network: smooth regions stay, fine texture goes.",
+    ),
+    "compare": Command(
+        "compare",
+        "Tell how far images are from a clean one, or from each other.\n\n"
+        "PSNR, SSIM and the differences; --picture draws them.",
+        "FILE...",
+    ),
+    "studio": Command(
+        "studio",
+        "Restore pictures on a page in the browser, and watch.\n\n"
+        "The page is for this computer alone. Ctrl-C ends it, and removes what it kept.",
+        "[FILE]",
+    ),
 }
-"""The command of each task of the library, and of the function that looks at an image."""
+"""Commands, by the name of the function of the library that each is about, if there is one."""
 
 _EPILOGUE = "Exit codes: {}.".format("; ".join(f"{k} {v}" for k, v in EXIT_CODES.items()))
 
@@ -85,7 +105,7 @@ def make_app() -> App:
     return app
 
 
-def parse(arguments: Sequence[str], app: App | None = None) -> Request | InfoRequest | None:
+def parse(arguments: Sequence[str], app: App | None = None) -> Request | ToolRequest | None:
     """Return what was typed; None if it was a question that is answered, such as ``--help``.
 
     Raises
@@ -96,11 +116,14 @@ def parse(arguments: Sequence[str], app: App | None = None) -> Request | InfoReq
     app = app or make_app()
     try:
         command, bound, _ = app.parse_args(
-            list(arguments), print_error=False, exit_on_error=False, verbose=False
+            [DASH if word == "-" else word for word in arguments],
+            print_error=False,
+            exit_on_error=False,
+            verbose=False,
         )
     except CycloptsError as error:
         raise _told(error, app) from None
-    request: Request | InfoRequest | None = command(*bound.args, **bound.kwargs)
+    request: Request | ToolRequest | None = command(*bound.args, **bound.kwargs)
     if request is None:
         return None
     from dipfast.apps.cli.options import Request  # the command has imported it
@@ -116,7 +139,8 @@ def _told(error: CycloptsError, app: App) -> UsageError:
     if isinstance(error.__cause__, UsageError):  # one of our own readers
         return error.__cause__
     asked = " ".join(["dipfast", *(error.command_chain or ())])
-    return UsageError(_reason(error, app, f"; '{asked} --help' tells more"))
+    reason = _reason(error, app, f"; '{asked} --help' tells more")
+    return UsageError(reason.replace(DASH, "-"))
 
 
 def _reason(error: CycloptsError, app: App, more: str) -> str:

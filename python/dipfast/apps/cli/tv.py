@@ -1,0 +1,124 @@
+"""What ``dipfast tv`` does: remove noise by total variation alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dipfast.apps.cli import figures
+from dipfast.apps.cli.commands import FUNCTIONS, option_name
+from dipfast.apps.cli.exits import DONE
+from dipfast.apps.cli.options import TvRequest
+from dipfast.apps.cli.pictures import read_reference
+from dipfast.apps.cli.words import Words, one_line
+from dipfast.apps.cli.work import check_output
+from dipfast.errors import InputError
+from dipfast.settings.option import options_of
+
+if TYPE_CHECKING:
+    from dipfast.images.files import ImageFile
+
+__all__ = ["run", "words_of"]
+
+# So many channels are colours, whose edges are at the same places.
+_COLOURS = 3
+
+
+def run(request: TvRequest) -> int:
+    """Do what was asked for, and return the exit code."""
+    from dipfast.images import files
+
+    source = files.read_image(request.image)
+    if Path(request.output).resolve() == Path(request.image).resolve() and not request.force:
+        raise InputError(f"{request.output} is IN itself; name another OUT, or --force replaces it")
+    check_output(request.output, source, overwrite=request.force)
+    reference = None
+    if request.reference is not None:
+        if Path(request.output).resolve() == Path(request.reference).resolve():
+            raise InputError(f"OUT would overwrite {request.output}; choose another name")
+        reference = read_reference(str(request.reference), source, str(request.image), 1)
+    cleaned, told = _denoised(source, request)
+    files.write_image(request.output, cleaned, like=source, overwrite=request.force)
+    if reference is not None:
+        told |= _ratios(source, cleaned, reference)
+    _tell(request, told)
+    return DONE
+
+
+def words_of() -> Words:
+    """Return the words of the command line for what the library says."""
+    names = {name: option_name(name) for name in options_of(TvRequest)}
+    return Words({**names, "image": "IN", "output": "OUT"}, {}, FUNCTIONS, [])
+
+
+def _denoised(source: ImageFile, request: TvRequest) -> tuple[Any, dict[str, Any]]:
+    """Return the image without noise, in its own type, and what was done."""
+    from dipfast import ops
+
+    image = source.image
+    if not np.isfinite(image).all():
+        raise InputError(
+            "image has values that are NaN or infinite; dipfast.inpaint(image, mask) fills them"
+        )
+    # Without channels there is an axis of one, whatever the last axis of the picture looks like.
+    values = source.arranged().astype(np.float64)
+    joint = request.kind == "isotropic" and values.shape[-1] == _COLOURS
+    noise = None
+    if request.weight is None:
+        noise = request.sigma
+        if noise == "auto":
+            planes = np.moveaxis(values, -1, 0).reshape(-1, *source.size)
+            noise = float(ops.estimate_noise(planes, channel_axis=0))
+    cleaned, gap = ops.tv_denoise(
+        values,
+        request.weight,
+        sigma="auto" if noise is None else noise,
+        kind=request.kind,
+        tol=request.tol,
+        max_num_iter=request.max_num_iter,
+        channel_axis=-1,
+        joint_channels=joint,
+        return_gap=True,
+    )
+    cleaned = source.as_before(cleaned)
+    if image.dtype.kind in "iu":
+        ends = np.iinfo(image.dtype)
+        cleaned = cleaned.round().clip(ends.min, ends.max)
+    told = {
+        "sigma": noise,
+        "weight": request.weight,
+        "kind": request.kind,
+        "joint_channels": joint,
+        "gap": float(gap),
+    }
+    return cleaned.astype(image.dtype), told
+
+
+def _ratios(source: ImageFile, cleaned: Any, reference: Any) -> dict[str, Any]:
+    """Return PSNR before and after, against a clean image."""
+    width, _ = figures.range_for(reference)
+    clean = replace(source, image=reference).arranged()
+    before, after = (
+        figures.compare(replace(source, image=image).arranged(), clean, width)
+        for image in (source.image, cleaned)
+    )
+    return {"psnr_input": before.report()["psnr"], "psnr": after.report()["psnr"]}
+
+
+def _tell(request: TvRequest, told: dict[str, Any]) -> None:
+    """Print what was done."""
+    if request.json_:
+        print(json.dumps({"file": str(request.output), **told}))
+        return
+    by = f"weight {told['weight']:g}" if told["sigma"] is None else f"noise {told['sigma']:.3g}"
+    line = f"{request.output}: {told['kind']} total variation, {by}"
+    line += ", colours joined" if told["joint_channels"] else ""
+    if told["gap"] > request.tol:
+        line += f", ended at a gap of {told['gap']:.2g} (--max-num-iter)"
+    if told.get("psnr") is not None and told.get("psnr_input") is not None:
+        line += f", PSNR {told['psnr_input']:.2f} -> {told['psnr']:.2f} dB"
+    print(one_line(line))

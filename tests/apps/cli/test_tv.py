@@ -1,0 +1,123 @@
+"""``dipfast tv``: total variation of files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from dipfast import ops
+from dipfast.apps.cli import main
+from dipfast.images.files import read_image, write_image
+
+SIGMA = 20
+
+
+def clean(channels: int = 0) -> np.ndarray:
+    """Return a picture of flat parts."""
+    image = np.full((32, 40, channels or 1), 60, np.uint8)
+    image[8:24, 10:30] = 180
+    return image if channels else image[..., 0]
+
+
+def noisy(image: np.ndarray) -> np.ndarray:
+    noise = np.random.default_rng(1).normal(0, SIGMA, image.shape)
+    return (image + noise).round().clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "grey.png", noisy(clean()))
+    write_image(tmp_path / "colour.png", noisy(clean(3)))
+    write_image(tmp_path / "clean.png", clean())
+    return tmp_path
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return what is wrong."""
+    assert main(["tv", *arguments]) == 2
+    return capsys.readouterr().err
+
+
+def test_noise_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tv", "grey.png", "out.png", "--reference", "clean.png"]) == 0
+    line = capsys.readouterr().out
+    assert line.startswith("out.png: isotropic total variation, noise ")
+    before, after = (float(part) for part in line.rpartition("PSNR ")[2][:-4].split(" -> "))
+    assert before < 23
+    assert after > before + 6
+    result, truth = read_image("out.png").image, clean()
+    assert after == pytest.approx(float(ops.psnr(result, truth)), abs=0.006)
+
+
+def test_is_the_function_of_the_library() -> None:
+    options = ["--weight", "30", "--kind", "anisotropic"]
+    assert main(["tv", "grey.png", "out.png", *options]) == 0
+    expected = ops.tv_denoise(noisy(clean()).astype(float), 30.0, kind="anisotropic")
+    np.testing.assert_array_equal(read_image("out.png").image, expected.round())
+
+
+def test_colours_are_joined(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tv", "colour.png", "out.png", "--weight", "30", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["joint_channels"] is True
+    assert report["weight"] == 30
+    assert report["gap"] <= 1e-4
+    values = noisy(clean(3)).astype(float)
+    expected = ops.tv_denoise(values, 30.0, channel_axis=-1, joint_channels=True)
+    np.testing.assert_array_equal(read_image("out.png").image, expected.round())
+
+
+def test_narrow_pictures_have_no_channels() -> None:
+    """Three columns are no colours."""
+    write_image("narrow.png", noisy(clean())[:, :3])
+    assert main(["tv", "narrow.png", "out.png", "--weight", "30"]) == 0
+    values = noisy(clean())[None, :, :3].astype(float)
+    expected = ops.tv_denoise(values, 30.0, channel_axis=0)[0]
+    np.testing.assert_array_equal(read_image("out.png").image, expected.round())
+
+
+def test_type_and_opacity_are_kept() -> None:
+    opacity = np.arange(32 * 40, dtype=np.uint8).reshape(32, 40)
+    Image.fromarray(np.dstack([noisy(clean(3)), opacity])).save("clear.png")
+    assert main(["tv", "clear.png", "out.png"]) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open("out.png"))[..., 3], opacity)
+    write_image("deep.tif", noisy(clean()).astype(np.uint16) * 257)
+    assert main(["tv", "deep.tif", "deep-out.tif"]) == 0
+    assert read_image("deep-out.tif").image.dtype == np.uint16
+
+
+def test_an_end_before_the_tolerance_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tv", "grey.png", "out.png", "--max-num-iter", "2"]) == 0
+    assert "(--max-num-iter)" in capsys.readouterr().out
+
+
+def test_what_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--weight must be finite and not negative" in told(
+        capsys, "grey.png", "out.png", "--weight", "-1"
+    )
+    assert "is IN itself" in told(capsys, "grey.png", "grey.png")
+    assert "clean.png exists already" in told(capsys, "grey.png", "clean.png")
+    overwriting = ("grey.png", "clean.png", "--reference", "clean.png", "--force")
+    assert "OUT would overwrite clean.png" in told(capsys, *overwriting)
+    holes = clean().astype(np.float32)
+    holes[3, 4] = np.nan
+    write_image("holes.tif", holes)
+    assert "IN has values that are NaN" in told(capsys, "holes.tif", "out.tif")
+    assert not Path("out.png").exists()
+    assert not Path("out.tif").exists()
+
+
+def test_stacks_are_so_many_pictures() -> None:
+    planes = [noisy(clean()), noisy(clean())[::-1]]
+    tifffile.imwrite("stack.tif", np.stack(planes), photometric="minisblack")
+    assert main(["tv", "stack.tif", "out.tif", "--weight", "30"]) == 0
+    for plane, result in zip(planes, tifffile.imread("out.tif")):
+        write_image("plane.png", plane, overwrite=True)
+        assert main(["tv", "plane.png", "one.png", "--weight", "30", "--force"]) == 0
+        np.testing.assert_array_equal(result, read_image("one.png").image)

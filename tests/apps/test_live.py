@@ -1,0 +1,114 @@
+"""The live view of notebooks, with what IPython would show caught."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from IPython import display
+from PIL import Image
+
+import dipfast
+from dipfast import LiveView
+from dipfast.errors import InputError, MissingExtraError
+
+NOISY = np.random.default_rng(4).normal(120, 20, (24, 32)).round().astype(np.uint8)
+
+
+class Shown:
+    """What a notebook shows: all that was in one place, one after the other."""
+
+    def __init__(self) -> None:
+        self.pages: list[str] = []
+        self.places = 0
+
+    def display(self, html: Any, display_id: bool) -> Shown:
+        assert display_id
+        self.places += 1
+        self.update(html)
+        return self
+
+    def update(self, html: Any) -> None:
+        self.pages.append(html.data)
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
+    shown = Shown()
+    monkeypatch.setattr(display, "display", shown.display)
+    return shown
+
+
+def picture_in(page: str) -> np.ndarray:
+    (data,) = re.findall("data:image/png;base64,([^']*)", page)
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+
+
+def test_fit(shown: Shown) -> None:
+    view = LiveView(every=1e-6, size=16)
+    result = dipfast.denoise(NOISY, method="two_stage", max_iterations=12, callback=view)
+    assert shown.places == 1
+    last = shown.pages[-1]
+    assert f"iteration {result.stop_iteration} of 12" in last
+    assert picture_in(last).shape == (12, 16)
+    assert "loss, logarithmic" in last
+    assert "<polyline" in last
+
+
+def test_shows_what_is_returned(shown: Shown) -> None:
+    options: dict[str, Any] = {"method": "two_stage", "max_iterations": 6, "stop": "none"}
+    view = LiveView(every=1e-6)
+    result = dipfast.denoise(NOISY, data_range=(0, 255), refine=False, callback=view, **options)
+    drawn = picture_in(shown.pages[-1]).astype(float)
+    assert abs(drawn - result.stop_image).max() <= 1
+
+
+def test_psnr_where_there_is_a_reference(shown: Shown) -> None:
+    reference = np.full_like(NOISY, 120)
+    result = dipfast.denoise(
+        NOISY,
+        method="two_stage",
+        max_iterations=6,
+        stop="none",
+        reference=reference,
+        callback=LiveView(every=1e-6),
+    )
+    assert f"PSNR {result.metrics['psnr_stop']:.2f} dB" in shown.pages[-1]
+
+
+def test_without_a_network(shown: Shown) -> None:
+    dipfast.denoise(NOISY, quality="fast", callback=LiveView(every=1e-6))
+    assert "100%" in shown.pages[-1]
+    assert "<img" not in shown.pages[-1]
+
+
+def test_a_good_picture_is_not_replaced_by_the_beginning_of_a_fit(shown: Shown) -> None:
+    noisy = np.full((40, 40), 120, np.uint8)
+    noisy[:, 20:] = 200
+    noise = np.random.default_rng(5).normal(0, 15, noisy.shape)
+    noisy = (noisy + noise).round().clip(0, 255).astype(np.uint8)
+    dipfast.denoise(noisy, callback=LiveView(every=1e-6))
+    first = next(page for page in shown.pages if "<img" in page)
+    fits = [page for page in shown.pages if "iteration 1 of" in page]
+    assert fits
+    for page in (first, *fits):
+        assert abs(picture_in(page).astype(float) - noisy).mean() < 20
+
+
+def test_seldom_by_default(shown: Shown) -> None:
+    view = LiveView(every=1e6)
+    dipfast.denoise(NOISY, method="two_stage", max_iterations=12, stop="none", callback=view)
+    assert len(shown.pages) == 2  # the first and the last iteration
+
+
+def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="every must be a positive number, got 0"):
+        LiveView(every=0)
+    monkeypatch.setitem(sys.modules, "IPython.display", None)
+    with pytest.raises(MissingExtraError, match="pip install ipython"):
+        LiveView()
