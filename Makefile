@@ -1,6 +1,7 @@
 # make demo    restore a real picture, into demo-output/
 # make test    the whole test suite
 # make gpu     tests and figures that need a GPU, as JSON
+# make docs    the documentation, in docs/_build/html
 # make lint    formatters, linters, type checks and the Rust tests
 #
 # Everything happens in a virtual environment of the project's own, made on first use.
@@ -14,9 +15,10 @@ SOURCES := pyproject.toml Cargo.toml $(wildcard rust/*/Cargo.toml) $(shell find 
 
 # What pyproject.toml says that one extra brings of the others.
 INCLUDED_IN_test := demo
+INCLUDED_IN_docs := demo
 INCLUDED_IN_dev := demo test
 
-.PHONY: demo test gpu lint clean
+.PHONY: demo test gpu docs lint clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/python examples/demo.py demo-output
@@ -26,6 +28,11 @@ test: $(VENV)/.installed-test
 
 gpu: $(VENV)/.installed-test
 	$(BIN)/python -m benches.gpu
+
+# Without a network.  Warnings are errors, and so are links within that lead nowhere.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo "the pages are in docs/_build/html/index.html"
 
 lint: $(VENV)/.installed-dev
 	cargo fmt --check
@@ -53,4 +60,4 @@ $(VENV)/.installed-%: $(BIN)/python $(SOURCES)
 	@touch $@ $(foreach extra,$(INCLUDED_IN_$*),$(VENV)/.installed-$(extra))
 
 clean:
-	rm -rf $(VENV) target demo-output
+	rm -rf $(VENV) target demo-output docs/_build docs/generated

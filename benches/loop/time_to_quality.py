@@ -7,7 +7,7 @@
 FOLDER has NAME_GT.png and NAME_noisy.png, white noise of sigma 25 in 8 bits; the middle of each is
 taken.  Compared are the loop of the Deep Image Prior paper (benches/loop/original.py), stopped by
 an oracle where its running average is best; the two stages of dipfast, stopped by themselves;
-nl_ridge; total variation; and BM3D.
+its defaults, with the first picture that there is; nl_ridge; total variation; and BM3D.
 
 A fit has the same PSNR after the same iteration on every device but for rounding, so curves may
 come from a fast one (``--fit-device``).  Seconds are those of ``--device``: the median time of an
@@ -38,6 +38,7 @@ from benches.quality.nl_ridge import score
 from benches.quality.noise.level import middle
 from dipfast.images.files import read_image
 from dipfast.prior.loop import State
+from dipfast.run.observers import Progress
 from dipfast.run.prepare import find_device
 
 SIGMA = 25
@@ -137,6 +138,22 @@ def others(noisy: Any, clean: Any, with_bm3d: bool) -> dict[str, tuple[float, fl
     return found
 
 
+def default_curve(noisy: Any, clean: Any) -> Curve:
+    """Return seconds and PSNR of what the defaults show: at first, balanced, best."""
+    curve: Curve = []
+    begin = 0.0
+
+    def look(state: State | Progress) -> None:
+        if isinstance(state, Progress) and state.image is not None and not curve:
+            curve.append((time.perf_counter() - begin, score(pixels(state.image), clean)))
+
+    for quality in ("balanced", "best"):
+        begin = time.perf_counter()
+        result = dipfast.denoise(noisy, channel_axis=-1, quality=quality, callback=look)
+        curve.append((time.perf_counter() - begin, score(result.image, clean)))
+    return curve
+
+
 def first_at(curve: Curve, level: float) -> float:
     """Return the first iteration with a PSNR from ``level`` up; infinity for none."""
     return next((k for k, value in curve if value >= level), math.inf)
@@ -148,7 +165,7 @@ def draw(curves: dict[str, Curve], points: dict[str, tuple[float, float]], path:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot(xscale="log", xlabel="seconds", ylabel="PSNR (dB)")
     for name, curve in curves.items():
-        axes.plot(*zip(*curve), label=name)
+        axes.plot(*zip(*curve), "o-" if len(curve) < 9 else "-", label=name)
     for name, point in points.items():
         axes.plot(*point, "o", label=name)
     axes.legend()
@@ -198,13 +215,17 @@ def main() -> None:
             ("two stages, until that of the original", best, soonest, soonest * ours),
         ]
         points = others(noisy, clean, options.bm3d)
+        defaults = default_curve(noisy, clean)
+        for label, (seconds, value) in zip(("first picture", "balanced", "best"), defaults):
+            rows.append((f"default, {label}", value, 0, seconds))
         rows += [(other, value, 0, seconds) for other, (seconds, value) in points.items()]
         for method, value, count, seconds in rows:
             cells = f"{value:.2f} | {count or ''} | {seconds:.3g}"
             print(f"| {name} | {method} | {cells} |", flush=True)
         curves = {
             "Deep Image Prior": [(k * original, value) for k, value in theirs],
-            "dipfast, two stages": [(k * ours, value) for k, value in curve],
+            "dipfast, two stages alone": [(k * ours, value) for k, value in curve],
+            "dipfast: first picture, balanced, best": defaults,
         }
         found[name] = {"curves": curves, "points": points, "rows": rows}
         if options.out:
