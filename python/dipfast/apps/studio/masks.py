@@ -1,0 +1,129 @@
+"""Masks of missing pixels: painted on the page, or loaded from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dipfast.apps.studio.pictures import Picture
+from dipfast.errors import InputError
+from dipfast.images import files
+from dipfast.images.files import ImageFile
+
+__all__ = ["loaded_mask", "painted_mask"]
+
+_Bools = np.ndarray[Any, Any]
+
+# Values of a JPEG around black are what its compression leaves there.
+_FAINT_OF_JPEG = 64
+# From this share of full opacity on, a pixel was drawn.
+_DRAWN = 0.5
+# The share of white up to which what was drawn is black.
+_BLACK = 0.25
+# Soft edges are a small part of a mask; of a photograph, most pixels are in between.
+_MOST_IN_BETWEEN = 0.25
+
+
+def painted_mask(path: Path, picture: Picture) -> _Bools:
+    """Return a mask that was painted over the preview of a picture.
+
+    Parameters
+    ----------
+    path
+        A picture of the size of the preview, white where something was painted, else black.
+    picture
+        The picture.
+
+    Returns
+    -------
+    numpy.ndarray
+        Boolean (H, W) of the picture, True where it was painted over.
+
+    Raises
+    ------
+    InputError
+        If it has another size than the preview.
+    """
+    source = files.read_single(path)
+    expected = picture.preview.height, picture.preview.width
+    if source.size != expected:
+        raise InputError(f"what was painted has size {source.size}, expected {expected}")
+    painted = _brightest(source) >= _DRAWN * _white(source.image)
+    if picture.size == expected:
+        return painted
+    # Each pixel of the picture is that of the preview which its middle lies in.
+    rows, columns = (
+        ((np.arange(most) + 0.5) * few / most).astype(int)
+        for most, few in zip(picture.size, expected)
+    )
+    mask: _Bools = painted[np.ix_(rows, columns)]
+    return mask
+
+
+def loaded_mask(path: Path, name: str, picture: Picture) -> _Bools:
+    """Return the mask in a file.
+
+    Parameters
+    ----------
+    path
+        A picture of the size of the picture to restore: white, or any colour but black, on black;
+        or strokes on a clear layer.
+    name
+        What the file is called by the user.
+    picture
+        The picture to restore.
+
+    Returns
+    -------
+    numpy.ndarray
+        Boolean (H, W), True where pixels are missing.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, has another size, or is a photograph.
+    """
+    source = Picture.open(0, path, name).read()
+    if source.size != picture.size:
+        (height, width), (rows, columns) = source.size, picture.size
+        raise InputError(
+            f"the mask {name} has {width} x {height} pixels, expected {columns} x {rows}, "
+            f"as {picture.name} has"
+        )
+    values, white = _brightest(source), _white(source.image)
+    if not np.isfinite(values).all():
+        raise InputError(f"the mask {name} has pixels that are NaN or infinite")
+    if source.alpha is not None and (source.alpha < _white(source.alpha)).any():
+        opacity = source.alpha / _white(source.alpha)
+        drawn = opacity >= min(_DRAWN, opacity.max())
+        # Black strokes on a clear layer: what was drawn is the mask, whatever its colour.
+        is_black = values[drawn].max(initial=0) <= _BLACK * white
+        values, white = (opacity if is_black else values / white * opacity), 1.0
+    elif source.format == "JPEG":
+        values = np.where(values <= _FAINT_OF_JPEG, 0, values)
+        values = np.where(values >= white - _FAINT_OF_JPEG, white, values)
+    in_between = float(((values > values.min()) & (values < values.max())).mean())
+    if in_between > _MOST_IN_BETWEEN:
+        raise InputError(
+            f"the mask {name} is no mask: {in_between:.0%} of its pixels are neither its darkest "
+            "nor its brightest; paint it in black and white"
+        )
+    mask: _Bools = values > 0
+    return mask
+
+
+def _brightest(source: ImageFile) -> _Bools:
+    """Return the brightest channel of each pixel."""
+    if source.channel_axis is None:
+        return source.image
+    brightest: _Bools = source.image.max(axis=source.channel_axis)
+    return brightest
+
+
+def _white(pixels: _Bools) -> float:
+    """Return the value of white, or of full opacity."""
+    if pixels.dtype.kind in "iu":
+        return float(np.iinfo(pixels.dtype).max)
+    return max(1.0, float(np.nanmax(pixels)))

@@ -1,0 +1,153 @@
+"""Pictures and masks: what is told of them, names that are hostile, and files that are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from dipfast.apps.studio.masks import loaded_mask, painted_mask
+from dipfast.apps.studio.pictures import Picture, plain_name
+from dipfast.apps.studio.previews import LARGEST
+from dipfast.apps.studio.runs import Registry
+from dipfast.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("scan.png", "scan.png"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\photos\\me.jpg", "me.jpg"),
+        ("a\nb\x1b[31m.png", "ab[31m.png"),
+        ("", "picture"),
+        ("..", "picture"),
+        ("folder/", "picture"),
+        ("ä ö.tif", "ä ö.tif"),
+    ],
+)
+def test_names_are_only_shown(name: str, shown: str) -> None:
+    assert plain_name(name) == shown
+
+
+def test_long_name_keeps_its_ending() -> None:
+    name = plain_name("x" * 500 + ".tiff")
+    assert len(name) == 120
+    assert name.endswith(".tiff")
+
+
+def test_paths_have_nothing_of_the_name_but_a_known_ending(registry: Registry) -> None:
+    for name, suffix in [("../x.tif", ".tif"), ("x.exe", ""), ("x.tif/../../y", ""), ("x", "")]:
+        path = registry.new_path(name)
+        assert path.parent == registry.folder
+        assert path.suffix == suffix
+        assert "x" not in path.stem.removeprefix("file-")
+
+
+def test_what_is_told_of_a_picture(picture: Picture) -> None:
+    assert picture.describe() == "PNG, 40 x 32 pixels, colour, 8 bits"
+    assert (picture.size, picture.shown, picture.suffix) == ((32, 40), (0, 255), ".png")
+    assert (picture.preview.width, picture.preview.kind) == (40, "image/png")
+
+
+def test_depth_and_transparency_are_told(registry: Registry, tmp_path: Path) -> None:
+    deep = tmp_path / "deep.tiff"
+    tifffile.imwrite(deep, np.arange(64, dtype=np.uint16).reshape(8, 8))
+    assert registry.open_copy(deep).describe() == "TIFF, 8 x 8 pixels, grey, 16 bits"
+    assert registry.open_copy(deep).suffix == ".tiff"
+    clear = tmp_path / "clear.png"
+    Image.fromarray(np.full((8, 8, 4), 100, np.uint8)).save(clear)
+    assert "transparent" in registry.open_copy(clear).describe()
+
+
+def test_ending_is_that_of_the_content(registry: Registry, tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(path, format="JPEG", quality=50)
+    opened = registry.open_copy(path)
+    assert opened.suffix == ".jpg"
+    assert abs((opened.jpeg_quality or 0) - 50) <= 2
+
+
+def test_large_picture_is_shown_small_as_jpeg(registry: Registry, tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    Image.fromarray(np.zeros((900, 2100), np.uint8)).save(path)
+    shown = registry.open_copy(path).preview
+    assert (shown.width, shown.height, shown.kind) == (LARGEST, 439, "image/jpeg")
+
+
+def test_bad_file_is_told_under_its_own_name_and_removed(
+    registry: Registry, tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\nnonsense")
+    with pytest.raises(InputError, match=r"cannot read bad\.png: ") as raised:
+        registry.open_copy(path)
+    assert str(registry.folder) not in str(raised.value)
+    assert not list(registry.folder.iterdir())
+    assert path.exists()
+
+
+def mask_file(folder: Path, values: np.ndarray, name: str = "mask.png") -> Path:
+    path = folder / name
+    Image.fromarray(values).save(path)
+    return path
+
+
+def test_mask_of_a_file(picture: Picture, tmp_path: Path) -> None:
+    values = np.zeros((32, 40), np.uint8)
+    values[3:6, 7:9] = 255
+    mask = loaded_mask(mask_file(tmp_path, values), "mask.png", picture)
+    assert np.array_equal(mask, values > 0)
+    number = picture.add_mask(mask)
+    assert np.array_equal(picture.mask(number), mask)
+
+
+def test_black_strokes_on_a_clear_layer_are_a_mask(picture: Picture, tmp_path: Path) -> None:
+    layer = np.zeros((32, 40, 4), np.uint8)
+    layer[3:6, 7:9, 3] = 255
+    mask = loaded_mask(mask_file(tmp_path, layer), "mask.png", picture)
+    assert mask.sum() == 6
+
+
+def test_compression_of_a_jpeg_marks_nothing(picture: Picture, tmp_path: Path) -> None:
+    values = np.zeros((32, 40), np.uint8)
+    values[8:16, 8:16] = 255
+    mask = loaded_mask(mask_file(tmp_path, values, "mask.jpg"), "mask.jpg", picture)
+    assert np.array_equal(mask, values > 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros((8, 8), np.uint8), "the mask m has 8 x 8 pixels, expected 40 x 32"),
+        (np.arange(32 * 40, dtype=np.uint16).reshape(32, 40).astype(np.uint8), "no mask"),
+    ],
+)
+def test_what_is_no_mask_is_told(
+    picture: Picture, tmp_path: Path, values: np.ndarray, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        loaded_mask(mask_file(tmp_path, values), "m", picture)
+
+
+def test_mask_of_nothing_and_of_all_is_told(picture: Picture) -> None:
+    for values in (np.zeros((32, 40), bool), np.ones((32, 40), bool)):
+        with pytest.raises(InputError, match="marks"):
+            picture.add_mask(values)
+
+
+def test_painted_mask_has_the_size_of_the_picture(registry: Registry, tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    Image.fromarray(np.zeros((1024, 2048), np.uint8)).save(path)
+    large = registry.open_copy(path)
+    painted = np.zeros((512, 1024), np.uint8)
+    painted[100:110, 200:220] = 255
+    mask = painted_mask(mask_file(tmp_path, painted), large)
+    expected = np.zeros((1024, 2048), bool)
+    expected[200:220, 400:440] = True
+    assert np.array_equal(mask, expected)
+    with pytest.raises(InputError, match="what was painted has size"):
+        painted_mask(mask_file(tmp_path, painted[:-1]), large)

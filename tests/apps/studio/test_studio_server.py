@@ -1,0 +1,71 @@
+"""The server: ports, addresses, and what is missing; the routes for files without a browser."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from dipfast.apps.cli import main
+from dipfast.apps.studio.server import LOCALHOST, bind, serve
+from dipfast.errors import InputError, MissingExtraError
+
+
+def test_next_free_port_is_taken_if_none_is_named() -> None:
+    with bind(LOCALHOST, None) as first, bind(LOCALHOST, None) as second:
+        ports = [listening.getsockname()[1] for listening in (first, second)]
+        assert ports[0] != ports[1]
+
+
+def test_named_port_in_use_is_told() -> None:
+    with socket.socket() as taken:
+        taken.bind((LOCALHOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port} is in use"):
+            bind(LOCALHOST, port)
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])
+def test_address_of_no_computer_or_another_is_told(host: str) -> None:
+    with pytest.raises(InputError, match="is no address"):
+        bind(host, None)
+
+
+def test_missing_extra_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nicegui", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'dipfast\[studio\]'"):
+        serve(opens=False)
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["a.png", "b.png"], "one FILE expected"),
+        (["--port", "70000"], "--port must be from 1 to 65535, got 70000"),
+        (["missing.png"], "missing.png: No such file or directory"),
+    ],
+)
+def test_wrong_command_lines_are_told(
+    typed: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pytest.importorskip("nicegui")
+    assert main(["studio", "--no-open", *typed]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_bad_file_is_told_before_a_server_is_there(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("nicegui")
+    path = tmp_path / "bad.png"
+    path.write_text("no picture")
+    assert main(["studio", "--no-open", str(path)]) == 2
+    assert "cannot read bad.png" in capsys.readouterr().err
