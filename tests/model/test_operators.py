@@ -210,7 +210,7 @@ class TestAnyOperator:
         (lambda: Downsample(2.5), TypeError, "factor must be an integer, got 2.5"),
         (lambda: Downsample(2, "sinc"), ValueError, "kernel must be one of lanczos2.*'sinc'"),
         (lambda: Downsample(2)(torch.ones(1, 1, 3, 4)), ValueError, "multiples of factor=2"),
-        (lambda: Blur(np.ones((3, 3))), TypeError, "kernel must be a tensor"),
+        (lambda: Blur(np.ones((3, 3), int)), TypeError, "kernel must be a tensor or an array"),
         (lambda: Blur(torch.ones(3)), ValueError, r"kernel must be finite, of shape.*\(3,\)"),
         (lambda: Blur(torch.full((3, 3), math.nan)), ValueError, "kernel must be finite"),
         (lambda: Blur(torch.ones(3, 3), "wrap"), ValueError, "boundary must be one of"),
@@ -229,3 +229,13 @@ class TestAnyOperator:
 def test_invalid_arguments_are_refused(make, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+def test_blur_by_an_array() -> None:
+    """The kernel may be an array, of either order of bytes."""
+    kernel = np.array([[0.0, 0.25, 0.0], [0.125, 0.5, 0.125], [0.0, 0.0, 0.0]])
+    image = torch.rand(1, 2, 7, 9)
+    expected = Blur(torch.from_numpy(kernel).float())(image)
+    for given in (kernel, kernel.astype(">f4"), np.asfortranarray(kernel)):
+        assert torch.equal(Blur(given)(image), expected)
+    assert repr(Blur(kernel)) == "Blur(kernel of 3 x 3, boundary='reflect')"

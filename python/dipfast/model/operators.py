@@ -13,6 +13,7 @@ import operator as operators
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -263,9 +264,9 @@ class Blur(LinearOperator):
     Parameters
     ----------
     kernel
-        The point-spread function k, of shape (rows, columns), floating point: the image of a
-        point, its centre c at (rows // 2, columns // 2).  It is not normalised: its sum must be 1
-        for the brightness to stay the same.
+        The point-spread function k, a tensor or array of shape (rows, columns), floating point:
+        the image of a point, its centre c at (rows // 2, columns // 2).  It is not normalised: its
+        sum must be 1 for the brightness to stay the same.
     boundary
         The values beyond the border of the image: ``"reflect"``, the default, because photographs
         seldom change at their border, ``"replicate"``, ``"circular"`` or ``"zero"``.
@@ -273,7 +274,7 @@ class Blur(LinearOperator):
     Raises
     ------
     TypeError
-        If the kernel is not a tensor of floating point.
+        If the kernel is not a tensor or an array of floating point.
     ValueError
         If the kernel is not two-dimensional and finite, or the boundary is unknown; from
         ``forward``, if an image is too small for the kernel with its boundary.
@@ -289,10 +290,17 @@ class Blur(LinearOperator):
     columns: Tensor
 
     @plain_modes()
-    def __init__(self, kernel: Tensor, boundary: Boundary = "reflect") -> None:
+    def __init__(self, kernel: Any, boundary: Boundary = "reflect") -> None:
         super().__init__()
+        if isinstance(kernel, np.ndarray) and kernel.dtype.kind == "f":
+            # Of float16 convolutions are slow on a CPU, and float64 is more than a picture has.
+            kernel = torch.from_numpy(np.ascontiguousarray(kernel, np.float32))
         if not isinstance(kernel, Tensor) or not kernel.is_floating_point():
-            raise InputTypeError(f"kernel must be a tensor of floating point, got {kernel!r}")
+            got = f"an array of {kernel.dtype}" if isinstance(kernel, np.ndarray) else repr(kernel)
+            raise InputTypeError(
+                f"kernel must be a tensor or an array of floating point, got {got}; "
+                "kernel / kernel.sum() makes numbers of a sum of 1 of counts"
+            )
         if kernel.ndim != 2 or 0 in kernel.shape or not kernel.isfinite().all():
             raise InputError(
                 f"kernel must be finite, of shape (rows, columns), got {tuple(kernel.shape)}"
@@ -312,6 +320,10 @@ class Blur(LinearOperator):
             columns, rows = turned, turned.new_ones(1, 1)
         self.register_buffer("columns", columns.to(kernel))
         self.register_buffer("rows", rows.to(kernel))
+
+    def extra_repr(self) -> str:
+        rows, columns = self.shape
+        return f"kernel of {rows} x {columns}, boundary={self.boundary!r}"
 
     def forward(self, image: Tensor) -> Tensor:
         (height, width), size = self.shape, image.shape[-2:]

@@ -658,6 +658,8 @@ def find_device(device: str | torch.device, image: Any = None) -> torch.device:
     # An unknown or missing device is a RuntimeError, CUDA in a torch built without it an
     # AssertionError, and a device without memory of its own a NotImplementedError.
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device={str(device)!r} cannot be used: {reason}") from error
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"device={str(device)!r} cannot be used: {reason}; device='cpu' always can"
+        ) from error
     return found
