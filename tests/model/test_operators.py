@@ -236,6 +236,6 @@ def test_blur_by_an_array() -> None:
     kernel = np.array([[0.0, 0.25, 0.0], [0.125, 0.5, 0.125], [0.0, 0.0, 0.0]])
     image = torch.rand(1, 2, 7, 9)
     expected = Blur(torch.from_numpy(kernel).float())(image)
-    for given in (kernel, kernel.astype(">f4"), np.asfortranarray(kernel)):
-        assert torch.equal(Blur(given)(image), expected)
+    for array in (kernel, kernel.astype(">f4"), np.asfortranarray(kernel)):
+        assert torch.equal(Blur(array)(image), expected)
     assert repr(Blur(kernel)) == "Blur(kernel of 3 x 3, boundary='reflect')"

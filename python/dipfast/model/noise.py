@@ -79,7 +79,8 @@ class NoiseModel(NoiseParameters):
         .. math:: E[y] = u + (low - u) \Phi(a) + (high - u) \Phi(-b) + s (\phi(a) - \phi(b)),
            \quad a = (low - u) / s, \; b = (high - u) / s
 
-        with the normal density :math:`\phi` and its integral :math:`\Phi` (reference 2 of the class, eq. 9).
+        with the normal density :math:`\phi` and its integral :math:`\Phi` (reference 2 of
+        the class, eq. 9).
 
         Parameters
         ----------
