@@ -186,7 +186,7 @@ class TestJpeg:
         Image.fromarray(drawn * np.uint8(255)).save("m.jpg", quality=60)
         with (
             Image.open("m.jpg") as jpeg,
-            pytest.warns(UserWarning, match=r"pixels of the mask m\.png are nearly black, away"),
+            pytest.warns(UserWarning, match=r"pixels of --mask m\.png are nearly black, away"),
         ):
             read(jpeg.convert("L"))
 

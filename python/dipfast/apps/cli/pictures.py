@@ -9,22 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dipfast.apps.mask_pictures import marks_of, white_of
 from dipfast.errors import InputError
 
 if TYPE_CHECKING:
     from dipfast.images.files import ImageFile
 
 __all__ = ["MissingPixels", "check_size", "find_missing_pixels", "point_spread", "read_reference"]
-
-# The compression of a JPEG leaves values around black and white.  Of drawn masks of quality 50 and
-# more, these are below a quarter of white, and none of the drawn pixels is.
-_JPEG_MARGIN = 64
-# The same share of white, for masks of other formats that have been a JPEG before.
-_FAINT = 0.25
-# Soft edges are a small part of a mask; of a photograph, most pixels are neither black nor white.
-_MOST_IN_BETWEEN = 0.25
-# From this opacity on, a pixel of a mask is one that was drawn, and its colour can be told.
-_DRAWN = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,7 +52,7 @@ def find_missing_pixels(mask: Any, marks: str, source: ImageFile, path: str) -> 
     elif mask == "alpha":
         if source.alpha is None:
             raise InputError(f"--mask alpha: {path} has no transparency")
-        values, origin = source.alpha < _white(source.alpha), f"opacity of {path}"
+        values, origin = source.alpha < white_of(source.alpha), f"opacity of {path}"
         if not values.any():
             raise InputError(f"--mask alpha: all pixels of {path} are opaque")
     elif mask is None or math.isnan(mask):
@@ -84,42 +75,14 @@ def find_missing_pixels(mask: Any, marks: str, source: ImageFile, path: str) -> 
 
 
 def read_mask(path: str, marks: str, source: ImageFile, source_path: str) -> tuple[Any, str]:
-    """Return the picture of a mask as one plane, or a stack of planes, and how it was read.
-
-    - A pixel is missing if it is so in any colour.
-    - Clear pixels mark nothing, whatever their colour.  Where all that was drawn is black, on a
-      clear layer, the opacity is the mask.
-    - In a JPEG, what is nearly black or white is black or white.
-    """
+    """Return the picture of a mask as one plane, or a stack of planes, and how it was read."""
     from dipfast.images import files
 
     picture = files.read_image(path)
     check_size("--mask", path, picture, source, source_path)
-    pixels, axis, alpha = picture.image, picture.channel_axis, picture.alpha
-    white = _white(pixels)
     if picture.stack_axes:
         _check_planes("--mask", path, picture, source, source_path)
-    colours = pixels[None] if axis is None else np.moveaxis(pixels, axis, 0)
-    values = colours.max(axis=0) if marks == "missing" else colours.min(axis=0)
-    origin = "values over 0" if marks == "missing" else "values below white"
-    if alpha is not None and (alpha < _white(alpha)).any():
-        opacity = alpha / _white(alpha)
-        drawn = opacity >= min(_DRAWN, opacity.max())
-        if not alpha.any():
-            raise InputError(f"--mask {path} is clear all over: it marks nothing")
-        if colours.max(axis=0)[drawn].max() <= _FAINT * white:
-            values, white, origin = alpha, _white(alpha), "opacity"
-        else:
-            # Rounded up, so that what is nearly clear is not lost.
-            product = values * opacity
-            values = np.ceil(product).astype(values.dtype) if white > 1 else product
-            origin += ", clear pixels mark nothing"
-    elif picture.format == "JPEG":
-        values = np.where(values <= _JPEG_MARGIN, 0, values)
-        values = np.where(values >= 255 - _JPEG_MARGIN, 255, values).astype(np.uint8)
-        limit = f"over {_JPEG_MARGIN}" if marks == "missing" else f"below {255 - _JPEG_MARGIN}"
-        origin = f"JPEG, values {limit}"
-    _check_black_and_white(path, values, white, marks)
+    values, origin = marks_of(picture, f"--mask {path}", marks)
     if picture.stack_axes:  # in the order of the axes of the source
         plain = replace(picture, image=values, channel_axis=None, stack_axes=_without(picture))
         first = np.take(source.image, 0, axis=source.channel_axis or 0)
@@ -134,38 +97,6 @@ def _without(picture: ImageFile) -> tuple[int, ...]:
     """Return the axes of a stack as they are once that of the channels is taken out."""
     axis = picture.image.ndim if picture.channel_axis is None else picture.channel_axis
     return tuple(place - (axis < place) for place in picture.stack_axes)
-
-
-def _check_black_and_white(path: str, values: Any, white: float, marks: str) -> None:
-    """Refuse a photograph, and warn of marks that look like traces of compression."""
-    from dipfast.images.masks import grown
-
-    if not np.isfinite(values).all():
-        raise InputError(f"--mask {path} has pixels that are NaN or infinite; paint them white")
-    in_between = (values > values.min()) & (values < values.max())
-    if in_between.mean() > _MOST_IN_BETWEEN:
-        raise InputError(
-            f"--mask {path} is no mask: {in_between.mean():.0%} of its pixels are neither its "
-            "darkest nor its brightest; paint it in black and white"
-        )
-    distance = values if marks == "missing" else values.max() - values.astype(float)
-    strong = distance > _FAINT * white
-    near = [grown(grown(plane)) for plane in strong.reshape(-1, *strong.shape[-2:])]
-    faint = (distance > 0) & ~strong & ~np.reshape(near, strong.shape)
-    if faint.any() and strong.any():
-        shade = "black" if marks == "missing" else "white"
-        warnings.warn(
-            f"{faint.sum()} pixels of the mask {path} are nearly {shade}, away from any edge, and "
-            f"count as missing; if they are noise, paint them {shade}",
-            stacklevel=4,
-        )
-
-
-def _white(pixels: Any) -> float:
-    """Return the value of white, or of full opacity."""
-    if pixels.dtype.kind in "iu":
-        return float(np.iinfo(pixels.dtype).max)
-    return max(1.0, float(np.nanmax(pixels)))
 
 
 def check_size(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dipfast.apps.mask_pictures import marks_of, white_of
 from dipfast.apps.studio.pictures import Picture
 from dipfast.errors import InputError
 from dipfast.images import files
@@ -16,14 +17,8 @@ __all__ = ["loaded_mask", "painted_mask"]
 
 _Bools = np.ndarray[Any, Any]
 
-# Values of a JPEG around black are what its compression leaves there.
-_FAINT_OF_JPEG = 64
-# From this share of full opacity on, a pixel was drawn.
-_DRAWN = 0.5
-# The share of white up to which what was drawn is black.
-_BLACK = 0.25
-# Soft edges are a small part of a mask; of a photograph, most pixels are in between.
-_MOST_IN_BETWEEN = 0.25
+# From this share of white on, a pixel was painted over.
+_PAINTED = 0.5
 
 
 def painted_mask(path: Path, picture: Picture) -> _Bools:
@@ -50,7 +45,7 @@ def painted_mask(path: Path, picture: Picture) -> _Bools:
     expected = picture.preview.height, picture.preview.width
     if source.size != expected:
         raise InputError(f"what was painted has size {source.size}, expected {expected}")
-    painted = _brightest(source) >= _DRAWN * _white(source.image)
+    painted = _brightest(source) >= _PAINTED * white_of(source.image)
     if picture.size == expected:
         return painted
     # Each pixel of the picture is that of the preview which its middle lies in.
@@ -92,24 +87,7 @@ def loaded_mask(path: Path, name: str, picture: Picture) -> _Bools:
             f"the mask {name} has {width} x {height} pixels, expected {columns} x {rows}, "
             f"as {picture.name} has"
         )
-    values, white = _brightest(source), _white(source.image)
-    if not np.isfinite(values).all():
-        raise InputError(f"the mask {name} has pixels that are NaN or infinite")
-    if source.alpha is not None and (source.alpha < _white(source.alpha)).any():
-        opacity = source.alpha / _white(source.alpha)
-        drawn = opacity >= min(_DRAWN, opacity.max())
-        # Black strokes on a clear layer: what was drawn is the mask, whatever its colour.
-        is_black = values[drawn].max(initial=0) <= _BLACK * white
-        values, white = (opacity if is_black else values / white * opacity), 1.0
-    elif source.format == "JPEG":
-        values = np.where(values <= _FAINT_OF_JPEG, 0, values)
-        values = np.where(values >= white - _FAINT_OF_JPEG, white, values)
-    in_between = float(((values > values.min()) & (values < values.max())).mean())
-    if in_between > _MOST_IN_BETWEEN:
-        raise InputError(
-            f"the mask {name} is no mask: {in_between:.0%} of its pixels are neither its darkest "
-            "nor its brightest; paint it in black and white"
-        )
+    values, _ = marks_of(source, f"the mask {name}")
     mask: _Bools = values > 0
     return mask
 
@@ -120,10 +98,3 @@ def _brightest(source: ImageFile) -> _Bools:
         return source.image
     brightest: _Bools = source.image.max(axis=source.channel_axis)
     return brightest
-
-
-def _white(pixels: _Bools) -> float:
-    """Return the value of white, or of full opacity."""
-    if pixels.dtype.kind in "iu":
-        return float(np.iinfo(pixels.dtype).max)
-    return max(1.0, float(np.nanmax(pixels)))
