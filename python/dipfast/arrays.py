@@ -302,8 +302,11 @@ def find_stack_axes(name: str, image: Any, stack_axis: Any) -> tuple[int, ...]:
     shape = tuple(image.shape)
     if stack_axis is None:
         return (0,) if is_tensor(image) and len(shape) == 4 else ()
+    given = tuple(stack_axis) if _is_several(stack_axis) else (stack_axis,)
     try:
-        given = tuple(map(operator.index, stack_axis if _is_several(stack_axis) else (stack_axis,)))
+        if any(isinstance(axis, bool) for axis in given):
+            raise TypeError
+        given = tuple(map(operator.index, given))
     except TypeError:
         raise InputTypeError(
             f"stack_axis must be an integer or a tuple of integers, got {stack_axis!r}"

@@ -100,6 +100,15 @@ def test_a_good_picture_is_not_replaced_by_the_beginning_of_a_fit(shown: Shown) 
         assert abs(picture_in(page).astype(float) - noisy).mean() < 20
 
 
+def test_planes_of_a_stack_are_shares_of_the_whole(shown: Shown) -> None:
+    stack = np.stack([NOISY, NOISY, NOISY])
+    dipfast.denoise(stack, stack_axis=0, quality="fast", callback=LiveView(every=1e-6))
+    shares = [float(re.findall("value='([0-9.]*)'", page)[0]) for page in shown.pages]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert "plane 3 of 3" in shown.pages[-1]
+
+
 def test_seldom_by_default(shown: Shown) -> None:
     view = LiveView(every=1e6)
     dipfast.denoise(NOISY, method="two_stage", max_iterations=12, stop="none", callback=view)

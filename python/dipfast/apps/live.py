@@ -60,7 +60,7 @@ class LiveView:
 
     def __init__(self, every: float = 1.0, size: int = 480) -> None:
         for name, value in (("every", every), ("size", size)):
-            if not 0 < value < math.inf:
+            if not (isinstance(value, int | float) and 0 < value < math.inf):
                 raise InputError(f"{name} must be a positive number, got {value!r}")
         try:
             from IPython.display import HTML
@@ -77,6 +77,7 @@ class LiveView:
         self._next = 0.0
         self._picture = ""
         self._is_of_run = False
+        self._plane: tuple[int, int] | None = None
         self._curve: list[tuple[int, float]] = []
         self._curve_name = ""
 
@@ -94,6 +95,9 @@ class LiveView:
         if self._handle is None:
             self._begin = now
         if isinstance(state, Progress):
+            if state.plane is not None and state.plane != self._plane:
+                self._plane, self._is_of_run = state.plane, False
+                self._curve.clear()
             if state.image is not None:
                 # A fit that joins it begins far below it: its outputs are not shown.
                 self._is_of_run = True
@@ -131,9 +135,12 @@ class LiveView:
     def _update(self, share: float, words: str) -> None:
         """Show everything, and decide when the next view is due."""
         begin = time.monotonic()
-        passed = begin - self._begin
+        passed, plane = begin - self._begin, ""
+        if self._plane is not None:
+            number, count = self._plane
+            share, plane = (number + share) / count, f"plane {number + 1} of {count}"
         left = f", about {_duration(passed / share - passed)} left" if 0.02 < share < 1 else ""
-        lines = [f"{share:.0%} in {_duration(passed)}{left}", words]
+        lines = [f"{share:.0%} in {_duration(passed)}{left}", plane, words]
         image = (
             f"<img alt='image so far' src='data:image/png;base64,{self._picture}'>"
             if self._picture

@@ -101,6 +101,13 @@ def test_values_that_are_not_finite_do_not_count(capsys: pytest.CaptureFixture[s
     assert "1.00% of the values are not finite" in line
 
 
+def test_opacity_is_said_not_to_count(capsys: pytest.CaptureFixture[str]) -> None:
+    opacity = np.full((24, 30, 1), 99, np.uint8)
+    write_image("clear.png", np.dstack([CLEAN, opacity]))
+    assert main(["compare", "clean.png", "clear.png"]) == 0
+    assert capsys.readouterr().out.endswith("; opacity does not count\n")
+
+
 def test_small_pictures_have_no_ssim(capsys: pytest.CaptureFixture[str]) -> None:
     write_image("a.png", CLEAN[:5, :5])
     write_image("b.png", OTHER[:5, :5])

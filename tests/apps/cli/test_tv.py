@@ -101,6 +101,11 @@ def test_what_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--weight must be finite and not negative" in told(
         capsys, "grey.png", "out.png", "--weight", "-1"
     )
+    both = ("grey.png", "out.png", "--weight", "5", "--sigma", "3")
+    assert "not both of --weight and --sigma" in told(capsys, *both)
+    np.save("large.npy", np.full((9, 9), 2**63 - 1) - np.arange(81).reshape(9, 9))
+    assert "IN must hold integers up to 2**53" in told(capsys, "large.npy", "out.npy")
+    assert "does not read standard input" in told(capsys, "-", "out.png")
     assert "is IN itself" in told(capsys, "grey.png", "grey.png")
     assert "clean.png exists already" in told(capsys, "grey.png", "clean.png")
     overwriting = ("grey.png", "clean.png", "--reference", "clean.png", "--force")

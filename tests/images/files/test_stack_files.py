@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 from astropy.io import fits
 
 import dipfast
@@ -254,7 +255,7 @@ class TestArrays:
         np.save(tmp_path / "in.npy", np.asfortranarray(there) if fortran else there)
         source = read_image(tmp_path / "in.npy")
         assert (source.stack_axes, source.channel_axis) == (stack, channel)
-        assert bool(source.remarks) == bool(stack)
+        assert bool(source.remarks) == (bool(stack) or channel == 0)
         write_image(tmp_path / "out.npy", source.image, like=source)
         assert (tmp_path / "out.npy").read_bytes() == (tmp_path / "in.npy").read_bytes()
 
@@ -347,3 +348,71 @@ def test_nothing_of_a_cut_file_is_read(tmp_path: Path) -> None:
         (tmp_path / "in.tif").write_bytes(content[:end])
         with pytest.raises(UnreadableFileError):
             read_image(tmp_path / "in.tif")
+
+
+class TestWhatIsRefused:
+    """Images that no file is written of; what was there stays."""
+
+    @pytest.mark.parametrize(
+        ("image", "options", "message"),
+        [
+            (np.zeros((0, 20, 20)), {"stack_axis": 0}, "image must not be empty"),
+            (np.ones((4, 20, 20)), {"channel_axis": 7}, "channel_axis=7 does not fit"),
+            (np.ones((20, 20)), {"channel_axis": 0}, "channel_axis=0 does not fit"),
+            (np.ones((2, 3, 4, 20, 20)), {}, "stack_axis says which"),
+            (np.ones((4, 20, 20)), {"stack_axis": True}, "stack_axis must be an integer"),
+            (np.ones((4, 3, 20, 20)), {"stack_axis": 0, "channel_axis": 0}, "also an axis of the"),
+            ([[1.0, 2.0]], {}, "image must be an array or a tensor, got list"),
+        ],
+    )
+    def test_axes(self, tmp_path: Path, image: Any, options: Any, message: str) -> None:
+        path = tmp_path / "out.tif"
+        path.write_bytes(b"something good")
+        with pytest.raises((ValueError, TypeError), match=message):
+            write_image(path, image, overwrite=True, **options)
+        assert path.read_bytes() == b"something good"
+
+    def test_tensors_are_written(self, tmp_path: Path) -> None:
+        stack = torch.rand(3, 1, 9, 7)
+        write_image(tmp_path / "out.npy", stack, stack_axis=0, channel_axis=1)
+        assert np.array_equal(np.load(tmp_path / "out.npy").squeeze(), stack.numpy().squeeze())
+
+    def test_pages_that_are_turned_otherwise(self, tmp_path: Path) -> None:
+        path = tmp_path / "in.tif"
+        with tifffile.TiffWriter(path) as writer:
+            for turn in (1, 3):
+                tag = [(274, 3, 1, turn, True)]
+                writer.write(np.zeros((9, 7), np.uint8), extratags=tag, metadata=None)
+        with pytest.raises(ValueError, match="turned in different ways"):
+            read_image(path)
+
+    def test_names_of_pages_are_told_to_be_lost(self, tmp_path: Path) -> None:
+        path = tmp_path / "in.tif"
+        with tifffile.TiffWriter(path) as writer:
+            for name in ("one", "two"):
+                tag = [(285, 2, 0, name, True)]
+                writer.write(np.zeros((9, 7), np.uint8), extratags=tag, metadata=None)
+        source = read_image(path)
+        with pytest.warns(UserWarning, match="names, times, profiles or resolutions"):
+            write_image(tmp_path / "out.tif", source.image, like=source)
+
+
+def test_axes_of_two_files_go_by_their_names(tmp_path: Path) -> None:
+    stack = np.arange(2 * 2 * 9 * 7, dtype=np.uint16).reshape(2, 2, 9, 7)
+    for name, axes, pixels in (
+        ("tz.tif", "TZYX", stack),
+        ("zt.tif", "ZTYX", stack.transpose(1, 0, 2, 3)),
+    ):
+        options: Any = {"photometric": "minisblack", "metadata": {"axes": axes}}
+        tifffile.imwrite(tmp_path / name, pixels, **options)
+    first, other = (read_image(tmp_path / name) for name in ("tz.tif", "zt.tif"))
+    assert np.array_equal(other.stacked_as(first).in_order_of(first), first.image)
+    assert np.array_equal(other.stacked_as(first).arranged(), first.arranged())
+    assert not np.array_equal(other.in_order_of(first), first.image)
+
+
+def test_four_planes_that_are_taken_for_colours_say_so(tmp_path: Path) -> None:
+    options: Any = {"photometric": "rgb", "planarconfig": "separate", "extrasamples": [0]}
+    tifffile.imwrite(tmp_path / "in.tif", np.ones((4, 9, 7), np.uint8), **options)
+    (remark,) = read_image(tmp_path / "in.tif").remarks
+    assert remark == "its four planes are taken for three colours and opacity"

@@ -101,6 +101,12 @@ def _make_tool(function: str, kind: type[ToolRequest]) -> Callable[..., ToolRequ
     """Return a command that is no task; given what was typed, it returns the request."""
 
     def command(*names: str, **typed: Any) -> ToolRequest:
+        names = tuple("-" if str(name) == DASH else name for name in names)
+        if "-" in names:
+            raise UsageError(
+                f"dipfast {kind.command} does not read standard input; name a file, or type ./- "
+                "for one of that name"
+            )
         takes_any = "files" in kind.model_fields
         return kind(**typed, **({"files": names} if takes_any else dict(zip(POSITIONAL, names))))
 

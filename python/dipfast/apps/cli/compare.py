@@ -35,14 +35,15 @@ def run(request: CompareRequest) -> int:
     """Do what was asked for, and return the exit code."""
     from dipfast.images import files
 
-    first, *others = request.files
-    if request.reference is None and not others:
+    first, *further = request.files
+    if request.reference is None and not further:
         raise InputError("two images are needed, got one; name another FILE, or --reference")
     clean_path, paths = (
-        (first, others) if request.reference is None else (request.reference, request.files)
+        (first, further) if request.reference is None else (request.reference, request.files)
     )
     clean = files.read_image(clean_path)
-    images = [_like(files.read_image(path), path, clean, clean_path, request) for path in paths]
+    others = [files.read_image(path).stacked_as(clean) for path in paths]
+    images = [_like(other, path, clean, clean_path, request) for other, path in zip(others, paths)]
     if request.picture is not None:
         resolved = Path(request.picture).resolve()
         if resolved in {Path(path).resolve() for path in (clean_path, *paths)}:
@@ -57,7 +58,12 @@ def run(request: CompareRequest) -> int:
         else:
             print(one_line(f"{path}: {each.line()}"))
     if not request.json_:
-        print(one_line(f"against {clean_path}; range {width:.6g} ({source})"))
+        notes = [f"range {width:.6g} ({source})", *clean.remarks]
+        if clean.stack_axes:
+            notes.append(f"means over {clean.described_stack()}")
+        if any(each.alpha is not None for each in (clean, *others)):
+            notes.append("opacity does not count")
+        print(one_line(f"against {clean_path}; {'; '.join(notes)}"))
     if request.picture is not None:
         names = [Path(path).name for path in (clean_path, *paths)]
         drawn = _draw(clean, images, names, found, width)

@@ -78,7 +78,7 @@ def read_mask(path: str, marks: str, source: ImageFile, source_path: str) -> tup
     """Return the picture of a mask as one plane, or a stack of planes, and how it was read."""
     from dipfast.images import files
 
-    picture = files.read_image(path)
+    picture = files.read_image(path).stacked_as(source)
     check_size("--mask", path, picture, source, source_path)
     if picture.stack_axes:
         _check_planes("--mask", path, picture, source, source_path)
@@ -125,7 +125,7 @@ def read_reference(path: str, source: ImageFile, source_path: str, factor: int) 
     """Return a clean picture, or stack, in the form of the result."""
     from dipfast.images import files
 
-    reference = files.read_image(path)
+    reference = files.read_image(path).stacked_as(source)
     check_size("--reference", path, reference, source, source_path, factor)
     _check_planes("--reference", path, reference, source, source_path)
     is_grey = source.channel_axis is None

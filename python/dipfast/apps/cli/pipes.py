@@ -10,8 +10,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -53,15 +52,30 @@ def run(request: Request) -> int:
     request
         What was typed.
     """
-    with tempfile.TemporaryDirectory(prefix="dipfast-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="dipfast-") as folder,
+        # What is said during the work names the file, too.
+        redirect_stderr(_WithoutFolder(sys.stderr, folder)),
+    ):
+        return told(lambda: _run(request, Path(folder)), words_of(request))
 
-        def tell(line: str) -> None:
-            say(line.replace(f"{folder}/", ""))
 
-        return told(lambda: _run(request, Path(folder), tell), words_of(request), tell)
+class _WithoutFolder:
+    """Write to a stream, and leave out the name of a folder."""
+
+    def __init__(self, stream: Any, folder: str) -> None:
+        self._stream, self._folder = stream, f"{folder}/"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text without the folder."""
+        self._stream.write(text.replace(self._folder, ""))
+        return len(text)
 
 
-def _run(request: Request, folder: Path, tell: Callable[[str], None]) -> int:
+def _run(request: Request, folder: Path) -> int:
     """Do what was asked for with files in the place of the streams."""
     from dipfast.apps.cli import folders
 
@@ -81,12 +95,12 @@ def _run(request: Request, folder: Path, tell: Callable[[str], None]) -> int:
         changes["output"] = folder / f"standard output{_ending(source)}"
     request = Request(request.task, own.model_copy(update=changes), request.options, request.typed)
     if out is None:
-        return told(lambda: folders.run(request), words_of(request), tell)
+        return told(lambda: folders.run(request), words_of(request))
     # What is told of the result goes to standard error.
     with redirect_stdout(StringIO()) as printed:
-        code = told(lambda: folders.run(request), words_of(request), tell)
+        code = told(lambda: folders.run(request), words_of(request))
     for line in printed.getvalue().splitlines():
-        tell(line)
+        say(line)
     if not changes["output"].exists():
         return code
     return code if _send(changes["output"], out) else FAILED

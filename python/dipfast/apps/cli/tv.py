@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from dipfast.apps.cli.pictures import read_reference
 from dipfast.apps.cli.words import Words, one_line
 from dipfast.apps.cli.work import check_output
 from dipfast.errors import InputError
+from dipfast.images.layout import find_data_range
 from dipfast.settings.option import options_of
 
 if TYPE_CHECKING:
@@ -32,6 +34,10 @@ def run(request: TvRequest) -> int:
     """Do what was asked for, and return the exit code."""
     from dipfast.images import files
 
+    if request.weight is not None and request.sigma != "auto":
+        raise InputError(
+            "--sigma is what the weight is made of, so not both of --weight and --sigma"
+        )
     source = files.read_image(request.image)
     if Path(request.output).resolve() == Path(request.image).resolve() and not request.force:
         raise InputError(f"{request.output} is IN itself; name another OUT, or --force replaces it")
@@ -45,7 +51,7 @@ def run(request: TvRequest) -> int:
     files.write_image(request.output, cleaned, like=source, overwrite=request.force)
     if reference is not None:
         told |= _ratios(source, cleaned, reference)
-    _tell(request, told)
+    _tell(request, source, told)
     return DONE
 
 
@@ -64,6 +70,7 @@ def _denoised(source: ImageFile, request: TvRequest) -> tuple[Any, dict[str, Any
         raise InputError(
             "image has values that are NaN or infinite; dipfast.inpaint(image, mask) fills them"
         )
+    find_data_range("image", image)  # refuses integers that no float holds
     # Without channels there is an axis of one, whatever the last axis of the picture looks like.
     values = source.arranged().astype(np.float64)
     joint = request.kind == "isotropic" and values.shape[-1] == _COLOURS
@@ -106,19 +113,24 @@ def _ratios(source: ImageFile, cleaned: Any, reference: Any) -> dict[str, Any]:
         figures.compare(replace(source, image=image).arranged(), clean, width)
         for image in (source.image, cleaned)
     )
-    return {"psnr_input": before.report()["psnr"], "psnr": after.report()["psnr"]}
+    return {"psnr_input": before.psnr, "psnr": after.psnr}
 
 
-def _tell(request: TvRequest, told: dict[str, Any]) -> None:
+def _tell(request: TvRequest, source: ImageFile, told: dict[str, Any]) -> None:
     """Print what was done."""
     if request.json_:
-        print(json.dumps({"file": str(request.output), **told}))
+        finite = {
+            name: None if isinstance(value, float) and math.isinf(value) else value
+            for name, value in told.items()
+        }
+        print(json.dumps({"file": str(request.output), **finite}))
         return
     by = f"weight {told['weight']:g}" if told["sigma"] is None else f"noise {told['sigma']:.3g}"
     line = f"{request.output}: {told['kind']} total variation, {by}"
     line += ", colours joined" if told["joint_channels"] else ""
     if told["gap"] > request.tol:
         line += f", ended at a gap of {told['gap']:.2g} (--max-num-iter)"
-    if told.get("psnr") is not None and told.get("psnr_input") is not None:
+    if "psnr" in told:
         line += f", PSNR {told['psnr_input']:.2f} -> {told['psnr']:.2f} dB"
-    print(one_line(line))
+    stack = [f"stack of {source.described_stack()}"] if source.stack_axes else []
+    print(one_line("; ".join([line, *stack, *source.remarks])))

@@ -243,6 +243,8 @@ def _restore_file(
     if source.stack_axes:
         _check_stack(job, source)
         options["stack_axis"] = source.stack_axes
+    else:
+        job.told += source.remarks
     if own.reference is not None:
         options["reference"] = read_reference(str(own.reference), source, str(own.image), factor)
     if own.strip is not None:

@@ -221,6 +221,26 @@ class ImageFile:
         canonical = self.image.transpose(self._canonical_axes)
         return np.asarray(canonical.transpose(np.argsort(other._canonical_axes)))
 
+    def stacked_as(self, other: ImageFile) -> ImageFile:
+        """Return the file with the axes of its stack in the order that those of another one have.
+
+        Parameters
+        ----------
+        other
+            A file with a stack, too.
+
+        Returns
+        -------
+        ImageFile
+            The file; itself, if its axes do not have the same names, each once, as the other's.
+        """
+        names = self.stack_names
+        if len(set(names)) < len(names) or sorted(names) != sorted(other.stack_names):
+            return self
+        order = [names.index(name) for name in other.stack_names]
+        axes = tuple(self.stack_axes[k] for k in order)
+        return replace(self, stack_axes=axes, stack_names=other.stack_names)
+
     def arranged(self) -> _Array:
         """Return the image with the axes of a stack in front, and one of channels at the end."""
         image = self.image.transpose(self._canonical_axes)

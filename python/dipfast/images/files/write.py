@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dipfast.arrays import find_stack_axes
-from dipfast.errors import InputError, UnwritableFileError
+from dipfast.arrays import find_stack_axes, is_tensor
+from dipfast.errors import InputError, InputTypeError, UnwritableFileError
 from dipfast.images.files import formats
 from dipfast.images.files.formats import Format
 from dipfast.images.files.image_file import ImageFile
@@ -70,11 +70,13 @@ def write_image(
     """
     path = Path(path)
     row = _format_of(path)
+    image = _as_array(image)
     if channel_axis is None and like is not None:
         channel_axis = like.channel_axis
     stack_axes = find_stack_axes("image", image, stack_axis)
     if stack_axis is None and like is not None:
         stack_axes = like.stack_axes
+    channel_axis = _check_axes(image, channel_axis, stack_axes)
     pixels, stack = _in_order(image, stack_axes, channel_axis), len(stack_axes)
     if like is not None:
         like = _fitting(like, pixels, stack)
@@ -97,6 +99,40 @@ def write_image(
     lost += _left_out(row, like)
     if lost:
         warn_caller(f"{path} is without: {', '.join(dict.fromkeys(lost))}")
+
+
+def _as_array(image: Any) -> np.ndarray[Any, Any]:
+    """Return an image as an array, checked not to be empty."""
+    if is_tensor(image):
+        image = image.detach()
+        image = (image.float() if "bfloat16" in str(image.dtype) else image).cpu().numpy()
+    if not isinstance(image, np.ndarray):
+        raise InputTypeError(f"image must be an array or a tensor, got {type(image).__name__}")
+    if image.size == 0:
+        raise InputError(f"image must not be empty, got shape {image.shape}")
+    return image
+
+
+def _check_axes(
+    image: np.ndarray[Any, Any], channel_axis: int | None, stack_axes: tuple[int, ...]
+) -> int | None:
+    """Return the axis of the channels, not negative, and refuse axes that are none."""
+    shape, others = image.shape, image.ndim - len(stack_axes)
+    if channel_axis is None:
+        if others not in (2, 3):
+            raise InputError(
+                f"image must have the axes (H, W), or one more for channels, besides those of a "
+                f"stack, got shape {shape}; stack_axis says which these are"
+            )
+        return None
+    if isinstance(channel_axis, bool) or not isinstance(channel_axis, int | np.integer):
+        raise InputTypeError(f"channel_axis must be an integer or None, got {channel_axis!r}")
+    if not -image.ndim <= channel_axis < image.ndim or others != 3:
+        raise InputError(f"channel_axis={channel_axis} does not fit image of shape {shape}")
+    axis = int(channel_axis) % image.ndim
+    if axis in stack_axes:
+        raise InputError(f"channel_axis={channel_axis} is also an axis of the stack")
+    return axis
 
 
 def _in_order(
@@ -148,6 +184,8 @@ def _opacity(alpha: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[An
 def _left_out(row: Format, like: ImageFile) -> list[str]:
     """Return what a format cannot hold of a file, and what the file has lost before, in words."""
     lost = list(like.metadata.get("lost", ()))
+    if like.metadata.get("inks") and not row.inks:
+        lost.append("that its channels are the inks of print")
     for key, value in like.metadata.items():
         lost += getattr(value, "lost", ())
         owner = formats.by_metadata(key)

@@ -96,6 +96,8 @@ def read(stream: BinaryIO) -> ImageFile:
         what = "axis is" if len(axes) == 1 else f"{len(axes)} axes are"
         channels = f", axis {len(axes)} for its channels" if has_channels else ""
         remarks = (f"shape {shape}: the first {what} taken for a stack{channels}",)
+    elif has_channels and shape[0] > 1:
+        remarks = (f"shape {shape}: the first axis is taken for channels, not for a stack",)
     return ImageFile(
         pixels,
         len(axes) if has_channels else None,

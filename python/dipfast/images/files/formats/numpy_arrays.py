@@ -160,9 +160,11 @@ def _read_array(stream: BinaryIO, size: int) -> ImageFile:
     stack, axis = _axes_of(shape)
     remarks: tuple[str, ...] = ()
     if stack:
-        what = "axis is" if stack == 1 else "two axes are"
+        what = "axis is" if stack == 1 else f"{stack} axes are"
         channels = "" if axis is None else f", axis {axis} for its channels"
         remarks = (f"shape {shape}: the first {what} taken for a stack{channels}",)
+    elif axis == 0 and shape[0] > 1:
+        remarks = (f"shape {shape}: the first axis is taken for channels, not for a stack",)
     order = dtype.byteorder
     pixels = read_numbers(stream, dtype, count).reshape(shape, order="F" if fortran else "C")
     return ImageFile(

@@ -42,6 +42,9 @@ _PHOTOMETRIC, _DESCRIPTION, _SOFTWARE, _SUB_IFDS = 262, 270, 305, 330
 _X, _Y, _UNIT, _ICC, _BRIGHTEST = 282, 283, 296, 34675, 281
 _UNITS = {"": 1, "inch": 2, "cm": 3}
 _UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
+# Tags that pages of a stack may differ in, of which those of the first page are kept: name of the
+# page, time, profile, resolution.
+_OF_PAGES = (285, 306, _ICC, _X, _Y)
 # The number of inks of print, and the tag that says that they are others.
 _INKS, _INK_SET = 4, 332
 # JPEG 2000 of YCbCr, which decoding leaves as YCbCr; JPEG of YCbCr is decoded to RGB.
@@ -123,6 +126,8 @@ def read(stream: BinaryIO) -> ImageFile:
         metadata["byte_order"] = tiff.byteorder
         if stack:
             metadata["axes"] = axes
+        if stack:
+            _check_pages(series, metadata)
         orientation = page.tags.valueof(ORIENTATION, 1)
         if orientation in range(2, 9):
             first = axes.index("Y")
@@ -133,7 +138,30 @@ def read(stream: BinaryIO) -> ImageFile:
         if kind == "SEPARATED":
             metadata["inks"] = True
         read = _seen(pixels, axis, kind, page, metadata)
+        if read.alpha is not None and page.planarconfig == 2 and _UNSPECIFIED in page.extrasamples:
+            # Some writers take any four planes for colours.
+            said = "its four planes are taken for three colours and opacity"
+            read = replace(read, remarks=(said,))
         return replace(read, stack_axes=stack, stack_names="".join(axes[k] for k in stack))
+
+
+def _check_pages(series: Any, metadata: dict[str, Any]) -> None:
+    """Refuse pages that are turned in different ways, and note what only the first one keeps."""
+    pages = [page for page in series.pages if isinstance(page, tifffile.TiffPage)]
+    if not pages:
+        return
+
+    def values(code: int) -> list[Any]:
+        return [page.tags.valueof(code) for page in pages]
+
+    turns = {value or 1 for value in values(ORIENTATION)}
+    if len(turns) > 1:
+        raise UnreadableFileError(
+            "its pages are to be turned in different ways (Orientation); turn them first"
+        )
+    if any(len({str(value) for value in values(code)}) > 1 for code in _OF_PAGES):
+        said = "names, times, profiles or resolutions of the pages after the first"
+        metadata["lost"] = (*metadata.get("lost", ()), said)
 
 
 def _axes_of(series: Any, ome: Ome | None) -> tuple[str, tuple[int, ...]]:
