@@ -115,6 +115,26 @@ def as_double(x: Tensor) -> Tensor:
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
+def as_numpy(x: Any) -> np.ndarray[Any, Any]:
+    """Return a tensor as an array.
+
+    Parameters
+    ----------
+    x
+        A tensor on any device, or an array.
+
+    Returns
+    -------
+    numpy.ndarray
+        The same values; float32 for bfloat16, which NumPy lacks.  An array is returned as it is.
+    """
+    if is_tensor(x):
+        x = x.detach().cpu()
+        x = (x.float() if "bfloat16" in str(x.dtype) else x).numpy()
+    array: np.ndarray[Any, Any] = x
+    return array
+
+
 def split_masked(name: str, image: Any) -> tuple[Any, Any]:
     """Return an image as a plain array or tensor, and the mask of a masked array.
 

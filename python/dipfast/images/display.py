@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dipfast.arrays import is_tensor
+from dipfast.arrays import as_numpy
 from dipfast.images.layout import find_data_range
 
 __all__ = ["channels_shown", "encode_png", "range_of", "reduce", "to_8_bits", "to_planes"]
@@ -37,9 +37,7 @@ def to_planes(
     numpy.ndarray
         Of shape (H, W, C), in the dtype of the image; float32 for bfloat16, which NumPy lacks.
     """
-    if is_tensor(image):
-        image = image.detach()
-        image = (image.float() if "bfloat16" in str(image.dtype) else image).cpu().numpy()
+    image = as_numpy(image)
     if image.ndim == 4 and not stack_axes:
         stack_axes, channel_axis = (0,), 1 if channel_axis is None else channel_axis
     if stack_axes:

@@ -22,11 +22,13 @@ from dipfast.warn import warn_caller
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Layout", "find_data_range"]
+__all__ = ["Layout", "find_data_range", "usual_width"]
 
 
 # Above this, float64 does not hold every integer.
 _LARGEST_INTEGER = 2**53
+# From this value on, integers of 16 bits are taken to use all of them, and not 14 or fewer.
+_OF_16_BITS = 2**14
 # Values that are converted at a time.
 _BAND = 1 << 20
 # Differences below this share of the value range are lost in the fit.
@@ -82,6 +84,29 @@ def find_data_range(name: str, image: Any) -> tuple[float, float]:
         half = 0.25 if "int" in str(image.dtype) else half
         low, high = low - half, high + half
     return low, high
+
+
+def usual_width(low: float, high: float, dtype: Any) -> float | None:
+    """Return the width of the range that values use by custom, for the peak of PSNR.
+
+    Parameters
+    ----------
+    low, high
+        The least and the largest value.
+    dtype
+        The dtype.
+
+    Returns
+    -------
+    float or None
+        65535 for uint16 with values of more than 14 bits, 1 for floats from 0 to 1 that seem to
+        use it all; None for others.
+    """
+    if str(dtype).endswith("uint16") and high >= _OF_16_BITS:
+        return 65535.0
+    if "float" in str(dtype) and 0 <= low <= high - 0.5 <= 0.5:
+        return 1.0
+    return None
 
 
 @dataclass(frozen=True)

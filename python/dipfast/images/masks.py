@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from dipfast.arrays import (
+    as_numpy,
     check_image,
     find_channel_axis,
     find_stack_axes,
@@ -98,7 +99,7 @@ def resolve_mask(
     elif mask is None:
         missing = np.zeros((1, 1, 1, 1), dtype=bool)
     elif isinstance(mask, int | float | np.number) and not isinstance(mask, bool):
-        pixels = _planes(_numpy(image), axis, stack)
+        pixels = _planes(np.asarray(as_numpy(image)), axis, stack)
         missing = (pixels == mask).all(axis=1, keepdims=True)
         if not missing.any():
             raise InputError(f"mask={mask!r} is a value that no pixel of image has")
@@ -122,7 +123,7 @@ def resolve_mask(
 
 def _nan_or_masked(image: Any, masked: Any, axis: int | None, stack: tuple[int, ...]) -> Any:
     """Return where an image is NaN or masked, boolean (N, C, H, W); None if nowhere."""
-    pixels = _numpy(image)
+    pixels = np.asarray(as_numpy(image))
     missing = np.isnan(pixels) if pixels.dtype.kind == "f" else np.zeros(pixels.shape, dtype=bool)
     if masked is not None:
         missing |= masked
@@ -170,7 +171,7 @@ def _by_opacity(image: Any, axis: int | None, stack: tuple[int, ...]) -> tuple[A
         raise InputError(
             f"mask='alpha' needs an image of 2 or 4 channels, the last one opacity, got {channels}"
         )
-    array = _numpy(image)
+    array = np.asarray(as_numpy(image))
     opacity = _planes(array, axis, stack)[:, -1:]
     opaque = np.iinfo(array.dtype).max if array.dtype.kind in "iu" else opacity.max()
     index = [slice(None)] * array.ndim
@@ -196,7 +197,7 @@ def _from_array(
             f"mask is masked itself at {np.count_nonzero(masked)} of its pixels: pass "
             "mask.filled(True), or False, for what these mean"
         )
-    values = _numpy(plain)
+    values = np.asarray(as_numpy(plain))
     shape = tuple(image.shape)
     rows, columns = (n for k, n in enumerate(shape) if k != axis and k not in stack)
     wanted = f"({rows}, {columns})" + ("" if len(shape) == 2 else f" or {shape}")
@@ -244,11 +245,3 @@ def _planes(array: Any, axis: int | None, stack: tuple[int, ...]) -> Any:
     pixels = (k for k in range(array.ndim) if k not in (*stack, *channels))
     moved = array.transpose((*stack, *channels, *pixels))
     return moved.reshape(-1, *((1,) if axis is None else ()), *moved.shape[len(stack) :])
-
-
-def _numpy(x: Any) -> Any:
-    """Return an image as an array; bfloat16, which NumPy does not have, becomes float32."""
-    if not is_tensor(x):
-        return np.asarray(x)
-    x = x.detach().cpu()
-    return (x.float() if "bfloat16" in str(x.dtype) else x).numpy()

@@ -14,7 +14,7 @@ from dipfast.arrays import as_constant, check_image
 from dipfast.denoisers.jpeg import without_artefacts
 from dipfast.denoisers.plug_and_play import check_operator
 from dipfast.errors import InputError, InputTypeError
-from dipfast.images.layout import Layout, find_data_range
+from dipfast.images.layout import Layout, find_data_range, usual_width
 from dipfast.model.jpeg import JpegSet
 from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import NoiseEstimate, estimate_noise, isolated_outliers
@@ -584,11 +584,7 @@ def _peak(reference: Any, layout: Layout) -> float:
     if reference.min() == reference.max():
         return high - low
     low, high = find_data_range("reference", reference)
-    if str(layout.dtype).endswith("uint16") and high > 16383:
-        return 65535.0
-    if "float" in str(layout.dtype) and 0 <= low <= high - 0.5 <= 0.5:
-        return 1.0
-    return high - low
+    return usual_width(low, high, layout.dtype) or high - low
 
 
 def _warn_of_values_outside(measurement: Tensor, layout: Layout) -> None:

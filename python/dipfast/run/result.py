@@ -291,9 +291,6 @@ class Result:
         path = Path(path)
         files.check_output(path, report=True, overwrite=overwrite)
         image = self.image
-        if not isinstance(image, np.ndarray):
-            # NumPy has no bfloat16.
-            image = (image.float() if "bfloat16" in str(image.dtype) else image).cpu().numpy()
         axis, stack_axes = self.channel_axis, self.stack_axes
         if image.ndim == 4 and self.settings.get("stack_axis") is None:
             if len(image) > 1:

@@ -11,13 +11,11 @@ import numpy as np
 from dipfast import ops
 from dipfast.checks import check_data_range
 from dipfast.errors import InputError
-from dipfast.images.layout import find_data_range
+from dipfast.images.layout import find_data_range, usual_width
 
 __all__ = ["Figures", "compare", "range_for"]
 
 _Array = np.ndarray[Any, Any]
-# From this value on, integers of 16 bits are taken to use all of them, and not 14 or fewer.
-_OF_16_BITS = 2**14
 
 
 @dataclass(frozen=True)
@@ -128,10 +126,9 @@ def range_for(clean: _Array, data_range: Any = None) -> tuple[float, str]:
     if finite.size == 0:
         raise InputError("no value of the image that is compared with is finite")
     low, high = find_data_range("image", finite)
-    if clean.dtype == np.uint16 and high >= _OF_16_BITS:
-        return 65535.0, "of 16 bits"
-    if clean.dtype.kind == "f" and 0 <= low <= high - 0.5 <= 0.5:
-        return 1.0, "of floats from 0 to 1"
+    width = usual_width(low, high, clean.dtype)
+    if width is not None:
+        return width, "of floats from 0 to 1" if clean.dtype.kind == "f" else "of 16 bits"
     return high - low, f"of the values, {low:.6g} to {high:.6g}"
 
 

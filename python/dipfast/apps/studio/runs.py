@@ -391,14 +391,11 @@ class Run:
         DipfastError, OSError
             If it cannot be written.
         """
-        frame = self._frame(place)
-        path = self._folder / f"result-{place}{self.picture.suffix}"
-        with self._saving, warnings_told(self._warn_of(path)):
-            if not path.exists():
-                source = self.picture.read()
-                result = self._chosen(frame, source)
-                result.save(path, like=self.order.like(source), overwrite=True)
-        return path
+
+        def write(result: Result, source: ImageFile, path: Path) -> None:
+            result.save(path, like=self.order.like(source), overwrite=True)
+
+        return self._written(place, f"result-{place}{self.picture.suffix}", write)
 
     def page(self, place: int) -> Path:
         """Return the report of one of the pictures, an HTML file.
@@ -420,19 +417,27 @@ class Run:
         """
         from dipfast.apps.page import save_page
 
-        frame = self._frame(place)
-        path = self._folder / f"report-{place}.html"
+        def write(result: Result, source: ImageFile, path: Path) -> None:
+            save_page(
+                result,
+                source.image,
+                path,
+                name=self.picture.name,
+                command=self.order.command(self.picture),
+                overwrite=True,
+            )
+
+        return self._written(place, f"report-{place}.html", write)
+
+    def _written(
+        self, place: int, name: str, write: Callable[[Result, ImageFile, Path], None]
+    ) -> Path:
+        """Return a file about one of the pictures, which is written if it is not there yet."""
+        frame, path = self._frame(place), self._folder / name
         with self._saving, warnings_told(self._warn_of(path)):
             if not path.exists():
                 source = self.picture.read()
-                save_page(
-                    self._chosen(frame, source),
-                    source.image,
-                    path,
-                    name=self.picture.name,
-                    command=self.order.command(self.picture),
-                    overwrite=True,
-                )
+                write(self._chosen(frame, source), source, path)
         return path
 
     def _warn_of(self, path: Path) -> Any:

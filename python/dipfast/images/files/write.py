@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dipfast.arrays import find_stack_axes, is_tensor
+from dipfast.arrays import as_numpy, find_stack_axes
 from dipfast.errors import InputError, InputTypeError, UnwritableFileError
 from dipfast.images.files import formats
 from dipfast.images.files.formats import Format
@@ -103,9 +103,7 @@ def write_image(
 
 def _as_array(image: Any) -> np.ndarray[Any, Any]:
     """Return an image as an array, checked not to be empty."""
-    if is_tensor(image):
-        image = image.detach()
-        image = (image.float() if "bfloat16" in str(image.dtype) else image).cpu().numpy()
+    image = as_numpy(image)
     if not isinstance(image, np.ndarray):
         raise InputTypeError(f"image must be an array or a tensor, got {type(image).__name__}")
     if image.size == 0:
