@@ -82,6 +82,7 @@ def restore_images(task: Task, settings: Settings) -> Result:
                 return jobs[item]
 
             plans = limit is not None and checkpoint is None and named
+            plans = plans and not job.tile
             if plans and not job.fits:
                 job = plan(job)
             store = None if settings.snapshots is None else Snapshots(settings.snapshots)
@@ -265,6 +266,9 @@ def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:
         return f"{len(outcomes)} of {len(jobs)} images were worked on"
     for job, outcome in zip(jobs, outcomes):
         method = job.settings.method
+        if outcome.tiles is not None and method != "joined" and outcome.tiles[0] < outcome.tiles[1]:
+            done, count = outcome.tiles
+            return f"{done} of {count} tiles were worked on, and the others are as they were"
         if outcome.best is None and (job.is_direct or method == "joined"):
             if job.settings.task == "denoise":
                 return f"{method} was ended before its end: the result is the image itself"

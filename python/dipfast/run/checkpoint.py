@@ -25,7 +25,7 @@ from dipfast.errors import (
 )
 from dipfast.images.files import open_regular
 from dipfast.prior.loop import State
-from dipfast.run.observers import Observer
+from dipfast.run.observers import Observer, Run
 from dipfast.state_dict import Values, flatten, subtree
 from dipfast.warn import warn_caller
 
@@ -261,7 +261,7 @@ class BatchCheckpoint:
         """
         return _CheckpointObserver(self, str(item))
 
-    def restore(self, run: Runner, item: str) -> None:
+    def restore(self, run: Run, item: str) -> None:
         """Restore a run from the checkpoint, if the checkpoint has a state of it.
 
         Parameters
@@ -284,7 +284,7 @@ class BatchCheckpoint:
                     f"checkpoint {self.file.path} does not fit: {error}"
                 ) from error
 
-    def save(self, run: Runner, item: str) -> None:
+    def save(self, run: Run, item: str) -> None:
         """Write the state of a run, with the states of the earlier runs of the batch.
 
         Parameters
@@ -311,17 +311,17 @@ class _CheckpointObserver(Observer):
     def __init__(self, batch: BatchCheckpoint, item: str) -> None:
         self.batch, self.item = batch, item
 
-    def begin(self, run: Runner) -> None:
+    def begin(self, run: Run) -> None:
         self.batch.restore(run, self.item)
 
     def observe(self, run: Runner, state: State) -> None:
         if state.iteration % self.batch.every == 0:
             self.batch.save(run, self.item)
 
-    def begin_fit(self, run: Runner) -> None:
+    def begin_fit(self, run: Run) -> None:
         self.batch.save(run, self.item)
 
-    def end(self, run: Runner) -> None:
+    def end(self, run: Run) -> None:
         self.batch.save(run, self.item)
 
 

@@ -72,6 +72,9 @@ class Job:
     fits
         The fits that are joined with what a method without a network finds, each a job of its own;
         none, the default, for a single fit.  The stages are those of all of them then.
+    tile
+        Rows and columns of the tiles that the fits are of, in pixels of the measurement; 0, the
+        default, for fits of the whole picture.
     """
 
     problem: Problem
@@ -88,6 +91,7 @@ class Job:
     estimate: NoiseEstimate | None = None
     stretch: Stretch | None = None
     fits: tuple[Job, ...] = ()
+    tile: int = 0
 
     @property
     def preset(self) -> Preset:

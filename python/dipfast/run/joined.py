@@ -43,7 +43,10 @@ _ADDS_NOTHING = "the fit adds nothing to the picture without a network"
 
 
 def run_joined(
-    job: Job, observers: Sequence[Observer] = (), plan: Callable[[Job], Job] | None = None
+    job: Job,
+    observers: Sequence[Observer] = (),
+    plan: Callable[[Job], Job] | None = None,
+    first: Outcome | None = None,
 ) -> Outcome:
     """Restore one image without a network, and then by fits, and join what they find.
 
@@ -57,13 +60,18 @@ def run_joined(
     plan
         What makes the job that there is time for, once the first picture is there; None, the
         default, leaves it as it is.
+    first
+        The outcome with the first picture, where it is there already; None, the default, makes
+        it.
 
     Returns
     -------
     Outcome
         Whenever an observer ended the run, with the join of all that there was.
     """
-    return JoinedRunner(job, observers, plan).run() if job.fits else _first(job, observers)
+    if not job.fits:
+        return first_outcome(job, observers)
+    return JoinedRunner(job, observers, plan, first).run()
 
 
 def _without_network(job: Job, observers: Sequence[Observer]) -> Outcome:
@@ -73,8 +81,21 @@ def _without_network(job: Job, observers: Sequence[Observer]) -> Outcome:
     return run_direct(replace(job, settings=settings, fits=(), stages=()), observers)
 
 
-def _first(job: Job, observers: Sequence[Observer]) -> Outcome:
-    """Return the picture of the method without a network, as that of no iteration."""
+def first_outcome(job: Job, observers: Sequence[Observer]) -> Outcome:
+    """Return the picture of the method without a network, as that of no iteration.
+
+    Parameters
+    ----------
+    job
+        The image and all that was decided for it; its fits do not matter.
+    observers
+        Observers of the run, of which :meth:`~dipfast.run.observers.Observer.progress` is called.
+
+    Returns
+    -------
+    Outcome
+        Without a picture if an observer ended the run before there was one.
+    """
     outcome = _without_network(job, observers)
     best = None if outcome.best is None else replace(outcome.best, iteration=0)
     return replace(outcome, best=best, last=best, iterations=0)
@@ -99,6 +120,8 @@ class JoinedRunner(Runner):
         Observers of the run, asked in this order.
     plan
         What makes the job that there is time for, once the first picture is there; None for none.
+    first
+        The outcome with the first picture, where it is there already; None makes it.
     """
 
     def __init__(
@@ -106,12 +129,14 @@ class JoinedRunner(Runner):
         job: Job,
         observers: Sequence[Observer] = (),
         plan: Callable[[Job], Job] | None = None,
+        first: Outcome | None = None,
     ) -> None:
         self._done: list[Part] = []
         self._judge = _judge_of(job)
         self._of_fit: tuple[int, tuple[Problem, tuple[Tensor, ...]]] | None = None
         self._direct: tuple[Tensor, ...] = ()
         self._plan = plan
+        self._first = first
         super().__init__(job, observers)
 
     def _begin(self, job: Job, before: int = 0) -> None:
@@ -135,7 +160,7 @@ class JoinedRunner(Runner):
             observer.begin(self)
         # A checkpoint has the first pictures, and they are not made again.
         if self.stop is None and not self._direct:
-            first = _first(self.job, self.observers)
+            first = self._first or first_outcome(self.job, self.observers)
             if first.best is None or not first.stop.reason.is_final:
                 return first
             judge = self._judge

@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ __all__ = [
     "InterruptObserver",
     "Observer",
     "Progress",
+    "Run",
 ]
 
 
@@ -60,6 +61,18 @@ _DTYPES = {"q": torch.int64, "d": torch.float64}
 _KINDS = {dtype: kind for kind, dtype in _DTYPES.items()}
 
 
+class Run(Protocol):
+    """A run as observers see it before and after its iterations: what checkpoints need of it."""
+
+    stop: Stop | None
+
+    def state_dict(self) -> Values:
+        """Return the state of the run for a checkpoint."""
+
+    def load(self, values: Values) -> None:
+        """Restore a state of :meth:`state_dict`."""
+
+
 class Observer:
     """Observe a run; the base class, of which any method may be overridden.
 
@@ -78,7 +91,7 @@ class Observer:
 
     name: ClassVar[str] = ""
 
-    def begin(self, run: Runner) -> None:
+    def begin(self, run: Run) -> None:
         """Observe a run before its first iteration.
 
         Parameters
@@ -118,7 +131,7 @@ class Observer:
             without one before the first; None to continue.
         """
 
-    def begin_fit(self, run: Runner) -> None:
+    def begin_fit(self, run: Run) -> None:
         """Observe a run of several fits before the first iteration of another one.
 
         Parameters
@@ -143,7 +156,7 @@ class Observer:
             The reason to end the run with that picture; None to continue.
         """
 
-    def end(self, run: Runner) -> None:
+    def end(self, run: Run) -> None:
         """Observe a run that has ended.
 
         Parameters

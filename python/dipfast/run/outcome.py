@@ -88,6 +88,9 @@ class Outcome:
         What was joined; none, the default, for one fit alone.
     risk
         The expected mean square error of the best image; None where it was not estimated.
+    tiles
+        How many tiles were done, and how many there are; None, the default, for a picture that was
+        not cut.
     """
 
     best: Iterate | None
@@ -101,3 +104,4 @@ class Outcome:
     residual: tuple[float, float] | None = None
     members: tuple[Member, ...] = ()
     risk: float | None = None
+    tiles: tuple[int, int] | None = None

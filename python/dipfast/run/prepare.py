@@ -24,40 +24,28 @@ from dipfast.model.stack_noise import StackNoise, estimate_stack_noise, spread
 from dipfast.model.stretch import Stretch, needs_stretch, photon_noise
 from dipfast.prior.methods import make_stages
 from dipfast.prior.stages import Stage
+from dipfast.run.fits import FITS, with_fits
 from dipfast.run.interrupt import Interrupt
 from dipfast.run.job import Job
 from dipfast.run.memory import check_direct_memory, check_memory
 from dipfast.run.precision import find_precision
-from dipfast.settings.names import DIRECT_METHODS, MadeInput, Method, Precision, Quality
+from dipfast.run.tile_jobs import choose_tile, sizes_of_tile
+from dipfast.settings.names import DIRECT_METHODS, MadeInput, Method, Precision
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.presets import Preset, fits_are_guided, get_preset
 from dipfast.settings.settings import DenoiseSettings, Settings, decide_method
-from dipfast.stopping import RULES, Bootstrap, HeldOut, StopRule
+from dipfast.stopping import RULES, Bootstrap, StopRule
 from dipfast.warn import warn_caller
 
 __all__ = ["Task", "find_device", "fit_device", "prepare"]
 
 _CPU = torch.device("cpu")
 
-# Guided fits that are joined: pairs, because the errors of what is measured of a pair cancel.
-_FITS: dict[Quality, int] = {"fast": 2, "balanced": 2, "best": 4}
-
-# Elements that are held out from a fit that is joined, and the most and least share: with fewer a
-# weight is known badly, and with more the fit is worse.
-_HELD_OUT, _LEAST_HELD_OUT, _MOST_HELD_OUT = 1500, 0.01, 0.05
-
 # The noise on the input of a guided fit is as strong as that of the picture: of presets it is for
 # noise of this level, in units of the range, and at most so many times as much.
 _USUAL_LEVEL, _MOST_INPUT_NOISE = 0.1, 2.0
 
 _RANDOM_CHANNELS = 16
-
-# A mask that was drawn for an experiment may be that of torch's generator and a small seed; what is
-# held out must not be chosen by the same numbers.
-_OWN_STREAM = 0x2545F4914F6CDD1D
-
-# From the seed of one fit to that of the next: users count theirs by one.
-_SEED_STEP = 1_000_003
 
 # tv_weight="auto" is sigma times this factor: of 1, 2 and 5, 2 gave the highest PSNR on two images.
 _TV_WEIGHT_PER_SIGMA = 2.0
@@ -196,11 +184,14 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
             peak=peak,
             network_input=network_input,
         )
-        jobs.append(_with_fits(job) if settings.method == "joined" else job)
-        if item == 0 and not jobs[0].iterations:
-            check_direct_memory(tuple(jobs[0].baseline.shape), settings.task)
-        elif jobs[-1].iterations and not any(job.iterations for job in jobs[:-1]):
-            check_memory(**jobs[-1].sizes)
+        job = with_fits(job) if settings.method == "joined" else job
+        if job.iterations:
+            job = replace(job, tile=choose_tile(job, settings.tile))
+        jobs.append(job)
+        if item == 0 and (job.tile or not job.iterations):
+            check_direct_memory(tuple(job.baseline.shape), settings.task)
+        if job.iterations and not any(before.iterations for before in jobs[:-1]):
+            check_memory(**(sizes_of_tile(job, job.tile) if job.tile else job.sizes))
     if stack is not None:
         task.found.update(_found_of_stack(stack, layout))
     if isinstance(settings, DenoiseSettings) and any(job.stretch is None for job in jobs):
@@ -248,7 +239,7 @@ def _decide_for_all(settings: Settings, task: Task) -> Settings:
     if settings.learning_rate is not None:
         preset = replace(preset, learning_rate=settings.learning_rate)
     joins_guided = method == "joined" and fits_are_guided(method, settings.task)
-    count = _FITS[settings.quality] if joins_guided else 1
+    count = FITS[settings.quality] if joins_guided else 1
     iterations = settings.max_iterations or count * preset.iterations
     return settings.model_copy(
         update={
@@ -346,33 +337,6 @@ def _stages(settings: Settings, weight: float) -> tuple[Stage, ...]:
     name: Method = method  # type: ignore[assignment]
     assert settings.max_iterations is not None
     return make_stages(name, settings.max_iterations, weight)
-
-
-def _with_fits(job: Job) -> Job:
-    """Return a job with the fits that are joined: none where there is nothing to judge them by."""
-    total = job.settings.max_iterations
-    assert total is not None
-    if not fits_are_guided("joined", job.settings.task):
-        share = min(max(_HELD_OUT / max(job.problem.count, 1), _LEAST_HELD_OUT), _MOST_HELD_OUT)
-        settings = job.settings.model_copy(update={"method": "two_stage"})
-        rule = HeldOut(share, seed=settings.seed ^ _OWN_STREAM)
-        fit = replace(job, settings=settings, rule=rule)
-        return replace(job, fits=(fit,)).shortened(total)
-    if job.problem.noise.is_free:
-        return job
-    fits = []
-    for number in range(_FITS[job.settings.quality]):
-        seed, of_pair = (
-            (job.settings.seed + k * _SEED_STEP) % 2**63 for k in (number, number - number % 2)
-        )
-        fits.append(
-            replace(
-                job,
-                settings=job.settings.model_copy(update={"method": "guided", "seed": seed}),
-                rule=Bootstrap(seed=of_pair, sign=-1 if number % 2 else 1),
-            )
-        )
-    return replace(job, fits=tuple(fits)).shortened(total)
 
 
 # --- what is decided for one image -------------------------------------------------------

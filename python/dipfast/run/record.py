@@ -132,6 +132,7 @@ def _found_of_method(settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]:
         "tv_weight": [job.settings.tv_weight for job in jobs],
         "stages": [stage.name for stage in jobs[0].stages],
         "max_iterations": jobs[-1].iterations,
+        **({"tile": jobs[0].tile} if jobs[0].tile else {}),
         "precision": jobs[0].settings.precision,
         "preset": name,
         "preset_settings": asdict(preset),
@@ -188,7 +189,7 @@ def identify(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, A
     # Method, preset, iterations, precision and stop rule are those that were decided: what a name
     # such as "denoise-fast" stands for may change.  All other settings are as they were given.
     names = ("method", "preset", "max_iterations", "precision")
-    decided = {name: getattr(first.settings, name) for name in names}
+    decided = {name: getattr(first.settings, name) for name in names} | {"tile": first.tile}
     decided["stop"] = first.rule
     references = [job.reference for job in jobs if job.reference is not None]
     # The noise of a stack is another one than that of a batch.

@@ -15,6 +15,7 @@ from dipfast.run.memory import explain
 from dipfast.run.memory.blocks import kept_blocks
 from dipfast.run.observers import Observer
 from dipfast.run.outcome import Outcome
+from dipfast.run.tiled import TiledRunner
 from dipfast.torch_modes import plain_modes
 
 __all__ = ["Runner", "run"]
@@ -65,7 +66,9 @@ def run(
     with plain_modes():
         try:
             with kept_blocks(job.device):
-                if job.settings.method == "joined":
+                if job.tile:
+                    outcome = TiledRunner(job, observers).run()
+                elif job.settings.method == "joined":
                     outcome = run_joined(job, observers, plan)
                 else:
                     outcome = Runner(job, observers).run()

@@ -10,7 +10,7 @@ from torch import Tensor
 from dipfast.prior.loop import State
 from dipfast.run.interrupt import Interrupt
 from dipfast.run.job import Job
-from dipfast.run.observers import InterruptObserver, Observer
+from dipfast.run.observers import InterruptObserver, Observer, Run
 from dipfast.run.runner import Runner, run
 from dipfast.stop_reason import Stop, StopReason
 
@@ -68,7 +68,7 @@ class _Stopwatch(Observer):
         self.seconds = seconds
         self.ends: list[float] = []
 
-    def begin(self, run: Runner) -> None:
+    def begin(self, run: Run) -> None:
         self.ends.append(time.monotonic())
 
     def observe(self, run: Runner, state: State) -> StopReason | None:

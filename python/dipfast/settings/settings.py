@@ -119,6 +119,14 @@ def _file_name(value: Any) -> Any:
     return path
 
 
+def _tile(value: Any) -> Any:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if value == "auto" or (is_number and (value == 0 or SMALLEST_TILE <= value <= 10**6)):
+        return value
+    wrong = InputError if is_number or isinstance(value, str) else InputTypeError
+    raise wrong(f"tile must be 'auto', 0 or an integer from 64 up, got {shown(value)}")
+
+
 def _factor(value: Any) -> Any:
     check_choice("factor", value, FACTORS)
     return value
@@ -133,6 +141,7 @@ def _callable(value: Any) -> Any:
 _NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=1, le=10**9)]
+SMALLEST_TILE = 64
 _AUTO_OR_NUMBER = "'auto' or a number from 0 up"
 
 
@@ -252,6 +261,14 @@ class Settings(BaseModel):
         "float32 in any case. 'auto' is bfloat16 on a CPU that is faster with it, by a short "
         "timing that is remembered, else float32. A checkpoint goes on in its own precision: name "
         "it where another machine goes on.",
+    )
+    tile: Annotated[Any, AfterValidator(_tile)] = option(
+        "auto",
+        "Rows and columns of tiles, in pixels of the image, from 64 up, that are fitted one after "
+        "the other and blended; 0 never cuts the image. 'auto' cuts it where the fit of the whole "
+        "would take more memory than there is. A method without a network needs no tiles.",
+        expected="'auto', 0 or an integer from 64 up",
+        type="auto, 0, or an int from 64 up",
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = option(
         0,
@@ -530,7 +547,7 @@ OF_FITS = ("tv_weight", "stop", "preset", "max_iterations", "learning_rate", "ne
 """Options that say something of a fit, and make one of tasks with ``quality="fast"``."""
 
 # What a fit would leave behind: not in a record, and so nothing that may choose the method.
-_KEPT_OF_FITS = ("snapshots", "checkpoint")
+_KEPT_OF_FITS = ("snapshots", "checkpoint", "tile")
 
 
 def _said_of_fits(settings: Settings, names: tuple[str, ...]) -> list[str]:

@@ -51,6 +51,7 @@ class Options(TypedDict, total=False):
     network_input: Any
     device: str | torch.device
     precision: PrecisionName
+    tile: int | Literal["auto"]
     seed: int
     channel_axis: int | None
     stack_axis: int | tuple[int, ...] | None

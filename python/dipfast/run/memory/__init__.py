@@ -6,15 +6,23 @@ the process without a message.  Therefore the memory is estimated before a fit b
 
 from __future__ import annotations
 
-from dipfast.run.memory.advice import check_direct_memory, check_memory, explain
+from dipfast.run.memory.advice import (
+    TILES,
+    check_direct_memory,
+    check_memory,
+    explain,
+    fits_into_memory,
+)
 from dipfast.run.memory.available import available
 from dipfast.run.memory.estimate import estimate_direct, estimate_fit
 
 __all__ = [
+    "TILES",
     "available",
     "check_direct_memory",
     "check_memory",
     "estimate_direct",
     "estimate_fit",
     "explain",
+    "fits_into_memory",
 ]

@@ -15,12 +15,15 @@ from dipfast.run.memory.estimate import estimate_direct, estimate_fit
 from dipfast.settings.names import TaskName
 from dipfast.settings.network import HourglassConfig
 
-__all__ = ["check_direct_memory", "check_memory", "explain"]
+__all__ = ["TILES", "check_direct_memory", "check_memory", "explain", "fits_into_memory"]
 
 _CPU = torch.device("cpu")
 
 # A suggestion may take this share of the available memory, which varies with other processes.
 _SHARE = 0.9
+TILES = (512, 384, 256, 128)
+"""Rows and columns of tiles that are tried, the first that fits; larger ones are not faster."""
+
 # Networks of fewer channels, and pieces of fewer pixels along a side, are not suggested.
 _FEWEST_CHANNELS = 8
 _SMALLEST_PIECE = 64
@@ -67,6 +70,40 @@ def check_memory(
     need, room = estimate_fit(network, z_shape, image_shape, dtype, device), available(device)
     if need is not None and room is not None and need > room:
         raise MemoryLimitError(_message(network, z_shape, image_shape, dtype, device, need, room))
+
+
+def fits_into_memory(
+    network: nn.Module,
+    z_shape: tuple[int, ...],
+    image_shape: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+    share: float = 1.0,
+) -> bool:
+    """Return whether a fit takes no more memory than is available, as far as that is known.
+
+    Parameters
+    ----------
+    network
+        The network.
+    z_shape
+        The shape (N, C, H, W) of the input of the network.
+    image_shape
+        The shape (N, C, H, W) of its output.
+    dtype
+        The dtype of all tensors, float32 or float64.
+    device
+        The device to fit on.
+    share
+        The share of the memory that it may take.
+
+    Returns
+    -------
+    bool
+        True if need or memory are not known.
+    """
+    need, room = estimate_fit(network, z_shape, image_shape, dtype, device), available(device)
+    return need is None or room is None or need <= share * room
 
 
 def check_direct_memory(image_shape: tuple[int, ...], task: TaskName = "denoise") -> None:

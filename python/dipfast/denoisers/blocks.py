@@ -1,0 +1,125 @@
+"""Apply a local method to a large picture in blocks, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from dipfast.images.tiles import Tile
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["MOST_ELEMENTS", "blocks_of", "in_blocks"]
+
+MOST_ELEMENTS = 1 << 25
+"""Elements, of all channels together, from which on a picture is worked on in blocks."""
+
+# Blocks begin where patches do in the whole picture: at a multiple of every step of nl_ridge.
+_STEP = 60
+# The rows and columns of a block are at least so many times what is looked at beyond it.
+_LEAST = 4
+
+_Method: TypeAlias = "Callable[[NDArray[Any], Callable[[float], object] | None], NDArray[Any]]"
+
+
+def in_blocks(
+    pixels: NDArray[Any],
+    method: _Method,
+    reach: int,
+    callback: Callable[[float], object] | None = None,
+    most: int = MOST_ELEMENTS,
+) -> NDArray[Any]:
+    """Return what a method makes of a picture, block by block where it is large.
+
+    Parameters
+    ----------
+    pixels
+        The picture, (C, H, W).
+    method
+        From a picture to one of the same shape; what it makes of a pixel depends on pixels nearby
+        alone.  It is called with a function that is told the share that is done, or None.
+    reach
+        How many rows and columns away the pixels are that matter.
+    callback
+        Called with the share that is done, from 0 to 1.
+    most
+        Elements of a block with what is looked at beyond it; a smaller picture is not cut.
+
+    Returns
+    -------
+    numpy.ndarray
+        The picture, of the same shape: that of the method for the whole, but for rounding.
+
+    Examples
+    --------
+    >>> picture = np.arange(400.0).reshape(1, 4, 100)
+    >>> doubled = in_blocks(picture, lambda part, report: 2 * part, reach=1, most=80)
+    >>> bool((doubled == 2 * picture).all())
+    True
+    """
+    if pixels.size <= most:
+        return method(pixels, callback)
+    result: NDArray[Any] | None = None
+    done, count = 0, pixels[0].size
+    for block, around in blocks_of(pixels.shape, reach, most):
+        share = block.height * block.width / count
+
+        def report(inner: float, begin: float = done / count, share: float = share) -> None:
+            if callback is not None:
+                callback(begin + share * inner)
+
+        part = method(np.ascontiguousarray(pixels[(..., *around.index)]), report)
+        if result is None:
+            result = np.empty(pixels.shape, part.dtype)
+        rows, columns = block.row - around.row, block.column - around.column
+        within = Tile(rows, columns, block.height, block.width)
+        result[(..., *block.index)] = part[(..., *within.index)]
+        done += block.height * block.width
+    assert result is not None
+    return result
+
+
+def blocks_of(
+    shape: tuple[int, ...], reach: int, most: int = MOST_ELEMENTS
+) -> Iterator[tuple[Tile, Tile]]:
+    """Yield the blocks of a picture, each with the larger one that is worked on for it.
+
+    Parameters
+    ----------
+    shape
+        Channels, rows and columns of the picture.
+    reach
+        How many rows and columns beyond a block matter.
+    most
+        Elements of the larger block, of all channels together, as far as the reach allows.
+
+    Yields
+    ------
+    tuple of Tile
+        Blocks that cover the picture, in bands from its top down, as few beside each other as can
+        be.  The larger ones begin at multiples of 60.
+    """
+    channels, height, width = shape
+    beyond = 2 * (reach + _STEP)
+    for columns in range(1, width + 1):  # noqa: B007: the last one is used
+        across = min(math.ceil(width / columns) + (beyond if columns > 1 else 0), width)
+        rows = most // (channels * across) - beyond
+        if rows >= _LEAST * reach or across <= _LEAST * reach + beyond:
+            break
+    down = max(1, math.ceil(height / max(rows, _LEAST * reach, 1)))
+    for top, bottom in _parts(height, down):
+        for left, right in _parts(width, columns):
+            begins = [max(start - reach, 0) // _STEP * _STEP for start in (top, left)]
+            ends = [min(end + reach, n) for end, n in ((bottom, height), (right, width))]
+            around = Tile(*begins, *(end - begin for begin, end in zip(begins, ends)))
+            yield Tile(top, left, bottom - top, right - left), around
+
+
+def _parts(length: int, count: int) -> Iterator[tuple[int, int]]:
+    """Yield begin and end of so many parts of nearly the same length."""
+    for k in range(count):
+        yield k * length // count, (k + 1) * length // count

@@ -1,0 +1,293 @@
+"""Restore a picture tile by tile, where the fit of the whole would take too much memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dipfast import ops
+from dipfast.images.tiles import Tile
+from dipfast.model.parts import cut, magnification
+from dipfast.prior.loop import State
+from dipfast.run.fitting import Runner
+from dipfast.run.job import Job
+from dipfast.run.joined import first_outcome, run_joined
+from dipfast.run.observers import Observer, Run
+from dipfast.run.outcome import Iterate, Outcome
+from dipfast.run.residual import describe_residual
+from dipfast.run.tile_jobs import job_of, tiles_of
+from dipfast.state_dict import Values, tensor_of
+from dipfast.stop_reason import Stop, StopReason
+
+__all__ = ["TiledRunner"]
+
+# The share of the work that the picture of the whole is taken to be.
+_SHARE_OF_FIRST = 0.03
+
+
+class _Row(NamedTuple):
+    """What is kept of one tile: its number, the iterations so far, and what came out."""
+
+    tile: int
+    iteration: int
+    loss: float
+    weight: float
+    psnr: float
+
+
+class TiledRunner:
+    """Run a job tile by tile.
+
+    The picture begins as that of the method without a network, where a join has one, and else as
+    the baseline.  Each tile is a job of its own; what it finds takes the place of the picture there,
+    as much as the weight of the tile says, which falls smoothly towards its ends.
+
+    Parameters
+    ----------
+    job
+        The image and all that was decided for it, with tiles.
+    observers
+        Observers of the run: they see how much is done, the picture after each tile, and no
+        iterations.
+
+    Attributes
+    ----------
+    job
+        The job.
+    stop
+        Why the run ended; None while it continues.
+    """
+
+    def __init__(self, job: Job, observers: Sequence[Observer] = ()) -> None:
+        self.job = job
+        self.stop: Stop | None = None
+        self._observers = list(observers)
+        self._tiles = tiles_of(job)
+        self._factor = magnification(job.problem.operator)
+        # Where a join has a picture of the whole, which a tile's fits are joined with.
+        self._has_base = job.settings.method == "joined" and job.settings.task == "denoise"
+        self._first = job.baseline if job.stretch is None else job.problem.measurement
+        self._image = self._first
+        self._begun = False
+        self._rows: list[_Row] = []
+        self._unfinished: tuple[int, Outcome] | None = None
+
+    def run(self) -> Outcome:
+        """Run to the end.
+
+        Returns
+        -------
+        Outcome
+            Whenever an observer ended the run, with the picture so far.
+        """
+        for observer in self._observers:
+            observer.begin(self)
+        if not self._begun:
+            if self._has_base:
+                watch = _Watch(self._observers, 0.0, _SHARE_OF_FIRST)
+                first = first_outcome(self.job, [watch])
+                if first.best is None or not first.stop.reason.is_final:
+                    return first
+                self._first = first.best.average
+            self._image = self._first.clone()
+            self.stop = self._show(self._share(0))
+        if self.stop is None:
+            self.stop = self._loop()
+        for observer in self._observers:
+            observer.end(self)
+        return self._outcome()
+
+    @cached_property
+    def _order(self) -> list[int]:
+        """Return the numbers of the tiles that are fitted, in the order of what they promise."""
+        return list(range(len(self._tiles)))
+
+    def _loop(self) -> Stop:
+        """Do the tiles that are left, and return why they ended."""
+        done = {row.tile for row in self._rows}
+        for place, number in enumerate(self._order):
+            if number in done:
+                continue
+            begin, end = (self._share(k) for k in (place, place + 1))
+            outcome = self._run_tile(number, _Watch(self._observers, begin, end))
+            if not outcome.stop.reason.is_final:
+                self._unfinished = number, outcome
+                return outcome.stop
+            self._put(number, outcome)
+            for observer in self._observers:
+                observer.begin_fit(self)
+            asked = self._show(end)
+            if asked is not None and place + 1 < len(self._order):
+                return asked
+        return Stop(StopReason.ALL_ITERATIONS)
+
+    def _share(self, tiles: int) -> float:
+        """Return the share of the work that is done after so many tiles."""
+        return _SHARE_OF_FIRST + (1 - _SHARE_OF_FIRST) * tiles / max(len(self._order), 1)
+
+    def _run_tile(self, number: int, watch: Observer) -> Outcome:
+        """Return the outcome of one tile."""
+        tile = self._tiles[number]
+        part = job_of(self.job, tile)
+        if self.job.settings.method != "joined":
+            return Runner(part, [watch]).run()
+        first = None
+        if self._has_base:
+            image = self._cut(self._first, tile).clone()
+            iterate = Iterate(0, math.nan, image, image)
+            first = Outcome(iterate, iterate, Stop(StopReason.ALL_ITERATIONS), {}, 0, 0, 0, None)
+        return run_joined(part, [watch], first=first)
+
+    def _put(self, number: int, outcome: Outcome) -> None:
+        """Put what a tile found into the picture, and keep what is told of it."""
+        tile = self._tiles[number]
+        best = outcome.best
+        if best is not None:
+            weights = torch.from_numpy(self._tiles.weights(number))
+            for axis in (0, 1):
+                weights = weights.repeat_interleave(self._factor, axis)
+            change = best.average.cpu() - self._cut(self._first, tile)
+            self._cut(self._image, tile).add_(weights.to(change) * change)
+        losses = outcome.history.get("loss", [])
+        members = outcome.members
+        self._rows.append(
+            _Row(
+                number,
+                self._iteration + len(losses),
+                losses[-1] if losses else math.nan,
+                members[-1].weight if members else float(best is not None),
+                self._psnr(),
+            )
+        )
+
+    def _psnr(self) -> float:
+        """Return the PSNR of the picture so far; NaN where the clean one is not known."""
+        job = self.job
+        if job.reference is None:
+            return math.nan
+        return float(ops.psnr(job.finish(self._image), job.reference, data_range=job.peak))
+
+    def _cut(self, picture: Tensor, tile: Tile) -> Tensor:
+        """Return a view of the tile of an image."""
+        return cut(picture, tile.scaled(self._factor), picture.shape[-2:])
+
+    def _show(self, share: float) -> Stop | None:
+        """Show the observers the picture; they may end the run."""
+        picture = self._image.clamp(0, 1)
+        requests = [observer.picture(share, picture) for observer in self._observers]
+        reason = next((request for request in requests if request), None)
+        return None if reason is None else Stop.of(reason)
+
+    @property
+    def _iteration(self) -> int:
+        """Return the number of the last iteration of all tiles together."""
+        return self._rows[-1].iteration if self._rows else 0
+
+    def _outcome(self) -> Outcome:
+        assert self.stop is not None
+        if self._unfinished is not None:  # what is not in a checkpoint, which begins the tile again
+            self._put(*self._unfinished)
+        stop = self.stop
+        best = Iterate(self._iteration, math.nan, self._image, self._image)
+        history = self._history() if self._rows else {}
+        return Outcome(
+            best=best if self._rows or self._has_base else None,
+            last=best if self._rows or self._has_base else None,
+            stop=Stop(stop.reason, "; ".join(filter(None, (stop.detail, self._described())))),
+            history=history,
+            iterations=self.job.iterations * len(self._tiles),
+            spikes=0,
+            failures=0,
+            excess=None,
+            residual=describe_residual(self.job.problem, self._image),
+            tiles=(len(self._rows) + len(self._tiles) - len(self._order), len(self._tiles)),
+        )
+
+    def _history(self) -> dict[str, list[Any]]:
+        """Return a row for each tile that was fitted, in the order of the work."""
+        rows = self._rows
+        history: dict[str, list[Any]] = {
+            "iteration": [row.iteration for row in rows],
+            "stage": [f"tile {row.tile}" for row in rows],
+            "loss": [row.loss for row in rows],
+            "data": [row.loss for row in rows],
+            "tv": [0.0 for row in rows],
+            "weight": [row.weight for row in rows],
+        }
+        if self.job.reference is not None:
+            history |= {name: [row.psnr for row in rows] for name in ("psnr", "psnr_average")}
+        return history
+
+    def _described(self) -> str:
+        """Say how many tiles there were, and what they were joined with."""
+        text = f"{len(self._rows)} of {len(self._order)} tiles of {self.job.tile} pixels"
+        flat = len(self._tiles) - len(self._order)
+        if flat:
+            text += f", {flat} more are flat"
+        if self._has_base and self._rows:
+            weights = [row.weight for row in self._rows]
+            text += (
+                f", joined with nl_ridge of the whole: weights of the fits {min(weights):.2f} to "
+                f"{max(weights):.2f}, {sum(weights) / len(weights):.2f} on average"
+            )
+        return text
+
+    def state_dict(self) -> Values:
+        """Return the state of the run for a checkpoint: the tiles that are done.
+
+        Returns
+        -------
+        dict
+            Tensors, numbers and texts by name.
+        """
+        is_finished = self.stop is not None and self.stop.reason.is_final
+        return {
+            "image": self._image,
+            "first": self._first,
+            "rows": torch.tensor(self._rows, dtype=torch.float64),
+            "finished": int(is_finished),
+        }
+
+    def load(self, values: Values) -> None:
+        """Restore a state of :meth:`state_dict`.
+
+        Parameters
+        ----------
+        values
+            The state.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If the values are not the state of such a run.
+        """
+        self._image, self._first = (tensor_of(values, name) for name in ("image", "first"))
+        for tile, iteration, *rest in tensor_of(values, "rows").tolist():
+            self._rows.append(_Row(int(tile), int(iteration), *rest))
+        if int(values["finished"]):
+            self.stop = Stop(StopReason.ALL_ITERATIONS)
+        self._begun = True
+
+
+class _Watch(Observer):
+    """Tell the observers of a picture how much of it is done while a tile is worked on."""
+
+    def __init__(self, observers: Sequence[Observer], begin: float, end: float) -> None:
+        self._observers = observers
+        self._begin, self._length = begin, end - begin
+
+    def observe(self, run: Runner, state: State) -> Stop | StopReason | None:
+        return self._ask(state.iteration / state.iterations)
+
+    def progress(self, share: float) -> Stop | StopReason | None:
+        return self._ask(0.0)  # of what comes before the iterations
+
+    def _ask(self, share: float) -> Stop | StopReason | None:
+        done = self._begin + self._length * share
+        requests = [observer.progress(done) for observer in self._observers]
+        return next((request for request in requests if request), None)

@@ -1,0 +1,333 @@
+"""Pictures that are fitted tile by tile: seams, runs that end early or go on, what is refused."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+import dipfast
+from dipfast.errors import InputError, InputTypeError, MemoryLimitError
+from dipfast.images.layout import Layout
+from dipfast.images.tiles import Tile
+from dipfast.networks import HourglassConfig
+from dipfast.operators import Blur, Downsample, Identity, Mask, gaussian_kernel
+from dipfast.run import prepare as preparing
+from dipfast.run import tile_jobs
+from dipfast.run.job import Job
+from dipfast.run.observers import Progress
+from dipfast.run.prepare import Task, prepare
+from dipfast.run.tiled import TiledRunner
+from dipfast.settings.presets import PRESETS
+from dipfast.settings.settings import DenoiseSettings, make_settings
+from dipfast.stop_reason import StopReason
+
+SMALL = dipfast.Preset(
+    30,
+    (0.1, 0.05),
+    HourglassConfig((8, 16), (8, 16), (4, 4)),
+    optimizer="muon",
+    learning_rate=0.2,
+    average_decay=0.9,
+)
+
+
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PRESETS:
+        monkeypatch.setitem(PRESETS, name, SMALL)
+
+
+@pytest.fixture
+def pair() -> tuple[np.ndarray, np.ndarray]:
+    """Return a part of a photograph with noise of sigma 25, and without."""
+    clean = skimage.data.astronaut()[20:120, 160:290]
+    noise = np.random.default_rng(0).normal(0, 25, clean.shape)
+    return (clean + noise).round().clip(0, 255).astype(np.uint8), clean
+
+
+def job_for(image: np.ndarray, **options: Any) -> Job:
+    settings = make_settings(DenoiseSettings, {"tile": 64, **options})
+    return prepare(Task(image, Layout.of(image), [Identity()]), settings)[0]
+
+
+class TestResult:
+    def test_joins_each_tile_with_the_picture_of_the_whole(self, pair: Any) -> None:
+        noisy, clean = pair
+        seen: list[Progress] = []
+        result = dipfast.denoise(noisy, reference=clean, tile=64, callback=seen.append)
+        whole = dipfast.denoise(noisy, reference=clean, method="nl_ridge")
+        assert result.psnr > whole.psnr - 0.1
+        assert (result.image != whole.image).any()
+        assert result.found["tile"] == 64
+        assert result.history["stage"] == [f"tile {k}" for k in range(6)]
+        assert result.history["psnr"][-1] == pytest.approx(result.psnr, abs=0.05)
+        assert result.best_iteration == result.history["iteration"][-1] == 6 * 60
+        assert "6 of 6 tiles of 64 pixels" in result.stop_detail
+        assert result.stop_reason is StopReason.ALL_ITERATIONS
+        shares = [progress.share for progress in seen]
+        assert shares == sorted(shares)
+        assert shares[-1] == 1
+        pictures = [progress.image for progress in seen if progress.image is not None]
+        assert len(pictures) == 7
+        assert all(picture.shape == (1, 3, 100, 130) for picture in pictures)
+
+    def test_has_no_steps_where_tiles_meet(self, pair: Any) -> None:
+        noisy, clean = pair
+        result = dipfast.denoise(noisy, tile=64, method="two_stage", max_iterations=40)
+        error = result.image.astype(float) - clean
+        tiles = tile_jobs.tiles_of(job_for(noisy))
+        ends = {tile.column for tile in tiles} | {tile.column + tile.width for tile in tiles}
+        steps = np.square(np.diff(error, axis=1)).mean(axis=(0, 2))
+        at_ends = [steps[end - 1] for end in ends if 0 < end < 130]
+        assert np.mean(at_ends) < 1.5 * np.median(steps)
+
+    def test_is_the_same_in_any_order(self, pair: Any) -> None:
+        forwards, backwards = (TiledRunner(job_for(pair[0])) for _ in range(2))
+        backwards._order = forwards._order[::-1]
+        first, second = forwards.run(), backwards.run()
+        assert first.best is not None
+        assert second.best is not None
+        torch.testing.assert_close(first.best.average, second.best.average, atol=1e-5, rtol=0)
+
+    def test_has_the_same_bits_again(self, pair: Any) -> None:
+        images = [dipfast.denoise(pair[0], tile=64, seed=3).image for _ in range(2)]
+        np.testing.assert_array_equal(*images)
+
+    def test_of_a_picture_that_is_not_larger_is_the_whole(self, pair: Any) -> None:
+        whole, cut = (dipfast.denoise(pair[0], tile=tile) for tile in (0, 130))
+        np.testing.assert_array_equal(whole.image, cut.image)
+        assert "tile" not in cut.found
+
+    def test_of_high_dynamic_range(self) -> None:
+        rng = np.random.default_rng(0)
+        sky = rng.poisson(50, (130, 70)).astype(np.float32)
+        sky[30:33, 40:43] += 40_000
+        sky[100:103, 20:23] += 40_000
+        result = dipfast.denoise(sky, tile=64, method="two_stage", max_iterations=30)
+        assert result.found["stretched"] == [True]
+        assert np.abs(result.image - sky).mean() < 20
+
+
+class TestOtherTasks:
+    def test_inpainting_keeps_what_is_known(self, pair: Any) -> None:
+        _, clean = pair
+        mask = np.random.default_rng(0).random(clean.shape[:2]) < 0.5
+        whole, cut = (
+            dipfast.inpaint(clean, mask, tile=tile, method="two_stage", max_iterations=60)
+            for tile in (0, 64)
+        )
+        np.testing.assert_array_equal(cut.image[~mask], clean[~mask])
+        errors = [np.abs(r.image[mask].astype(float) - clean[mask]).mean() for r in (whole, cut)]
+        assert errors[1] < 1.2 * errors[0]
+        assert len(cut.history["stage"]) == 6
+
+    def test_enlarging(self, pair: Any) -> None:
+        clean = pair[1]
+        small = clean[:, :20:2]
+        result = dipfast.super_resolve(small, factor=2, tile=64)  # a join, whose base is of a tile
+        assert result.image.shape == (200, 20, 3)
+        clean = clean[:, :20].repeat(2, axis=0)
+        assert np.abs(result.image.astype(float) - clean).mean() < 20
+
+    def test_deblurring(self, pair: Any) -> None:
+        clean = torch.from_numpy(pair[1].astype(np.float32) / 255).permute(2, 0, 1)[None]
+        blur = Blur(gaussian_kernel(1.0, 7))
+        blurred = blur(clean)
+        whole, cut = (
+            dipfast.restore(blurred, blur, tile=tile, data_range=1, method="two_stage", sigma=0)
+            for tile in (0, 64)
+        )
+        assert len(cut.history["stage"]) == 6
+        errors = [float((r.image - clean).square().mean()) for r in (whole, cut)]
+        assert errors[1] < 1.3 * errors[0]
+
+
+class TestEndsEarly:
+    def test_what_is_done_is_kept(self, pair: Any) -> None:
+        noisy, _ = pair
+
+        def stop(state: Progress) -> None:
+            if state.share > 0.5:
+                raise StopIteration
+
+        result = dipfast.denoise(noisy, tile=64, callback=stop)
+        assert result.stop_reason is StopReason.CALLBACK
+        assert len(result.history["stage"]) == 3  # the one at hand counts as much as it is worth
+        assert result.unfinished is None
+        fast = dipfast.denoise(noisy, method="nl_ridge").image
+        assert (result.image[:40, :40] != fast[:40, :40]).any()
+        np.testing.assert_array_equal(result.image[70:, 70:], fast[70:, 70:])
+
+    def test_before_the_first_picture(self, pair: Any) -> None:
+        def stop(state: Progress) -> None:
+            raise StopIteration
+
+        result = dipfast.denoise(pair[0], tile=64, callback=stop)
+        np.testing.assert_array_equal(result.image, pair[0])
+        assert result.unfinished is not None
+
+    def test_a_fit_alone_says_what_it_left(self, pair: Any) -> None:
+        def stop(state: Progress) -> None:
+            if state.share > 0.3:
+                raise StopIteration
+
+        result = dipfast.denoise(pair[0], tile=64, callback=stop, method="dip")
+        assert result.unfinished == "2 of 6 tiles were worked on, and the others are as they were"
+
+    def test_a_time_limit(self, pair: Any) -> None:
+        with pytest.warns(UserWarning, match="time_limit was too short"):
+            result = dipfast.denoise(pair[0], tile=64, time_limit=1e-3)
+        assert result.stop_reason is StopReason.TIME_LIMIT
+
+
+class TestGoesOn:
+    def test_from_the_last_tile_to_the_same_bits(self, pair: Any, tmp_path: Path) -> None:
+        noisy, _ = pair
+        file = tmp_path / "run.checkpoint"
+
+        def stop(state: Progress) -> None:
+            if state.share > 0.5:
+                raise StopIteration
+
+        whole = dipfast.denoise(noisy, tile=64)
+        dipfast.denoise(noisy, tile=64, callback=stop, checkpoint=file)
+        seen: list[Progress] = []
+        result = dipfast.denoise(noisy, tile=64, checkpoint=file, resume=True, callback=seen.append)
+        np.testing.assert_array_equal(result.image, whole.image)
+        assert result.history == whole.history
+        assert min(progress.share for progress in seen) > 0.3
+        again = dipfast.denoise(noisy, tile=64, checkpoint=file, resume=True)
+        np.testing.assert_array_equal(again.image, whole.image)
+
+    def test_not_with_other_tiles(self, pair: Any, tmp_path: Path) -> None:
+        file = tmp_path / "run.checkpoint"
+        dipfast.denoise(pair[0], tile=64, checkpoint=file)
+        with pytest.raises(dipfast.errors.CheckpointMismatchError, match="tile"):
+            dipfast.denoise(pair[0], tile=96, checkpoint=file, resume=True)
+
+
+class TestJobs:
+    def test_of_a_tile_carries_nothing_of_the_others(self, pair: Any) -> None:
+        job = job_for(np.tile(pair[0], (4, 4, 1)))
+        part = tile_jobs.job_of(job, tile_jobs.tiles_of(job)[5])
+        assert len(pickle.dumps(part)) < 3_000_000 < len(pickle.dumps(job))
+        assert part.tile == 0
+        assert [fit.iterations for fit in part.fits] == [fit.iterations for fit in job.fits]
+
+    def test_neighbours_see_the_same_input_where_they_overlap(self, pair: Any) -> None:
+        job = job_for(pair[0])
+        tiles = tile_jobs.tiles_of(job)
+        whole = Tile(0, 0, 100, 130)
+        for number in range(2):
+            field = tile_jobs.job_of(job, whole).fits[number].network_input
+            assert isinstance(field, torch.Tensor)
+            assert 0 <= float(field.min()) < float(field.max()) <= 0.1
+            for tile in tiles:
+                own = tile_jobs.job_of(job, tile).fits[number].network_input
+                assert torch.equal(own, field[(..., *tile.index)])
+            assert (
+                float(
+                    torch.corrcoef(
+                        torch.stack(
+                            [field[0, :, :64, :64].flatten(), field[0, :, 36:, 66:].flatten()]
+                        )
+                    )[0, 1]
+                )
+                < 0.05
+            )
+
+    def test_blur_and_filters_do_not_fit_what_lies_beyond(self) -> None:
+        y = torch.zeros(1, 1, 100, 130)
+        settings = make_settings(DenoiseSettings, {})
+        job = prepare(Task(y, Layout.of(y), [Identity()]), settings)[0]
+        for operator, reach in ((Blur(torch.ones(5, 3) / 15), (2, 1)), (Downsample(2), (3, 3))):
+            problem = preparing.replace(job.problem, operator=operator)
+            part = tile_jobs.part_of(problem, Tile(10, 0, 64, 64))
+            assert part.outliers is not None
+            rows, columns = reach
+            assert bool(part.outliers[..., :rows, :].all())
+            assert not bool(part.outliers[..., rows : 64 - rows, : 64 - columns].any())
+            assert bool(part.outliers[..., 64 - columns :].all())
+
+    def test_mask_is_cut(self) -> None:
+        known = torch.rand(100, 130) < 0.5
+        y = torch.zeros(1, 1, 100, 130)
+        job = prepare(Task(y, Layout.of(y), [Identity()]), make_settings(DenoiseSettings, {}))[0]
+        problem = preparing.replace(job.problem, operator=Mask(known))
+        part = tile_jobs.part_of(problem, Tile(10, 20, 64, 32))
+        assert torch.equal(part.operator.known, known[10:74, 20:52])  # type: ignore[attr-defined]
+
+
+class TestMemory:
+    @pytest.fixture
+    def little_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let there be memory for a fit of 256x256 pixels, and not for more."""
+        from dipfast.run.memory import advice
+
+        def estimate(network: Any, z: Any, shape: Any, dtype: Any, device: Any = None) -> int:
+            return int(np.prod(shape))
+
+        monkeypatch.setattr(advice, "estimate_fit", estimate)
+        monkeypatch.setattr(advice, "estimate_direct", lambda shape, task: 0)
+        monkeypatch.setattr(advice, "available", lambda device: 2 * 3 * 256 * 256)
+
+    def test_auto_cuts_what_does_not_fit(self, little_memory: None, pair: Any) -> None:
+        large = np.tile(pair[0], (4, 4, 1))
+        assert job_for(large, tile="auto").tile == 256
+        assert job_for(pair[0], tile="auto").tile == 0
+
+    def test_zero_never_cuts(self, little_memory: None, pair: Any) -> None:
+        with pytest.raises(MemoryLimitError, match="400x520"):
+            job_for(np.tile(pair[0], (4, 4, 1)), tile=0)
+
+    def test_a_hole_that_is_wider_than_tiles_is_not_cut(
+        self, little_memory: None, pair: Any
+    ) -> None:
+        large = np.tile(pair[0], (4, 4, 1))
+        mask = np.zeros(large.shape[:2], bool)
+        mask[100:300, 100:300] = True
+        with pytest.raises(MemoryLimitError):
+            dipfast.inpaint(large, mask)
+
+
+class TestRefuses:
+    @pytest.mark.parametrize("tile", [1, 63, -64, "many", 10**7])
+    def test_numbers_that_make_no_tiles(self, pair: Any, tile: Any) -> None:
+        with pytest.raises(InputError, match="tile must be 'auto', 0 or an integer from 64 up"):
+            dipfast.denoise(pair[0], tile=tile)
+
+    @pytest.mark.parametrize("tile", [True, 64.5, None])
+    def test_other_types(self, pair: Any, tile: Any) -> None:
+        with pytest.raises(InputTypeError, match="tile must be"):
+            dipfast.denoise(pair[0], tile=tile)
+
+    def test_methods_without_a_network(self, pair: Any) -> None:
+        with pytest.raises(InputError, match="tile has no meaning"):
+            dipfast.denoise(pair[0], tile=64, quality="fast")
+
+    def test_operators_of_your_own(self, pair: Any) -> None:
+        y = torch.rand(1, 3, 100, 100)
+        for operator in (torch.nn.Identity(), Blur(torch.ones(3, 3) / 9, "circular")):
+            with pytest.raises(InputError, match="tile=64 needs to know"):
+                dipfast.restore(y, operator, tile=64, method="two_stage")
+
+    def test_holes_that_are_too_wide(self, pair: Any) -> None:
+        mask = np.zeros((100, 130), bool)
+        mask[40:80, 40:80] = True
+        with pytest.raises(InputError, match="hole at row 48, column 48"):
+            dipfast.inpaint(pair[1], mask, tile=64)
+
+    def test_pixels_of_a_jpeg(self, pair: Any, tmp_path: Path) -> None:
+        from PIL import Image
+
+        Image.fromarray(pair[1]).save(tmp_path / "a.jpg", quality=20)
+        coding = dipfast.JpegCoding.read(tmp_path / "a.jpg")
+        pixels = np.asarray(Image.open(tmp_path / "a.jpg"))
+        with pytest.raises(InputError, match="pixels of a JPEG"):
+            dipfast.denoise(pixels, jpeg=coding, tile=64, method="two_stage")
