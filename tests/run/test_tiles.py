@@ -51,6 +51,13 @@ def pair() -> tuple[np.ndarray, np.ndarray]:
     return (clean + noise).round().clip(0, 255).astype(np.uint8), clean
 
 
+@pytest.fixture
+def narrow(pair: Any) -> np.ndarray:
+    """Return a part of the noisy picture of two tiles."""
+    noisy: np.ndarray = pair[0][:64, :100]
+    return noisy
+
+
 def job_for(image: np.ndarray, **options: Any) -> Job:
     settings = make_settings(DenoiseSettings, {"tile": 64, **options})
     return prepare(Task(image, Layout.of(image), [Identity()]), settings)[0]
@@ -65,7 +72,7 @@ class TestResult:
         assert result.psnr > whole.psnr - 0.1
         assert (result.image != whole.image).any()
         assert result.found["tile"] == 64
-        assert result.history["stage"] == [f"tile {k}" for k in range(6)]
+        assert sorted(result.history["stage"]) == [f"tile {k}" for k in range(6)]
         assert result.history["psnr"][-1] == pytest.approx(result.psnr, abs=0.05)
         assert result.best_iteration == result.history["iteration"][-1] == 6 * 60
         assert "6 of 6 tiles of 64 pixels" in result.stop_detail
@@ -87,22 +94,32 @@ class TestResult:
         at_ends = [steps[end - 1] for end in ends if 0 < end < 130]
         assert np.mean(at_ends) < 1.5 * np.median(steps)
 
-    def test_is_the_same_in_any_order(self, pair: Any) -> None:
-        forwards, backwards = (TiledRunner(job_for(pair[0])) for _ in range(2))
+    def test_is_the_same_in_any_order(self, narrow: np.ndarray) -> None:
+        forwards, backwards = (TiledRunner(job_for(narrow)) for _ in range(2))
         backwards._order = forwards._order[::-1]
         first, second = forwards.run(), backwards.run()
         assert first.best is not None
         assert second.best is not None
         torch.testing.assert_close(first.best.average, second.best.average, atol=1e-5, rtol=0)
 
-    def test_has_the_same_bits_again(self, pair: Any) -> None:
-        images = [dipfast.denoise(pair[0], tile=64, seed=3).image for _ in range(2)]
+    def test_has_the_same_bits_again(self, narrow: np.ndarray) -> None:
+        images = [dipfast.denoise(narrow, tile=64, seed=3).image for _ in range(2)]
         np.testing.assert_array_equal(*images)
 
     def test_of_a_picture_that_is_not_larger_is_the_whole(self, pair: Any) -> None:
         whole, cut = (dipfast.denoise(pair[0], tile=tile) for tile in (0, 130))
         np.testing.assert_array_equal(whole.image, cut.image)
         assert "tile" not in cut.found
+
+    def test_leaves_flat_tiles_to_the_picture_of_the_whole(self, pair: Any) -> None:
+        noisy = pair[0][:64, :64]
+        sky = np.full((64, 140, 3), 120) + np.random.default_rng(1).normal(0, 25, (64, 140, 3))
+        wide = np.concatenate([noisy, sky.round().clip(0, 255).astype(np.uint8)], axis=1)
+        result = dipfast.denoise(wide, tile=64)
+        flat = dipfast.denoise(wide, method="nl_ridge")
+        assert "more are flat" in result.stop_detail
+        np.testing.assert_array_equal(result.image[:, 140:], flat.image[:, 140:])
+        assert (result.image[:, :50] != flat.image[:, :50]).any()
 
     def test_of_high_dynamic_range(self) -> None:
         rng = np.random.default_rng(0)
@@ -126,6 +143,16 @@ class TestOtherTasks:
         errors = [np.abs(r.image[mask].astype(float) - clean[mask]).mean() for r in (whole, cut)]
         assert errors[1] < 1.2 * errors[0]
         assert len(cut.history["stage"]) == 6
+
+    def test_tiles_without_a_missing_pixel_are_kept(self, pair: Any) -> None:
+        clean = pair[1]
+        mask = np.zeros(clean.shape[:2], bool)
+        mask[5:8, 10:20] = True
+        result = dipfast.inpaint(clean, mask, tile=64, method="two_stage")
+        assert result.history["stage"] == ["tile 0"]
+        assert "5 more are kept" in result.stop_detail
+        np.testing.assert_array_equal(result.image[~mask], clean[~mask])
+        assert (result.image[mask] != clean[mask]).any()
 
     def test_enlarging(self, pair: Any) -> None:
         clean = pair[1]
@@ -162,7 +189,7 @@ class TestEndsEarly:
         assert result.unfinished is None
         fast = dipfast.denoise(noisy, method="nl_ridge").image
         assert (result.image[:40, :40] != fast[:40, :40]).any()
-        np.testing.assert_array_equal(result.image[70:, 70:], fast[70:, 70:])
+        assert (result.image == fast).mean() > 0.3
 
     def test_before_the_first_picture(self, pair: Any) -> None:
         def stop(state: Progress) -> None:
@@ -187,12 +214,12 @@ class TestEndsEarly:
 
 
 class TestGoesOn:
-    def test_from_the_last_tile_to_the_same_bits(self, pair: Any, tmp_path: Path) -> None:
-        noisy, _ = pair
+    def test_from_the_last_tile_to_the_same_bits(self, narrow: np.ndarray, tmp_path: Path) -> None:
+        noisy = narrow
         file = tmp_path / "run.checkpoint"
 
         def stop(state: Progress) -> None:
-            if state.share > 0.5:
+            if state.share > 0.7:
                 raise StopIteration
 
         whole = dipfast.denoise(noisy, tile=64)
@@ -205,11 +232,11 @@ class TestGoesOn:
         again = dipfast.denoise(noisy, tile=64, checkpoint=file, resume=True)
         np.testing.assert_array_equal(again.image, whole.image)
 
-    def test_not_with_other_tiles(self, pair: Any, tmp_path: Path) -> None:
+    def test_not_with_other_tiles(self, narrow: np.ndarray, tmp_path: Path) -> None:
         file = tmp_path / "run.checkpoint"
-        dipfast.denoise(pair[0], tile=64, checkpoint=file)
+        dipfast.denoise(narrow, tile=64, checkpoint=file)
         with pytest.raises(dipfast.errors.CheckpointMismatchError, match="tile"):
-            dipfast.denoise(pair[0], tile=96, checkpoint=file, resume=True)
+            dipfast.denoise(narrow, tile=80, checkpoint=file, resume=True)
 
 
 class TestJobs:
