@@ -163,7 +163,7 @@ def draw_strip(result: Result, path: str | Path, *, count: int = 8) -> None:
 
     snapshots = result.snapshots
     if not snapshots or len({snapshot.item for snapshot in snapshots}) > 1:
-        raise InputError("a strip is drawn of the snapshots of one image")
+        raise InputError("a strip is drawn of the snapshots of one image; tiles have none")
     low, high = result.found["data_range"]
     panels = []
     for snapshot in choose_snapshots(snapshots, count):

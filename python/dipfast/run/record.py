@@ -31,6 +31,7 @@ from dipfast.run.checkpoint import digest_of
 from dipfast.run.direct import describe_method
 from dipfast.run.job import Job
 from dipfast.run.prepare import Task
+from dipfast.run.tile_jobs import tiles_of
 from dipfast.settings.names import TASKS
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.option import Role, options_of
@@ -131,7 +132,7 @@ def _found_of_method(settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]:
     return {
         "tv_weight": [job.settings.tv_weight for job in jobs],
         "stages": [stage.name for stage in jobs[0].stages],
-        "max_iterations": jobs[-1].iterations,
+        "max_iterations": jobs[-1].iterations * (len(tiles_of(jobs[-1])) if jobs[-1].tile else 1),
         **({"tile": jobs[0].tile} if jobs[0].tile else {}),
         "precision": jobs[0].settings.precision,
         "preset": name,

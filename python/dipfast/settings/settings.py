@@ -120,11 +120,9 @@ def _file_name(value: Any) -> Any:
 
 
 def _tile(value: Any) -> Any:
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    if value == "auto" or (is_number and (value == 0 or SMALLEST_TILE <= value <= 10**6)):
-        return value
-    wrong = InputError if is_number or isinstance(value, str) else InputTypeError
-    raise wrong(f"tile must be 'auto', 0 or an integer from 64 up, got {shown(value)}")
+    if isinstance(value, int) and 0 < value < _SMALLEST_TILE:
+        raise InputError(f"tile must be 'auto', 0 or an integer from 64 up, got {value}")
+    return value
 
 
 def _factor(value: Any) -> Any:
@@ -141,7 +139,8 @@ def _callable(value: Any) -> Any:
 _NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=1, le=10**9)]
-SMALLEST_TILE = 64
+_SMALLEST_TILE = 64
+_Side = Annotated[int, Field(ge=0, le=10**6)]
 _AUTO_OR_NUMBER = "'auto' or a number from 0 up"
 
 
@@ -262,7 +261,7 @@ class Settings(BaseModel):
         "timing that is remembered, else float32. A checkpoint goes on in its own precision: name "
         "it where another machine goes on.",
     )
-    tile: Annotated[Any, AfterValidator(_tile)] = option(
+    tile: Annotated[_Side | Literal["auto"], AfterValidator(_tile)] = option(
         "auto",
         "Rows and columns of tiles, in pixels of the image, from 64 up, that are fitted one after "
         "the other and blended; 0 never cuts the image. 'auto' cuts it where the fit of the whole "
@@ -327,6 +326,14 @@ class Settings(BaseModel):
         "A dipfast.Interrupt, whose stop(), called in another thread, ends the fit.",
         role="observer",
         expected="an Interrupt",
+    )
+    executor: Any = option(
+        None,
+        "A concurrent.futures.Executor, or what has its submit, such as that of a client of Dask: "
+        "the images of a batch or stack are restored there, several at once. Its processes have "
+        "their own number of threads. Ctrl-C raises KeyboardInterrupt then.",
+        role="observer",
+        expected="an Executor",
     )
     snapshots: _Positive | None = option(
         None,
@@ -449,6 +456,14 @@ class DenoiseSettings(Settings):
         False,
         "Put what the network or nl_ridge makes of them in the place of outliers that stand alone, "
         "such as hot and dead pixels. They are never fitted; otherwise they stay as they are.",
+    )
+    neighbours: Annotated[int, Field(ge=0, le=64)] | Literal["auto"] = option(
+        "auto",
+        "How many planes of a stack to either side help, in depth or in time: similar parts are "
+        "looked for in them, too. 'auto' is 4 where planes next to each other are so much alike "
+        "that they help, which is measured, and 0 otherwise; a number means those of the last "
+        "axis of the stack. nl_ridge and joined make use of them.",
+        expected="'auto' or an integer from 0 to 64",
     )
     jpeg: JpegCoding | None = option(
         None,

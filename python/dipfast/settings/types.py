@@ -24,6 +24,8 @@ from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.presets import Preset
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import torch
 
     from dipfast.prior.loop import State
@@ -59,6 +61,7 @@ class Options(TypedDict, total=False):
     reference: Any
     callback: Callable[[State], object] | Callable[[Progress], object] | None
     interrupt: Interrupt | None
+    executor: Executor | None
     snapshots: float | None
     checkpoint: str | Path | None
     checkpoint_every: int
@@ -71,6 +74,7 @@ class DenoiseOptions(Options, total=False):
     refine: bool
     stretch: bool
     fill_outliers: bool
+    neighbours: int | Literal["auto"]
     jpeg: JpegCoding | None
 
 
