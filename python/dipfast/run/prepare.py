@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from dipfast.run.job import Job
 from dipfast.run.memory import check_direct_memory, check_memory
 from dipfast.run.precision import find_precision
 from dipfast.run.tile_jobs import choose_tile, sizes_of_tile
+from dipfast.run.volumes import Together, may_have_neighbours, planes_together, values_of
 from dipfast.settings.names import DIRECT_METHODS, MadeInput, Method, Precision
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.presets import Preset, fits_are_guided, get_preset
@@ -114,6 +115,7 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
     """
     layout = task.layout
     settings = _decide_for_all(settings, task)
+    may_help = may_have_neighbours(settings, layout)
     # On the CPU, wherever the images are: a job is moved to the device when it is run.
     measurement = layout.to_tensor(task.image, _CPU)
     precision: Precision = "float32"
@@ -136,22 +138,21 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
     kept_mask = None if task.kept_mask is None else task.kept_mask.expand(measurement.shape)
     stack = _noise_of_stack(measurement, task, settings)
     photons = None if stack is None else _photon_noise_of_stack(measurement, stack, settings)
+    found = [
+        _found_of(measurement, item, task, layout, stack, settings)
+        for item in range(len(measurement))
+    ]
+    together = Together()
+    if may_help:
+        together = _together(measurement, layout, stack, found, photons, settings)
+    if isinstance(settings, DenoiseSettings):
+        settings = settings.model_copy(update={"neighbours": together.reach})
     jobs = []
-    for item in range(len(measurement)):
-        operator = task.operators[item if len(task.operators) > 1 else 0]
-        jpeg = _jpeg_of(measurement, item, settings)
-        estimate: NoiseEstimate | None = None
-        if stack is not None:
-            estimate = stack.of(item, measurement[item])
-            noise = estimate.model
-        elif jpeg is None:
-            known = known_mask(operator)
-            noise, estimate = _noise_of(measurement[item], known, layout, settings)
-        else:
-            noise = _noise_of_jpeg(measurement[item], jpeg, settings)
-        outliers = _outliers(measurement[item], estimate, settings)
+    for item, (noise, estimate, jpeg, outliers) in enumerate(found):
+        operator = _operator_of(task, item)
         y = _image_of(measurement, item)
-        whole = Problem(y, operator, noise, outliers=outliers, jpeg=jpeg)
+        neighbours = together.neighbours.get(item)
+        whole = Problem(y, operator, noise, outliers=outliers, jpeg=jpeg, neighbours=neighbours)
         shares = stack is not None and item not in stack.own
         stretch, problem = _stretched(whole, settings, photons if shares else None)
         if stretch is not None:
@@ -188,12 +189,16 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
         if job.iterations:
             job = replace(job, tile=choose_tile(job, settings.tile))
         jobs.append(job)
-        if item == 0 and (job.tile or not job.iterations):
+        # Of tiles, only those that are denoised begin with a picture of the whole.
+        whole = not job.iterations or (job.tile > 0 and settings.task == "denoise")
+        if item == 0 and whole:
             check_direct_memory(tuple(job.baseline.shape), settings.task)
         if job.iterations and not any(before.iterations for before in jobs[:-1]):
             check_memory(**(sizes_of_tile(job, job.tile) if job.tile else job.sizes))
     if stack is not None:
         task.found.update(_found_of_stack(stack, layout))
+    if may_help:
+        task.found["neighbours"] = together.found
     if isinstance(settings, DenoiseSettings) and any(job.stretch is None for job in jobs):
         layout.warn_of_contrast(task.image)
     return jobs
@@ -251,6 +256,7 @@ def _decide_for_all(settings: Settings, task: Task) -> Settings:
             # Functions and interrupts cannot be sent to another process, as a job can.
             "callback": None,
             "interrupt": None,
+            "executor": None,
         }
     )
 
@@ -340,6 +346,68 @@ def _stages(settings: Settings, weight: float) -> tuple[Stage, ...]:
 
 
 # --- what is decided for one image -------------------------------------------------------
+
+
+class _Found(NamedTuple):
+    """What is found of one image before its job is made."""
+
+    noise: NoiseModel
+    estimate: NoiseEstimate | None
+    jpeg: JpegSet | None
+    outliers: Tensor | None
+
+
+def _operator_of(task: Task, item: int) -> LinearOperator:
+    return task.operators[item if len(task.operators) > 1 else 0]
+
+
+def _found_of(
+    measurement: Tensor,
+    item: int,
+    task: Task,
+    layout: Layout,
+    stack: StackNoise | None,
+    settings: Settings,
+) -> _Found:
+    """Return noise, and outliers, of one image."""
+    jpeg = _jpeg_of(measurement, item, settings)
+    estimate: NoiseEstimate | None = None
+    if stack is not None:
+        estimate = stack.of(item, measurement[item])
+        noise = estimate.model
+    elif jpeg is None:
+        known = known_mask(_operator_of(task, item))
+        noise, estimate = _noise_of(measurement[item], known, layout, settings)
+    else:
+        noise = _noise_of_jpeg(measurement[item], jpeg, settings)
+    return _Found(noise, estimate, jpeg, _outliers(measurement[item], estimate, settings))
+
+
+def _together(
+    measurement: Tensor,
+    layout: Layout,
+    stack: StackNoise | None,
+    found: Sequence[_Found],
+    photons: NoiseModel | None,
+    settings: Settings,
+) -> Together:
+    """Return which planes of a stack help each other: of those that have the same noise."""
+    assert isinstance(settings, DenoiseSettings)
+    own = () if stack is None else stack.own
+    items = [item for item in range(len(found)) if item not in own]
+    noise = found[items[0]].noise if items else NoiseModel(0.0)
+
+    def stretched(planes: Tensor) -> Stretch | None:
+        needs = (needs_stretch(plane[None], noise) for plane in planes)
+        if not settings.stretch or noise.is_correlated or not any(needs):
+            return None
+        measured = photons if _asks_photon_noise(settings) else noise
+        if measured is None or measured.is_free:
+            return None
+        return Stretch.of(values_of(planes), measured)
+
+    outliers = [one.outliers for one in found]
+    return planes_together(measurement, layout, settings, noise, items, outliers, stretched)
 
 
 def _noise_of(
@@ -442,6 +510,12 @@ def _stretched(
     ``photons`` is the photon noise that is known of a stack; None estimates it.
     """
     y, noise = problem.measurement, problem.noise
+    if problem.neighbours is not None:  # whose planes have the same stretch
+        stretch = problem.neighbours.block.stretch
+        if stretch is None:
+            return None, problem
+        stretched = replace(problem, measurement=stretch.forward(y), noise=stretch.noise)
+        return stretch, stretched
     asked = isinstance(settings, DenoiseSettings) and settings.stretch and problem.jpeg is None
     if not asked or noise.is_correlated or not needs_stretch(y, noise):
         return None, problem
