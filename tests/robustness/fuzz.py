@@ -269,7 +269,7 @@ def images() -> list[bytes]:
         pillow_heif.from_pillow(Image.fromarray(pixels)).save(stream, quality=-1, **options)
         return stream.getvalue()
 
-    def clinic(pixels: Any, syntax: str = "") -> bytes:
+    def clinic(pixels: Any, syntax: str = "", frames: int = 1) -> bytes:
         made = pydicom.Dataset()
         made.file_meta = pydicom.dataset.FileMetaDataset()
         made.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
@@ -277,7 +277,14 @@ def images() -> list[bytes]:
         made.PatientName, made.ImageType = "Doe^Jane", ["ORIGINAL", "PRIMARY"]
         made.PixelSpacing, made.ImagePositionPatient = [0.5, 0.25], [1, 2, 3]
         made.ImageOrientationPatient, made.RescaleSlope = [1, 0, 0, 0, 1, 0], 2
-        made.Rows, made.Columns = pixels.shape[:2]
+        made.Rows, made.Columns = pixels.shape[0] // frames, pixels.shape[1]
+        if frames > 1:
+            place, measures, of_frame = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
+            place.ImagePositionPatient, measures.PixelSpacing = [1, 2, 3], [0.5, 0.25]
+            of_frame.PlanePositionSequence, made.NumberOfFrames = [place], frames
+            of_frame.PixelMeasuresSequence = [measures]
+            made.SharedFunctionalGroupsSequence = [of_frame]
+            made.PerFrameFunctionalGroupsSequence = [copy.deepcopy(of_frame) for _ in range(frames)]
         made.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
         made.PhotometricInterpretation = "MONOCHROME2" if pixels.ndim == 2 else "RGB"
         if pixels.ndim == 3:
@@ -391,6 +398,7 @@ def images() -> list[bytes]:
         clinic(grey),
         clinic(colour),
         clinic(planes[0].astype(np.int16)),
+        clinic(planes.reshape(72, 20), frames=3),
         clinic(grey, "1.2.840.10008.1.2.5"),
         *(clinic(grey, f"1.2.840.10008.1.2.4.{kind}") for kind in (50, 57, 80, 90)),
     ]
@@ -495,6 +503,98 @@ def _read_image(path: Path) -> object:
     return read
 
 
+def stores() -> list[bytes]:
+    """Return small Zarr stores as objects of JSON: what is in each file, bytes as Latin 1."""
+    import numcodecs
+    import zarr
+    from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, TransposeCodec
+
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256, (24, 20)).astype(np.uint16)
+    levels = [
+        {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 0.5, 0.5]}]}
+    ]
+    axes = [{"name": "c", "type": "channel"}]
+    axes += [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
+    image = {"axes": axes, "datasets": levels}
+    seeds = []
+
+    def make(path: Path, place: str, pixels: Any, **how: Any) -> None:
+        chunks = (1,) * (pixels.ndim - 2) + (12, 10)
+        array = zarr.create_array(
+            path / place, shape=pixels.shape, dtype=pixels.dtype, chunks=chunks, **how
+        )
+        array[...] = pixels
+
+    def keep(path: Path) -> None:
+        parts = {
+            str(file.relative_to(path)): file.read_bytes().decode("latin1")
+            for file in sorted(path.rglob("*"))
+            if file.is_file()
+        }
+        seeds.append(json.dumps(parts).encode())
+        shutil.rmtree(path)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "store"
+        for compressor in (None, numcodecs.Blosc(), numcodecs.Zlib(), numcodecs.LZ4()):
+            make(path, "", grey, zarr_format=2, compressors=compressor, order="F")
+            keep(path)
+        codecs = [BloscCodec(), Crc32cCodec()]
+        for how in (
+            {"shards": (24, 20)},
+            {"compressors": codecs, "filters": [TransposeCodec(order=(1, 0))]},
+            {"serializer": BytesCodec(endian="big"), "dimension_names": ["y", "x"]},
+        ):
+            make(path, "", grey.astype(np.float32), **how)
+            keep(path)
+        for version in (2, 3):
+            group = zarr.open_group(path, mode="w", zarr_format=version)
+            make(path, "0", np.stack([grey, grey]), zarr_format=version)
+            group.attrs.update({"multiscales": [image]} if version == 2 else {})
+            group.attrs["omero" if version == 2 else "ome"] = {"multiscales": [image]}
+            keep(path)
+    return seeds
+
+
+def mutate_store(rng: random.Random, data: bytes) -> bytes:
+    """Return a store with changes in one of its files, by JSON where that is some, or by bytes."""
+    parts = json.loads(data)
+    name = rng.choice([name for name in parts if rng.random() < 0.3 or "." in name] or [*parts])
+    content = parts[name].encode("latin1")
+    try:
+        is_json = isinstance(json.loads(content), dict)
+    except ValueError:
+        is_json = False
+    mutate = mutate_json if is_json and rng.random() < 0.8 else mutate_bytes
+    parts[name] = mutate(rng, content).decode("latin1")
+    if rng.random() < 0.1:
+        del parts[rng.choice([*parts])]
+    return json.dumps(parts).encode()
+
+
+def _read_store(path: Path) -> object:
+    """Read a store that a file describes; one that describes none is not refused by dipfast."""
+    try:
+        parts = json.loads(path.read_bytes())
+        contents = {name: content.encode("latin1") for name, content in parts.items()}
+    except (ValueError, RecursionError, AttributeError):
+        return None
+    folder = path.with_name(f"{path.name}.zarr")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, content in contents.items():
+        file = folder / name
+        if not name or ".." in file.parts or name.startswith("/") or "\0" in name:
+            return None
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        except (OSError, ValueError):  # a name that no file can have
+            return None
+    return _read_image(folder)
+
+
 def _read_settings(path: Path) -> object:
     from dipfast.run.record import read_settings
 
@@ -511,6 +611,7 @@ def _read_checkpoint(path: Path) -> object:
 READERS: dict[str, Reader] = {
     "image": Reader(images, _read_image, mutate_image),
     "raw": Reader(raw_photographs, _read_raw, mutate_image),
+    "store": Reader(stores, _read_store, mutate_store),
     "settings": Reader(reports, _read_settings, mutate_json),
     "checkpoint": Reader(checkpoints, _read_checkpoint, mutate_checkpoint),
 }

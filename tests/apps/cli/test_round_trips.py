@@ -18,7 +18,12 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from PIL import Image, ImageCms
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+    generate_uid,
+)
 
 from dipfast.apps.cli import main
 
@@ -234,6 +239,64 @@ def test_dicom_of_12_bits(tmp_path: Path) -> None:
     assert result.pixel_array.dtype == np.uint16
     assert result.pixel_array.max() < 4096
     assert is_smoother(result.pixel_array, pixels)
+
+
+def test_dicom_of_several_frames(tmp_path: Path) -> None:
+    pixels = noisy(4000, 3).astype(np.uint16)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    path = tmp_path / "in.dcm"
+    data = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID = meta.MediaStorageSOPClassUID
+    data.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    data.Rows, data.Columns, data.SamplesPerPixel = ROWS, COLUMNS, 1
+    data.NumberOfFrames, data.FrameTimeVector = 3, [0, 40, 35]
+    data.FrameIncrementPointer = 0x00181065
+    data.PhotometricInterpretation, data.PixelRepresentation = "MONOCHROME2", 0
+    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 12, 11
+    data.PixelData = pixels.tobytes()
+    data.save_as(path, enforce_file_format=True)
+    result = pydicom.dcmread(restored(path))
+    assert result.NumberOfFrames == 3
+    assert list(result.FrameTimeVector) == [0, 40, 35]
+    assert is_smoother(result.pixel_array, pixels)
+
+
+def test_zarr_of_version_2(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr", "3", reason="its Python interface is that of zarr 3")
+    pixels = noisy(5.0).astype(">f4")
+    path = tmp_path / "in.zarr"
+    how = {"chunks": (10, 12), "fill_value": 3, "attributes": {"stain": "H&E"}}
+    source = zarr.create_array(
+        path, shape=pixels.shape, dtype=pixels.dtype, zarr_format=2, order="F", **how
+    )
+    source[...] = pixels
+    result = zarr.open_array(restored(path), mode="r")
+    assert result.metadata == source.metadata
+    assert is_smoother(result[...], pixels)
+
+
+def test_ome_zarr(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr", "3", reason="its Python interface is that of zarr 3")
+    pixels = noisy(50000, 2, 3).astype(np.uint16)
+    path = tmp_path / "in.ome.zarr"
+    group = zarr.open_group(path, mode="w")
+    array = group.create_array("0", shape=pixels.shape, dtype="u2", chunks=(1, 1, 16, 16))
+    array[...] = pixels
+    axes = [{"name": "c", "type": "channel"}]
+    axes += [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
+    scale = [{"type": "scale", "scale": [1, 1.5, 0.25, 0.25]}]
+    image = {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
+    omero = {"channels": [{"label": "DAPI", "color": "0000FF"}, {"label": "GFP"}]}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [image], "omero": omero}
+    out = tmp_path / "out.ome.zarr"
+    assert main(["denoise", str(path), str(out), "--quality", "fast", "--quiet"]) == 0
+    result = zarr.open_group(out, mode="r")
+    assert dict(result.attrs) == dict(group.attrs)
+    assert result["0"].metadata == array.metadata
+    assert is_smoother(result["0"][...], pixels)
 
 
 @pytest.mark.parametrize(

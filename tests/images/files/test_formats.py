@@ -79,7 +79,7 @@ class TestTable:
     def test_row_is_complete(self, row: Format) -> None:
         assert row.suffixes
         assert all(suffix == suffix.lower() and suffix[0] == "." for suffix in row.suffixes)
-        assert row.signatures or row.marks
+        assert row.signatures or row.marks or row.entries
         assert all(row.signatures)
         assert all(mark and place > 0 for place, mark in row.marks)
         assert bool(row.dtypes) != row.read_only
@@ -244,7 +244,7 @@ class TestAddedFormat:
     @pytest.mark.parametrize("dtype", ["uint16", "float32"])
     def test_type_that_it_does_not_hold(self, tmp_path: Path, dtype: str) -> None:
         path = tmp_path / "out.pgm"
-        endings = ".tif or .tiff or .npy or .fits or .fit or .fts"
+        endings = ".tif or .tiff or .npy or .fits or .fit or .fts or .zarr"
         endings = f".png or {endings} or .dcm or .dicom" if dtype == "uint16" else endings
         message = f"PGM cannot hold {dtype} without loss, {path} must be named {endings}"
         with pytest.raises(UnwritableFileError, match=f"^{re.escape(message)}$"):
@@ -288,7 +288,7 @@ class TestAddedFormat:
 
     def test_messages_list_it(self, tmp_path: Path) -> None:
         (tmp_path / "in.pgm").write_bytes(b"text")
-        names = "PNG, JPEG, TIFF, NumPy, FITS, WebP, AVIF, HEIC, DICOM, RAW or PGM"
+        names = "PNG, JPEG, TIFF, NumPy, FITS, Zarr, WebP, AVIF, HEIC, DICOM, RAW or PGM"
         message = f"cannot read {tmp_path / 'in.pgm'}: it is not a {names} image"
         with pytest.raises(UnreadableFileError, match=f"^{re.escape(message)}$"):
             read_image(tmp_path / "in.pgm")

@@ -277,3 +277,19 @@ def test_command_line(
     restored = np.load("out.npy")
     assert (restored.dtype, restored.shape) == (np.dtype(">f4"), shape)
     assert ((restored - clean) ** 2).mean() < 0.5 * ((noisy - clean) ** 2).mean()
+
+
+def test_folders_say_that_archives_are_skipped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    image = np.random.default_rng(0).normal(100, 5, (24, 32))
+    np.save(source / "a.npy", image)
+    np.savez(source / "b.npz", image=image)
+    assert (
+        main(["denoise", str(source), str(tmp_path / "out"), "--quality", "fast", "--quiet"]) == 0
+    )
+    told = capsys.readouterr()
+    assert "1 done, 0 skipped" in told.out
+    assert "1 .npz skipped, which are read one by one and written as .npy" in told.err

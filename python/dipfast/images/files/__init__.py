@@ -11,7 +11,13 @@ from __future__ import annotations
 
 from dipfast.images.files.image_file import ImageFile, Resolution
 from dipfast.images.files.read import read_image, read_single
-from dipfast.images.files.safe import check_place, open_regular, report_path, write_atomically
+from dipfast.images.files.safe import (
+    check_place,
+    list_folder,
+    open_regular,
+    report_path,
+    write_atomically,
+)
 from dipfast.images.files.write import check_output, write_image
 
 __all__ = [
@@ -19,6 +25,7 @@ __all__ = [
     "Resolution",
     "check_output",
     "check_place",
+    "list_folder",
     "open_regular",
     "read_image",
     "read_single",

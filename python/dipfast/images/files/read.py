@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from dipfast.errors import MissingExtraError, UnreadableFileError
 from dipfast.images.files import formats, limits
+from dipfast.images.files.formats import Format
 from dipfast.images.files.image_file import ImageFile
 from dipfast.images.files.safe import open_regular
 
 __all__ = ["read_image", "read_single"]
+
+# A file beside those of a series of DICOM, which lists them.
+_INDEX = "DICOMDIR"
 
 
 def read_image(path: str | Path) -> ImageFile:
@@ -22,14 +28,17 @@ def read_image(path: str | Path) -> ImageFile:
     Parameters
     ----------
     path
-        A file of one of the formats in :data:`dipfast.images.files.formats.FORMATS`.  Its content
-        says which; the ending of its name only tells raw photographs of cameras from TIFF.
+        A file of one of the formats in :data:`dipfast.images.files.formats.FORMATS`, or a folder
+        of one whose images are folders (Zarr), or that has a series of files and no other pictures
+        in it (DICOM).  The content says which; the ending of its name
+        only tells raw photographs of cameras from TIFF.
 
     Returns
     -------
     ImageFile
         The image, with what the file holds beside the pixels.  Its ``stack_axes`` are those of a
-        stack, such as depth or time, which TIFF (also of ImageJ and OME), NumPy and FITS hold.
+        stack, such as depth or time, which TIFF (also of ImageJ and OME), NumPy, FITS, Zarr and
+        DICOM hold.
 
     Raises
     ------
@@ -43,23 +52,75 @@ def read_image(path: str | Path) -> ImageFile:
         If the format needs an extra of dipfast that is not installed.
     """
     path = Path(path)
-    with open_regular(path) as stream:
-        try:
-            return _read(stream)
-        except MissingExtraError:
-            raise
-        except MemoryError as error:
-            reason = "memory does not suffice for what it declares"
-            raise UnreadableFileError(f"cannot read {path}: {reason}") from error
-        except Exception as error:
-            # Errors of the operating system have a number.  EINVAL is an exception: it is the
-            # answer to a decoder that a damaged file sends to an impossible offset.
-            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-                raise OSError(error.errno, error.strerror, str(path)) from error
-            # A decoder may quote what it read, at any length and with any control characters.
-            text = str(error)[:300] or type(error).__name__
-            reason = "".join(sign if sign.isprintable() else " " for sign in text)
-            raise UnreadableFileError(f"cannot read {path}: {reason}") from error
+    if path.is_dir():
+        return _read_folder(path)
+    with open_regular(path) as stream, _naming(path):
+        return _read(stream)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn whatever reading raises into an error that names the file."""
+    try:
+        yield
+    except MissingExtraError:
+        raise
+    except MemoryError as error:
+        reason = "memory does not suffice for what it declares"
+        raise UnreadableFileError(f"cannot read {path}: {reason}") from error
+    except Exception as error:
+        # Errors of the operating system have a number.  EINVAL is an exception: it is the
+        # answer to a decoder that a damaged file sends to an impossible offset.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        # A decoder may quote what it read, at any length and with any control characters.
+        text = str(error)[:300] or type(error).__name__
+        reason = "".join(sign if sign.isprintable() else " " for sign in text)
+        raise UnreadableFileError(f"cannot read {path}: {reason}") from error
+
+
+def _read_folder(path: Path) -> ImageFile:
+    """Return the image that a folder is, or the stack that its files are."""
+    row = formats.by_folder(path)
+    if row is not None:
+        with _naming(path):
+            return replace(row.load_for_folders().read(path), format=row.name)
+    named = formats.by_suffix(path)
+    if named is not None and named.entries:
+        missing = " or ".join(named.entries)
+        raise UnreadableFileError(f"cannot read {path}: it has no {missing}, as {named.name} has")
+    with _naming(path):
+        row, paths = _series_in(path)
+        if row is not None:
+            return replace(row.load_for_series().read_series(paths), format=row.name)
+    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+
+
+def _series_in(folder: Path) -> tuple[Format | None, list[Path]]:
+    """Return the format whose files, and no other pictures, are in a folder, and these files.
+
+    Files that are no pictures do not matter.  If the first picture is of a format that has no
+    series, there is none.
+    """
+    found: list[Path] = []
+    row = None
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name.upper() == _INDEX or not path.is_file():
+            continue
+        with open_regular(path) as stream:
+            other = formats.by_content(stream.read(formats.longest_signature()), path)
+        if other is None:
+            continue
+        row = row or other
+        if not row.series:
+            return None, []
+        if other != row:
+            raise UnreadableFileError(
+                f"it holds pictures of {row.name} and of {other.name}, expected one series; name a "
+                "file in it"
+            )
+        found.append(path)
+    return row, found
 
 
 def read_single(path: str | Path) -> ImageFile:

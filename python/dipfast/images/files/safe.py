@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from dipfast.errors import InputError, WouldOverwriteError
+from dipfast.errors import InputError, UnreadableFileError, WouldOverwriteError
 
-__all__ = ["check_place", "open_regular", "report_path", "write_atomically"]
+__all__ = [
+    "check_place",
+    "list_folder",
+    "open_regular",
+    "report_path",
+    "write_atomically",
+    "write_folder",
+]
+
+# The most files of a folder that is one image, and how deep they may lie.
+_MOST_FILES = 1 << 20
+_DEEPEST = 24
 
 
 def open_regular(path: str | Path) -> BinaryIO:
@@ -45,7 +57,56 @@ def open_regular(path: str | Path) -> BinaryIO:
     return path.open("rb")
 
 
-def check_place(path: Path, *beside: Path, overwrite: bool = False) -> None:
+def list_folder(folder: Path) -> dict[str, int]:
+    """Return all files of a folder that is one image, and refuse what leads out of it.
+
+    Parameters
+    ----------
+    folder
+        Path of the folder, which may be a symbolic link itself.
+
+    Returns
+    -------
+    dict
+        Bytes of each file, by its name with the folders that it is in, with slashes between them.
+
+    Raises
+    ------
+    OSError
+        If a folder cannot be read.
+    UnreadableFileError
+        If there are symbolic links, pipes or devices in it, or too many files, or too deep.
+    """
+    found: dict[str, int] = {}
+    folders = [("", 0)]
+    count = 0
+    while folders:
+        place, depth = folders.pop()
+        with os.scandir(folder / place) as entries:
+            for entry in entries:
+                name, count = place + entry.name, count + 1
+                if count > _MOST_FILES:
+                    raise UnreadableFileError(f"it has more than {_MOST_FILES} files")
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append((f"{name}/", depth + 1))
+                elif entry.is_file(follow_symlinks=False):
+                    found[name] = entry.stat(follow_symlinks=False).st_size
+                else:
+                    raise UnreadableFileError(
+                        f"there is a link, a pipe or a device in it ({name[:60]}), which is not "
+                        "followed; copy what it leads to"
+                    )
+        if depth > _DEEPEST:
+            raise UnreadableFileError("its folders are nested too deeply")
+    return found
+
+
+def check_place(
+    path: Path,
+    *beside: Path,
+    overwrite: bool = False,
+    replaceable: Callable[[Path], bool] | None = None,
+) -> None:
     """Find out, before any work is done, whether files of any kind can be written to a place.
 
     Parameters
@@ -56,6 +117,9 @@ def check_place(path: Path, *beside: Path, overwrite: bool = False) -> None:
         Paths of other files in the same folder.
     overwrite
         Whether existing files may be replaced.
+    replaceable
+        Says of a folder that has the name of the file whether it may be replaced, too; by default
+        none may.
 
     Raises
     ------
@@ -71,7 +135,8 @@ def check_place(path: Path, *beside: Path, overwrite: bool = False) -> None:
             there = target.lstat()  # of a link itself; a name that is too long is an OSError
         except FileNotFoundError:
             continue
-        if stat.S_ISDIR(there.st_mode):
+        is_ours = target == path and replaceable is not None and replaceable(path)
+        if stat.S_ISDIR(there.st_mode) and not is_ours:
             raise IsADirectoryError(f"{target} is a folder, not a file name")
         if not overwrite:
             raise WouldOverwriteError(f"{target} exists already")
@@ -126,6 +191,69 @@ def write_atomically(path: str | Path, *, overwrite: bool = True) -> Iterator[Bi
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def write_folder(
+    path: str | Path, *, overwrite: bool = False, replaceable: Callable[[Path], bool]
+) -> Iterator[Path]:
+    """Write to a folder that takes the place of another one at the end, if all went well.
+
+    Parameters
+    ----------
+    path
+        Path of the folder.  A symbolic link is replaced, not followed.
+    overwrite
+        Whether an existing file or folder may be replaced.
+    replaceable
+        Says of an existing folder whether it is one of those that may be replaced.
+
+    Yields
+    ------
+    Path
+        An empty folder beside it.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    WouldOverwriteError
+        If there is something of this name at the end, and it may not be replaced.
+    """
+    path = Path(path)
+    temporary, before = (path.with_name(f".dipfast-{secrets.token_hex(8)}") for _ in range(2))
+    try:
+        temporary.mkdir()
+        yield temporary
+        for name in list_folder(temporary):
+            with open(temporary / name, "rb+") as stream:
+                os.fsync(stream.fileno())
+        if os.path.lexists(path):
+            is_folder = path.is_dir() and not path.is_symlink()
+            if is_folder and not replaceable(path):
+                raise IsADirectoryError(f"{path} is a folder, not a file name")
+            if not overwrite:
+                raise WouldOverwriteError(f"{path} exists already")
+            # No call replaces a folder that is not empty, so the old one goes aside first.
+            os.rename(path, before)
+        try:
+            os.rename(temporary, path)
+        except BaseException:
+            if os.path.lexists(before):
+                os.rename(before, path)
+            raise
+    except BaseException:
+        _remove(temporary)
+        raise
+    _remove(before)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _move_to_free_name(temporary: Path, path: Path) -> None:

@@ -14,7 +14,12 @@ from dipfast.images.files import formats
 from dipfast.images.files.formats import Format
 from dipfast.images.files.image_file import ImageFile
 from dipfast.images.files.pixels import split
-from dipfast.images.files.safe import check_place, report_path, write_atomically
+from dipfast.images.files.safe import (
+    check_place,
+    report_path,
+    write_atomically,
+    write_folder,
+)
 from dipfast.warn import warn_caller
 
 __all__ = ["check_output", "write_image"]
@@ -36,11 +41,12 @@ def write_image(
     path
         ``.png`` (uint8, uint16), ``.jpg`` (uint8) or ``.tif`` (these, other integers of up
         to 32 bits and floats), or the ending of another format in
-        :data:`dipfast.images.files.formats.FORMATS`.
+        :data:`dipfast.images.files.formats.FORMATS`.  Any other name is that of a new
+        folder, if ``like`` was read from a series of files.
     image
         Array (H, W), or with one more axis for 1, 3 or (TIFF) any number of channels; or a stack of
-        these, for TIFF, NumPy and FITS.  Without ``like``, the last of 2 or 4 channels is opacity
-        in a PNG.
+        these, for TIFF, NumPy, FITS and Zarr.  Without ``like``, the last of 2 or 4 channels is
+        opacity in a PNG.
     like
         The file that the image was made from: its alpha and metadata are kept.  If the image has
         a multiple of its rows and columns, it is taken for the same view, and the resolution
@@ -69,7 +75,7 @@ def write_image(
         If the format needs an extra of dipfast that is not installed.
     """
     path = Path(path)
-    row = _format_of(path)
+    row = _format_of(path, like)
     image = _as_array(image)
     if channel_axis is None and like is not None:
         channel_axis = like.channel_axis
@@ -94,8 +100,15 @@ def write_image(
     # It is copied even if it is contiguous: NumPy allows any stride along an axis of length one,
     # and some encoders use that stride.
     pixels = np.array(pixels, pixels.dtype.newbyteorder("="), order="C")
-    with write_atomically(path, overwrite=overwrite) as stream:
-        lost = row.load().write(stream, pixels, like)
+    if formats.by_suffix(path) is None:
+        with write_folder(path, replaceable=lambda _: False) as folder:
+            lost = row.load_for_series().write_series(folder, pixels, like)
+    elif row.entries:
+        with write_folder(path, overwrite=overwrite, replaceable=row.is_image) as folder:
+            lost = row.load_for_folders().write(folder, pixels, like)
+    else:
+        with write_atomically(path, overwrite=overwrite) as stream:
+            lost = row.load().write(stream, pixels, like)
     lost += _left_out(row, like)
     if lost:
         warn_caller(f"{path} is without: {', '.join(dict.fromkeys(lost))}")
@@ -206,7 +219,8 @@ def check_output(
     path
         See :func:`write_image`.
     image
-        An image of the dtype, channels and alpha that will be written, if that is known.
+        An image of the dtype, channels and alpha that will be written, if that is known.  Without
+        it, and with ``report``, a name that no format has is taken for that of a series.
     report
         Whether settings will be written beside it (:func:`report_path`).
     overwrite
@@ -218,7 +232,12 @@ def check_output(
         As :func:`write_image` would.
     """
     path = Path(path)
-    row = _format_of(path)
+    beside = [report_path(path)] if report else []
+    if image is None and report and formats.by_suffix(path) is None:
+        # Only the image says whether it is of a series.
+        check_place(path, *beside, overwrite=overwrite)
+        return
+    row = _format_of(path, image)
     if image is not None:
         _check_format(path, row, image)
     elif row.read_only:
@@ -227,12 +246,24 @@ def check_output(
             f"{formats.all_suffixes(written=True)}"
         )
     row.load()  # finds out whether its libraries are there
-    check_place(path, *([report_path(path)] if report else []), overwrite=overwrite)
+    replaceable = row.is_image if row.entries else None
+    check_place(path, *beside, overwrite=overwrite, replaceable=replaceable)
+    others = row.load_for_folders().beside(path) if row.is_image(path) else []
+    if others:
+        raise UnwritableFileError(
+            f"{path} holds more than one image ({', '.join(others)}), which would be lost; choose "
+            "another name, or delete it first"
+        )
 
 
-def _format_of(path: Path) -> Format:
-    """Return the format that the name of a file says."""
+def _format_of(path: Path, image: ImageFile | None) -> Format:
+    """Return the format that the name of a file says, or that of the series of an image.
+
+    A series is written to a folder, whose name has no ending that a format has.
+    """
     row = formats.by_suffix(path)
+    if row is None and image is not None:
+        row = formats.by_series(image)
     if row is None:
         raise UnwritableFileError(
             f"cannot tell the format of {path} from its name; "

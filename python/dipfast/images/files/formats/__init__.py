@@ -1,26 +1,36 @@
 """File formats: a table with a row for each, and a module for each that reads and writes it.
 
 A new format is a module with the functions of :class:`FormatModule` in this folder and a row in
-:data:`FORMATS`.  Formats import no other format; what several share is in modules whose names
-begin with an underscore, as is what would make the module of a format too long.
+:data:`FORMATS`; of :class:`FolderModule`, if its images are folders.  Formats import no other
+format; what several share is in modules whose names begin with an underscore, as is what would
+make the module of a format too long.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from dipfast.images.files.formats.format import Format, FormatModule
+from dipfast.images.files.formats.format import (
+    FolderModule,
+    Format,
+    FormatModule,
+    SeriesModule,
+)
 from dipfast.images.files.image_file import ImageFile
 
 __all__ = [
     "FORMATS",
+    "FolderModule",
     "Format",
     "FormatModule",
+    "SeriesModule",
     "all_names",
     "all_suffixes",
     "by_content",
+    "by_folder",
     "by_metadata",
     "by_name",
+    "by_series",
     "by_suffix",
     "longest_signature",
     "suffixes_that_hold",
@@ -94,6 +104,21 @@ FORMATS: tuple[Format, ...] = (
         stacks=True,
     ),
     Format(
+        name="Zarr",
+        module=".zarr_stores",
+        suffixes=(".zarr",),
+        signatures=(),
+        entries=("zarr.json", ".zgroup", ".zarray"),
+        dtypes=(
+            *("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
+            *("float16", "float32", "float64"),
+        ),
+        channels=None,
+        opacity=False,
+        metadata=("zarr",),
+        stacks=True,
+    ),
+    Format(
         name="WebP",
         module=".webp",
         suffixes=(".webp",),
@@ -144,6 +169,8 @@ FORMATS: tuple[Format, ...] = (
         largest=65535,
         metadata=("dicom",),
         extra="dicom",
+        stacks=True,
+        series=True,
     ),
     Format(
         name="RAW",
@@ -226,6 +253,45 @@ def by_content(head: bytes, path: Path | None = None) -> Format | None:
     return named if named in rows else next(iter(rows), None)
 
 
+def by_folder(path: Path) -> Format | None:
+    """Return the format that a folder is one image of.
+
+    Parameters
+    ----------
+    path
+        Path of anything.
+
+    Returns
+    -------
+    Format or None
+        The row, None if it is no folder, or one of many images.
+    """
+    return next((row for row in FORMATS if row.is_image(path)), None)
+
+
+def by_series(image: ImageFile) -> Format | None:
+    """Return the format of the series of files that a stack was read from.
+
+    Parameters
+    ----------
+    image
+        The stack.
+
+    Returns
+    -------
+    Format or None
+        The row, None if it was read from a single file.
+    """
+    rows = (row for row in FORMATS if row.series)
+    found = (row for row in rows for key in row.metadata if _is_of_series(image, key))
+    return next(found, None)
+
+
+def _is_of_series(image: ImageFile, key: str) -> bool:
+    """Return whether metadata are those of a series."""
+    return bool(getattr(image.metadata.get(key), "of_series", False))
+
+
 def by_metadata(key: str) -> Format | None:
     """Return the only format that holds a kind of metadata.
 
@@ -264,7 +330,7 @@ def all_names() -> str:
     Examples
     --------
     >>> all_names()
-    'PNG, JPEG, TIFF, NumPy, FITS, WebP, AVIF, HEIC, DICOM or RAW'
+    'PNG, JPEG, TIFF, NumPy, FITS, Zarr, WebP, AVIF, HEIC, DICOM or RAW'
     """
     *others, last = (row.name for row in FORMATS)
     return f"{', '.join(others)} or {last}" if others else last
@@ -286,8 +352,8 @@ def all_suffixes(written: bool = False) -> str:
     Examples
     --------
     >>> all_suffixes(written=True)
-    '.png, .jpg, .jpeg, .tif, .tiff, .npy, .fits, .fit, .fts, .webp, .avif, .heic, .heif, .dcm,
-    .dicom'
+    '.png, .jpg, .jpeg, .tif, .tiff, .npy, .fits, .fit, .fts, .zarr, .webp, .avif, .heic, .heif,
+    .dcm, .dicom'
     """
     rows = (row for row in FORMATS if not (written and row.read_only))
     return ", ".join(suffix for row in rows for suffix in row.suffixes)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import imagecodecs
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
+from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.utils import pixel_array
+from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import (
     JPEG2000,
     UID,
@@ -30,12 +31,15 @@ from dipfast.errors import UnreadableFileError
 from dipfast.images.files import limits
 from dipfast.images.files.formats._jpeg_data import check_scans, frame_shape
 
-__all__ = ["GREY", "Form", "decode"]
+__all__ = ["GREY", "MOST_FRAMES", "Form", "decode"]
 
 _Array = np.ndarray[Any, Any]
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 """What DICOM calls pictures of brightness; bright is dark in the first."""
+
+MOST_FRAMES = 4096
+"""The most frames of a file, and files of a series."""
 
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
@@ -56,6 +60,8 @@ class Form(NamedTuple):
 
     Attributes
     ----------
+    frames
+        How many images there are, all of this form.
     rows, columns, samples
         The size, and the number of samples of a pixel.
     photometric
@@ -66,6 +72,7 @@ class Form(NamedTuple):
         Whether samples have a sign.
     """
 
+    frames: int
     rows: int
     columns: int
     samples: int
@@ -73,6 +80,11 @@ class Form(NamedTuple):
     allocated: int
     stored: int
     signed: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of an image."""
+        return (self.rows, self.columns, self.samples)[: 2 if self.samples == 1 else 3]
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -96,13 +108,12 @@ class Form(NamedTuple):
         Raises
         ------
         UnreadableFileError
-            If it is not one image, of a kind that is not read, or too large.
+            If it is of a kind that is not read, or too large.
         """
         frames = _number(dataset, "NumberOfFrames", 1)
-        if frames != 1:
+        if not 1 <= frames <= MOST_FRAMES:
             raise UnreadableFileError(
-                f"it holds {frames} frames, expected one image; write each frame to a file of "
-                "its own"
+                f"it declares {frames} frames, expected from 1 to {MOST_FRAMES}"
             )
         rows, columns, samples, allocated, stored, high = (
             _number(dataset, name)
@@ -130,8 +141,8 @@ class Form(NamedTuple):
                 f"samples of {stored} bits in {allocated}, the highest bit {high}, are not "
                 "supported; convert the picture to 8 or 16 bits"
             )
-        limits.check_size(columns, rows, samples, allocated // 8)
-        return cls(rows, columns, samples, photometric, allocated, stored, bool(signed))
+        limits.check_size(columns, rows, samples * frames, allocated // 8)
+        return cls(frames, rows, columns, samples, photometric, allocated, stored, bool(signed))
 
 
 def _number(dataset: Dataset, name: str, usual: int | None = None) -> int:
@@ -158,7 +169,7 @@ def decode(dataset: Dataset, form: Form) -> _Array:
     Returns
     -------
     ndarray
-        Array (H, W) or, in RGB, (H, W, 3), of the numbers that are stored.
+        Array (frames, H, W) or, in RGB, (frames, H, W, 3), of the numbers that are stored.
 
     Raises
     ------
@@ -168,42 +179,61 @@ def decode(dataset: Dataset, form: Form) -> _Array:
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax in _NATIVE:
         _check_length(dataset, form)
-        pixels = pixel_array(dataset, index=0)
+        frames = iter_pixels(dataset)
     else:
-        pixels = _decompressed(dataset, form, syntax)
-    shape = (form.rows, form.columns, form.samples)[: 2 if form.samples == 1 else 3]
-    if pixels.shape != shape or pixels.dtype.itemsize != form.dtype.itemsize:
-        raise UnreadableFileError("its pixels differ from what it declares")
-    return _used_bits(np.array(pixels, pixels.dtype.newbyteorder("=")).view(form.dtype), form)
+        frames = _decompressed(dataset, form, syntax)
+    decoded = np.empty((form.frames, *form.shape), form.dtype)
+    count = 0
+    for frame in islice(frames, form.frames):
+        same = frame.shape == form.shape and frame.dtype.itemsize == form.dtype.itemsize
+        if not same:
+            raise UnreadableFileError("its pixels differ from what it declares")
+        decoded[count] = np.array(frame, frame.dtype.newbyteorder("=")).view(form.dtype)
+        count += 1
+    if count < form.frames:
+        raise UnreadableFileError(f"it declares {form.frames} frames, and there are {count}")
+    return _used_bits(decoded, form)
 
 
 def _check_length(dataset: Dataset, form: Form) -> None:
     """Check that pixels that are not compressed are there."""
     samples = 2 if form.photometric == "YBR_FULL_422" else form.samples
-    size = form.rows * form.columns * samples * form.allocated // 8
+    size = form.frames * form.rows * form.columns * samples * form.allocated // 8
     held = len(dataset.PixelData)
     if held < size:
         raise UnreadableFileError(f"it declares {size} bytes of pixels, and there are {held}")
 
 
-def _decompressed(dataset: Dataset, form: Form, syntax: UID) -> _Array:
-    """Return the pixels of a picture that is compressed."""
+def _decompressed(dataset: Dataset, form: Form, syntax: UID) -> Iterator[_Array]:
+    """Return the pixels of each frame of a picture that is compressed."""
     own = _DECODERS.get(syntax) if form.samples == 1 else None
     available = syntax.is_compressed and syntax.is_transfer_syntax and _is_available(syntax)
     if own is None and not available:
         raise UnreadableFileError(
             f"its transfer syntax, {syntax.name[:70]}, is not supported; {_ADVICE}"
         )
-    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     if syntax != RLELossless:
-        check_scans(frame)
-        found = _jpeg_2000_shape(frame) if syntax in _JPEG_2000 else frame_shape(frame)
-        if found != (form.rows, form.columns, form.samples):
-            raise UnreadableFileError(
-                f"its compressed pixels have the shape {found}, expected "
-                f"{(form.rows, form.columns, form.samples)} as it declares"
-            )
-    return pixel_array(dataset, index=0) if own is None else own(frame)
+        for frame in _compressed(dataset, form):
+            _check_frame(frame, form, syntax)
+    if own is None:
+        return iter_pixels(dataset)
+    return map(own, _compressed(dataset, form))
+
+
+def _compressed(dataset: Dataset, form: Form) -> Iterator[bytes]:
+    """Return the bytes of each frame."""
+    return islice(generate_frames(dataset.PixelData, number_of_frames=form.frames), form.frames)
+
+
+def _check_frame(frame: bytes, form: Form, syntax: UID) -> None:
+    """Check that a frame decodes to what is declared."""
+    check_scans(frame)
+    found = _jpeg_2000_shape(frame) if syntax in _JPEG_2000 else frame_shape(frame)
+    if found != (form.rows, form.columns, form.samples):
+        raise UnreadableFileError(
+            f"its compressed pixels have the shape {found}, expected "
+            f"{(form.rows, form.columns, form.samples)} as it declares"
+        )
 
 
 def _is_available(syntax: UID) -> bool:

@@ -12,11 +12,20 @@ from fractions import Fraction
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 from pydicom.valuerep import DSfloat
 
 from dipfast.images.files.image_file import Resolution
 
-__all__ = ["Tags", "decimal", "spacing_of", "without_warnings"]
+__all__ = [
+    "Tags",
+    "decimal",
+    "numbers_of",
+    "spacing_of",
+    "stack_name",
+    "without_frames",
+    "without_warnings",
+]
 
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 # What counts in pixels, by groups of tags: (name, group, first element, last element).
@@ -24,6 +33,19 @@ _PLACES = (
     ("shutters", 0x0018, 0x1600, 0x1624),
     ("collimators", 0x0018, 0x1700, 0x1721),
     ("regions", 0x0018, 0x6011, 0x6011),
+)
+# What is said of all frames of a file together, and of each.
+_SHARED, _EACH = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
+_MEASURES, _PLACE, _TURN = (
+    "PixelMeasuresSequence",
+    "PlanePositionSequence",
+    "PlaneOrientationSequence",
+)
+# What there is one of for each frame, besides.
+_OF_FRAMES = (
+    *("FrameTimeVector", "PageNumberVector", "FrameLabelVector", "FrameIncrementPointer"),
+    *("FrameTime", "SliceVector", "TimeSlotVector", "GridFrameOffsetVector"),
+    *("DimensionIndexSequence", "DimensionOrganizationSequence", "DimensionOrganizationType"),
 )
 _OVERLAYS = range(0x6000, 0x6020, 2)
 
@@ -75,13 +97,18 @@ class Tags:
     def _enlarged(self, factor: int) -> Tags:
         """Return what ``enlarged`` does."""
         dataset, lost = copy.deepcopy(self.dataset), list(self.lost)
-        _move(dataset, factor)
-        for name in _SPACINGS:
-            spacing = _numbers(dataset, name, 2)
-            if spacing is not None:
-                setattr(dataset, name, [decimal(value / factor) for value in spacing])
-            elif name in dataset:
-                del dataset[name]
+        _move(dataset, dataset, dataset, factor)
+        shared = _items(dataset, _SHARED)[:1]
+        of_frames = [*shared, *_items(dataset, _EACH)]
+        for said in of_frames:
+            # What is not said of one frame is said of all.
+            turned, measured = (_first([said, *shared], name) for name in (_TURN, _MEASURES))
+            for position in _items(said, _PLACE):
+                _move(position, turned, measured, factor)
+        for said in of_frames:
+            for measured in _items(said, _MEASURES):
+                _shrink(measured, factor)
+        _shrink(dataset, factor)
         known = list(dataset.keys())
         for name, group, first, last in _PLACES:
             tags = [tag for tag in known if tag.group == group and first <= tag.elem <= last]
@@ -95,11 +122,37 @@ class Tags:
         return Tags(dataset, tuple(lost))
 
 
-def _move(dataset: Dataset, factor: int) -> None:
-    """Set the position of the first pixel, whose centre moves when it becomes smaller."""
-    place = _numbers(dataset, "ImagePositionPatient", 3)
-    axes = _numbers(dataset, "ImageOrientationPatient", 6)
-    spacing = _numbers(dataset, "PixelSpacing", 2)
+def _items(dataset: Dataset, name: str) -> list[Dataset]:
+    """Return the items of a sequence, none if there is no such sequence."""
+    value = dataset.get(name)
+    if not isinstance(value, Sequence | list):
+        return []
+    return [item for item in value if isinstance(item, Dataset)]
+
+
+def _first(groups: list[Dataset], name: str) -> Dataset:
+    """Return the item of a sequence in the first group that has one; an empty one if none has."""
+    return next((item for group in groups for item in _items(group, name)), Dataset())
+
+
+def _shrink(dataset: Dataset, factor: int) -> None:
+    """Make the distances of pixels smaller."""
+    for name in _SPACINGS:
+        spacing = numbers_of(dataset, name, 2)
+        if spacing is not None:
+            setattr(dataset, name, [decimal(value / factor) for value in spacing])
+        elif name in dataset:
+            del dataset[name]
+
+
+def _move(dataset: Dataset, turned: Dataset, measured: Dataset, factor: int) -> None:
+    """Set the position of the first pixel, whose centre moves when it becomes smaller.
+
+    The directions of rows and columns and the distances of pixels may be in datasets of their own.
+    """
+    place = numbers_of(dataset, "ImagePositionPatient", 3)
+    axes = numbers_of(turned, "ImageOrientationPatient", 6)
+    spacing = numbers_of(measured, "PixelSpacing", 2)
     if place is None or axes is None or spacing is None:
         return
     row, column = spacing  # distance of rows, and of columns
@@ -110,8 +163,18 @@ def _move(dataset: Dataset, factor: int) -> None:
     ]
 
 
-def _numbers(dataset: Dataset, name: str, count: int) -> list[float] | None:
-    """Return so many numbers of a tag, None if it has others."""
+def numbers_of(dataset: Dataset, name: str, count: int) -> list[float] | None:
+    """Return so many numbers of a tag, None if it has others.
+
+    Parameters
+    ----------
+    dataset
+        The tags.
+    name
+        The name of the tag.
+    count
+        How many numbers there are to be.
+    """
     value: Any = dataset.get(name)
     try:
         numbers = [float(each) for each in value]
@@ -149,10 +212,54 @@ def spacing_of(dataset: Dataset) -> Resolution | None:
     Resolution or None
         The resolution, None if the dataset declares none.
     """
-    for name in _SPACINGS:
-        spacing = _numbers(dataset, name, 2)
-        if spacing is not None and min(spacing) > 0:
-            # The number in decimal digits is meant, not the next one in binary digits.
-            row, column = (Fraction(repr(value)) for value in spacing)
-            return Resolution.of(1 / column, 1 / row, "mm")
+    shared = _items(dataset, _SHARED)[:1]
+    for place in (dataset, _first([*shared, *_items(dataset, _EACH)[:1]], _MEASURES)):
+        for name in _SPACINGS:
+            spacing = numbers_of(place, name, 2)
+            if spacing is not None and min(spacing) > 0:
+                # The number in decimal digits is meant, not the next one in binary digits.
+                row, column = (Fraction(repr(value)) for value in spacing)
+                return Resolution.of(1 / column, 1 / row, "mm")
     return None
+
+
+def stack_name(dataset: Dataset) -> str:
+    """Return the letter of the axis that the frames of a file are along.
+
+    Parameters
+    ----------
+    dataset
+        The tags.
+
+    Returns
+    -------
+    str
+        T for time, Z for depth, or Q where the tags do not say it.
+    """
+    if "FrameTime" in dataset or "FrameTimeVector" in dataset:
+        return "T"
+    places = [
+        str(_first([group], _PLACE).get("ImagePositionPatient")) for group in _items(dataset, _EACH)
+    ]
+    if "GridFrameOffsetVector" in dataset or len(set(places)) > 1:
+        return "Z"
+    return "Q"
+
+
+def without_frames(dataset: Dataset) -> bool:
+    """Take out what tags say of each of several frames.
+
+    Parameters
+    ----------
+    dataset
+        The tags.
+
+    Returns
+    -------
+    bool
+        Whether there was something.
+    """
+    names = [name for name in (_EACH, *_OF_FRAMES) if name in dataset]
+    for name in names:
+        del dataset[name]
+    return bool(names)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from dipfast.errors import MissingExtraError
 from dipfast.images.files.image_file import ImageFile
 
-__all__ = ["Format", "FormatModule"]
+__all__ = ["FolderModule", "Format", "FormatModule", "SeriesModule"]
 
 
 class FormatModule(Protocol):
@@ -55,6 +57,94 @@ class FormatModule(Protocol):
         """
 
 
+class FolderModule(Protocol):
+    """Name the functions that the module of a format must have whose images are folders."""
+
+    def read(self, folder: Path) -> ImageFile:
+        """Read the one image of a folder, as :meth:`FormatModule.read` does of a file.
+
+        Parameters
+        ----------
+        folder
+            The folder.
+
+        Returns
+        -------
+        ImageFile
+            Its pixels, and what it holds beside them.
+        """
+
+    def write(self, folder: Path, pixels: np.ndarray[Any, Any], like: ImageFile) -> list[str]:
+        """Write an image, as :meth:`FormatModule.write` does to a file.
+
+        Parameters
+        ----------
+        folder
+            An empty folder.
+        pixels
+            As there.
+        like
+            As there.
+
+        Returns
+        -------
+        list of str
+            What of the metadata could not be kept, in words.
+        """
+
+    def beside(self, folder: Path) -> list[str]:
+        """Return what a folder holds that is not of one image, and would be lost with it.
+
+        Parameters
+        ----------
+        folder
+            A folder that is an image.
+
+        Returns
+        -------
+        list of str
+            Names or descriptions.
+        """
+
+
+class SeriesModule(Protocol):
+    """Name what else the module of a format must have whose files may be slices of one stack."""
+
+    def read_series(self, paths: Sequence[Path]) -> ImageFile:
+        """Read the files of a folder as one stack.
+
+        Parameters
+        ----------
+        paths
+            The files.
+
+        Returns
+        -------
+        ImageFile
+            The stack; one of its metadata has ``of_series``, which is true.
+        """
+
+    def write_series(
+        self, folder: Path, pixels: np.ndarray[Any, Any], like: ImageFile
+    ) -> list[str]:
+        """Write a stack that was read so, one file for each slice.
+
+        Parameters
+        ----------
+        folder
+            An empty folder.
+        pixels
+            As of :meth:`FormatModule.write`.
+        like
+            As there.
+
+        Returns
+        -------
+        list of str
+            What of the metadata could not be kept, in words.
+        """
+
+
 @dataclass(frozen=True)
 class Format:
     """A row of the table of formats.
@@ -64,14 +154,17 @@ class Format:
     name
         What messages and :attr:`ImageFile.format` call the format.
     module
-        Name of a :class:`FormatModule`, imported when one of its files is read or written; with
-        a dot at the beginning it is relative to this package.
+        Name of a :class:`FormatModule`, or :class:`FolderModule`, imported when one of its images
+        is read or written; with a dot at the beginning it is relative to this package.
     suffixes
         Endings of file names in lower case, the usual one first.
     signatures
         How the content of such a file can begin.
     marks
         What else tells such a file: bytes, and where in the content they are.
+    entries
+        Names of files by one of which a folder is told to be an image of this format; empty if its
+        images are files.
     dtypes
         NumPy types that the format holds without loss.
     channels
@@ -92,6 +185,9 @@ class Format:
         Whether dipfast reads such files and never writes them.
     stacks
         Whether the format holds stacks of images.
+    series
+        Whether all files of a folder may be slices of one stack; the module is a
+        :class:`SeriesModule`, too.
     extra
         The extra of dipfast that brings the libraries of the module; None if dipfast itself does.
     """
@@ -106,10 +202,12 @@ class Format:
     metadata: tuple[str, ...] = ()
     extra: str | None = None
     marks: tuple[tuple[int, bytes], ...] = ()
+    entries: tuple[str, ...] = ()
     depths: tuple[int, ...] = ()
     largest: int | None = None
     read_only: bool = False
     stacks: bool = False
+    series: bool = False
     inks: bool = False
 
     def begins(self, head: bytes) -> bool:
@@ -133,7 +231,42 @@ class Format:
     def signature_length(self) -> int:
         """Return how many bytes of a file are needed to tell the format."""
         ends = [len(signature) for signature in self.signatures]
-        return max(ends + [place + len(mark) for place, mark in self.marks])
+        return max([0, *ends] + [place + len(mark) for place, mark in self.marks])
+
+    def is_image(self, folder: Path) -> bool:
+        """Return whether a folder is one image of this format.
+
+        Parameters
+        ----------
+        folder
+            Path of anything.
+
+        Returns
+        -------
+        bool
+            Whether it is a folder with one of the entries.
+        """
+        return any((folder / name).is_file() for name in self.entries)
+
+    def load_for_folders(self) -> FolderModule:
+        """Return the module, as :meth:`load` does, of a format whose images are folders.
+
+        Returns
+        -------
+        FolderModule
+            The module.
+        """
+        return cast(FolderModule, self.load())
+
+    def load_for_series(self) -> SeriesModule:
+        """Return the module, as :meth:`load` does, of a format that has series.
+
+        Returns
+        -------
+        SeriesModule
+            The module.
+        """
+        return cast(SeriesModule, self.load())
 
     def load(self) -> FormatModule:
         """Return the module that reads and writes the format.

@@ -12,10 +12,10 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from dipfast.arrays import find_channel_axis
-from dipfast.errors import InputError, UnreadableFileError
+from dipfast.errors import UnreadableFileError
 from dipfast.images.files import limits
 from dipfast.images.files.formats import by_name
+from dipfast.images.files.formats._array_axes import MOST_AXES, axes_of
 from dipfast.images.files.formats._numbers import not_kept, read_numbers
 from dipfast.images.files.image_file import ImageFile
 
@@ -30,9 +30,6 @@ _LONGEST_LIST = 1 << 20
 _NAMED = 5
 # Deflate makes at most so many bytes of one.
 _MOST_DEFLATED = 1032
-_MOST_AXES = 5
-# A longer axis is one of a stack.
-_MOST_CHANNELS = 4
 _READERS = {
     (1, 0): (2, np.lib.format.read_array_header_1_0),
     (2, 0): (4, np.lib.format.read_array_header_2_0),
@@ -118,6 +115,10 @@ def _only_array(entries: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
     """Return the one array of an archive, and name them if there are more."""
     names = [entry.filename for entry in entries]
     arrays = [entry for entry in entries if entry.filename.endswith(".npy")]
+    if any(name.rpartition("/")[2] in (".zarray", ".zgroup", "zarr.json") for name in names):
+        raise UnreadableFileError(
+            "it is a Zarr store in an archive (ZIP), which is read from a folder only; unpack it"
+        )
     if not arrays:
         raise UnreadableFileError("it is an archive (ZIP) without an array of NumPy")
     if len(entries) > 1:
@@ -144,7 +145,7 @@ def _read_array(stream: BinaryIO, size: int) -> ImageFile:
             f"arrays of type {dtype.name} are not supported; convert it with array.astype to one "
             f"of {', '.join(known)}"
         )
-    if not 2 <= len(shape) <= _MOST_AXES:
+    if not 2 <= len(shape) <= MOST_AXES:
         raise UnreadableFileError(
             f"it has the shape {shape}, expected one image, (height, width), with one more axis "
             "for channels, and up to two in front for a stack"
@@ -157,14 +158,7 @@ def _read_array(stream: BinaryIO, size: int) -> ImageFile:
             f"it declares an array of shape {shape} and type {dtype.name}, "
             f"{count * dtype.itemsize} bytes, and there are {size - used}"
         )
-    stack, axis = _axes_of(shape)
-    remarks: tuple[str, ...] = ()
-    if stack:
-        what = "axis is" if stack == 1 else f"{stack} axes are"
-        channels = "" if axis is None else f", axis {axis} for its channels"
-        remarks = (f"shape {shape}: the first {what} taken for a stack{channels}",)
-    elif axis == 0 and shape[0] > 1:
-        remarks = (f"shape {shape}: the first axis is taken for channels, not for a stack",)
+    stack, axis, remarks = axes_of(shape)
     order = dtype.byteorder
     pixels = read_numbers(stream, dtype, count).reshape(shape, order="F" if fortran else "C")
     return ImageFile(
@@ -196,27 +190,6 @@ def _header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any], int
         warnings.simplefilter("ignore")  # of headers that Python 2 wrote
         shape, fortran, dtype = reader(BytesIO(head + text))
     return tuple(map(int, shape)), bool(fortran), dtype, 8 + width + length
-
-
-def _axes_of(shape: tuple[int, ...]) -> tuple[int, int | None]:
-    """Return how many axes of a stack there are in front, and the axis of the channels.
-
-    Up to four channels are recognised by the rule that arrays have everywhere, in the last three
-    axes; what is in front of these, or of the pixels where there are no channels, is a stack.
-    """
-    view = np.broadcast_to(np.uint8(0), shape)
-    last = shape[-3:]
-    if len(last) == 3 and min(last[0], last[-1]) > _MOST_CHANNELS:
-        return len(shape) - 2, None
-    stack = tuple(range(len(shape) - 3))
-    try:
-        return len(stack), find_channel_axis("image", view, None, stack)
-    except InputError:
-        raise UnreadableFileError(
-            f"it has the shape {shape}, and its channels are not clear: up to four are recognised "
-            "as the last axis or in front of the pixels, where the other one is longer; write one "
-            "image to each file, or TIFF for more channels"
-        ) from None
 
 
 def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
