@@ -37,7 +37,8 @@ _NEAR = 4
 def clean_picture(height: int, width: int, data: Path | None, enlarged: int = 2) -> Any:
     """Return pictures side by side, turned by quarters, (height, width, 3), 8 bits."""
     if data is None:
-        pictures = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea()]
+        examples: Any = skimage.data
+        pictures = [examples.astronaut(), examples.coffee(), examples.chelsea()]
     else:
         pictures = [np.asarray(Image.open(p).convert("RGB")) for p in sorted(data.glob("*_GT.png"))]
     side = min(min(picture.shape[:2]) for picture in pictures)

@@ -21,6 +21,7 @@ from dipfast.denoisers.combine import (
     expected_error,
     judge,
     judge_held_out,
+    without_bumps,
 )
 from dipfast.denoisers.nl_ridge import nl_ridge
 from dipfast.model.bootstrap import Split, added_noise, noisier
@@ -304,3 +305,27 @@ def test_no_photograph_is_worse_than_its_best_member(name: str, sigma: int) -> N
     joined = combine(members, noise)
     errors = [mean_square(member.image - clean) for member in members]
     assert 10 * math.log10(mean_square(joined.image - clean) / min(errors)) < 0.05
+
+
+class TestBumps:
+    """A network's soft bumps are taken off, and nothing else."""
+
+    def test_a_bump_goes_and_details_stay(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        clean = torch.rand(1, 3, 96, 96, generator=generator)
+        added = 0.1 * torch.randn(clean.shape, generator=generator)
+        rows, columns = torch.meshgrid(torch.arange(96), torch.arange(96), indexing="ij")
+        bump = 0.1 * torch.exp(-((rows - 40) ** 2 + (columns - 60) ** 2) / (2 * 8.0**2))
+        reference = clean + 0.02 * torch.randn(clean.shape, generator=generator)
+        fit = clean + 0.02 * torch.randn(clean.shape, generator=generator)
+        left = without_bumps(fit + bump, reference, added) - fit
+        assert float(left.square().mean()) < 0.25 * float(bump.square().mean())
+        same = without_bumps(fit, reference, added)
+        assert float((same - fit).abs().mean()) < 1e-4
+
+    @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 2, 1, 7), (1, 3, 5, 40)])
+    def test_any_size(self, shape: tuple[int, ...]) -> None:
+        image = torch.rand(shape)
+        result = without_bumps(image, torch.zeros(shape), torch.zeros(shape))
+        assert result.shape == shape
+        assert bool(result.isfinite().all())

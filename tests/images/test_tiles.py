@@ -1,5 +1,7 @@
 """Tests of tiles: they cover the picture, and their weights sum up to one."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -33,7 +35,7 @@ def test_neighbours_overlap_and_none_is_left_over(height, width, side, data):
         size = min(side, length)
         assert starts[0] == 0
         assert starts[-1] + size == length
-        assert all(a + size - b >= overlap for a, b in zip(starts, starts[1:]))
+        assert all(a + size - b >= overlap for a, b in itertools.pairwise(starts))
         assert len(starts) == 1 or (len(starts) - 1) * (side - overlap) + overlap < length
 
 

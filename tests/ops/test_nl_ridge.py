@@ -236,6 +236,41 @@ class TestQuality:
         better = gain_in_decibels(noisy, volume, clean) - gain_in_decibels(noisy, slices, clean)
         assert better > 1
 
+    def test_patches_of_three_slices_follow_what_moves(self) -> None:
+        clean = np.stack([np.roll(photograph(), k, axis=1) for k in range(5)])[..., 8:]
+        noisy = with_noise(clean, 0.1)
+        gains = [
+            gain_in_decibels(
+                noisy,
+                ops.nl_ridge(noisy, 0.1, spatial_dims=3, speed="fast", neighbours=neighbours),
+                clean,
+            )
+            for neighbours in (0, 1, 4)
+        ]
+        assert gains[0] + 0.5 < gains[1] < gains[2]
+
+    @pytest.mark.parametrize("count", [2, 3])
+    def test_volumes_of_correlated_noise_and_of_colours(self, count: int) -> None:
+        clean = np.stack([photograph(size=48)] * count)
+        coarse = np.stack([with_correlated_noise(plane, 0.1) for plane in clean])
+        coarse[1] += (coarse[0] - clean[0])[::-1, ::-1] - (coarse[1] - clean[1])
+        noise = NoiseModel(0.1, spectrum=(BANDS,))
+        volume, slices = (
+            ops.nl_ridge(coarse, noise=noise, spatial_dims=3, speed="fast", neighbours=neighbours)
+            for neighbours in (4, 0)
+        )
+        assert gain_in_decibels(coarse, volume, clean) > gain_in_decibels(coarse, slices, clean)
+        colours = np.stack([clean, 1 - clean, clean / 2], axis=-1)
+        noisy = with_noise(colours, 0.1)
+        told: dict[str, Any] = {"channel_axis": -1, "spatial_dims": 3, "speed": "fast"}
+        volume = ops.nl_ridge(noisy, 0.1, **told)
+        slices = ops.nl_ridge(noisy, 0.1, neighbours=0, **told)
+        assert gain_in_decibels(noisy, volume, colours) > gain_in_decibels(noisy, slices, colours)
+        coarse = colours + (coarse - clean)[..., None]
+        of_bands = NoiseModel(0.1, spectrum=(BANDS,) * 3)
+        volume = ops.nl_ridge(coarse, noise=of_bands, **told)
+        assert gain_in_decibels(coarse, volume, colours) > 1
+
     def test_photon_noise(self) -> None:
         clean = photograph()
         photons = np.random.default_rng(0).poisson(60 * clean).astype(float)
@@ -719,6 +754,7 @@ class TestErrors:
             ({"rounds": 0}, "rounds must be positive, got 0"),
             ({"rounds": -2}, "rounds must be positive, got -2"),
             ({"spatial_dims": 4}, "spatial_dims must be 2"),
+            ({"neighbours": -1}, "neighbours must not be negative, got -1"),
             ({"spatial_dims": 3}, "image must have slices"),
             ({"channel_axis": 0}, r"channel_axis=0 does not fit image of shape \(8, 9\)"),
         ],
@@ -742,6 +778,7 @@ class TestErrors:
             (np.zeros((4, 5)), {"sigma": np.ones((4, 5), complex)}, "sigma must hold real"),
             (np.zeros((4, 5)), {"noise": 0.1, "sigma": "auto"}, "noise must be a NoiseModel, got "),
             (np.zeros((4, 5)), {"rounds": 1.5}, "rounds must be an integer, got 1.5"),
+            (np.zeros((4, 5)), {"neighbours": 1.5}, "neighbours must be an integer, got 1.5"),
             (np.zeros((4, 5)), {"rounds": True}, "rounds must be an integer, got True"),
             (np.zeros((4, 5)), {"callback": 3}, "callback must be callable, got int"),
             (np.zeros((2, 4, 5)), {"channel_axis": "a"}, "channel_axis must be an integer"),

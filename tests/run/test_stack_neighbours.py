@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,7 @@ class TestQuality:
         noisy = with_noise(clean)
         alone, together = fast(noisy, neighbours=0), fast(noisy)
         assert together.found["neighbours"] == {"axis": 0, "planes": 4}
+        assert "4 planes to either side along axis 0 help" in together.summary()
         assert "neighbours" not in alone.found
         assert psnr(together.image, clean) > psnr(alone.image, clean) + 1.0
         better = [psnr(b, c) - psnr(a, c) for a, b, c in zip(alone.image, together.image, clean)]
@@ -111,13 +113,23 @@ class TestQuality:
         np.testing.assert_array_equal(result.image, fast(noisy, neighbours=0).image)
         np.testing.assert_array_equal(result.image, fast(noisy, neighbours=3).image)
 
-    def test_joined_begins_with_neighbours(self) -> None:
+    def test_joined_is_neighbours_alone(self) -> None:
         clean = moving(3)
         noisy = with_noise(clean)
         alone = dipfast.denoise(noisy, stack_axis=0, data_range=1.0, neighbours=0)
         together = dipfast.denoise(noisy, stack_axis=0, data_range=1.0)
         assert together.found["neighbours"]["planes"] == 4
         assert psnr(together.image, clean) > psnr(alone.image, clean) + 0.5
+        assert not together.history["iteration"]
+
+    def test_guided_fits_are_given_the_planes_together(self) -> None:
+        clean = moving(3)
+        told: dict[str, Any] = {"stack_axis": 0, "data_range": 1.0, "method": "guided"}
+        told |= {"max_iterations": 30, "sigma": SIGMA}
+        noisy = with_noise(clean)
+        alone = dipfast.denoise(noisy, neighbours=0, **told)
+        together = dipfast.denoise(noisy, neighbours=2, **told)
+        assert psnr(together.image, clean) > psnr(alone.image, clean)
 
 
 class TestNoise:
@@ -181,6 +193,26 @@ class TestJobs:
         assert here[3] is not None
         assert there is not None
         assert torch.equal(here[3].average, there.average)
+
+    def test_an_executor_gets_planes_that_help_each_other_together(self) -> None:
+        class Executor:
+            def __init__(self) -> None:
+                self.tasks = 0
+
+            def submit(self, call: Any, *arguments: Any) -> Future[Any]:
+                self.tasks += 1
+                done: Future[Any] = Future()
+                done.set_result(call(*pickle.loads(pickle.dumps(arguments))))
+                return done
+
+        # Along the first of two axes, so that planes of a block do not follow each other.
+        stack = with_noise(np.stack([moving(3, 1), moving(3, 2)], axis=1))
+        told: dict[str, Any] = {"stack_axis": (0, 1), "sigma": SIGMA}
+        executor = Executor()
+        there = fast(stack, executor=executor, **told)
+        assert there.found["neighbours"]["axis"] == 0
+        assert executor.tasks == 2
+        np.testing.assert_array_equal(there.image, fast(stack, **told).image)
 
     def test_a_job_carries_some_planes_alone(self) -> None:
         stack = with_noise(np.concatenate([moving(20)] * 3))

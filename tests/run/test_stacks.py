@@ -59,12 +59,12 @@ class TestLayouts:
 
     def test_several_axes(self) -> None:
         stack = noisy_stack(2)
-        usual = fast(stack, stack_axis=0, channel_axis=3)
+        usual = fast(stack, stack_axis=0, channel_axis=3, neighbours=0)
         several = stack.reshape(2, 2, *stack.shape[1:])  # T Z Y X C
-        result = fast(several, stack_axis=(0, 1), channel_axis=-1)
+        result = fast(several, stack_axis=(0, 1), channel_axis=-1, neighbours=0)
         np.testing.assert_array_equal(result.image.reshape(stack.shape), usual.image)
         between = several.transpose(0, 4, 1, 2, 3)  # T C Z Y X
-        result = fast(between, stack_axis=(2, 0), channel_axis=1)
+        result = fast(between, stack_axis=(2, 0), channel_axis=1, neighbours=0)
         assert (result.stack_axes, result.image_count) == ((0, 2), PLANES)
         np.testing.assert_array_equal(
             result.image.transpose(0, 2, 3, 4, 1).reshape(stack.shape), usual.image

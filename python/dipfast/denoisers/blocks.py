@@ -72,12 +72,15 @@ def in_blocks(
             if callback is not None:
                 callback(begin + share * inner)
 
-        part = method(np.ascontiguousarray(pixels[(..., *around.index)]), report)
+        down, across = around.index
+        part = method(np.ascontiguousarray(pixels[..., down, across]), report)
         if result is None:
             result = np.empty(pixels.shape, part.dtype)
         rows, columns = block.row - around.row, block.column - around.column
-        within = Tile(rows, columns, block.height, block.width)
-        result[(..., *block.index)] = part[(..., *within.index)]
+        down, across = Tile(rows, columns, block.height, block.width).index
+        inner = part[..., down, across]
+        down, across = block.index
+        result[..., down, across] = inner
         done += block.height * block.width
     assert result is not None
     return result
@@ -105,7 +108,7 @@ def blocks_of(
     """
     channels, height, width = shape
     beyond = 2 * (reach + _STEP)
-    for columns in range(1, width + 1):  # noqa: B007: the last one is used
+    for columns in range(1, width + 1):  # noqa: B007
         across = min(math.ceil(width / columns) + (beyond if columns > 1 else 0), width)
         rows = most // (channels * across) - beyond
         if rows >= _LEAST * reach or across <= _LEAST * reach + beyond:

@@ -13,10 +13,19 @@ from torch import Tensor
 
 from dipfast.model.bootstrap import Split
 from dipfast.model.noise import NoiseModel
+from dipfast.model.operators import Blur, gaussian_kernel
 from dipfast.model.problem import Problem
 from dipfast.settings.noise import LEAST_VARIANCE
 
-__all__ = ["Combination", "Estimate", "combine", "expected_error", "judge", "judge_held_out"]
+__all__ = [
+    "Combination",
+    "Estimate",
+    "combine",
+    "expected_error",
+    "judge",
+    "judge_held_out",
+    "without_bumps",
+]
 
 # The covariance of the errors of neighbouring pixels in units of their variance, at noise of sigma
 # 5/255 and for each time that the noise is e times as strong, and its spread: on average 0.19,
@@ -26,6 +35,8 @@ _COVARIANCE, _COVARIANCE_GROWTH = 0.18, 0.14
 # Where noise is clipped, the share of what is lost of the difference of two estimates there that is
 # lost of the error.
 _CLIPPED_SHARE = 0.42
+# The pixels over which means are taken to find bumps, and how many standard deviations are none.
+_BUMP, _BUMP_DEVIATIONS = 4, 2.0
 
 
 @dataclass(frozen=True)
@@ -160,6 +171,49 @@ def judge(
         fit + products - level,
         2 / (ratio * count) * math.sqrt(spread / elements),
     )
+
+
+def without_bumps(image: Tensor, reference: Tensor, added: Tensor) -> Tensor:
+    r"""Return an estimate whose local mean is nowhere far from that of a reference.
+
+    Networks leave a few soft bumps, some ten pixels wide and as strong as the noise of a pixel.
+    The mean over as many pixels is known far better than that: what the local mean of the
+    difference has beyond t is taken off,
+
+    .. math:: f - S_t(G * (f - g)), \qquad S_t(x) = \operatorname{sign}(x) \max(|x| - t, 0),
+              \qquad t = 2 \operatorname{rms}(G * w),
+
+    with a Gaussian G of four pixels.  Of 1, 1.5, 2 and 3 standard deviations, and 3, 4 and 6
+    pixels, all gave the same PSNR to 0.01 dB on three pictures.
+
+    Parameters
+    ----------
+    image
+        The estimate f, (1, C, H, W).
+    reference
+        An estimate g of the same measurement without bumps, such as that of ``nl_ridge``.
+    added
+        Noise w of the law of the measurement's (:func:`dipfast.model.bootstrap.added_noise`).
+
+    Returns
+    -------
+    Tensor
+        The estimate, changed where it had bumps.
+
+    Examples
+    --------
+    >>> flat = torch.zeros(1, 1, 40, 40)
+    >>> bump = flat.clone()
+    >>> bump[..., 15:25, 15:25] = 1.0
+    >>> noise = 0.1 * torch.randn(flat.shape, generator=torch.Generator().manual_seed(0))
+    >>> float((without_bumps(bump, flat, noise)).mean()) < 0.3 * float(bump.mean())
+    True
+    """
+    mean = Blur(gaussian_kernel(_BUMP, 6 * _BUMP + 1), boundary="replicate")
+    difference: Tensor = mean(image - reference)
+    limit = _BUMP_DEVIATIONS * mean(added).square().mean(dim=(-2, -1), keepdim=True).sqrt()
+    beyond: Tensor = difference - difference.clamp(-limit, limit)
+    return image - beyond
 
 
 def judge_held_out(

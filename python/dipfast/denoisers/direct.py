@@ -10,6 +10,7 @@ from torch import Tensor
 from dipfast.denoisers.jpeg import without_artefacts
 from dipfast.denoisers.nl_ridge import nl_ridge
 from dipfast.denoisers.plug_and_play import STEPS, filled, least_squares, plug_and_play
+from dipfast.denoisers.volumes import denoise_with_neighbours
 from dipfast.model.bootstrap import noisier
 from dipfast.model.operators import Identity, Mask
 from dipfast.model.problem import Problem
@@ -25,6 +26,8 @@ def denoise_directly(
     problem: Problem, quality: Quality = "balanced", report: Report | None = None
 ) -> Tensor:
     """Return a noisy picture denoised by non-local ridge regression, and one of a JPEG cleaned.
+
+    A plane of a stack is denoised with its neighbours, if the problem has some.
 
     Parameters
     ----------
@@ -44,12 +47,15 @@ def denoise_directly(
     # The half of a split has coefficients that were not rounded.
     if problem.jpeg is not None and problem.split is None:
         return without_artefacts(problem.measurement, problem.jpeg, quality, report)
+    progress = None if report is None else lambda share: report(share, None)
+    if problem.neighbours is not None:
+        return denoise_with_neighbours(problem, problem.neighbours, quality, progress)
     return nl_ridge(
         problem.measurement,
         problem.noise if problem.split is None else noisier(problem.noise, problem.split.ratio),
         outliers=problem.outliers,
         speed=quality,
-        callback=None if report is None else lambda share: report(share, None),
+        callback=progress,
     )
 
 

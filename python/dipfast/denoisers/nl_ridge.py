@@ -55,7 +55,6 @@ def nl_ridge(
         places = outliers.expand(measurement.shape)[0].cpu().numpy()
         pixels = fill_from_neighbours(pixels, places)
 
-
     def denoised(part: Any, report: Callable[[float], object] | None) -> Any:
         return ops.nl_ridge(part, noise=noise, speed=speed, channel_axis=0, callback=report)
 

@@ -90,6 +90,7 @@ def part_of(problem: Problem, tile: Tile) -> Problem:
         operator=operator,
         outliers=outliers,
         held_out=None if held_out is None else _own(cut(held_out, tile, size)),
+        neighbours=None if problem.neighbours is None else problem.neighbours.cut(tile),
     )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dipfast.model.bootstrap import Split
 from dipfast.model.jpeg import JpegSet
+from dipfast.model.neighbours import Neighbours
 from dipfast.model.noise import NoiseModel
 from dipfast.model.operators import Operator, known_mask
 
@@ -40,6 +41,8 @@ class Problem:
     jpeg
         The pictures that the JPEG can be of which y was decoded from; None, the default, where the
         noise is all that is known.
+    neighbours
+        The planes of a stack that help this one; None, the default, for none.
     """
 
     measurement: Tensor
@@ -49,6 +52,7 @@ class Problem:
     outliers: Tensor | None = None
     split: Split | None = None
     jpeg: JpegSet | None = None
+    neighbours: Neighbours | None = None
 
     @cached_property
     def known(self) -> Tensor | None:

@@ -14,6 +14,7 @@ from dipfast import ops
 from dipfast.images import display
 from dipfast.images.layout import Layout
 from dipfast.run.checkpoint import BatchCheckpoint
+from dipfast.run.executor import check_executor, run_on_executor
 from dipfast.run.hints import hints
 from dipfast.run.interrupt import Interrupt
 from dipfast.run.job import Job
@@ -66,9 +67,15 @@ def restore_images(task: Task, settings: Settings) -> Result:
         If the time limit ended a run so early that the image is likely worse than the input.
     """
     start = time.monotonic()
+    if settings.executor is not None:
+        check_executor(settings)
     interrupt = settings.interrupt or Interrupt()
     limit = None if settings.time_limit is None else TimeLimit(settings.time_limit)
     jobs = prepare(task, settings)
+    if settings.executor is not None:
+        there = run_on_executor(jobs, settings)
+        seconds = time.monotonic() - start
+        return _result(task, settings, jobs, there, [None] * len(jobs), seconds)
     checkpoint = _checkpoint(task, settings, jobs)
     outcomes: list[Outcome] = []
     snapshots: list[Snapshots | None] = []

@@ -47,7 +47,9 @@ def with_fits(job: Job) -> Job:
         rule = HeldOut(share, seed=settings.seed ^ _OWN_STREAM)
         fit = replace(job, settings=settings, rule=rule)
         return replace(job, fits=(fit,)).shortened(total)
-    if job.problem.noise.is_free:
+    # Fits of one plane at a time add nothing to what planes tell together
+    # (benches.quality.noise.volumes): of eight planes the join had 0.03 dB less on average.
+    if job.problem.noise.is_free or job.problem.neighbours is not None:
         return job
     fits = []
     for number in range(FITS[job.settings.quality]):

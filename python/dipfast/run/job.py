@@ -219,7 +219,7 @@ class Job:
         preset, device = self.preset, self.device
         given, precision = self.network_input, self.settings.precision
         assert precision != "auto"
-        return DeepImagePrior(
+        prior = DeepImagePrior(
             self.problem.measurement.to(device),
             self.stages,
             network=preset.network,
@@ -236,6 +236,8 @@ class Job:
             average_decay=preset.average_decay,
             seed=self.settings.seed,
         )
+        prior.problem = replace(prior.problem, neighbours=self.problem.neighbours)
+        return prior
 
     @property
     def sizes(self) -> dict[str, Any]:

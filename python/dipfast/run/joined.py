@@ -219,7 +219,7 @@ class JoinedRunner(Runner):
 
     def _part(self, image: Tensor) -> Part:
         """Return what the current fit found."""
-        return Part(image.cpu(), *self._fitted())
+        return self._judge.part(image.cpu(), *self._fitted())
 
     def _fitted(self) -> tuple[Problem, tuple[Tensor, ...]]:
         """Return what the current fit is fitted to, and what else is made of that."""

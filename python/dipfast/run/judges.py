@@ -19,6 +19,7 @@ from dipfast.denoisers.combine import (
     expected_error,
     judge,
     judge_held_out,
+    without_bumps,
 )
 from dipfast.denoisers.direct import denoise_directly, restore_directly
 from dipfast.model.operators import Mask
@@ -86,6 +87,25 @@ class Judge(ABC):
     def of_part(self, problem: Problem) -> tuple[Tensor, ...]:
         """Return what the method without a network makes of what a fit is fitted to."""
         return tuple(self.make(problem, speed) for speed in self.speeds)
+
+    def part(self, image: Tensor, problem: Problem, direct: tuple[Tensor, ...]) -> Part:
+        """Return what a fit found as it is joined.
+
+        Parameters
+        ----------
+        image
+            What it found, on the CPU.
+        problem
+            What it was fitted to.
+        direct
+            What the methods without a network made of that.
+
+        Returns
+        -------
+        Part
+            The image with the others.
+        """
+        return Part(image, problem, direct)
 
     def joined(
         self, parts: Sequence[Part], direct: Sequence[Tensor]
@@ -165,6 +185,11 @@ class ByNoise(Judge):
 
     def make(self, problem: Problem, speed: Quality) -> Tensor:
         return denoise_directly(problem, speed)
+
+    def part(self, image: Tensor, problem: Problem, direct: tuple[Tensor, ...]) -> Part:
+        if problem.split is not None:
+            image = without_bumps(image, direct[0], problem.split.added)
+        return Part(image, problem, direct)
 
     def estimates(self, parts: Sequence[Part], direct: Sequence[Tensor]) -> list[Estimate]:
         splits = [part.problem.split for part in parts]

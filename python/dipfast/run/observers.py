@@ -67,10 +67,22 @@ class Run(Protocol):
     stop: Stop | None
 
     def state_dict(self) -> Values:
-        """Return the state of the run for a checkpoint."""
+        """Return the state of the run for a checkpoint.
+
+        Returns
+        -------
+        dict
+            Tensors, numbers and texts by name.
+        """
 
     def load(self, values: Values) -> None:
-        """Restore a state of :meth:`state_dict`."""
+        """Restore a state of :meth:`state_dict`.
+
+        Parameters
+        ----------
+        values
+            The state.
+        """
 
 
 class Observer:

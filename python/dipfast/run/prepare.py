@@ -152,9 +152,9 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
         operator = _operator_of(task, item)
         y = _image_of(measurement, item)
         neighbours = together.neighbours.get(item)
-        whole = Problem(y, operator, noise, outliers=outliers, jpeg=jpeg, neighbours=neighbours)
+        measured = Problem(y, operator, noise, outliers=outliers, jpeg=jpeg, neighbours=neighbours)
         shares = stack is not None and item not in stack.own
-        stretch, problem = _stretched(whole, settings, photons if shares else None)
+        stretch, problem = _stretched(measured, settings, photons if shares else None)
         if stretch is not None:
             noise = stretch.measured
         weight = _tv_weight(problem.noise, known_mask(operator), settings)

@@ -214,6 +214,10 @@ class Result:
             parts.append(f"range {low:.6g} to {high:.6g} ({words.get(source, source)})")
         if settings.get("noise"):
             parts.append(_describe_noise(settings))
+        neighbours = settings.get("neighbours")
+        if neighbours and neighbours["planes"]:
+            count, axis = neighbours["planes"], neighbours["axis"]
+            parts.append(f"{count} planes to either side along axis {axis} help")
         if "missing" in settings:
             parts.append(f"{settings['missing']:.1%} missing")
         if "max_iterations" in settings:

@@ -67,9 +67,9 @@ def choose_tile(job: Job, asked: int | Literal["auto"]) -> int:
         return 0
     if not can:
         raise InputError(
-            f"tile={asked} needs to know what a part of the image is measured of, which is known of "
-            "Identity, Mask, Downsample and Blur, but for a circular one, and not of the pixels of "
-            "a JPEG; tile=0 takes the whole"
+            f"tile={asked} needs to know what a part of the image is measured of, which is known "
+            "of Identity, Mask, Downsample and Blur, but for a circular one, and not of the pixels "
+            "of a JPEG; tile=0 takes the whole"
         )
     hole = _hole_for(job, asked)
     if hole is not None:

@@ -18,7 +18,7 @@ from dipfast.prior.loop import State
 from dipfast.run.fitting import Runner
 from dipfast.run.job import Job
 from dipfast.run.joined import first_outcome, run_joined
-from dipfast.run.observers import Observer, Run
+from dipfast.run.observers import Observer
 from dipfast.run.outcome import Iterate, Outcome
 from dipfast.run.residual import describe_residual
 from dipfast.run.tile_jobs import job_of, tiles_of
@@ -50,8 +50,8 @@ class TiledRunner:
     """Run a job tile by tile.
 
     The picture begins as that of the method without a network, where a join has one, and else as
-    the baseline.  Each tile is a job of its own; what it finds takes the place of the picture there,
-    as much as the weight of the tile says, which falls smoothly towards its ends.
+    the baseline.  Each tile is a job of its own; what it finds takes the place of the picture
+    there, as much as the weight of the tile says, which falls smoothly towards its ends.
 
     Parameters
     ----------

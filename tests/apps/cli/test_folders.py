@@ -19,7 +19,7 @@ import pytest
 
 import dipfast
 from dipfast.apps.cli import main
-from dipfast.apps.cli.folder_record import FolderRecord
+from dipfast.cluster.record import FolderRecord
 from dipfast.images import files
 from dipfast.images.files import limits, read_image, write_image
 

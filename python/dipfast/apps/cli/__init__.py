@@ -5,7 +5,7 @@ the options out of those of the tasks and of ``options.py``, which are the comma
 ``values.py`` reads values; ``earlier.py`` reads settings of an earlier result; ``words.py`` puts
 messages into words of the command line; ``streams.py`` keeps a failure of printing from ending the
 work; ``pictures.py`` reads masks and the like; ``work.py`` does what was asked for, ``folders.py``
-does it with every picture of a folder (``folder_record.py`` knows what was done), and ``info.py``,
+does it with every picture of a folder, and ``info.py``,
 ``tv.py`` and ``compare.py`` do the commands of their names; ``pipes.py`` is for standard input and
 output; ``failures.py`` tells errors and warnings; and ``exits.py`` has the exit codes.
 """

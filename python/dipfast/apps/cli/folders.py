@@ -1,7 +1,8 @@
 """Whole folders: what a command does with one picture, done with each picture of a folder.
 
-Pictures are done one after the other, each as if it had been named alone.  What has been done is
-in a record (``folder_record.py``), which a later run goes on from.
+Pictures are done one after the other, or on the workers of a cluster, each as if it had been named
+alone.  What has been done is in a record (:mod:`dipfast.cluster.record`), which a later run goes on
+from.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import os
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,22 +24,26 @@ from dipfast.apps.cli import work
 from dipfast.apps.cli.commands import option_name, words_of
 from dipfast.apps.cli.exits import DONE, FAILED, INTERRUPTED, TERMINATED, UNFINISHED
 from dipfast.apps.cli.failures import told
-from dipfast.apps.cli.folder_record import (
-    RECORD,
-    FolderRecord,
-    digest,
-    identify,
-    numbers_of,
-    status_of,
-)
 from dipfast.apps.cli.options import OwnOptions, Request
 from dipfast.apps.cli.streams import say
 from dipfast.apps.cli.words import one_line
+from dipfast.cluster.record import (
+    RECORD,
+    FolderRecord,
+    digest,
+    digests_of,
+    identify,
+    numbers_of,
+    result_name,
+    status_of,
+)
 from dipfast.errors import InputError, WouldOverwriteError
 from dipfast.images import files
 from dipfast.images.files import formats
+from dipfast.stop_reason import StopReason
 
 if TYPE_CHECKING:
+    from dipfast.cluster.engine import Order
     from dipfast.run.result import Result
 
 __all__ = ["run"]
@@ -47,6 +52,12 @@ __all__ = ["run"]
 _OF_ONE = ("curves", "strip", "report", "checkpoint", "resume")
 # Pictures that come with each picture, from folders.
 _COMPANIONS = ("reference", "mask")
+
+
+# Options of many files.
+_OF_MANY = ("suffix", "workers", "scheduler")
+# Options of the command line that name files, which workers may look for from elsewhere.
+_FILE_OPTIONS = ("image", "reference", "settings", "mask", "blur")
 
 
 @dataclass(frozen=True)
@@ -74,9 +85,14 @@ def run(request: Request) -> int:
         work if a picture failed, or else that of unfinished results if there are any.
     """
     own = request.own
-    if not _is_for_many(own):
-        if own.suffix is not None:
-            raise InputError("--suffix is for folders, and IN is neither a folder nor a pattern")
+    if own.series:
+        _check_series(own)
+    if own.series or not _is_for_many(own):
+        for name in _OF_MANY:
+            if getattr(own, name) is not None:
+                raise InputError(
+                    f"{option_name(name)} is for folders, and IN is neither a folder nor a pattern"
+                )
         return work.run(request)
     _check_options(request)
     settings = work.settings_of(request)[1]
@@ -99,15 +115,23 @@ def _is_for_many(own: OwnOptions) -> bool:
     """Return whether IN and OUT are folders, or IN is a pattern."""
     source, out = str(own.image), Path(own.output)
     is_pattern = glob.has_magic(source) and not os.path.lexists(source)
-    if not is_pattern and not Path(source).is_dir():
+    if not is_pattern and not _holds_many(Path(source)):
         return False
-    if out.is_dir() or formats.by_suffix(out) is None:
+    if _holds_many(out) or formats.by_suffix(out) is None:
         return True
     if is_pattern and glob.glob(source):
         raise InputError(
             f"{source} is a pattern for many files, so OUT must be a folder, got {out}"
         )
     return False
+
+
+def _check_series(own: OwnOptions) -> None:
+    """Refuse what is no folder of slices, and a folder of results that is there."""
+    if not _holds_many(Path(own.image)):
+        raise InputError(f"--series expects a folder of DICOM slices as IN, got {own.image}")
+    if formats.by_suffix(Path(own.output)) is None and os.path.lexists(own.output):
+        raise InputError(f"{own.output} exists already, and slices are written to a new folder")
 
 
 def _check_options(request: Request) -> None:
@@ -118,15 +142,17 @@ def _check_options(request: Request) -> None:
             raise InputError(
                 f"{option_name(name)} is for a single picture, and {own.image} stands for many"
             )
-    if own.reference is not None and not Path(own.reference).is_dir():
+    if own.reference is not None and not _holds_many(Path(own.reference)):
         raise InputError(
             f"--reference must be a folder of clean pictures with the names of those of IN, got "
             f"{own.reference}"
         )
     for name in ("mask", "blur"):
         value = getattr(own, name, None)
-        is_folder = name == "mask" and isinstance(value, str) and Path(value).is_dir()
-        if isinstance(value, str) and value != "alpha" and not is_folder:
+        is_folder = name == "mask" and isinstance(value, str) and _holds_many(Path(value))
+        if not isinstance(value, str) or value == "alpha" or is_folder:
+            continue
+        if formats.by_folder(Path(value)) is None:
             files.open_regular(value).close()
     if own.suffix is not None and (not own.suffix or {*own.suffix} & {"/", "\\", "\0", os.sep}):
         raise InputError(
@@ -140,12 +166,18 @@ def _sources(own: OwnOptions, record: FolderRecord) -> list[Path]:
     """Return the pictures that are asked for, sorted by name."""
     source = str(own.image)
     is_folder = Path(source).is_dir()
-    found = list(Path(source).iterdir() if is_folder else map(Path, glob.glob(source)))
+    everything = list(Path(source).iterdir() if is_folder else map(Path, glob.glob(source)))
     found = [
         path
-        for path in found
-        if not path.name.startswith(".") and formats.by_suffix(path) and not path.is_dir()
+        for path in everything
+        if not path.name.startswith(".") and formats.by_suffix(path) and not _holds_many(path)
     ]
+    archives = sum(path.suffix.lower() == ".npz" for path in everything)
+    if archives:
+        say(
+            f"warning: {source}: {archives} .npz skipped, which are read one by one and written "
+            "as .npy; name each, or save their arrays with numpy.save"
+        )
     found.sort(key=lambda path: (path.name, str(path)))
     out = Path(own.output).resolve()
     beside = {path for path in found if out in (path.parent.resolve(), path.resolve().parent)}
@@ -155,7 +187,7 @@ def _sources(own: OwnOptions, record: FolderRecord) -> list[Path]:
             "tells the results from it"
         )
     # Beside the pictures there are earlier results.
-    results = record.names() | {_result_name(path, own.suffix) for path in beside}
+    results = record.names() | {result_name(path, own.suffix) for path in beside}
     found = [path for path in found if path not in beside or path.name not in results]
     if not found:
         where = f"in {source}" if is_folder else f"that {source} stands for"
@@ -166,12 +198,9 @@ def _sources(own: OwnOptions, record: FolderRecord) -> list[Path]:
     return found
 
 
-def _result_name(source: Path, suffix: str | None) -> str:
-    """Return the name of the result of a picture: its own, or that of a TIFF."""
-    row = formats.by_suffix(source)
-    # What is only read is written as TIFF, which holds the result of any picture.
-    ending = ".tif" if row is not None and row.read_only else source.suffix
-    return f"{source.stem}{suffix or ''}{ending}"
+def _holds_many(path: Path) -> bool:
+    """Return whether something is a folder, and not one picture of a format that is one."""
+    return path.is_dir() and formats.by_folder(path) is None
 
 
 def _outputs(own: OwnOptions, sources: list[Path], out: Path) -> dict[Path, Path]:
@@ -179,7 +208,7 @@ def _outputs(own: OwnOptions, sources: list[Path], out: Path) -> dict[Path, Path
     outputs: dict[Path, Path] = {}
     taken: dict[str, Path] = {}
     for source in sources:
-        output = outputs[source] = out / _result_name(source, own.suffix)
+        output = outputs[source] = out / result_name(source, own.suffix)
         other = taken.setdefault(os.path.normcase(output.name), source)
         if other is not source:
             raise InputError(f"{other} and {source} would both be written to {output}")
@@ -205,7 +234,7 @@ def _picture(
     changed: dict[str, Any] = {"image": str(source), "output": str(output), "suffix": None}
     for name in _COMPANIONS:
         folder = getattr(own, name, None)
-        if isinstance(folder, str | Path) and folder != "alpha" and Path(folder).is_dir():
+        if isinstance(folder, str | Path) and folder != "alpha" and _holds_many(Path(folder)):
             changed[name] = str(_companion(Path(folder), source))
     # One bar for all, and lines of our own.
     alone = own.model_copy(update={**changed, "quiet": True, "json_": False})
@@ -237,8 +266,65 @@ def _companion(folder: Path, source: Path) -> Path:
 # --- the work ----------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """Hold what became of one picture, and what is to be told of it."""
+
+    code: int
+    seconds: float
+    report: dict[str, Any]
+    written: str = ""
+    notes: tuple[str, ...] = ()
+    heard: tuple[str, ...] = ()
+    known: dict[str, Any] = field(default_factory=dict)
+
+
+def _attempt(picture: _Picture, begin: Callable[[], bool], hear: Callable[[str], None]) -> _Attempt:
+    """Restore one picture, whose result may take the place of an earlier one of ours.
+
+    Parameters
+    ----------
+    picture
+        The picture.
+    begin
+        Returns whether there is something that is to be replaced.
+    hear
+        Is told errors and warnings.
+    """
+    begun = time.monotonic()
+    notes: list[str] = []
+    kept: list[tuple[dict[str, Any], str]] = []
+
+    def keep(result: Result, job: Any) -> None:
+        kept.append((result.report(), job.output))
+        notes.extend(map(one_line, job.told))
+
+    def do() -> int:
+        own = picture.request.own.model_copy(update={"force": begin()})
+        return work.run(replace(picture.request, own=own), keep)
+
+    try:
+        code = told(do, words_of(picture.request), hear)
+    except Exception as error:  # a mistake in the program must not end the other pictures
+        traceback.print_exc()
+        hear(f"error: {type(error).__name__}: {error}")
+        code = FAILED
+    seconds = round(time.monotonic() - begun, 3)
+    return _Attempt(code, seconds, *(kept[0] if kept else ({}, "")), tuple(notes))
+
+
+def _attempt_there(picture: _Picture, replaces: bool) -> _Attempt:
+    """Restore one picture on a worker."""
+    heard: list[str] = []
+    known: dict[str, Any] = {"source": identify(picture.source)}
+    attempt = _attempt(picture, lambda: replaces, heard.append)
+    # Here, so that the process that sends pictures out need not read what all of them write.
+    known |= digests_of(picture.output) if attempt.report else {}
+    return replace(attempt, heard=tuple(heard), known=known)
+
+
 class _Run:
-    """Do pictures one after the other, tell each, and sum up."""
+    """Do pictures, tell each, and sum up."""
 
     def __init__(self, record: FolderRecord, own: OwnOptions) -> None:
         self._record, self._own = record, own
@@ -259,9 +345,10 @@ class _Run:
         )
         ended = DONE
         try:
-            for picture in todo:
-                self._bar.set_description(one_line(picture.source.name))
-                code = self._do(picture)
+            own = self._own
+            on_cluster = own.workers is not None or own.scheduler is not None
+            do = self._do_on_cluster if on_cluster and todo else self._do_here
+            for code in do(todo):
                 if code in (INTERRUPTED, TERMINATED):
                     ended = code
                     break
@@ -291,62 +378,71 @@ class _Run:
             self._count({**line, "status": "skipped", "message": "done before"})
         return done
 
-    def _do(self, picture: _Picture) -> int:
-        """Do one picture, write its line, and return its exit code."""
-        begun = time.monotonic()
-        said: list[str] = []
-        notes: list[str] = []
-        kept: list[tuple[dict[str, Any], str]] = []
+    def _do_here(self, pictures: Iterable[_Picture]) -> Iterator[int]:
+        """Do pictures one after the other, and yield their exit codes."""
+        for picture in pictures:
+            self._bar.set_description(one_line(picture.source.name))
+            line, said = _line_of(picture, identify(picture.source)), list[str]()
+            attempt = _attempt(
+                picture,
+                partial(self._begin, picture, line),
+                partial(self._hear, picture, said),
+            )
+            yield self._conclude(picture, line, attempt, said)
 
-        def hear(message: str) -> None:
-            kind, _, text = message.partition(": ")
-            if str(picture.source) not in text:
-                text = f"{picture.source}: {text}"
-            self._say(f"{kind}: {text}")
-            if kind == "error":
-                said.append(one_line(text))
+    def _do_on_cluster(self, pictures: Iterable[_Picture]) -> Iterator[int]:
+        """Do pictures on workers, several at once, and yield their exit codes."""
+        from dipfast.cluster.engine import Failure, connect, run_orders
+        from dipfast.run.interrupt import Interrupt
 
-        def keep(result: Result, job: Any) -> None:
-            kept.append((result.report(), job.output))
-            notes.extend(map(one_line, job.told))
+        own, workers = self._own, self._own.workers
+        interrupt = Interrupt()
+        with connect(own.scheduler or "local", workers=workers) as client, interrupt.on_signals():
+            if not own.quiet and client.dashboard_link:
+                self._say(f"dashboard: {client.dashboard_link}")
+            orders = self._orders(pictures)
+            for picture, value in run_orders(
+                client, _attempt_there, orders, stop=lambda: interrupt.requested
+            ):
+                said: list[str] = []
+                if isinstance(value, Failure):
+                    value = _Attempt(
+                        FAILED, 0.0, {}, heard=(f"error: {one_line(str(value.error))}",)
+                    )
+                for message in value.heard:
+                    self._hear(picture, said, message)
+                line = {**_line_of(picture), **value.known}
+                yield self._conclude(picture, line, value, said)
+        if interrupt.stop_asked is not None:
+            is_sigterm = interrupt.stop_asked.reason == StopReason.TERMINATED
+            yield TERMINATED if is_sigterm else INTERRUPTED
 
-        line: dict[str, Any] = {
-            "input": str(picture.source),
-            "output": str(picture.output),
-            "settings": picture.settings,
-            "source": identify(picture.source),
-        }
-        try:
-            code = told(lambda: self._work(picture, line, keep), words_of(picture.request), hear)
-        except Exception as error:  # a mistake in the program must not end the other pictures
-            traceback.print_exc()
-            hear(f"error: {type(error).__name__}: {error}")
-            code = FAILED
-        report, written = kept[0] if kept else ({}, "")
-        if kept and code in (DONE, UNFINISHED) and written != str(picture.output):
-            hear(f"error: {picture.output} came to be there meanwhile; the result is in {written}")
-        status = "failed" if said or not kept else status_of(report)
-        if status == "unfinished":
-            said.append(one_line(str(report["unfinished"])))
-            self._say(f"warning: {picture.source}: unfinished: {said[0]}")
-        line = {
-            "input": line["input"],
-            "output": line["output"],
-            "status": status,
-            "message": "; ".join(said or notes),
-            "seconds": round(time.monotonic() - begun, 3),
-            **numbers_of(report),
-            **line,
-        }
-        self._record.add(line, picture.output)
-        self._count(line)
-        return code
+    def _orders(self, pictures: Iterable[_Picture]) -> Iterator[Order[_Picture]]:
+        """Yield orders for workers, and conclude pictures whose result must not be written."""
+        from dipfast.cluster.engine import Order
+        from dipfast.cluster.sizes import estimate_memory, shape_of
 
-    def _work(
-        self, picture: _Picture, line: dict[str, Any], keep: Callable[[Result, Any], None]
-    ) -> int:
-        """Restore one picture, whose result may take the place of an earlier one of ours."""
-        request, output = picture.request, picture.output
+        for picture in pictures:
+            line, said, replaces = _line_of(picture), list[str](), list[bool]()
+
+            def begin(picture: _Picture = picture, line: Any = line, found: Any = replaces) -> int:
+                found.append(self._begin(picture, line))
+                return DONE
+
+            hear = partial(self._hear, picture, said)
+            code = told(begin, words_of(picture.request), hear)
+            if code != DONE:
+                self._conclude(picture, line, _Attempt(code, 0.0, {}), said)
+                self._bar.update()
+                continue
+            shape = shape_of(picture.source)
+            settings = work.settings_of(picture.request)[1]
+            memory = 0 if shape is None else estimate_memory(settings, shape)
+            yield Order(picture, (_anywhere(picture), replaces[0]), memory)
+
+    def _begin(self, picture: _Picture, line: dict[str, Any]) -> bool:
+        """Note that a picture is begun, and return whether its result takes another one's place."""
+        output = picture.output
         there = [path for path in (output, files.report_path(output)) if os.path.lexists(path)]
         if there and not self._own.force and not self._record.owns(output):
             raise WouldOverwriteError(
@@ -354,8 +450,46 @@ class _Run:
                 "was written; --force replaces it"
             )
         self._record.begin(line, output)
-        own = request.own.model_copy(update={"force": bool(there)})
-        return work.run(replace(request, own=own), keep)
+        return bool(there)
+
+    def _hear(self, picture: _Picture, said: list[str], message: str) -> None:
+        """Tell an error or a warning of a picture, and keep errors."""
+        kind, _, text = message.partition(": ")
+        if str(picture.source) not in text:
+            text = f"{picture.source}: {text}"
+        self._say(f"{kind}: {text}")
+        if kind == "error":
+            said.append(one_line(text))
+
+    def _conclude(
+        self, picture: _Picture, line: dict[str, Any], attempt: _Attempt, said: list[str]
+    ) -> int:
+        """Write the line of a picture, and return its exit code."""
+        code, report = attempt.code, attempt.report
+        here = os.path.abspath(picture.output)
+        if report and code in (DONE, UNFINISHED) and os.path.abspath(attempt.written) != here:
+            self._hear(
+                picture,
+                said,
+                f"error: {picture.output} came to be there meanwhile; the result is in "
+                f"{attempt.written}",
+            )
+        status = "failed" if said or not report else status_of(report)
+        if status == "unfinished":
+            said.append(one_line(str(report["unfinished"])))
+            self._say(f"warning: {picture.source}: unfinished: {said[0]}")
+        line = {
+            "input": line["input"],
+            "output": line["output"],
+            "status": status,
+            "message": "; ".join(said or attempt.notes),
+            "seconds": attempt.seconds,
+            **numbers_of(report),
+            **line,
+        }
+        self._record.add(line, picture.output)
+        self._count(line)
+        return code
 
     def _count(self, line: dict[str, Any]) -> None:
         self._counts[line["status"]] += 1
@@ -380,3 +514,30 @@ class _Run:
             print(line)
         elif not self._own.quiet:
             say(line)
+
+
+def _line_of(picture: _Picture, source: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return what is known of the line of a picture before it is done."""
+    return {
+        "input": str(picture.source),
+        "output": str(picture.output),
+        "settings": picture.settings,
+        "source": source,
+    }
+
+
+def _anywhere(picture: _Picture) -> _Picture:
+    """Return a picture whose files are found from any working folder."""
+    own = picture.request.own
+    paths = {"output": os.path.abspath(own.output)}
+    for name in _FILE_OPTIONS:
+        value = getattr(own, name, None)
+        # What else these may say, such as gaussian:2, is no file.
+        if isinstance(value, str | Path) and value != "alpha" and os.path.lexists(value):
+            paths[name] = os.path.abspath(value)
+    return replace(
+        picture,
+        source=picture.source.absolute(),
+        output=picture.output.absolute(),
+        request=replace(picture.request, own=own.model_copy(update=paths)),
+    )

@@ -41,8 +41,8 @@ class OwnOptions(BaseModel):
 
     image: FileName = option(
         ...,
-        "The image: PNG, JPEG, TIFF, NumPy (.npy), FITS, WebP, AVIF, HEIC, DICOM or camera RAW, 8 "
-        "or 16 bit or float; - is standard input.",
+        "The image: PNG, JPEG, TIFF, NumPy (.npy), FITS, Zarr, WebP, AVIF, HEIC, DICOM or camera "
+        "RAW, 8 or 16 bit or float; - is standard input.",
         expected="a file name",
         role="image",
     )
@@ -59,6 +59,26 @@ class OwnOptions(BaseModel):
         None,
         "Of folders: what results have in their names before the ending, such as _clean.",
         expected="a part of a file name",
+        role="local",
+    )
+    series: bool = option(
+        False,
+        "IN is a folder of DICOM slices, one series: restore them as one stack, into a new folder.",
+        role="local",
+    )
+    workers: int | None = option(
+        None,
+        "Of folders: restore so many pictures at once, each in a process of its own with its share "
+        "of the cores. Needs dipfast[cluster].",
+        expected="a whole number from 1 up",
+        role="local",
+    )
+    scheduler: str | None = option(
+        None,
+        "Of folders: the address of a scheduler of Dask, such as tcp://10.0.0.1:8786, whose "
+        "workers restore the pictures. They find files under the same names. Needs "
+        "dipfast[cluster].",
+        expected="an address",
         role="local",
     )
     settings: FileName | None = option(
@@ -154,8 +174,8 @@ class InfoRequest(ToolRequest):
 
     files: tuple[FileName, ...] = option(
         ...,
-        "Images: PNG, JPEG, TIFF, NumPy (.npy), FITS, WebP, AVIF, HEIC, DICOM or camera RAW, 8 or "
-        "16 bit or float.",
+        "Images: PNG, JPEG, TIFF, NumPy (.npy), FITS, Zarr, WebP, AVIF, HEIC, DICOM or camera RAW, "
+        "8 or 16 bit or float.",
         expected="file names",
         role="image",
     )

@@ -299,10 +299,11 @@ def _check_method(job: _Job) -> None:
 def _check_files(job: _Job, like: ImageFile, other_inputs: dict[str, str]) -> None:
     """Refuse files that cannot be written, or would take the place of others."""
     from dipfast.images import files
+    from dipfast.images.files import formats
 
     own: OwnOptions = job.own
     source, output = own.image, own.output
-    if Path(output).is_dir():
+    if Path(output).is_dir() and formats.by_folder(Path(output)) is None:
         raise InputError(
             f"{output} is a folder; name a file in it, such as {Path(output) / Path(source).name}"
         )

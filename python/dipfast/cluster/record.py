@@ -3,7 +3,7 @@
 The record says which files of a folder are results of an earlier run, and of what.  Only these are
 replaced without ``--force``, and only these can be skipped.  A line is written in one call and
 forced onto the disk, so that a process that is killed leaves whole lines; and before a picture is
-begun, a small file says which one, so that a result whose line is missing is known as one.
+begun, another file says which one, so that a result whose line is missing is known as one.
 """
 
 from __future__ import annotations
@@ -11,35 +11,56 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
 from dipfast.images import files
+from dipfast.images.files import formats
 from dipfast.stop_reason import StopReason
 
-__all__ = ["RECORD", "FolderRecord", "digest", "identify", "numbers_of", "status_of"]
+__all__ = [
+    "RECORD",
+    "FolderRecord",
+    "digest",
+    "digests_of",
+    "identify",
+    "numbers_of",
+    "result_name",
+    "status_of",
+]
 
 RECORD = "dipfast.jsonl"
 """The name of the record in the folder of the results."""
 
-# What is being done, in the same folder.
+# What is being done, in the same folder: a line for each picture.
 _CURRENT = ".dipfast-current"
 
 
 def digest(path: str | Path) -> str | None:
-    """Return the SHA-256 of a file, None if it cannot be read."""
+    """Return the SHA-256 of a file, or of a folder that is a picture; None if it cannot be read."""
     found = hashlib.sha256()
+    path = Path(path)
     try:
-        with files.open_regular(path) as stream:
-            while part := stream.read(2**20):
-                found.update(part)
+        names = [""]
+        if formats.by_folder(path) is not None:
+            sizes = files.list_folder(path)
+            names = sorted(sizes)
+            found.update(json.dumps([[name, sizes[name]] for name in names]).encode())
+        for name in names:
+            with files.open_regular(path / name) as stream:
+                while part := stream.read(2**20):
+                    found.update(part)
     except (OSError, ValueError):
         return None
     return found.hexdigest()
 
 
 def identify(path: str | Path) -> dict[str, Any] | None:
-    """Return size, time of modification and digest of a picture, None if it cannot be read."""
+    """Return size, time of modification and digest of a picture, None if it cannot be read.
+
+    A folder has no size and no time, because these do not change with what is in it.
+    """
     try:
         there = os.stat(path)
     except OSError:
@@ -47,7 +68,35 @@ def identify(path: str | Path) -> dict[str, Any] | None:
     found = digest(path)
     if found is None:
         return None
+    if stat.S_ISDIR(there.st_mode):
+        return {"size": None, "modified": None, "sha256": found}
     return {"size": there.st_size, "modified": there.st_mtime_ns, "sha256": found}
+
+
+def digests_of(output: Path) -> dict[str, str | None]:
+    """Return the digests of a result and of its report, as its line has them."""
+    return {"report": digest(files.report_path(output)), "result": digest(output)}
+
+
+def result_name(source: Path, suffix: str | None = None) -> str:
+    """Return the name of the result of a picture: its own, or that of a TIFF.
+
+    Parameters
+    ----------
+    source
+        The picture.
+    suffix
+        What is put before the ending of the name; None for nothing.
+
+    Returns
+    -------
+    str
+        The name, without a folder.
+    """
+    row = files.formats.by_suffix(source)
+    # What is only read is written as TIFF, which holds the result of any picture.
+    ending = ".tif" if row is not None and row.read_only else source.suffix
+    return f"{source.stem}{suffix or ''}{ending}"
 
 
 def status_of(report: dict[str, Any]) -> str:
@@ -78,7 +127,8 @@ class FolderRecord:
         self._lines: dict[str, dict[str, Any]] = {}
         for line in _read(folder / RECORD).split(b"\n"):
             self._take(_object(line))
-        self._current = _object(_read(folder / _CURRENT))
+        begun = map(_object, _read(folder / _CURRENT).split(b"\n"))
+        self._begun = {_name_of(each): each for each in begun if each}
 
     def _take(self, line: dict[str, Any]) -> None:
         """Keep the last line of each result."""
@@ -87,35 +137,46 @@ class FolderRecord:
 
     def names(self) -> set[str]:
         """Return the names of all results that the record knows of pictures in the same folder."""
-        lines = {**self._lines, _name_of(self._current): self._current.get("line") or {}}
+        begun = {name: each.get("line") or {} for name, each in self._begun.items()}
+        lines = {**self._lines, **begun}
         return {name for name, line in lines.items() if self._is_beside(name, line)}
 
     def _is_beside(self, name: str, line: dict[str, Any]) -> bool:
         """Return whether a result is in the folder of its picture, which has another name then."""
         source = Path(str(line.get("input", ""))).name
-        return source != name and (self._folder / source).is_file()
+        return source != name and _is_picture(self._folder / source)
 
     def recover(self) -> None:
-        """Write the line of a result that was written by a process that ended before its line."""
-        current, output = self._current, self._folder / _name_of(self._current)
-        line = current.get("line")
-        if not isinstance(line, dict) or _stamp(output) in (None, current.get("stamp")):
-            return
+        """Write the lines of results that were written by a process that ended before its line."""
+        for name, begun in list(self._begun.items()):
+            line, output = begun.get("line"), self._folder / name
+            untouched = _stamp(output) in (None, begun.get("stamp"))
+            if isinstance(line, dict) and not untouched and not self._is_told(name, output):
+                self._recover(line, begun.get("report"), output)
+        self._begun = {}
+        self.end()
+
+    def _is_told(self, name: str, output: Path) -> bool:
+        """Return whether the record has a line of the very file that is there."""
+        return self._lines.get(name, {}).get("stamp") == _stamp(output)
+
+    def _recover(self, line: dict[str, Any], earlier_report: Any, output: Path) -> None:
         report = files.report_path(output)
-        told = _object(_read(report)) if digest(report) != current.get("report") else {}
+        told = _object(_read(report)) if digest(report) != earlier_report else {}
         status, message = (status_of(told), "") if told else ("interrupted", "without a report")
         line = {**line, "status": status, "message": message, "seconds": told.get("seconds")}
         self.add({**line, **numbers_of(told)}, output)
-        self.end()
 
     def owns(self, output: Path) -> bool:
         """Return whether what exists there is a result of an earlier run, as it left it."""
         line, report = self._lines.get(output.name, {}), digest(files.report_path(output))
         if report is not None and report != line.get("report"):
             return False
-        if not output.is_file():
+        if not _is_picture(output):
             return report is not None
-        known = line.get("stamp") is not None and line["stamp"] == _stamp(output)
+        # The stamp of a folder does not change with what is in it.
+        stamp = _stamp(output) if output.is_file() else None
+        known = stamp is not None and line.get("stamp") == stamp
         # A folder that was copied has other times, and the same content.
         return known or (line.get("result") is not None and line["result"] == digest(output))
 
@@ -130,12 +191,19 @@ class FolderRecord:
             Where its result is written.
         settings
             The digest of the settings.
+
+        Returns
+        -------
+        bool
+            True where it need not be done again.
         """
         line = self._lines.get(output.name, {})
         same = line.get("status") == "done" and line.get("settings") == settings
-        if not (same and output.is_file() and self.owns(output)):
+        if not (same and _is_picture(output) and self.owns(output)):
             return False
         known, there = line.get("source") or {}, source.stat()
+        if stat.S_ISDIR(there.st_mode):
+            return known.get("sha256") == digest(source)
         if known.get("size") != there.st_size:
             return False
         # Pictures of two folders may have one name, one size and one time.
@@ -143,7 +211,7 @@ class FolderRecord:
         return as_dated or known.get("sha256") == digest(source)
 
     def begin(self, line: dict[str, Any], output: Path) -> None:
-        """Say which picture is done next.
+        """Say that a picture is being done from now on, until its line is added.
 
         Parameters
         ----------
@@ -152,15 +220,22 @@ class FolderRecord:
         output
             Where its result is written.
         """
-        self._current = {
+        begun = {
             "name": output.name,
             "line": line,
             # What is there before: what differs from it later was written since.
             "stamp": _stamp(output),
             "report": digest(files.report_path(output)),
         }
-        with files.write_atomically(self._folder / _CURRENT) as stream:
-            stream.write(json.dumps(self._current).encode())
+        text = json.dumps(begun).encode()
+        if self._begun:
+            with open(self._folder / _CURRENT, "ab", buffering=0) as stream:
+                stream.write(b"\n" + text)
+                os.fsync(stream.fileno())
+        else:
+            with files.write_atomically(self._folder / _CURRENT) as stream:
+                stream.write(text)
+        self._begun[output.name] = begun
 
     def add(self, line: dict[str, Any], output: Path) -> None:
         """Write one line.
@@ -169,12 +244,14 @@ class FolderRecord:
         ----------
         line
             The line, to which is added what a result is known by later: its report, or its file.
+            Digests (:func:`digests_of`) that it has already are kept.
         output
             Where the result was to be written.
         """
         if line["status"] != "failed" or self.owns(output):
-            line["report"], line["stamp"] = digest(files.report_path(output)), _stamp(output)
-            line["result"] = digest(output)
+            line["stamp"] = _stamp(output)
+            if "result" not in line:
+                line.update(digests_of(output))
         with open(self._folder / RECORD, "a+b", buffering=0) as stream:
             # The start of a line that a full disk has cut off is no line.
             cut = stream.seek(0, os.SEEK_END) > 0
@@ -184,15 +261,24 @@ class FolderRecord:
             stream.write(b"\n" * cut + json.dumps(line).encode() + b"\n")
             os.fsync(stream.fileno())
         self._take(line)
+        self._begun.pop(output.name, None)
 
     def end(self) -> None:
-        """Say that nothing is being done."""
-        self._current = {}
-        (self._folder / _CURRENT).unlink(missing_ok=True)
+        """Say that nothing is being done any more, except what was given up and may go on."""
+        if not self._begun:
+            (self._folder / _CURRENT).unlink(missing_ok=True)
+            return
+        with files.write_atomically(self._folder / _CURRENT) as stream:
+            stream.write(b"\n".join(json.dumps(each).encode() for each in self._begun.values()))
+
+
+def _is_picture(path: Path) -> bool:
+    """Return whether there is a file, or a folder that is a picture."""
+    return path.is_file() or formats.by_folder(path) is not None
 
 
 def _name_of(current: dict[str, Any]) -> str:
-    """Return the name of the result that was being made."""
+    """Return the name of a result that was being made."""
     return Path(str(current.get("name", ""))).name
 
 

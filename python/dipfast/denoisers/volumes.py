@@ -1,0 +1,104 @@
+"""Denoise a plane of a stack together with its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dipfast import ops
+from dipfast.denoisers.blocks import MOST_ELEMENTS, in_blocks
+from dipfast.model.bootstrap import noisier
+from dipfast.model.neighbours import Neighbours
+from dipfast.model.noise import NoiseModel
+from dipfast.model.problem import Problem
+from dipfast.settings.names import Quality
+from dipfast.settings.noise import NoiseParameters
+
+__all__ = ["denoise_with_neighbours"]
+
+# How many rows and columns away pixels matter, where planes are worked on in blocks.
+_REACH = 120
+# A volume takes about three times the memory of a picture of as many elements.
+_MOST = MOST_ELEMENTS // 2
+
+
+def denoise_with_neighbours(
+    problem: Problem,
+    neighbours: Neighbours,
+    speed: Quality = "balanced",
+    callback: Callable[[float], object] | None = None,
+) -> Tensor:
+    """Denoise a plane by non-local ridge regression of the planes around it as a volume.
+
+    Planes of a block are denoised together, and what is made of the others is kept in the block
+    until it is asked for.  Of a plane to which noise was added only that plane is denoised, with
+    its neighbours as they were measured: their noise is independent of what is not seen of it.
+
+    Parameters
+    ----------
+    problem
+        The plane and its noise.
+    neighbours
+        The planes around it.
+    speed
+        ``"fast"``, ``"balanced"``, the default, or ``"best"``.
+    callback
+        Called with the share that is done, from 0 to 1, a few times a second; exceptions that it
+        raises pass through.
+
+    Returns
+    -------
+    Tensor
+        The denoised plane, (1, C, H, W).
+    """
+    block, place, y = neighbours.block, neighbours.place, problem.measurement
+    noise: NoiseModel = problem.noise
+    if problem.split is None:
+        found = block.take(speed, place)
+        if found is None:
+            planes = block.pixels(range(len(block.planes)))
+            block.keep(speed, _denoised(planes, noise, speed, block.reach, callback))
+            found = block.take(speed, place)
+            assert found is not None
+        elif callback is not None:
+            callback(1.0)
+        return found.to(y)
+    around = neighbours.around
+    planes = block.pixels(around)
+    own = place - around.start
+    planes[own] = y[0]
+    model = noisier(noise, problem.split.ratio)
+    return _denoised(planes, model, speed, block.reach, callback)[own : own + 1].to(y)
+
+
+def _denoised(
+    planes: Tensor,
+    noise: NoiseParameters,
+    speed: Quality,
+    reach: int,
+    callback: Callable[[float], object] | None,
+) -> Tensor:
+    """Return planes (K, C, H, W) denoised as a volume."""
+    count, channels = planes.shape[:2]
+
+    def denoised(part: Any, report: Callable[[float], object] | None) -> Any:
+        volume = part.reshape(count, channels, *part.shape[1:]).swapaxes(0, 1)
+        result = ops.nl_ridge(
+            np.ascontiguousarray(volume),
+            noise=noise,
+            speed=speed,
+            channel_axis=0,
+            spatial_dims=3,
+            neighbours=reach,
+            callback=report,
+        )
+        return np.ascontiguousarray(result.swapaxes(0, 1)).reshape(part.shape)
+
+    pixels = planes.flatten(0, 1).numpy()
+    return torch.from_numpy(in_blocks(pixels, denoised, _REACH, callback, _MOST)).reshape(
+        planes.shape
+    )

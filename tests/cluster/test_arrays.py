@@ -1,0 +1,172 @@
+"""Arrays block by block: what the whole would be, and in no more memory than a few blocks take."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dipfast
+from dipfast import NoiseModel
+from dipfast.cluster import denoise_array
+from dipfast.errors import InputError, InputTypeError
+
+da = pytest.importorskip("dask.array")
+zarr = pytest.importorskip("zarr")
+
+SIGMA = 12.0
+KNOWN: dict[str, Any] = {"noise": NoiseModel(SIGMA / 255), "quality": "fast"}
+
+
+def noisy(*shape: int, seed: int = 0) -> np.ndarray:
+    rows, columns = np.mgrid[: shape[-2], : shape[-1]]
+    clean = 128 + 60 * np.sin(rows / 6) * np.cos(columns / 9)
+    values = clean + np.random.default_rng(seed).normal(0, SIGMA, shape)
+    return values.round().clip(0, 255).astype(np.uint8)
+
+
+def test_planes_are_those_of_one_process() -> None:
+    stack = noisy(2, 3, 24, 30)
+    lazy = denoise_array(stack, **KNOWN)
+    assert isinstance(lazy, da.Array)
+    assert lazy.chunksize == (1, 1, 24, 30)
+    assert lazy.dtype == np.uint8
+    alone = [[dipfast.denoise(plane, **KNOWN).image for plane in planes] for planes in stack]
+    assert np.array_equal(lazy.compute(), alone)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("axis", [None, 0, 2])
+def test_blocks_with_a_halo_are_those_of_the_whole(dtype: str, axis: int | None) -> None:
+    plane = noisy(400, 200).astype(dtype)
+    if axis is not None:
+        plane = np.stack([plane, plane[::-1].copy(), 255 - plane], axis=axis)
+    options: Any = {**KNOWN, "channel_axis": axis, "data_range": 255.0}
+    whole = dipfast.denoise(plane, **options).image
+    lazy = denoise_array(plane, tile=130, **options)
+    assert np.prod(lazy.numblocks) > 2
+    difference = np.abs(lazy.compute().astype(float) - whole)
+    # The last bits differ, and an integer where one of them decides.
+    assert difference.max() <= (1 if dtype == "uint8" else 1e-3)
+    assert np.count_nonzero(difference > 1e-3) <= 1e-4 * difference.size
+
+
+def test_tiles_of_a_network_are_blended(use_small_network: Any) -> None:
+    use_small_network(5)
+    plane = noisy(90, 120)
+    options: Any = {"method": "two_stage", "max_iterations": 5, "seed": 1}
+    found = denoise_array(plane, tile=64, noise=KNOWN["noise"], **options).compute()
+    assert found.shape == plane.shape
+    assert found.dtype == np.uint8
+    corner = dipfast.denoise(
+        plane[:64, :64].astype(float), noise=KNOWN["noise"], data_range=255.0, **options
+    ).image
+    # Where there is a single tile, it is what that tile alone would be.
+    assert np.array_equal(found[:26, :56], corner[:26, :56].round().astype(np.uint8))
+
+
+def test_noise_is_estimated_once_and_before() -> None:
+    stack = noisy(6, 64, 64)
+    shared = dipfast.estimate_noise(stack, stack_axis=0)
+    found = denoise_array(stack, quality="fast").compute()
+    alone = dipfast.denoise(stack[2], quality="fast", noise=shared.model).image
+    assert np.array_equal(found[2], alone)
+
+
+def test_nothing_is_done_before_it_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    lazy = denoise_array(noisy(3, 24, 24), **KNOWN)
+    monkeypatch.setattr(dipfast, "denoise", None)
+    with pytest.raises(TypeError):
+        lazy.compute(scheduler="synchronous")
+
+
+def empty(path: Path, like: np.ndarray) -> Any:
+    """Return a new Zarr array for pictures, with two in each chunk."""
+    chunks = (2, *like.shape[1:])
+    return zarr.open_array(str(path), mode="w", shape=like.shape, dtype=like.dtype, chunks=chunks)
+
+
+def test_zarr_and_dask_in_zarr_out(tmp_path: Path) -> None:
+    stack = noisy(4, 24, 24)
+    stored = empty(tmp_path / "in.zarr", stack)
+    stored[:] = stack
+    lazy = denoise_array(stored, **KNOWN)
+    assert lazy.chunksize == (2, 24, 24)  # each chunk is read once
+    other = denoise_array(da.from_array(stack, chunks=(2, 12, 12)), **KNOWN)
+    out = empty(tmp_path / "out.zarr", stack)
+    da.store(lazy, out, lock=False)
+    assert np.array_equal(out[:], other.compute())
+
+
+def test_on_workers(client: Any) -> None:
+    stack = noisy(4, 24, 24)
+    lazy = denoise_array(stack, **KNOWN)
+    here = lazy.compute(scheduler="synchronous")
+    assert np.array_equal(client.compute(lazy).result(), here)
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "error", "text"),
+    [
+        ([1, 2], {}, InputTypeError, "got list"),
+        (np.zeros(3), {}, InputError, "2 axes at least"),
+        (np.zeros((3, 3), bool), {}, InputTypeError, "got bool"),
+        (np.zeros((3, 3, 3)), {"channel_axis": 3}, InputError, "no axis of x"),
+        (np.zeros((3, 3)), {"tile": 8}, InputError, "tile must be"),
+        (np.zeros((3, 3)), {"callback": print}, InputError, "callback does not work"),
+        (np.zeros((3, 3)), {"noise": NoiseModel(0.1)}, InputError, "data_range is needed"),
+    ],
+)
+def test_wrong_arguments(x: Any, options: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        denoise_array(x, **{"quality": "fast", **options})
+
+
+PROGRAM = """
+import resource, sys
+import dask, numpy as np, zarr
+import dipfast
+from dipfast.cluster import denoise_array
+
+stored = zarr.open_array(sys.argv[1], mode="r")
+options = {"quality": "fast", "noise": dipfast.NoiseModel(12 / 255), "data_range": 255.0}
+dask.config.set(scheduler="synchronous")
+denoise_array(stored[:2], **options).compute()  # imports, and caches what is needed once
+def taken():
+    return 1024 * int(open("/proc/self/status").read().split("VmData:")[1].split()[0])
+limit = taken() + int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+try:
+    stored[:]
+except MemoryError:
+    print("the whole does not fit")
+form = {"shape": stored.shape, "dtype": stored.dtype, "chunks": stored.chunks}
+out = zarr.open_array(sys.argv[2], mode="w", **form)
+dask.array.store(denoise_array(stored, **options), out, lock=False)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA of Linux")
+def test_an_array_larger_than_memory(tmp_path: Path) -> None:
+    """A volume of 20 MB, in a process that may take 16 MB more than it has."""
+    planes = noisy(2, 128, 128).astype(np.float32)
+    stored = empty(tmp_path / "in.zarr", np.broadcast_to(planes[:1], (320, 128, 128)))
+    for first in range(0, 320, 2):
+        stored[first : first + 2] = planes + first / 100
+    arguments = [str(tmp_path / "in.zarr"), str(tmp_path / "out.zarr"), str(16 * 2**20)]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "the whole does not fit" in done.stdout
+    found = zarr.open_array(str(tmp_path / "out.zarr"), mode="r")
+    alone = dipfast.denoise(stored[200], **KNOWN, data_range=255.0).image
+    assert np.allclose(found[200], alone, atol=1e-3)

@@ -1,0 +1,107 @@
+"""Folders of the command line on workers: the same results, record and exit codes as without."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.cluster import on_workers
+
+from dipfast.apps.cli import main
+from dipfast.images.files import read_image, write_image
+
+Make = Callable[[int], list[Path]]
+
+
+@pytest.fixture
+def typed(client: Any, pictures: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that denoises the folder ``in`` with the workers of the client."""
+    pictures(5)
+    monkeypatch.chdir(tmp_path)
+
+    def run(out: str, *arguments: str, on_cluster: bool = True) -> int:
+        where = ["--scheduler", client.scheduler.address] if on_cluster else []
+        return main(["denoise", "in", out, "--quality", "fast", *where, *arguments])
+
+    return run
+
+
+def lines(out: str) -> dict[str, dict[str, Any]]:
+    text = Path(out, "dipfast.jsonl").read_text().splitlines()
+    return {Path(line["output"]).name: line for line in map(json.loads, text)}
+
+
+def test_results_and_record_are_those_without(
+    typed: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert typed("there") == typed("here", on_cluster=False) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("there: 5 done, 0 skipped, 0 failed, ")
+    assert "dashboard: http" in told.err
+    there, here = lines("there"), lines("here")
+    assert set(there) == set(here)
+    for name, line in there.items():
+        assert np.array_equal(
+            read_image(Path("there", name)).image, read_image(Path("here", name)).image
+        )
+        own = {"output", "seconds", "stamp", "report"}
+        assert {k: v for k, v in line.items() if k not in own} == {
+            k: v for k, v in here[name].items() if k not in own
+        }
+    assert not Path("there/.dipfast-current").exists()
+    # What one has done, the other skips.
+    assert typed("there", on_cluster=False) == typed("here") == 0
+    assert capsys.readouterr().out.count("0 done, 5 skipped") == 2
+
+
+def test_failures_are_told_and_end_no_other(typed: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in/01.png").write_text("no picture")
+    Path("out").mkdir()
+    write_image("out/02.png", np.zeros((4, 4), np.uint8))
+    assert typed("out", "--quiet") == 1
+    told = capsys.readouterr()
+    assert told.out.startswith("out: 3 done, 0 skipped, 2 failed, ")
+    assert "error: cannot read" in told.err
+    assert "--force replaces it" in told.err
+    assert lines("out")["01.png"]["status"] == "failed"
+    assert read_image("out/02.png").image.shape == (4, 4)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_ctrl_c(
+    typed: Any, client: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "begun").mkdir()
+    client.run(on_workers.count_restorations, str(tmp_path / "begun"))
+    try:
+        timer = threading.Timer(0.25, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        assert typed("out") == 130
+        timer.join()
+    finally:
+        client.run(on_workers.do_not_count)
+    assert " left, " in capsys.readouterr().out
+    assert typed("out") == 0
+    assert {line["status"] for line in lines("out").values()} == {"done"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["in/00.png", "x.png", "--workers", "2"], "--workers is for folders"),
+        (["in", "out", "--workers", "0"], "whole number from 1 up"),
+        (["in", "out", "--scheduler", "nearby"], "an address such as"),
+    ],
+)
+def test_wrong_arguments(
+    arguments: list[str], text: str, typed: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["denoise", *arguments]) == 2
+    assert text in capsys.readouterr().err

@@ -1,0 +1,130 @@
+"""Orders on workers: each value once, whatever happens to workers."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.cluster import on_workers
+
+from dipfast.cluster import connect
+from dipfast.cluster.engine import Failure, Order, run_orders
+from dipfast.errors import (
+    InputError,
+    InputTypeError,
+    MemoryLimitError,
+    MissingExtraError,
+    ProcessError,
+)
+
+
+def begun(folder: Path) -> Counter[str]:
+    return Counter(path.name.split("-")[0] for path in folder.iterdir())
+
+
+def orders(count: int, *arguments: Any) -> Any:
+    return (Order(number, (number, *arguments)) for number in range(count))
+
+
+def test_each_order_is_done_once(client: Any, tmp_path: Path) -> None:
+    found = dict(run_orders(client, on_workers.square, orders(30, str(tmp_path))))
+    assert found == {number: number**2 for number in range(30)}
+    assert set(begun(tmp_path).values()) == {1}
+
+
+def test_values_come_before_all_orders_are_made(client: Any, tmp_path: Path) -> None:
+    made = []
+
+    def making() -> Any:
+        for order in orders(30, str(tmp_path)):
+            made.append(order.item)
+            yield order
+
+    next(run := run_orders(client, on_workers.square, making()))
+    assert len(made) < 10
+    run.close()
+
+
+def test_a_failure_ends_no_other(client: Any) -> None:
+    found = dict(run_orders(client, on_workers.fail, orders(4)))
+    assert isinstance(found.pop(1).error, ValueError)
+    assert found == {0: 0, 2: 2, 3: 3}
+
+
+def test_one_that_no_worker_has_the_memory_for_is_not_sent(client: Any, tmp_path: Path) -> None:
+    large = Order(0, (0, str(tmp_path)), memory=10**15)
+    found = dict(run_orders(client, on_workers.square, iter([large, Order(1, (1, str(tmp_path)))])))
+    assert isinstance(found[0].error, MemoryLimitError)
+    assert "1000000.0 GB, and the largest worker has" in str(found[0].error)
+    assert found[1] == 1
+    assert set(begun(tmp_path)) == {"1"}
+
+
+def test_memory_is_booked(client: Any) -> None:
+    resources = [worker["resources"] for worker in client.scheduler_info()["workers"].values()]
+    limits = [worker["memory_limit"] for worker in client.scheduler_info()["workers"].values()]
+    assert [each["memory"] for each in resources] == limits
+
+
+def test_one_whose_worker_is_killed_is_done_by_another(client: Any, tmp_path: Path) -> None:
+    found = dict(
+        run_orders(client, on_workers.square_or_die, orders(12, str(tmp_path), mortal := 5, 1))
+    )
+    assert found == {number: number**2 for number in range(12)}
+    times = begun(tmp_path)
+    assert times.pop(str(mortal)) == 2
+    assert set(times.values()) == {1}
+
+
+def test_stop_gives_up_what_is_not_done(client: Any) -> None:
+    asked = iter([False, False, True])
+    assert list(run_orders(client, on_workers.slow, orders(5), stop=lambda: next(asked))) == []
+
+
+def test_one_that_ends_three_workers_for_memory_fails_and_the_others_go_on() -> None:
+    with connect("processes", workers=1, memory_limit="1.5 GB", threads=1) as client:
+        large, *others = (Order(number, (number * 10**9,)) for number in (3, 0, 0))
+        found = list(run_orders(client, on_workers.take_memory, iter([large, *others])))
+    (number, failure), *rest = found
+    assert isinstance(failure, Failure)
+    assert isinstance(failure.error, ProcessError)
+    assert "3 workers ended while they did it" in str(failure.error)
+    assert "memory" in str(failure.error)
+    assert [number, *rest] == [3, (0, 0), (0, 0)]
+
+
+def test_threads_leave_the_threads_of_torch_as_they_were() -> None:
+    before = torch.get_num_threads()
+    with connect("threads", workers=2, threads=before + 2) as client:
+        assert client.submit(torch.get_num_threads).result() == before + 2
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"scheduler": "nearby"}, InputError, "'threads', 'processes', 'local', or an address"),
+        ({"scheduler": 2}, InputTypeError, "got int"),
+        ({"workers": 0}, InputError, "workers must be a whole number from 1 up, got 0"),
+        ({"scheduler": "tcp://127.0.0.1:1", "workers": 2}, InputError, "workers is for a cluster"),
+    ],
+)
+def test_wrong_arguments(arguments: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text), connect(**arguments):
+        pass
+
+
+def test_no_scheduler_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dipfast.cluster.engine._WAITING", 0.5)
+    with pytest.raises(InputError, match="no scheduler of Dask at tcp"), connect("tcp://[::1]:1"):
+        pass
+
+
+def test_without_dask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'dipfast\[cluster\]'"), connect():
+        pass

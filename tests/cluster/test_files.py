@@ -1,0 +1,265 @@
+"""Collections of files: each restored once, whatever happens, to the bits of one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.cluster import on_workers
+
+import dipfast
+from dipfast.cluster import FileOutcome, restore_files
+from dipfast.cluster.record import FolderRecord
+from dipfast.cluster.sizes import estimate_memory, shape_of
+from dipfast.errors import InputError
+from dipfast.images.files import read_image, write_image
+from dipfast.settings.settings import DenoiseSettings
+
+Make = Callable[[int], list[Path]]
+
+
+def restore(paths: Any, out: Path, client: Any = "threads", **options: Any) -> list[FileOutcome]:
+    return restore_files("denoise", paths, out, scheduler=client, quality="fast", **options)
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "dipfast.jsonl").read_text().splitlines()]
+
+
+def statuses(outcomes: list[FileOutcome]) -> list[str]:
+    return [outcome.status for outcome in outcomes]
+
+
+def check_bits(paths: list[Path], out: Path) -> None:
+    """Check results against those of this process, which has one thread as workers have."""
+    for path in paths:
+        alone = dipfast.denoise(read_image(path).image, quality="fast").image
+        assert np.array_equal(read_image(out / path.name).image, alone)
+
+
+@pytest.fixture
+def slow(client: Any, tmp_path: Path) -> Iterator[Path]:
+    """Let workers take their time, and return the folder where they note what they do."""
+    folder = tmp_path / "begun"
+    folder.mkdir()
+    client.run(on_workers.count_restorations, str(folder))
+    yield folder
+    client.run(on_workers.do_not_count)
+
+
+def begun(folder: Path) -> Counter[str]:
+    return Counter(path.name.split("-")[0] for path in folder.iterdir())
+
+
+def test_results_have_the_bits_of_one_process(client: Any, pictures: Make, tmp_path: Path) -> None:
+    paths, out = pictures(6), tmp_path / "out"
+    told = []
+    outcomes = restore(
+        paths, out, client, on_progress=lambda outcome, done, total: told.append((done, total))
+    )
+    assert statuses(outcomes) == ["done"] * 6
+    assert [outcome.input for outcome in outcomes] == paths
+    assert told == [(number, 6) for number in range(1, 7)]
+    check_bits(paths, out)
+    assert sorted(Path(line["output"]).name for line in lines(out)) == [p.name for p in paths]
+    assert all((out / f"{path.name}.json").exists() for path in paths)
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_a_second_call_does_nothing(
+    pictures: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, out = pictures(3), tmp_path / "out"
+    restore(paths, out)
+    before = lines(out)
+    with monkeypatch.context() as patch:
+        # Not even a cluster is started.
+        patch.setattr("dipfast.cluster.files.connect", None)
+        assert statuses(restore(tmp_path / "in", out)) == ["skipped"] * 3
+    assert lines(out) == before
+    write_image(paths[1], np.full((24, 24), 9, np.uint8), overwrite=True)
+    assert statuses(restore(paths, out)) == ["skipped", "done", "skipped"]
+    # Other settings make other results.
+    assert statuses(restore(paths, out, sigma=3)) == ["done"] * 3
+
+
+def test_one_worker_is_killed_in_the_middle(
+    client: Any, slow: Path, pictures: Make, tmp_path: Path
+) -> None:
+    paths, out = pictures(10), tmp_path / "out"
+
+    def kill(outcome: FileOutcome, done: int, total: int) -> None:
+        if done == 4:
+            time.sleep(0.05)  # both workers are in the middle of the next one
+            os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+
+    outcomes = restore(paths, out, client, on_progress=kill)
+    assert statuses(outcomes) == ["done"] * 10
+    check_bits(paths, out)
+    assert Counter(Path(line["output"]).name for line in lines(out)) == {p.name: 1 for p in paths}
+    times = begun(slow)
+    assert sum(times.values()) <= 11  # the one that the worker was doing, if it had begun
+
+
+def test_a_result_whose_worker_was_killed_before_it_told_is_known(
+    pictures: Make, tmp_path: Path
+) -> None:
+    """The second try finds the very result that it makes."""
+    paths, out = pictures(2), tmp_path / "out"
+    out.mkdir()
+    result = dipfast.denoise(read_image(paths[0]).image, quality="fast")
+    begin = FolderRecord.begin
+
+    def begin_and_write(self: Any, line: Any, output: Path) -> None:
+        begin(self, line, output)
+        if output.name == paths[0].name:
+            result.save(output)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FolderRecord, "begin", begin_and_write)
+        assert statuses(restore(paths, out)) == ["done", "done"]
+    check_bits(paths, out)
+
+
+def test_files_of_others_are_left(pictures: Make, tmp_path: Path) -> None:
+    paths, out = pictures(2), tmp_path / "out"
+    write = np.zeros((5, 5), np.uint8)
+    out.mkdir()
+    write_image(out / paths[0].name, write)
+    outcomes = restore(paths, out)
+    assert statuses(outcomes) == ["failed", "done"]
+    assert "overwrite=True replaces it" in outcomes[0].message
+    assert np.array_equal(read_image(out / paths[0].name).image, write)
+    assert statuses(restore(paths, out, overwrite=True)) == ["done", "done"]
+    check_bits(paths, out)
+
+
+def test_one_that_cannot_be_read_fails_alone(pictures: Make, tmp_path: Path) -> None:
+    paths, out = pictures(3), tmp_path / "out"
+    paths[1].write_text("no picture")
+    outcomes = restore(paths, out)
+    assert statuses(outcomes) == ["done", "failed", "done"]
+    assert "cannot read" in outcomes[1].message
+
+
+def test_one_that_is_too_large_is_refused_before_it_is_sent(
+    client: Any, pictures: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, out = pictures(2), tmp_path / "out"
+
+    def declared(path: Path) -> tuple[int, int, int, int]:
+        return (1, 3, 10**5, 10**5) if path == paths[0] else (1, 1, 24, 24)
+
+    monkeypatch.setattr("dipfast.cluster.sizes.shape_of", declared)
+    outcomes = restore(paths, out, client)
+    assert statuses(outcomes) == ["failed", "done"]
+    assert "GB, and the largest worker has" in outcomes[0].message
+
+
+def test_a_folder_that_is_slow(client: Any, slow: Path, pictures: Make, tmp_path: Path) -> None:
+    """Two workers wait for slow files at the same time, and no file is done twice."""
+    paths, out = pictures(8), tmp_path / "out"
+    assert statuses(restore(paths, out, client)) == ["done"] * 8
+    assert sorted(begun(slow).values()) == [1] * 8
+    assert len({path.name.split("-")[1] for path in slow.iterdir()}) == 2
+
+
+def test_an_end_keeps_what_is_done(client: Any, slow: Path, pictures: Make, tmp_path: Path) -> None:
+    paths, out = pictures(8), tmp_path / "out"
+    interrupt = dipfast.Interrupt()
+    first = restore(
+        paths,
+        out,
+        client,
+        interrupt=interrupt,
+        on_progress=lambda outcome, done, total: done < 3 or interrupt.stop(),
+    )
+    found = Counter(statuses(first))
+    assert set(found) == {"done", "left"}
+    assert found["done"] >= 3
+    time.sleep(0.5)  # jobs on workers of others go on to their end
+    second = Counter(statuses(restore(paths, out, client)))
+    assert second["skipped"] >= found["done"]
+    assert second["skipped"] + second["done"] == 8
+    check_bits(paths, out)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_ctrl_c_keeps_what_is_done(client: Any, slow: Path, pictures: Make, tmp_path: Path) -> None:
+    paths, out = pictures(8), tmp_path / "out"
+    timer = threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    found = Counter(statuses(restore(paths, out, client)))
+    timer.join()
+    assert found["left"] > 0
+    assert found["done"] == len(lines(out))
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"callback": print}, "callback is something of this process"),
+        ({"checkpoint": "x"}, "checkpoint is for a single image"),
+        ({"reference": np.zeros((3, 3))}, "reference is for a single image"),
+        ({"channel_axis": 2}, "channel_axis is told by each file"),
+        ({"sigma": -1}, "sigma must be"),
+    ],
+)
+def test_options_that_are_not_of_files(
+    options: Any, text: str, pictures: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=text):
+        restore(pictures(1), tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_inputs_that_are_none(pictures: Make, tmp_path: Path) -> None:
+    (path,) = pictures(1)
+    with pytest.raises(InputError, match="one picture at least"):
+        restore([], tmp_path / "out")
+    with pytest.raises(InputError, match="must not be that of"):
+        restore([path], tmp_path / "in")
+    other = tmp_path / path.name
+    write_image(other, np.zeros((4, 4), np.uint8))
+    with pytest.raises(InputError, match="would both be written"):
+        restore([path, other], tmp_path / "out")
+
+
+def test_other_tasks(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (16, 16), np.uint8)
+    values[3:6, 3:6] = 0
+    write_image(tmp_path / "a.png", values)
+    options: Any = {"scheduler": "threads", "quality": "fast"}
+    done = restore_files("inpaint", [tmp_path / "a.png"], tmp_path / "filled", mask=0, **options)
+    assert statuses(done) == ["done"]
+    done = restore_files(
+        "super_resolve", [tmp_path / "a.png"], tmp_path / "larger", factor=2, **options
+    )
+    assert statuses(done) == ["done"]
+    assert read_image(tmp_path / "larger/a.png").image.shape == (32, 32)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".npy", ".fits", ".jpg", ".webp"])
+def test_heads_tell_shapes(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{ending}"
+    write_image(path, np.zeros((20, 31), np.uint8))
+    assert shape_of(path) in ((1, 1, 20, 31), (1, 3, 20, 31))
+    assert shape_of(tmp_path / "none") is None
+
+
+def test_memory_grows_with_the_picture() -> None:
+    fast, fit = DenoiseSettings(quality="fast", device="cpu"), DenoiseSettings(device="cpu")
+    small, large = (1, 3, 500, 500), (1, 3, 3000, 4000)
+    assert estimate_memory(fast, small) < estimate_memory(fast, large) / 2
+    assert estimate_memory(fit, large) > 5 * estimate_memory(fast, large)
+    tiled = DenoiseSettings(device="cpu", tile=256)
+    assert estimate_memory(tiled, large) < estimate_memory(fit, large) / 5
