@@ -108,7 +108,7 @@ def blocks_of(
     """
     channels, height, width = shape
     beyond = 2 * (reach + _STEP)
-    for columns in range(1, width + 1):  # noqa: B007
+    for columns in range(1, width + 1):
         across = min(math.ceil(width / columns) + (beyond if columns > 1 else 0), width)
         rows = most // (channels * across) - beyond
         if rows >= _LEAST * reach or across <= _LEAST * reach + beyond:
