@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_ELEMENTS", "blocks_of", "in_blocks"]
 
-MOST_ELEMENTS = 1 << 25
+MOST_ELEMENTS = 1 << 26
 """Elements, of all channels together, from which on a picture is worked on in blocks."""
 
 # Blocks begin where patches do in the whole picture: at a multiple of every step of nl_ridge.
@@ -103,23 +103,34 @@ def blocks_of(
     Yields
     ------
     tuple of Tile
-        Blocks that cover the picture, in bands from its top down, as few beside each other as can
-        be.  The larger ones begin at multiples of 60.
+        Blocks that cover the picture, cut so that least is looked at twice.  The larger ones begin
+        at multiples of 60.
     """
-    channels, height, width = shape
-    beyond = 2 * (reach + _STEP)
-    for columns in range(1, width + 1):
-        across = min(math.ceil(width / columns) + (beyond if columns > 1 else 0), width)
-        rows = most // (channels * across) - beyond
-        if rows >= _LEAST * reach or across <= _LEAST * reach + beyond:
-            break
-    down = max(1, math.ceil(height / max(rows, _LEAST * reach, 1)))
+    _, height, width = shape
+    down, beside = _counts(shape, reach, most)
     for top, bottom in _parts(height, down):
-        for left, right in _parts(width, columns):
+        for left, right in _parts(width, beside):
             begins = [max(start - reach, 0) // _STEP * _STEP for start in (top, left)]
             ends = [min(end + reach, n) for end, n in ((bottom, height), (right, width))]
             around = Tile(*begins, *(end - begin for begin, end in zip(begins, ends)))
             yield Tile(top, left, bottom - top, right - left), around
+
+
+def _counts(shape: tuple[int, ...], reach: int, most: int) -> tuple[int, int]:
+    """Return how many blocks there are below and beside each other, with the least work."""
+    channels, height, width = shape
+    beyond = 2 * (reach + _STEP)
+    least = max(_LEAST * reach, 1)
+    found = math.ceil(height / least), math.ceil(width / least)  # the smallest that make sense
+    work = math.inf
+    for beside in range(1, found[1] + 1):
+        across = math.ceil(width / beside) + (beyond if beside > 1 else 0)
+        rows = most // (channels * across)
+        down = 1 if rows >= height else math.ceil(height / max(rows - beyond, 1))
+        looked_at = (height + beyond * (down - 1)) * (width + beyond * (beside - 1))
+        if down <= found[0] and looked_at < work:
+            work, chosen = looked_at, (down, beside)
+    return found if math.isinf(work) else chosen
 
 
 def _parts(length: int, count: int) -> Iterator[tuple[int, int]]:

@@ -17,7 +17,7 @@ from dipfast.settings.noise import NoiseParameters
 __all__ = ["nl_ridge", "nl_ridge_of_sigma"]
 
 # How many rows and columns away pixels may matter, by 1e-6 of the range: of all passes together.
-_REACH: dict[Quality, int] = {"fast": 120, "balanced": 240, "best": 360}
+_REACH: dict[Quality, int] = {"fast": 90, "balanced": 240, "best": 360}
 
 
 def nl_ridge(
