@@ -6,7 +6,8 @@
 
 Pictures are those of scikit-image (or NAME_GT.png of a folder), enlarged twice, turned and put side
 by side, with noise of sigma 25 of our own, clipped and rounded to 8 bits; noise is estimated.  Each
-runs in a process of its own.  ``growth`` prints the peak of its resident memory, less that before
+runs in a process of its own; seconds are those of its processors, which other work hardly changes.
+``growth`` prints the peak of its resident memory, less that before
 the picture was there, and with ``--tiles`` ends after so many tiles and prints what all of them
 would take.  ``borders`` prints the error within four pixels of the middle of each overlap, and that
 elsewhere, for tiles and for the whole: without seams both have the same ratio.
@@ -83,7 +84,7 @@ class _Stop:
 
     def __call__(self, state: Any) -> None:
         if isinstance(state, Progress) and state.image is not None:
-            self.times.append(time.perf_counter())
+            self.times.append(time.process_time())
             if self.tiles is not None and len(self.times) > self.tiles:
                 raise StopIteration
 
@@ -94,9 +95,9 @@ def grow(megapixels: float, options: dict[str, Any], tiles: int | None) -> tuple
     clean = clean_picture(height, round(1.5 * height), None)
     noisy = noisy_picture(clean)
     dipfast.denoise(noisy[:64, :64], quality="fast")  # loads code
-    before, start, stop = peak(), time.perf_counter(), _Stop(tiles)
+    before, start, stop = peak(), time.process_time(), _Stop(tiles)
     result = dipfast.denoise(noisy, callback=stop, **options)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     if tiles is not None and len(stop.times) > 1:
         tile = options["tile"]
         count = len(Tiles(clean.shape[:2], tile, min(tile // 8, 64)))
@@ -155,9 +156,9 @@ def borders(options: argparse.Namespace) -> None:
     for name, clean in pictures.items():
         noisy = noisy_picture(clean)
         for tile in (0, options.tile):
-            start = time.perf_counter()
+            start = time.process_time()
             result = dipfast.denoise(noisy, quality=options.quality, tile=tile)
-            seconds = time.perf_counter() - start
+            seconds = time.process_time() - start
             error = np.square(result.image.astype(float) - clean).mean(axis=2)
             cells = [10 * math.log10(255**2 / e.mean()) for e in (error, error[near], error[~near])]
             text = " | ".join(f"{value:.2f}" for value in (*cells, cells[1] - cells[2]))

@@ -36,7 +36,7 @@ def small_guided_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*(name for name in PRESETS if name.startswith("guided")), *joined]:
         small = replace(PRESETS[name], iterations=20, network=network)
         monkeypatch.setitem(PRESETS, name, small)
-    monkeypatch.setattr("dipfast.run.job._SHORTEST_FIT", 5)
+    monkeypatch.setattr("dipfast.run.job.SHORTEST_FIT", 5)
 
 
 @pytest.fixture

@@ -503,6 +503,7 @@ def test_wrong_arguments_are_named_before_any_work(
         ((image,), {"seed": -1}, ValueError, "seed must be an integer from 0 .*got -1"),
         ((image,), {"seed": 2**63}, ValueError, "seed must be an integer from 0"),
         ((image,), {"device": "abacus"}, ValueError, "device='abacus' cannot be used"),
+        ((image,), {"device": "vulkan"}, ValueError, "device='vulkan' .*: torch has none here; d"),
         ((image,), {"data_range": 0}, ValueError, "data_range must be a positive number or a pair"),
         ((image,), {"reference": image[1:]}, ValueError, "reference must have kind and"),
         ((image,), {"reference": image / 255}, ValueError, "reference must have the dtype"),

@@ -195,7 +195,10 @@ def _next_step(name: str, image: Any) -> str:
     if hasattr(image, "magnitude"):
         return f": pass {name}.magnitude, and all numbers in that unit"
     if isinstance(image, str | bytes) or hasattr(image, "__fspath__"):
-        return ": read the file first (the command line 'dipfast' takes file names)"
+        return (
+            ": read the file first, as dipfast.read_image(name).image does (the command line "
+            "'dipfast' takes file names)"
+        )
     if isinstance(image, list | tuple) or hasattr(image, "__array__"):
         return f": pass np.asarray({name})"
     return ""

@@ -190,7 +190,8 @@ def inpaint(image: Any, mask: Any = None, **options: Unpack[InpaintOptions]) -> 
     -----
     UserWarning
         If the mask is likely inverted: if more than 95% of the pixels are missing; or more than
-        half of them, with nearly all of the border, or with only thin lines and specks known.
+        half of them, with nearly all of the border, or with only thin lines and specks known.  If
+        more than half of a mask of 8 bits is nearly black, as a JPEG makes it.
 
     Notes
     -----

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dipfast
 from dipfast.arrays import as_pixels, check_image, find_channel_axis
+from dipfast.errors import InputError
 from dipfast.images import layout as layout_module
 from dipfast.images.layout import Layout, find_data_range
 
@@ -107,7 +110,9 @@ class TestRoundTrip:
         image: Any = random_image(shape, dtype, data.draw(st.integers(0, 99), label="seed"))
         if data.draw(st.booleans(), label="tensor"):
             image = torch.from_numpy(image)
-        assert same(round_trip(image, channel_axis=axis, data_range=(low, high)), image)
+        # Far outside of the range, too, which is refused where it is given.
+        layout = replace(Layout.of(image, channel_axis=axis), data_range=(low, high))
+        assert same(layout.to_image(layout.to_tensor(image)), image)
 
     @pytest.mark.parametrize("tensor", [False, True])
     def test_integers_that_float32_does_not_have(self, tensor: bool) -> None:
@@ -169,7 +174,7 @@ class TestToImage:
 
     def test_integers_keep_what_is_outside_of_the_data_range(self) -> None:
         image = np.array([[-1000, 0, 3000]], dtype=np.int16)
-        assert same(round_trip(image, data_range=(-10, 10)), image)
+        assert same(round_trip(image, data_range=(-100, 200)), image)
 
     @pytest.mark.parametrize("tensor", [False, True])
     def test_takes_another_size(self, tensor: bool) -> None:
@@ -407,7 +412,7 @@ class TestKinds:
         [
             ([[0.0, 1.0]], r"got list: pass np\.asarray\(photo\)"),
             (PIL.Image.new("P", (3, 4)), r"got Image: pass np\.asarray\(photo\.convert\('RGB'\)\)"),
-            ("photo.png", "got str: read the file first"),
+            ("photo.png", r"got str: read the file first, as dipfast\.read_image\(name\)\.image"),
             (Path("photo.png"), "got .*Path: read the file first"),
             (memoryview(b"1234"), "got memoryview"),
             (7, "got int"),
@@ -540,3 +545,62 @@ class TestRefusals:
 )
 def test_channel_axis_is_found(image: Any, expected: int | None) -> None:
     assert find_channel_axis("image", image, None) == expected
+
+
+class TestOpacityInArrays:
+    @staticmethod
+    def of(alpha: Any, channels: int = 3, dtype: str = "uint8") -> np.ndarray:
+        colours = np.random.default_rng(0).integers(0, 200, (24, 32, channels))
+        full = np.broadcast_to(alpha, (24, 32))[..., None]
+        return np.concatenate([colours, full], axis=-1).astype(dtype)
+
+    @pytest.mark.parametrize("tensor", [False, True])
+    @pytest.mark.parametrize("alpha", [255, 200, np.indices((24, 32))[1] // 12 * 127])
+    def test_it_is_warned_of(self, alpha: Any, tensor: bool) -> None:
+        image: Any = self.of(alpha)
+        image = torch.from_numpy(image) if tensor else image
+        with pytest.warns(UserWarning, match=r"photo\[..., :3\] .* or channel_axis=-1") as told:
+            Layout.of(image, name="photo")
+        assert len(told) == 1
+        Layout.of(image, channel_axis=-1, name="photo")
+
+    def test_grey_of_16_bits(self) -> None:
+        with pytest.warns(UserWarning, match=r"pass image\[..., 0\] and keep"):
+            Layout.of(self.of(999, 1, "uint16"), data_range=999)
+
+    def test_other_channels_are_not(self) -> None:
+        noisy = np.random.default_rng(1).integers(0, 200, (24, 32))
+        black = self.of(0, 3)
+        black[:20] = 0  # a dark background of all channels
+        black[21, 3] = 9
+        for image in (self.of(noisy), black, self.of(255, 2), self.of(1.0, dtype="float32")):
+            Layout.of(image)
+        Layout.of(np.moveaxis(self.of(255), -1, 0))
+
+    def test_tasks_warn_once(self) -> None:
+        with pytest.warns(UserWarning, match="looks like opacity") as told:
+            dipfast.denoise(self.of(255), quality="fast")
+        assert sum("opacity" in str(each.message) for each in told) == 1
+        assert told[0].filename == __file__
+
+
+class TestRangeInAnotherUnit:
+    @pytest.mark.parametrize("tensor", [False, True])
+    def test_integers_far_outside_are_refused(self, tensor: bool) -> None:
+        image: Any = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+        image = torch.from_numpy(image) if tensor else image
+        with pytest.raises(InputError, match=r"data_range=1 is in another unit than image, which"):
+            Layout.of(image, data_range=1)
+        with pytest.raises(InputError, match=r"data_range=\(0.5, 1\) is"):
+            Layout.of(image, data_range=(0.5, 1))
+        if not tensor:
+            with pytest.raises(InputError, match="is in another unit"):
+                Layout.of(image.astype(">u2"), data_range=1)
+
+    def test_what_is_kept(self) -> None:
+        image = np.random.default_rng(0).integers(0, 4096, (40, 40), dtype=np.uint16)
+        image[3, 4] = 65535  # a hot pixel
+        assert Layout.of(image, data_range=4095).data_range == (0, 4095)
+        assert Layout.of(image, data_range=1000).data_range == (0, 1000)
+        assert Layout.of(image % 2, data_range=1).data_range == (0, 1)
+        Layout.of(image.astype("float32"), data_range=1)

@@ -197,3 +197,19 @@ def test_opacity_and_nan_together() -> None:
 def test_invalid_masks_are_refused(mask, marks: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         resolve_mask(IMAGE, mask, marks, None)
+
+
+@pytest.mark.parametrize("marks", ["missing", "known"])
+def test_masks_that_were_a_jpeg_are_warned_of(marks: str) -> None:
+    image = np.full((40, 40), 7, np.uint8)
+    mask = np.random.default_rng(0).integers(0, 6, (40, 40)).astype(np.uint8)
+    mask[5:9] = 255
+    mask = mask if marks == "missing" else 255 - mask
+    with pytest.warns(UserWarning, match=r"nearly (black|white).*pass mask > 127 if"):
+        resolve_mask(image, mask, marks, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        resolve_mask(image, mask > 127, marks, None)
+        # Soft edges, and colours of a palette, are no traces of a JPEG.
+        mask[20:22] = 128
+        resolve_mask(image, mask, marks, None)

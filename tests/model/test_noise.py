@@ -283,6 +283,27 @@ class TestEstimates:
         model = estimate_noise_model(noisy, "poisson_gaussian", sigma=0.1)
         assert model.gain == pytest.approx(0.05, rel=0.2)
 
+    def test_given_sigma_is_compared_with_what_the_picture_tells(self) -> None:
+        clean = torch.linspace(0, 1, 128, dtype=torch.float64).repeat(1, 128, 1)
+        noise = NoiseModel(0.1, low=0.0, high=1.0)
+        noisy = noise.sample(clean, torch.Generator().manual_seed(0))
+        for kind in ("auto", "clipped"):
+            right = estimate_noise(noisy, kind, sigma=0.1, compares=True)
+            assert right.seen == pytest.approx(0.1, rel=0.1)
+            assert right.model == noise
+        far = estimate_noise(noisy, sigma=0.3, compares=True)
+        assert far.seen == right.seen
+        assert far.model == NoiseModel(0.3)
+        assert estimate_noise(noisy, "clipped", sigma=0.3, compares=True).model.clipped
+        assert estimate_noise(noisy, sigma=0.3).model.clipped
+        assert estimate_noise(noisy, sigma=0.3).seen is None
+        assert estimate_noise(noisy, "poisson_gaussian", sigma=0.1, compares=True).seen is None
+
+    def test_nothing_to_compare_a_sigma_with(self) -> None:
+        tiny = torch.rand((1, 2, 3), generator=torch.Generator().manual_seed(0))
+        found = estimate_noise(tiny, sigma=0.1, compares=True)
+        assert (found.model, found.seen) == (NoiseModel(0.1), None)
+
     @pytest.mark.parametrize("level", [25, 50])
     @pytest.mark.parametrize(
         ("name", "rel"), [("brick", 0.02), ("gravel", 0.05), ("astronaut", 0.02), ("cat", 0.02)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor, nn
 
+from dipfast.errors import InputError
 from dipfast.model.operators import (
     BOUNDARIES,
     Blur,
@@ -176,6 +178,14 @@ class TestAnyOperator:
     def test_a_function(self) -> None:
         check_adjoint(as_operator(lambda u: u.flip(-1), None), (1, 2, 3, 4))
         check_adjoint(as_operator(lambda u: u[..., ::2], (2, 3, 4)), (1, 2, 3, 4))
+
+    @pytest.mark.parametrize(
+        "function", [lambda u: u[..., ::-1], lambda u: np.roll(u, 1, axis=-1)], ids=["flip", "roll"]
+    )
+    def test_a_function_of_numpy(self, function: Any) -> None:
+        operator = as_operator(function)
+        with pytest.raises(InputError, match=r"get torch tensors, .* such as torch\.flip"):
+            operator.adjoint(torch.ones(1, 1, 4, 4))
 
     def test_physics_of_deepinv(self) -> None:
         operator = as_operator(Physics())

@@ -323,6 +323,16 @@ class TestResume:
             dipfast.denoise(noisy, **options, resume=True)
         assert path.read_bytes() == before
 
+    def test_what_can_be_read_of_another_run_comes_first(self, path: Path) -> None:
+        there = {"fits": [["balanced", 30]], "image": "a" * 80, "seed": 0}
+        here = {"fits": [["balanced", 40]], "image": "b" * 80, "seed": 1}
+        CheckpointFile(path).write(Checkpoint({"done": 1}, there))
+        expected = (
+            "seed is 0 there, 1 here; fits differs; image is 'aaaaaaaa... there, 'bbbbbbbb..."
+        )
+        with pytest.raises(CheckpointMismatchError, match=f": {expected}"):
+            CheckpointFile(path).read(here)
+
     @pytest.mark.parametrize("name", ["version of dipfast", "version of torch"])
     def test_another_version_is_refused(self, noisy_pair: Pair, path: Path, name: str) -> None:
         dipfast.denoise(noisy_pair[0], max_iterations=2, checkpoint=path)

@@ -359,6 +359,14 @@ class TestOtherTasks:
         assert result.stop_iteration < 20
         assert "the fit adds nothing" in result.stop_detail
         assert result.members[1].weight < 0.1
+        assert self.hints_at_speed(result) == [
+            "the fit has added nothing to pnp: quality='fast' gives nearly the same in a fraction "
+            "of the time"
+        ]
+
+    @staticmethod
+    def hints_at_speed(result: dipfast.Result) -> list[str]:
+        return [hint for hint in result.hints if "fraction of the time" in hint]
 
     def test_large_holes_are_those_of_the_network(self, clean: np.ndarray) -> None:
         missing = np.zeros(clean.shape[:2], bool)
@@ -371,6 +379,7 @@ class TestOtherTasks:
         weight = result.members[1].weight
         corner = (1 - weight) * first[2, 2] + weight * network[2, 2]
         assert np.abs(corner - result.image[2, 2]).max() <= 1.5
+        assert self.hints_at_speed(result) == []
 
     def test_enlarged_pictures(self, clean: np.ndarray, always: None) -> None:
         small = clean[::2, ::2]
@@ -383,6 +392,8 @@ class TestOtherTasks:
         blur = dipfast.operators.Blur(dipfast.operators.gaussian_kernel(1.0))
         joined = dipfast.restore(clean, blur, sigma=2.0)
         assert [member.name for member in joined.members] == ["pnp", "two_stage"]
+        (hint,) = self.hints_at_speed(joined)
+        assert "method='pnp' gives nearly the same" in hint
 
     def test_what_is_not_linear_is_fitted_alone(self, clean: np.ndarray) -> None:
         def square(u: torch.Tensor) -> torch.Tensor:
@@ -503,6 +514,14 @@ def test_pictures_of_many_channels_are_guided_in_all(pair: Any) -> None:
     noisy = torch.from_numpy(np.tile(pair[0][:24, :24], (1, 1, 14))).permute(2, 0, 1)
     result = dipfast.denoise(noisy, sigma=25.0)
     assert result.image.shape == (42, 24, 24)
+
+
+@pytest.mark.parametrize(("most", "told"), [(4, True), (5, False), (10, False)])
+def test_too_few_iterations_for_a_fit_are_told(pair: Any, most: int, told: bool) -> None:
+    result = dipfast.denoise(pair[0][:32, :32], method="joined", max_iterations=most)
+    words = "4 iterations are too few for a fit, and none was made: 5 are the fewest for one, 10"
+    assert any(words in hint for hint in result.hints) == told
+    assert bool(result.members) != told
 
 
 def test_states_are_numbered_over_all_fits(pair: Any) -> None:

@@ -230,6 +230,7 @@ class TestHints:
             stretch=None,
             rule=RULES["auto"],
             problem=SimpleNamespace(noise=NoiseModel(0.1), jpeg=None),
+            settings=SimpleNamespace(method="two_stage"),
             range_width=255.0,
         )
         outcome = SimpleNamespace(residual=(size, related), stop=Stop(reason))
@@ -256,3 +257,33 @@ class TestHints:
         result = dipfast.denoise(noisy, sigma=4)
         assert any("a larger sigma may suit" in hint for hint in result.hints)
         assert result.report()["hints"] == list(result.hints)
+
+
+class TestToldSigma:
+    """What is told of a sigma that the picture contradicts."""
+
+    @pytest.mark.parametrize(
+        ("told", "effect"), [(100, "smooth details away"), (8, "leave noise in the result")]
+    )
+    def test_is_told_if_it_is_far_off(self, told: float, effect: str) -> None:
+        noisy, _ = photograph(25)
+        (hint, *_) = dipfast.denoise(noisy, sigma=told, quality="fast").hints
+        assert hint.startswith(f"sigma={told} was told, and the picture looks like 2")
+        assert effect in hint
+
+    @pytest.mark.parametrize("options", [{"sigma": 25}, {"sigma": 40}, {}, {"sigma": 0}])
+    def test_is_not_told_if_it_is_near(self, options: dict[str, Any]) -> None:
+        noisy, _ = photograph(25)
+        hints = dipfast.denoise(noisy, quality="fast", **options).hints
+        assert not any("was told" in hint for hint in hints)
+
+    def test_does_not_move_the_brightness(self) -> None:
+        clean = np.tile(np.linspace(150, 255, 80), (64, 1))
+        noise = np.random.default_rng(0).normal(0, 20, clean.shape)
+        noisy = (clean + noise).round().clip(0, 255).astype(np.uint8)
+        near, far = (dipfast.denoise(noisy, sigma=s, quality="fast") for s in (20, 60))
+        said = dipfast.denoise(noisy, sigma=60, noise="clipped", quality="fast")
+        assert near.found["noise"][0]["high"] == said.found["noise"][0]["high"] == 1.0
+        assert far.found["noise"][0]["high"] is None
+        moved = [abs(float(x.image.mean()) - noisy.mean()) for x in (far, said)]
+        assert moved[0] < 3 < moved[1]

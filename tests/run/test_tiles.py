@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import skimage.data
 import torch
 
 import dipfast
+from dipfast.apps.cli import main
 from dipfast.errors import InputError, InputTypeError, MemoryLimitError
+from dipfast.images.files import write_image
 from dipfast.images.layout import Layout
 from dipfast.images.tiles import Tile
 from dipfast.networks import HourglassConfig
@@ -77,6 +80,7 @@ class TestResult:
         assert result.best_iteration == result.history["iteration"][-1] == 6 * 60
         assert "6 of 6 tiles of 64 pixels" in result.stop_detail
         assert result.stop_reason is StopReason.ALL_ITERATIONS
+        assert {(progress.tiles, progress.tile) for progress in seen} == {(6, 64)}
         shares = [progress.share for progress in seen]
         assert shares == sorted(shares)
         assert shares[-1] == 1
@@ -308,6 +312,40 @@ class TestMemory:
         large = np.tile(pair[0], (4, 4, 1))
         assert job_for(large, tile="auto").tile == 256
         assert job_for(pair[0], tile="auto").tile == 0
+
+    def test_the_command_line_says_so_first(
+        self,
+        little_memory: None,
+        pair: Any,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        write_image("in.png", np.tile(pair[0], (4, 4, 1)))
+
+        def begin(*arguments: Any, callback: Any, **options: Any) -> dipfast.Result:
+            def stop(state: Progress) -> None:
+                callback(state)
+                raise StopIteration
+
+            return restore(*arguments, callback=stop, **options)
+
+        restore = dipfast.denoise
+        monkeypatch.setattr(dipfast, "denoise", begin)
+        main(["denoise", "in.png", "out.png"])
+        told = capsys.readouterr().err
+        assert told.startswith(
+            "dipfast: in.png is too large to be fitted at once: it is cut into 6 tiles of 256 "
+            "pixels, which are fitted one after the other; --quality fast takes minutes\n"
+        )
+        assert "denoising, 6 tiles:   0%" in told
+        main(["denoise", "in.png", "2.png", "--tile", "64"])
+        told = capsys.readouterr().err
+        assert "too large" not in told
+        assert re.search(r"denoising, \d+ tiles:   0%", told)
+        main(["denoise", "in.png", "3.png", "--quiet"])
+        assert "tiles" not in capsys.readouterr().err
 
     def test_zero_never_cuts(self, little_memory: None, pair: Any) -> None:
         with pytest.raises(MemoryLimitError, match="400x520"):

@@ -12,12 +12,17 @@ import hashlib
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
+from dipfast.errors import InputError
 from dipfast.images import files
 from dipfast.images.files import formats
 from dipfast.stop_reason import StopReason
+
+if sys.platform != "win32":
+    import fcntl
 
 __all__ = [
     "RECORD",
@@ -124,6 +129,7 @@ class FolderRecord:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._hold: int | None = None
         self._lines: dict[str, dict[str, Any]] = {}
         for line in _read(folder / RECORD).split(b"\n"):
             self._take(_object(line))
@@ -146,15 +152,46 @@ class FolderRecord:
         source = Path(str(line.get("input", ""))).name
         return source != name and _is_picture(self._folder / source)
 
+    def __del__(self) -> None:
+        self._let_go()
+
     def recover(self) -> None:
-        """Write the lines of results that were written by a process that ended before its line."""
+        """Write the lines of results that were written by a process that ended before its line.
+
+        From then on no other run can do the same, until this one has ended in any way.
+
+        Raises
+        ------
+        InputError
+            If another run writes into the folder.
+        """
+        self._take_hold()
         for name, begun in list(self._begun.items()):
             line, output = begun.get("line"), self._folder / name
             untouched = _stamp(output) in (None, begun.get("stamp"))
             if isinstance(line, dict) and not untouched and not self._is_told(name, output):
                 self._recover(line, begun.get("report"), output)
         self._begun = {}
-        self.end()
+        self._write_begun()
+
+    def _take_hold(self) -> None:
+        """Hold the folder, which the system lets go when the process ends, also if it is killed."""
+        if sys.platform == "win32" or self._hold is not None:  # where folders cannot be opened
+            return
+        hold = os.open(self._folder, os.O_RDONLY)
+        if _is_held(hold):
+            os.close(hold)
+            raise InputError(
+                f"another run is writing into {self._folder}: wait until it has ended, or name "
+                "another folder"
+            )
+        self._hold = hold
+
+    def _let_go(self) -> None:
+        """Let other runs write into the folder."""
+        if self._hold is not None:
+            os.close(self._hold)
+            self._hold = None
 
     def _is_told(self, name: str, output: Path) -> bool:
         """Return whether the record has a line of the very file that is there."""
@@ -265,11 +302,29 @@ class FolderRecord:
 
     def end(self) -> None:
         """Say that nothing is being done any more, except what was given up and may go on."""
+        self._write_begun()
+        self._let_go()
+
+    def _write_begun(self) -> None:
+        """Write what is being done, nothing if that is nothing."""
         if not self._begun:
             (self._folder / _CURRENT).unlink(missing_ok=True)
             return
         with files.write_atomically(self._folder / _CURRENT) as stream:
             stream.write(b"\n".join(json.dumps(each).encode() for each in self._begun.values()))
+
+
+def _is_held(folder: int) -> bool:
+    """Return whether another process holds a folder, and hold it if none does."""
+    if sys.platform == "win32":  # which has no such locks
+        return False
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # of a file system without locks
+        return False
+    return False
 
 
 def _is_picture(path: Path) -> bool:

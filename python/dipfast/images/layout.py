@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dipfast.arrays import as_double, check_image, find_channel_axis, find_stack_axes
+from dipfast.arrays import as_double, as_numpy, check_image, find_channel_axis, find_stack_axes
 from dipfast.checks import DataRange, check_data_range
 from dipfast.errors import InputError
 from dipfast.warn import warn_caller
@@ -33,6 +33,13 @@ _OF_16_BITS = 2**14
 _BAND = 1 << 20
 # Differences below this share of the value range are lost in the fit.
 _LEAST_CONTRAST = 1 / 200
+# Integers are taken to be in another unit than a range if this share of them (hot pixels are fewer)
+# is farther from it than so many times its width.
+_SHARE_FAR, _FAR = 0.01, 10
+# Opacity has the same value, such as that of what is fully opaque, in this share of the pixels.
+_SHARE_OPAQUE = 1 / 3
+# About so many pixels are looked at for that.
+_COUNTED = 1 << 20
 
 
 def _torch() -> Any:
@@ -243,16 +250,23 @@ class Layout:
             If the image does not hold real numbers.
         InputError
             If its shape is invalid, or does not have the axis of the channels or of the stack.
+
+        Warns
+        -----
+        UserWarning
+            If the last of 2 or 4 channels, which were not told, looks like opacity.
         """
         stack_axes = find_stack_axes(name, image, stack_axis)
         check_image(name, image, finite=False, stack_axes=stack_axes)
+        told_axes = () if stack_axis is None else stack_axes
+        axis = find_channel_axis(name, image, channel_axis, told_axes)
+        if channel_axis is None and axis is not None:
+            _warn_of_opacity(name, image, axis)
         return cls(
             is_tensor=not isinstance(image, np.ndarray),
             shape=tuple(image.shape),
             dtype=image.dtype,
-            channel_axis=find_channel_axis(
-                name, image, channel_axis, () if stack_axis is None else stack_axes
-            ),
+            channel_axis=axis,
             data_range=(0.0, 1.0),
             device=None if isinstance(image, np.ndarray) else image.device,
             stack_axes=stack_axes,
@@ -322,7 +336,8 @@ class Layout:
         Raises
         ------
         InputError
-            If a known value is not finite, or the range is invalid.
+            If a known value is not finite, the range is invalid, or the image holds integers that
+            are far outside of it.
 
         Warns
         -----
@@ -334,6 +349,7 @@ class Layout:
         ends = 0.0, 1.0
         if data_range is not None:
             source, found = "given", check_data_range(data_range)
+            _check_unit(name, counted, found)
         elif str(image.dtype).endswith("uint8"):
             source, found = "dtype", (0.0, 255.0)
         else:
@@ -573,6 +589,47 @@ def _limits(dtype: Any) -> tuple[float, float]:
         torch = _torch()
         limits = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
     return limits.min, limits.max
+
+
+def _check_unit(name: str, image: Any, data_range: tuple[float, float]) -> None:
+    """Refuse a range that was given in another unit than the integers of an image have."""
+    values, (low, high) = as_numpy(image), data_range
+    if values.dtype.kind not in "iu":
+        return
+    far = _FAR * (high - low)
+    share = float(((values > high + far) | (values < low - far)).mean())
+    if share > _SHARE_FAR:
+        shown = f"{high:g}" if low == 0 else f"({low:g}, {high:g})"
+        raise InputError(
+            f"data_range={shown} is in another unit than {name}, which holds integers from "
+            f"{values.min():g} to {values.max():g}, {share:.0%} of them more than {_FAR} times the "
+            f"width of the range outside of it; leave it out, or scale {name}"
+        )
+
+
+def _warn_of_opacity(name: str, image: Any, axis: int) -> None:
+    """Warn if the last of 2 or 4 channels, at the end of an image, looks like opacity."""
+    shape = tuple(image.shape)
+    pixels = as_numpy(image)
+    counted = pixels.dtype.name in ("uint8", "uint16")
+    if axis != len(shape) - 1 or shape[-1] not in (2, 4) or not counted:
+        return
+    pixels = pixels.reshape(-1, shape[-1])
+    pixels = pixels[:: 1 + len(pixels) // _COUNTED]
+    *others, last = (_most_common_share(channel) for channel in pixels.T)
+    if (last >= _SHARE_OPAQUE > max(others)) or last == 1 > max(others):
+        colours = shape[-1] - 1
+        wanted = f"{name}[..., :{colours}]" if colours > 1 else f"{name}[..., 0]"
+        warn_caller(
+            f"{name} of shape {shape} has {shape[-1]} channels, and the last looks like opacity, "
+            f"which is restored as a channel and counts for the noise: pass {wanted} and keep "
+            "opacity as it is, or channel_axis=-1 if it is a channel"
+        )
+
+
+def _most_common_share(values: Any) -> float:
+    """Return the share of unsigned integers that have their most common value."""
+    return float(np.bincount(values).max() / values.size)
 
 
 def _warn_of_contrast(name: str, image: Any, data_range: tuple[float, float], source: str) -> None:

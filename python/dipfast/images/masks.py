@@ -33,6 +33,9 @@ _THICK = 0.65
 _SUSPICIOUS_BORDER = 0.9
 # ... or less than this share of the known pixels have only known neighbours, as in drawn strokes.
 _THIN = 0.3
+# What a JPEG makes of a black mask: most pixels are a little more than black, and none is grey.
+_NEARLY_BLACK, _NEARLY_WHITE = 64, 200
+_SUSPICIOUS_SHADES = 0.5
 
 
 def resolve_mask(
@@ -76,7 +79,7 @@ def resolve_mask(
     Warns
     -----
     UserWarning
-        If the mask is likely inverted.
+        If the mask is likely inverted, or most of it is nearly black, as a JPEG makes it.
     """
     image, masked = split_masked("image", image)
     stack = find_stack_axes("image", image, stack_axis)
@@ -234,9 +237,25 @@ def _marked(values: Any, marks: Marks) -> Bools:
             f"mask has low contrast, values from {low} to {high} of {full_scale}: "
             "make it boolean, so that it is clear which pixels it marks"
         )
+    _warn_of_shades(values, marks)
     if marks == "missing":
         return np.asarray(values > 0)
     return np.asarray(values < high) if high > 0 else np.ones(values.shape, dtype=bool)
+
+
+def _warn_of_shades(values: Any, marks: Marks) -> None:
+    """Warn if most pixels of a mask of 8 bits are nearly, and not, what marks nothing."""
+    if values.dtype != np.uint8:
+        return
+    distance = values if marks == "missing" else 255 - values
+    shaded = (distance > 0) & (distance < _NEARLY_BLACK)
+    grey = (distance >= _NEARLY_BLACK) & (distance <= _NEARLY_WHITE)
+    if shaded.mean() > _SUSPICIOUS_SHADES and not grey.any():
+        shade, rule = ("black", "over 0") if marks == "missing" else ("white", "below the largest")
+        warn_caller(
+            f"{shaded.mean():.0%} of the values of mask are nearly {shade}, as a JPEG makes them, "
+            f"and count as missing, as all {rule} do: pass mask > 127 if these are no marks"
+        )
 
 
 def _planes(array: Any, axis: int | None, stack: tuple[int, ...]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -64,6 +64,9 @@ class NoiseEstimate:
         Whether the picture looks as if JPEG had taken details away.
     remarks
         What a user should know, in words.
+    seen
+        The standard deviation that the picture tells, where another one was told and the two were
+        compared; None, the default, elsewhere.
     """
 
     model: NoiseModel
@@ -73,6 +76,7 @@ class NoiseEstimate:
     stripes: tuple[float, float] = (0.0, 0.0)
     quantised: bool = False
     remarks: tuple[str, ...] = ()
+    seen: float | None = None
 
     @property
     def outlier_share(self) -> float:
@@ -99,6 +103,7 @@ def estimate_noise(
     sigma: float | None = None,
     known: Tensor | None = None,
     ends: tuple[float, float] = (0.0, 1.0),
+    compares: bool = False,
 ) -> NoiseEstimate:
     r"""Estimate the noise of a picture from the picture alone.
 
@@ -122,6 +127,12 @@ def estimate_noise(
     ends
         The ends of the range, at which values may have been clipped; (0, 1) for a picture in
         [0, 1].
+    compares
+        Whether to compare a sigma that is told with what the picture tells, for
+        :attr:`NoiseEstimate.seen`; False by default.  It does not change the sigma.  Where it is
+        far above what the picture tells, the noise is not taken for clipped, because the model
+        would explain brightness by noise that is not there.  No sigma is compared for
+        ``"poisson_gaussian"``, where it is only a part of the noise.
 
     Returns
     -------
@@ -191,7 +202,12 @@ def estimate_noise(
         whole = fill_from_neighbours(pixels, outliers)
         measured = ~outliers & (True if measured is None else measured)
     known_whole = None if known is None else measured | outliers
-    model, levels, spectrum = _model(pixels, whole, measured, known_whole, kind, sigma, ends)
+    given = pixels, whole, measured, known_whole, kind
+    seen = None
+    if compares and sigma is not None and kind != "poisson_gaussian":
+        model, levels, spectrum, seen = _compared(given, sigma, ends)
+    else:
+        model, levels, spectrum = _model(*given, sigma, ends)
     if spectrum is not None and spectrum.quantised:
         isolated = None  # what JPEG leaves of an edge stands alone, too
     if isolated is not None and spectrum is None:  # coarse noise does not stand alone
@@ -208,6 +224,7 @@ def estimate_noise(
         stripes,
         spectrum is not None and spectrum.quantised,
         _remarks(model, levels, stripes, spectrum),
+        seen,
     )
 
 
@@ -392,6 +409,22 @@ def _model(
     return NoiseModel(of_white, gain, *cuts), levels, None
 
 
+def _compared(
+    given: tuple[Floats, Floats, Any, Any, NoiseKind], sigma: float, ends: tuple[float, float]
+) -> tuple[NoiseModel, dict[str, float], Spectrum | None, float | None]:
+    """Return what :func:`_model` does for a sigma, and what the picture tells instead of it."""
+    try:
+        found, levels, spectrum = _model(*given, None, ends)
+    except InputError:  # too few pixels: nothing to compare with
+        return *_model(*given, sigma, ends), None
+    seen = 0.0 if found.is_free else math.sqrt(found.typical_variance)
+    model = replace(found, sigma=sigma, gain=0.0)
+    if given[-1] != "clipped" and sigma > _MOST_ABOVE_SEEN * seen:
+        model = replace(model, low=None, high=None)
+    # Levels of white noise are those of an estimate, which the model is not made of.
+    return model, {} if spectrum is None else levels, spectrum, seen
+
+
 def _blocks_of(pixels: Floats, known: Any) -> Blocks:
     """Return means and details of the blocks of each channel."""
     channels = []
@@ -499,6 +532,8 @@ _WEAK = 8 / 255
 # No camera takes more fine noise out: of more than 60 pictures of them, down to JPEG of quality 50,
 # the whole noise was up to 8 times the finest.
 _MOST_COARSE = 20.0
+# A sigma of more than this many times what the picture tells is not that of noise that was clipped.
+_MOST_ABOVE_SEEN = 1.5
 # Estimates that differ by more than this factor contradict each other.
 _DISAGREEMENT = 2.0
 

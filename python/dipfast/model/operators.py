@@ -458,7 +458,18 @@ class Wrapped(LinearOperator):
         self._adjoint = adjoint
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.function(image)
+        try:
+            return self.function(image)
+        except (RuntimeError, TypeError, ValueError) as error:
+            # Negative steps are what NumPy flips with.
+            said = str(error).lower()
+            if "numpy" not in said and "step must be greater than zero" not in said:
+                raise
+            raise InputError(
+                f"operators get torch tensors, here of shape {tuple(image.shape)}, which functions "
+                "of NumPy do not take, and negative steps neither; torch has functions of its own, "
+                f"such as torch.flip and torch.roll ({error})"
+            ) from error
 
     def image_shape(self, shape: Shape) -> Shape:
         return shape if self.shape is None else (shape[0], *self.shape)

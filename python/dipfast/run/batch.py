@@ -25,6 +25,7 @@ from dipfast.run.record import found, given, identify
 from dipfast.run.result import LARGEST_IN_TABLE, Member, Result
 from dipfast.run.runner import run
 from dipfast.run.snapshots import Snapshot, Snapshots
+from dipfast.run.tile_jobs import tiles_of
 from dipfast.run.time_limit import TimeLimit, affordable
 from dipfast.settings.settings import Settings
 from dipfast.warn import warn_caller
@@ -96,7 +97,7 @@ def restore_images(task: Task, settings: Settings) -> Result:
             snapshots.append(store)
             observers: list[Observer | None] = [
                 store,
-                _callback(settings, task.layout, item),
+                _callback(settings, task.layout, item, job),
                 limit,
                 InterruptObserver(interrupt),
                 None if checkpoint is None else checkpoint.of(item),
@@ -111,12 +112,14 @@ def restore_images(task: Task, settings: Settings) -> Result:
         return _result(task, settings, jobs, outcomes, snapshots, time.monotonic() - start)
 
 
-def _callback(settings: Settings, layout: Layout, item: int) -> CallbackObserver | None:
+def _callback(settings: Settings, layout: Layout, item: int, job: Job) -> CallbackObserver | None:
     """Return the observer that calls the function of the caller for one image."""
     if settings.callback is None:
         return None
     planes = layout.count if layout.is_stack else None
-    return CallbackObserver(settings.callback, None if planes is None else (item, planes))
+    plane = None if planes is None else (item, planes)
+    tiles = len(tiles_of(job)) if job.tile else 0
+    return CallbackObserver(settings.callback, plane, tiles, job.tile)
 
 
 def _checkpoint(task: Task, settings: Settings, jobs: Sequence[Job]) -> BatchCheckpoint | None:

@@ -199,6 +199,8 @@ class CheckpointFile:
             checkpoint = read_checkpoint(self.previous)
             warn_caller(f"{damage}; going on from the one before it")
         differences = list(_differences("", checkpoint.identity, identity))
+        # What can be read comes first: it is mostly the reason of the others.
+        differences.sort(key=lambda text: " is " not in text or "..." in text)
         if differences:
             raise CheckpointMismatchError(
                 f"checkpoint {self.path} is one of another run: {'; '.join(differences)}"
@@ -373,11 +375,17 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _differences(name: str, stored: Any, current: Any) -> Iterator[str]:
-    """Describe each difference of two identities; long values are cut off, such as digests."""
+    """Describe each difference of two identities; long values are cut off, such as digests.
+
+    Of lists it is only told that they differ.
+    """
     if isinstance(stored, Mapping) and isinstance(current, Mapping):
         for key in sorted({*stored, *current}):
             yield from _differences(f"{name}.{key}", stored.get(key), current.get(key))
     elif stored != current:
+        if isinstance(stored, list) and isinstance(current, list):
+            yield f"{name[1:]} differs"  # too long to be read
+            return
         texts = map(repr, (stored, current))
         values = [text if len(text) < 60 else f"{text[:9]}..." for text in texts]
         yield f"{name[1:]} is {values[0]} there, {values[1]} here"

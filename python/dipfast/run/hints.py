@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterator
 
 from dipfast.model.noise_estimate import JPEG_REMARK
+from dipfast.run import job as jobs
 from dipfast.run.job import Job
 from dipfast.run.outcome import Outcome
+from dipfast.settings.names import DIRECT_METHOD_OF, FAST_WITHOUT_NETWORK
 from dipfast.stop_reason import StopReason
 from dipfast.stopping import Never
 
@@ -17,6 +19,10 @@ __all__ = ["COARSE", "NEARLY_WHITE", "hints"]
 _FAR, _VERY_FAR = 1.2, 3.0
 COARSE, NEARLY_WHITE = 0.25, 0.1
 """Correlations of neighbours above and below which a residual is surely not, and may be, white."""
+# Pictures that differ by less than half a level of eight bits are the same.
+_LEAST_CHANGE = 0.5 / 255
+# A sigma that was told differs from what the picture tells if it does by more than this factor.
+_OTHER_SIGMA = 2.0
 
 
 def hints(job: Job, outcome: Outcome) -> Iterator[str]:
@@ -35,7 +41,9 @@ def hints(job: Job, outcome: Outcome) -> Iterator[str]:
         A hint, with numbers in the unit of the image.
     """
     if job.estimate is not None:
+        yield from _of_sigma(job)
         yield from (remark for remark in job.estimate.remarks if remark != JPEG_REMARK)
+    yield from _of_joined_fits(job, outcome)
     noise = job.problem.noise
     if (
         job.stretch is not None
@@ -65,4 +73,49 @@ def hints(job: Job, outcome: Outcome) -> Iterator[str]:
         yield (
             f"what was taken away is coarse (neighbours correlate by {related:.2f}), as white "
             "noise is not: noise='correlated' may suit"
+        )
+
+
+def _of_sigma(job: Job) -> Iterator[str]:
+    """Yield a hint if a sigma was told that is far from what the picture tells."""
+    assert job.estimate is not None
+    seen, told = job.estimate.seen, job.problem.noise.sigma
+    if not seen or not told or max(seen / told, told / seen) <= _OTHER_SIGMA:
+        return
+    effect = "smooth details away" if told > seen else "leave noise in the result"
+    yield (
+        f"sigma={told * job.range_width:.3g} was told, and the picture looks like "
+        f"{seen * job.range_width:.3g}: this may {effect}; sigma='auto' takes what the picture "
+        "tells"
+    )
+
+
+def _of_joined_fits(job: Job, outcome: Outcome) -> Iterator[str]:
+    """Yield a hint if fits were asked for that are too short, or if they added nothing."""
+    settings = job.settings
+    if settings.method != "joined":
+        return
+    denoises = settings.task == "denoise"
+    most, least = settings.max_iterations, jobs.SHORTEST_FIT
+    # A picture without noise, and planes that help each other, have no fits anyway.
+    has_fits = not denoises or not (job.problem.noise.is_free or job.problem.neighbours is not None)
+    if has_fits and most is not None and most < least:
+        pair = f", {2 * least} for a pair" if denoises else ""
+        yield (
+            f"{most} iterations are too few for a fit, and none was made: {least} are the fewest "
+            f"for one{pair}"
+        )
+    if denoises or not outcome.stop.reason.is_final:
+        return
+    direct = DIRECT_METHOD_OF[settings.task]
+    # The middle of wide holes is of the fit whatever its weight is, so the pictures are compared.
+    first = next((member.image for member in outcome.members if member.name == direct), None)
+    if first is None or outcome.best is None:
+        return
+    if float((outcome.best.average - first).abs().max()) < _LEAST_CHANGE:
+        fast = settings.task in FAST_WITHOUT_NETWORK
+        name = "quality='fast'" if fast else f"method={direct!r}"
+        yield (
+            f"the fit has added nothing to {direct}: {name} gives nearly the same in a fraction of "
+            "the time"
         )

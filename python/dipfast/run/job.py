@@ -23,10 +23,10 @@ from dipfast.settings.presets import Preset
 from dipfast.settings.settings import Settings
 from dipfast.stopping import StopRule
 
-__all__ = ["Job"]
+__all__ = ["SHORTEST_FIT", "Job"]
 
-# A guided fit of fewer iterations adds nothing to what guides it.
-_SHORTEST_FIT = 50
+SHORTEST_FIT = 50
+"""Iterations of the shortest fit that is joined: a shorter one adds nothing to what guides it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ class Job:
     def _with_shortened_fits(self, iterations: int) -> Job:
         """Return a job with fewer fits where they would be too short, or none, and shorter ones."""
         # Pairs, or a single one: what is measured of a pair is known better.
-        count = min(len(self.fits), iterations // _SHORTEST_FIT)
+        count = min(len(self.fits), iterations // SHORTEST_FIT)
         count = count if count < 2 else count // 2 * 2
         shares = [iterations // count + (k < iterations % count) for k in range(count)]
         fits = [fit.shortened(share) for fit, share in zip(self.fits, shares)]

@@ -47,11 +47,18 @@ class Progress:
     plane
         Of a stack, the number of the plane, counted from 0, and how many there are; None for a
         single image.  One with a share of 0 comes before each plane.
+    tiles
+        How many tiles the picture is cut into, which are fitted one after the other; 0 where it is
+        not cut.
+    tile
+        Rows and columns of a tile; 0 where the picture is not cut.
     """
 
     share: float
     image: Tensor | None = None
     plane: tuple[int, int] | None = None
+    tiles: int = 0
+    tile: int = 0
 
 
 Callback: TypeAlias = Callable[[State], object] | Callable[[Progress], object]
@@ -264,20 +271,30 @@ class CallbackObserver(Observer):
         The function, which may raise StopIteration to end the run; what it returns is ignored.
     plane
         The plane of a stack (:class:`Progress`); None, the default, for a single image.
+    tiles, tile
+        How many tiles there are, and the side of one (:class:`Progress`); 0, the default, for a
+        picture that is not cut.
     """
 
-    def __init__(self, callback: Callback, plane: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        callback: Callback,
+        plane: tuple[int, int] | None = None,
+        tiles: int = 0,
+        tile: int = 0,
+    ) -> None:
         self.callback = callback
         self.plane = plane
+        self.tiles, self.tile = tiles, tile
 
     def observe(self, run: Runner, state: State) -> StopReason | None:
         return self._call(state)
 
     def progress(self, share: float) -> StopReason | None:
-        return self._call(Progress(share, plane=self.plane))
+        return self._call(Progress(share, None, self.plane, self.tiles, self.tile))
 
     def picture(self, share: float, image: Tensor) -> StopReason | None:
-        return self._call(Progress(share, image, self.plane))
+        return self._call(Progress(share, image, self.plane, self.tiles, self.tile))
 
     def _call(self, state: Any) -> StopReason | None:
         try:

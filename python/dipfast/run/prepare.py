@@ -427,7 +427,13 @@ def _noise_of(
     if sigma == 0 and noise != "poisson_gaussian":
         return NoiseModel(0.0), None
     estimate = estimate_noise(
-        y, noise, sigma=sigma, known=None if known is None else known[0], ends=layout.ends
+        y,
+        noise,
+        sigma=sigma,
+        known=None if known is None else known[0],
+        ends=layout.ends,
+        # Where masks and operators have no part in what the picture tells.
+        compares=settings.task == "denoise",
     )
     return estimate.model, estimate
 
@@ -692,7 +698,9 @@ def find_device(device: str | torch.device, image: Any = None) -> torch.device:
     # An unknown or missing device is a RuntimeError, CUDA in a torch built without it an
     # AssertionError, and a device without memory of its own a NotImplementedError.
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        # That of a back end that this torch was built without is a page about its insides.
+        missing = isinstance(error, NotImplementedError)
+        reason = "torch has none here" if missing else str(error).splitlines()[0].rstrip(".")
         raise InputError(
             f"device={str(device)!r} cannot be used: {reason}; device='cpu' always can"
         ) from error

@@ -494,6 +494,7 @@ class TestRestore:
         ("blur", "message"),
         [
             ("none.png", "none.png: No such file or directory"),
+            ("motion:5", "no blur 'motion' and no file 'motion:5'; expected gaussian:SIGMA, box:"),
             ("black.png", "a point-spread function must not be negative or black"),
             ("box:48", "--blur box:48 is 48 pixels wide, too many for in.png, 24 x 24"),
             ("box:1000000000", "--blur box:1e+09 is 1e+09 pixels wide, too many for in.png"),

@@ -246,7 +246,54 @@ class TestOpacityOfThePicture:
         assert found.share == strokes(4).mean()
         assert found.origin == "opacity of in.png"
 
+    def test_without_a_mask_it_is_the_next_step(self) -> None:
+        alpha = np.where(strokes(4), 0, 255).astype(np.uint8)
+        source = ImageFile(np.ones((SIZE, SIZE), np.uint8), alpha=alpha)
+        with pytest.raises(ValueError, match=r"in\.png has no NaN; --mask alpha says"):
+            find_missing_pixels(None, "missing", source, "in.png")
+        holes = np.where(strokes(2), np.nan, 1)
+        found = find_missing_pixels(None, "missing", ImageFile(holes, alpha=alpha), "in.tif")
+        assert found.share == strokes(2).mean()
+
     def test_all_opaque(self) -> None:
         source = ImageFile(np.ones((4, 4), np.uint8), alpha=np.full((4, 4), 255, np.uint8))
         with pytest.raises(ValueError, match=r"--mask alpha: all pixels of in\.png are opaque"):
             find_missing_pixels("alpha", "missing", source, "in.png")
+
+
+def test_an_array_of_booleans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("m.npy", strokes(3))
+    found = find_missing_pixels("m.npy", "missing", SOURCE, "in.png")
+    assert np.array_equal(found.mask > 0, strokes(3))
+    found = find_missing_pixels("m.npy", "known", SOURCE, "in.png")
+    assert found.share == 1 - strokes(3).mean()
+
+
+class TestColours:
+    @pytest.mark.parametrize("axis", [0, 2])
+    @pytest.mark.parametrize(("dtype", "white"), [("uint8", 255), ("uint16", 65535)])
+    @pytest.mark.parametrize("is_hex", [False, True])
+    def test_pixels_of_a_colour_are_missing(
+        self, axis: int, dtype: str, white: int, is_hex: bool
+    ) -> None:
+        pixels = np.full((SIZE, SIZE, 3), 7, dtype)
+        pixels[strokes(3)] = (white, 0, 0)
+        pixels[0] = (white, 0, 7)  # another red
+        source = ImageFile(np.moveaxis(pixels, -1, axis), axis)
+        colour = "#ff0000" if is_hex else (white, 0, 0)
+        found = find_missing_pixels(("color", colour), "missing", source, "in.png")
+        expected = strokes(3)
+        expected[0] = False
+        assert np.array_equal(found.mask, expected)
+        assert found.origin.endswith("in in.png")
+
+    def test_refusals(self) -> None:
+        grey = ImageFile(np.ones((4, 4), np.uint8))
+        with pytest.raises(ValueError, match=r"in\.png has 1 channel, expected 3; --mask value:V"):
+            find_missing_pixels(("color", "#ff0000"), "missing", grey, "in.png")
+        with pytest.raises(ValueError, match=r"--mask color:255,0,0: no pixel of in\.png has that"):
+            find_missing_pixels(("color", (255, 0, 0)), "missing", SOURCE, "in.png")
+        floats = ImageFile(np.ones((4, 4, 3), np.float32), 2)
+        with pytest.raises(ValueError, match=r"color:#ff0000: .* expected 8 or 16 bits"):
+            find_missing_pixels(("color", "#ff0000"), "missing", floats, "in.tif")

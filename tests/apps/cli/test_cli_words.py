@@ -196,6 +196,27 @@ class TestValues:
         own = request_of("inpaint", "in.png", "out.png", "--mask", "value:-9999").own
         assert own.mask == -9999  # type: ignore[attr-defined]
 
+    @pytest.mark.parametrize(
+        ("text", "colour"), [("color:255,0,1", (255, 0, 1)), ("color:#FF0000", "#ff0000")]
+    )
+    def test_masks_of_a_colour(self, text: str, colour: Any) -> None:
+        own = request_of("inpaint", "in.png", "out.png", "--mask", text).own
+        assert own.mask == ("color", colour)  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("255", "there is no file '255'; did you mean value:255?"),
+            ("255,0,0", "there is no file '255,0,0'; did you mean color:255,0,0?"),
+            ("#ff0000", "there is no file '#ff0000'; did you mean color:#ff0000?"),
+            ("color:red", "color:R,G,B needs three numbers without blanks, such as color:255,0,0"),
+        ],
+    )
+    def test_masks_of_bare_values(
+        self, capsys: pytest.CaptureFixture[str], text: str, message: str
+    ) -> None:
+        assert message in refused(capsys, "inpaint", "in.png", "out.png", "--mask", text)
+
     @pytest.mark.parametrize("form", ["{} {}", "{}={}"])
     @pytest.mark.parametrize(
         ("option", "text", "value"),
@@ -258,7 +279,7 @@ class TestValues:
     def test_file_names(self, capsys: pytest.CaptureFixture[str]) -> None:
         message = refused(capsys, "denoise", "my", "photo.png", "out.png", "--quiet")
         assert "IN and OUT expected, and nothing besides, got also out.png" in message
-        assert "names with blanks need quotes" in message
+        assert "names with blanks need quotes, and so do patterns such as '*.png'" in message
         assert "required: OUT; 'dipfast denoise --help' tells" in refused(capsys, "denoise", "a")
         assert "--sigma needs a value" in refused(capsys, "denoise", "a", "b", "--sigma", "--json")
 

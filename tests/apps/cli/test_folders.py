@@ -473,6 +473,18 @@ class TestInterrupted:
         assert all(after[name] == before[name] for name in before if name[0] != ".")
         assert same_bits("out", whole)
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be held there")
+    def test_two_runs_at_once(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        first = FolderRecord(folder / "out")
+        (folder / "out").mkdir()
+        first.recover()
+        assert denoise("in", "out") == 2
+        told = capsys.readouterr().err
+        assert told.startswith("dipfast: error: another run is writing into out: wait until it has")
+        assert not [name for name in os.listdir("out") if name[0] != "."]
+        first.end()
+        assert denoise("in", "out") == 0
+
     def test_unfinished(
         self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -60,7 +60,7 @@ def test_both_streams_of_a_process() -> None:
     expected = read_image("out.png").image
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(done.stdout))), expected)
     told = done.stderr.decode()
-    assert told.startswith("dipfast: standard output.png: nl_ridge done")
+    assert told.startswith("dipfast: standard output: nl_ridge done")
     assert "noise" in told
 
 

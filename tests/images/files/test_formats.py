@@ -31,11 +31,11 @@ from dipfast.images.files import (
 )
 from dipfast.images.files.formats import FORMATS, Format
 
-PGM = Format(
-    name="PGM",
-    module="tests.images.files.pgm",
-    suffixes=(".pgm",),
-    signatures=(b"P5",),
+QGM = Format(
+    name="QGM",
+    module="tests.images.files.qgm",
+    suffixes=(".qgm",),
+    signatures=(b"Q5",),
     dtypes=("uint8",),
     channels=(1,),
     opacity=False,
@@ -206,7 +206,7 @@ class TestRowSaysWhatTheFormatHolds:
 @pytest.fixture
 def with_pgm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Add one row to the table."""
-    monkeypatch.setattr(formats, "FORMATS", (*FORMATS, PGM))
+    monkeypatch.setattr(formats, "FORMATS", (*FORMATS, QGM))
 
 
 @pytest.mark.usefixtures("with_pgm")
@@ -214,39 +214,39 @@ class TestAddedFormat:
     @pytest.mark.parametrize("shape", [(1, 1), (6, 8), (1, 300), (300, 1)])
     def test_round_trip(self, tmp_path: Path, shape: tuple[int, int]) -> None:
         image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-        write_image(tmp_path / "out.pgm", image)
-        got = read_image(tmp_path / "out.pgm")
+        write_image(tmp_path / "out.qgm", image)
+        got = read_image(tmp_path / "out.qgm")
         assert np.array_equal(got.image, image)
-        assert (got.format, got.channel_axis, got.alpha) == ("PGM", None, None)
+        assert (got.format, got.channel_axis, got.alpha) == ("QGM", None, None)
 
     def test_content_says_the_format(self, tmp_path: Path) -> None:
-        (tmp_path / "in.png").write_bytes(b"P5 2 1 255\n\x01\x02")
+        (tmp_path / "in.png").write_bytes(b"Q5 2 1 255\n\x01\x02")
         got = read_image(tmp_path / "in.png")
-        assert got.format == "PGM"
+        assert got.format == "QGM"
         assert got.image.tolist() == [[1, 2]]
 
     def test_suffix_in_capitals(self, tmp_path: Path) -> None:
-        write_image(tmp_path / "OUT.PGM", pixels(6, 8))
-        assert read_image(tmp_path / "OUT.PGM").format == "PGM"
+        write_image(tmp_path / "OUT.QGM", pixels(6, 8))
+        assert read_image(tmp_path / "OUT.QGM").format == "QGM"
 
     def test_to_and_from_other_formats(self, tmp_path: Path) -> None:
         write_image(tmp_path / "a.tif", pixels(6, 8))
         source = read_image(tmp_path / "a.tif")
-        write_image(tmp_path / "b.pgm", source.image, like=source)
-        source = read_image(tmp_path / "b.pgm")
+        write_image(tmp_path / "b.qgm", source.image, like=source)
+        source = read_image(tmp_path / "b.qgm")
         write_image(tmp_path / "c.png", source.image, like=source)
         assert np.array_equal(read_image(tmp_path / "c.png").image, pixels(6, 8))
 
     def test_one_channel(self, tmp_path: Path) -> None:
-        write_image(tmp_path / "out.pgm", pixels(6, 8, 1))
-        assert np.array_equal(read_image(tmp_path / "out.pgm").image, pixels(6, 8))
+        write_image(tmp_path / "out.qgm", pixels(6, 8, 1))
+        assert np.array_equal(read_image(tmp_path / "out.qgm").image, pixels(6, 8))
 
     @pytest.mark.parametrize("dtype", ["uint16", "float32"])
     def test_type_that_it_does_not_hold(self, tmp_path: Path, dtype: str) -> None:
-        path = tmp_path / "out.pgm"
+        path = tmp_path / "out.qgm"
         endings = ".tif or .tiff or .npy or .fits or .fit or .fts or .zarr"
-        endings = f".png or {endings} or .dcm or .dicom" if dtype == "uint16" else endings
-        message = f"PGM cannot hold {dtype} without loss, {path} must be named {endings}"
+        endings = f".png or {endings} or .pgm or .dcm or .dicom" if dtype == "uint16" else endings
+        message = f"QGM cannot hold {dtype} without loss, {path} must be named {endings}"
         with pytest.raises(UnwritableFileError, match=f"^{re.escape(message)}$"):
             write_image(path, pixels(6, 8, dtype=dtype))
         assert not path.exists()
@@ -254,91 +254,92 @@ class TestAddedFormat:
     def test_size_that_it_does_not_hold(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        row = Format(**{**vars(PGM), "largest": 8})
+        row = Format(**{**vars(QGM), "largest": 8})
         monkeypatch.setattr(formats, "FORMATS", (*FORMATS, row))
-        path = tmp_path / "out.pgm"
+        path = tmp_path / "out.qgm"
         write_image(path, pixels(6, 8))
-        with pytest.raises(UnwritableFileError, match=r"^PGM cannot hold 6 x 9 pixels, .* \.png"):
+        with pytest.raises(UnwritableFileError, match=r"^QGM cannot hold 6 x 9 pixels, .* \.png"):
             check_output(path, ImageFile(pixels(9, 6)))
         enlarged = ImageFile(pixels(6, 8)).enlarged(2)
-        with pytest.raises(UnwritableFileError, match=r"^PGM cannot hold 16 x 12 pixels"):
+        with pytest.raises(UnwritableFileError, match=r"^QGM cannot hold 16 x 12 pixels"):
             check_output(path, enlarged)
 
     def test_channels_that_it_does_not_hold(self, tmp_path: Path) -> None:
-        path = tmp_path / "out.pgm"
-        message = f"PGM cannot hold 3 channels, {path} must be named .png or .jpg or .jpeg or .tif"
+        path = tmp_path / "out.qgm"
+        message = f"QGM cannot hold 3 channels, {path} must be named .png or .jpg or .jpeg or .tif"
         with pytest.raises(UnwritableFileError, match=f"^{re.escape(message)}"):
             write_image(path, pixels(6, 8, 3))
 
     @pytest.mark.parametrize("shape", [(6, 8), (6, 8, 2)])
     def test_opacity_that_it_does_not_hold(self, tmp_path: Path, shape: tuple[int, ...]) -> None:
-        path = tmp_path / "out.pgm"
+        path = tmp_path / "out.qgm"
         # Without a file that the image is like, the second of two samples is opacity.
         like = ImageFile(pixels(6, 8), alpha=pixels(6, 8)) if len(shape) == 2 else None
         endings = ".png or .tif or .tiff or .webp or .avif or .heic or .heif"
-        message = f"PGM cannot hold transparency, {path} must be named {endings}"
+        message = f"QGM cannot hold transparency, {path} must be named {endings}"
         with pytest.raises(UnwritableFileError, match=f"^{re.escape(message)}$"):
             write_image(path, pixels(*shape), like=like)
 
     def test_it_is_advice_for_others(self, tmp_path: Path) -> None:
         image = ImageFile(pixels(6, 8))
         *others, last = formats.suffixes_that_hold(image).split(" or ")
-        assert last == ".pgm"
+        assert last == ".qgm"
         assert others[:5] == [".png", ".jpg", ".jpeg", ".tif", ".tiff"]
 
     def test_messages_list_it(self, tmp_path: Path) -> None:
-        (tmp_path / "in.pgm").write_bytes(b"text")
-        names = "PNG, JPEG, TIFF, NumPy, FITS, Zarr, WebP, AVIF, HEIC, DICOM, RAW or PGM"
-        message = f"cannot read {tmp_path / 'in.pgm'}: it is not a {names} image"
+        (tmp_path / "in.qgm").write_bytes(b"text")
+        names = "PNG, JPEG, TIFF, NumPy, FITS, Zarr, WebP, AVIF, HEIC, BMP, PGM, PPM, DICOM, RAW"
+        names += " or QGM"
+        message = f"cannot read {tmp_path / 'in.qgm'}: it is not a {names} image"
         with pytest.raises(UnreadableFileError, match=f"^{re.escape(message)}$"):
-            read_image(tmp_path / "in.pgm")
+            read_image(tmp_path / "in.qgm")
         message = f"it must end in one of {formats.all_suffixes(written=True)}"
-        assert message.endswith(", .avif, .heic, .heif, .dcm, .dicom, .pgm")
+        assert message.endswith(", .avif, .heic, .heif, .bmp, .pgm, .ppm, .dcm, .dicom, .qgm")
         with pytest.raises(UnwritableFileError, match=f"{re.escape(message)}$"):
             write_image(tmp_path / "out.gif", pixels(6, 8))
 
     @pytest.mark.parametrize(
         ("content", "reason"),
         [
-            (b"P5", "its header is damaged"),
-            (b"P5 8 6 255\n", "cannot reshape array"),
-            (b"P5 0 6 255\n", "it declares 0 x 6 pixels"),
-            (b"P5 100000 100000 255\n", "it declares 100000 x 100000 pixels"),
+            (b"Q5", "its header is damaged"),
+            (b"Q5 8 6 255\n", "cannot reshape array"),
+            (b"Q5 0 6 255\n", "it declares 0 x 6 pixels"),
+            (b"Q5 100000 100000 255\n", "it declares 100000 x 100000 pixels"),
         ],
     )
     def test_bad_content_names_the_file(self, tmp_path: Path, content: bytes, reason: str) -> None:
-        path = tmp_path / "in.pgm"
+        path = tmp_path / "in.qgm"
         path.write_bytes(content)
         with pytest.raises(UnreadableFileError, match=f"^cannot read {path}: {reason}"):
             read_image(path)
 
     def test_existing_file_stays(self, tmp_path: Path) -> None:
-        path = tmp_path / "out.pgm"
+        path = tmp_path / "out.qgm"
         path.write_bytes(b"precious")
-        with pytest.raises(WouldOverwriteError, match=r"out\.pgm exists already"):
+        with pytest.raises(WouldOverwriteError, match=r"out\.qgm exists already"):
             write_image(path, pixels(6, 8))
         assert path.read_bytes() == b"precious"
         write_image(path, pixels(6, 8), overwrite=True)
-        assert read_image(path).format == "PGM"
+        assert read_image(path).format == "QGM"
 
     def test_what_it_cannot_keep_is_named(self, tmp_path: Path) -> None:
         resolution = Resolution.of(300, 300, "inch")
         like = ImageFile(pixels(6, 8), metadata={"resolution": resolution})
-        with pytest.warns(UserWarning, match=r"out\.pgm is without: resolution$"):
-            write_image(tmp_path / "out.pgm", like.image, like=like)
+        with pytest.warns(UserWarning, match=r"out\.qgm is without: resolution$"):
+            write_image(tmp_path / "out.qgm", like.image, like=like)
 
     def test_metadata_of_one_format(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         class Comments:
             names = ("comments",)
 
         like = ImageFile(pixels(6, 8), metadata={"comments": Comments()})
-        row = Format(**{**vars(PGM), "metadata": ("comments",)})
+        row = Format(**{**vars(QGM), "metadata": ("comments",)})
         monkeypatch.setattr(formats, "FORMATS", (*FORMATS, row))
-        with pytest.warns(UserWarning, match=r"out\.png is without: comments \(which PGM has\)$"):
+        with pytest.warns(UserWarning, match=r"out\.png is without: comments \(which QGM has\)$"):
             write_image(tmp_path / "out.png", like.image, like=like)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            write_image(tmp_path / "out.pgm", like.image, like=like)
+            write_image(tmp_path / "out.qgm", like.image, like=like)
 
 
 class TestExtra:
@@ -352,21 +353,21 @@ class TestExtra:
     @pytest.fixture
     def row(self, needy: str, monkeypatch: pytest.MonkeyPatch) -> Format:
         """Return a row whose extra is not installed, after adding it to the table."""
-        row = Format(**{**vars(PGM), "module": needy, "extra": "pgm"})
+        row = Format(**{**vars(QGM), "module": needy, "extra": "pgm"})
         monkeypatch.setattr(formats, "FORMATS", (*FORMATS, row))
         return row
 
     def test_is_named_by_reading(self, row: Format, tmp_path: Path) -> None:
-        (tmp_path / "in.pgm").write_bytes(b"P5 2 1 255\n\x01\x02")
-        message = "PGM files need a_library_that_is_not_there: pip install 'dipfast[pgm]'"
+        (tmp_path / "in.qgm").write_bytes(b"Q5 2 1 255\n\x01\x02")
+        message = "QGM files need a_library_that_is_not_there: pip install 'dipfast[pgm]'"
         with pytest.raises(MissingExtraError, match=f"^{re.escape(message)}$"):
-            read_image(tmp_path / "in.pgm")
+            read_image(tmp_path / "in.qgm")
 
     def test_is_named_before_any_work(self, row: Format, tmp_path: Path) -> None:
         for check in (check_output, lambda path: write_image(path, pixels(6, 8))):
             with pytest.raises(MissingExtraError, match=re.escape("'dipfast[pgm]'")):
-                check(tmp_path / "out.pgm")
-        assert not (tmp_path / "out.pgm").exists()
+                check(tmp_path / "out.qgm")
+        assert not (tmp_path / "out.qgm").exists()
 
     def test_other_formats_do_not_need_it(self, row: Format, tmp_path: Path) -> None:
         write_image(tmp_path / "out.png", pixels(6, 8))
@@ -374,4 +375,4 @@ class TestExtra:
 
     def test_without_one_the_error_stays(self, needy: str) -> None:
         with pytest.raises(ModuleNotFoundError, match="a_library_that_is_not_there"):
-            Format(**{**vars(PGM), "module": needy}).load()
+            Format(**{**vars(QGM), "module": needy}).load()

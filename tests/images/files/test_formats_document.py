@@ -46,16 +46,20 @@ def tried(row: Format, folder: Path) -> str:
         "exif": Exif.read(tags.tobytes()),
         "resolution": resolution,
     }
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    colours = row.channels is None or 3 in row.channels
+    shape = (32, 32, 3) if colours else (32, 32)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     path = folder / f"out{row.suffixes[0]}"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        write_image(path, pixels, like=ImageFile(pixels, 2, metadata=metadata))
+        write_image(path, pixels, like=ImageFile(pixels, 2 if colours else None, metadata=metadata))
     got = read_image(path)
     found = got.metadata.get("resolution")
     exif = got.metadata.get("exif")
     answers = {
-        "pixels": np.array_equal(np.moveaxis(got.image, got.channel_axis or 0, -1), pixels),
+        "pixels": np.array_equal(
+            np.moveaxis(got.image, got.channel_axis or 0, -1) if colours else got.image, pixels
+        ),
         "colour profile": got.metadata.get("icc_profile") == profile,
         "EXIF": exif is not None and exif.values().get(0x010F, (2, b""))[1].startswith(b"Maker"),
         "resolution": found is not None

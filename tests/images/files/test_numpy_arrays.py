@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dipfast.apps.cli import main
 from dipfast.errors import DipfastError, UnreadableFileError, UnwritableFileError
-from dipfast.images.files import ImageFile, read_image, write_image
+from dipfast.images.files import ImageFile, read_image, read_mask, write_image
 from dipfast.images.files.formats import by_name
 
 DTYPES = by_name("NumPy").dtypes
@@ -173,7 +173,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("array", "reason"),
         [
-            (np.zeros((9, 7), bool), "arrays of type bool are not supported; convert it with"),
+            (np.zeros((9, 7), bool), "arrays of type bool are read as masks only; convert an"),
             (np.zeros((9, 7), "c8"), "arrays of type complex64 are not supported"),
             (np.zeros((9, 7), "U3"), "arrays of type str96 are not supported"),
             (np.zeros((9, 7), [("a", "f4")]), "arrays of type void32 are not supported"),
@@ -293,3 +293,55 @@ def test_folders_say_that_archives_are_skipped(
     told = capsys.readouterr()
     assert "1 done, 0 skipped" in told.out
     assert "1 .npz skipped, which are read one by one and written as .npy" in told.err
+
+
+def test_folders_name_the_pictures_that_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    np.save(source / "a.npy", np.random.default_rng(0).normal(100, 5, (24, 32)))
+    for name in ("b.GIF", "c.svg", "notes.txt", ".hidden.gif"):
+        (source / name).write_bytes(b"?")
+    (source / "d.pdf").mkdir()
+    assert (
+        main(["denoise", str(source), str(tmp_path / "out"), "--quality", "fast", "--quiet"]) == 0
+    )
+    told = capsys.readouterr().err
+    assert f"{source}: 2 files left out, of formats that are not read: b.GIF, c.svg; save" in told
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_booleans_are_masks_and_no_images(tmp_path: Path, packed: bool) -> None:
+    mask = np.arange(54).reshape(6, 9) % 5 == 0
+    path = tmp_path / "m.npy"
+    if packed:
+        path = tmp_path / "m.npz"
+        np.savez(path, mask)
+    else:
+        np.save(path, mask)
+    got = read_mask(path)
+    assert got.image.dtype == np.uint8
+    assert np.array_equal(got.image, mask * 255)
+    with pytest.raises(UnreadableFileError, match=r"type bool are read as masks only; convert"):
+        read_image(path)
+    write_image(tmp_path / "m.png", np.full((6, 9), 7, np.uint8))
+    assert np.array_equal(read_mask(tmp_path / "m.png").image, np.full((6, 9), 7))
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 5), (64, 48, 12), (2, 40, 50, 6)])
+def test_a_short_last_axis_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "bands.npy"
+    np.save(path, np.zeros(shape, np.uint8))
+    with pytest.raises(
+        UnreadableFileError, match=r"in Python channel_axis=-1 says so; numpy.moveaxis"
+    ):
+        read_image(path)
+    np.save(path, np.moveaxis(np.zeros(shape, np.uint8), -1, 0))
+    assert read_image(path).stack_shape[0] == shape[-1]
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 17), (6, 64, 8), (5, 5, 5), (30, 5, 5)])
+def test_narrow_planes_are_a_stack(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.save(tmp_path / "stack.npy", np.zeros(shape, np.uint8))
+    assert read_image(tmp_path / "stack.npy").stack_shape == shape[:1]

@@ -54,6 +54,14 @@ _OF_ONE = ("curves", "strip", "report", "checkpoint", "resume")
 _COMPANIONS = ("reference", "mask")
 
 
+# Endings of pictures that are not read, which are named where a folder holds some.
+_OTHER_PICTURES = (
+    *(".gif", ".svg", ".pdf", ".psd", ".eps", ".ai", ".xcf", ".kra", ".ico", ".tga", ".pcx"),
+    *(".pbm", ".pnm", ".pam", ".jp2", ".j2k", ".jpx", ".jxl", ".jfif", ".jpe", ".exr", ".hdr"),
+    *(".dds", ".dib", ".crw", ".mrw", ".x3f", ".czi", ".nd2", ".lif", ".mrc", ".nii", ".h5"),
+)
+# How many of them are named.
+_NAMED = 5
 # Options of many files.
 _OF_MANY = ("suffix", "workers", "scheduler")
 # Options of the command line that name files, which workers may look for from elsewhere.
@@ -178,6 +186,7 @@ def _sources(own: OwnOptions, record: FolderRecord) -> list[Path]:
             f"warning: {source}: {archives} .npz skipped, which are read one by one and written "
             "as .npy; name each, or save their arrays with numpy.save"
         )
+    _tell_of_others(source, everything)
     found.sort(key=lambda path: (path.name, str(path)))
     out = Path(own.output).resolve()
     beside = {path for path in found if out in (path.parent.resolve(), path.resolve().parent)}
@@ -196,6 +205,25 @@ def _sources(own: OwnOptions, record: FolderRecord) -> list[Path]:
             "not hidden, and not in folders below"
         )
     return found
+
+
+def _tell_of_others(source: str, everything: list[Path]) -> None:
+    """Name the pictures that are left out because their formats are not read."""
+    others = sorted(
+        path.name
+        for path in everything
+        if path.suffix.lower() in _OTHER_PICTURES
+        and formats.by_suffix(path) is None
+        and not path.name.startswith(".")
+        and path.is_file()
+    )
+    if others:
+        count = f"{len(others)} file{'s' * (len(others) > 1)}"
+        names = ", ".join(others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
+        say(
+            f"warning: {source}: {count} left out, of formats that are not read: {names}; save "
+            "them as PNG or TIFF first"
+        )
 
 
 def _holds_many(path: Path) -> bool:

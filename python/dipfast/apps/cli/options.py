@@ -41,8 +41,8 @@ class OwnOptions(BaseModel):
 
     image: FileName = option(
         ...,
-        "The image: PNG, JPEG, TIFF, NumPy (.npy), FITS, Zarr, WebP, AVIF, HEIC, DICOM or camera "
-        "RAW, 8 or 16 bit or float; - is standard input.",
+        "The image: PNG, JPEG, TIFF, NumPy (.npy), FITS, Zarr, WebP, AVIF, HEIC, BMP, PGM, PPM, "
+        "DICOM or camera RAW, 8 or 16 bit or float; - is standard input.",
         expected="a file name",
         role="image",
     )
@@ -135,9 +135,9 @@ class InpaintOwn(OwnOptions):
     mask: Any = option(
         None,
         "Which pixels are missing: a picture of the same size, white on black or strokes on a "
-        "clear layer; alpha, those of IN that are not opaque; or value:V, those of IN of value V. "
-        "Without it, those that are NaN.",
-        expected="a file name, alpha or value:V",
+        "clear layer; alpha, those of IN that are not opaque; value:V, those of IN of value V; or "
+        "color:R,G,B or color:#rrggbb, those of that colour. Without it, those that are NaN.",
+        expected="a file name, alpha, value:V or color:R,G,B",
         role="image",
     )
 
@@ -174,8 +174,8 @@ class InfoRequest(ToolRequest):
 
     files: tuple[FileName, ...] = option(
         ...,
-        "Images: PNG, JPEG, TIFF, NumPy (.npy), FITS, Zarr, WebP, AVIF, HEIC, DICOM or camera RAW, "
-        "8 or 16 bit or float.",
+        "Images: PNG, JPEG, TIFF, NumPy (.npy), FITS, Zarr, WebP, AVIF, HEIC, BMP, PGM, PPM, DICOM "
+        "or camera RAW, 8 or 16 bit or float.",
         expected="file names",
         role="image",
     )

@@ -34,7 +34,8 @@ def find_missing_pixels(mask: Any, marks: str, source: ImageFile, path: str) -> 
     Parameters
     ----------
     mask
-        A file name, ``"alpha"``, a value, or None.
+        A file name, ``"alpha"``, a value, ``("color", COLOUR)`` with three numbers or the text
+        ``"#rrggbb"``, or None.
     marks
         What the mask in that file marks, ``"missing"`` or ``"known"``.
     source, path
@@ -55,8 +56,11 @@ def find_missing_pixels(mask: Any, marks: str, source: ImageFile, path: str) -> 
         values, origin = source.alpha < white_of(source.alpha), f"opacity of {path}"
         if not values.any():
             raise InputError(f"--mask alpha: all pixels of {path} are opaque")
+    elif isinstance(mask, tuple):
+        values, origin = _of_colour(mask[1], source, path)
     elif mask is None or math.isnan(mask):
         origin = f"NaN in {path}"
+        _check_not_transparent(source, path)
     else:
         same = pixels == mask
         values, origin = same if axis is None else same.all(axis=axis), f"value {mask:g} in {path}"
@@ -74,11 +78,52 @@ def find_missing_pixels(mask: Any, marks: str, source: ImageFile, path: str) -> 
     return MissingPixels(values, marks, origin, float(missing.mean()))
 
 
+def _check_not_transparent(source: ImageFile, path: str) -> None:
+    """Refuse a picture with transparency and without NaN where no mask is named."""
+    has_nan = source.image.dtype.kind == "f" and np.isnan(source.image).any()
+    if source.alpha is not None and not has_nan and (source.alpha < white_of(source.alpha)).any():
+        raise InputError(
+            f"--mask is needed: {path} has no NaN; --mask alpha says that the pixels that are not "
+            "opaque are missing"
+        )
+
+
+def _of_colour(colour: Any, source: ImageFile, path: str) -> tuple[Any, str]:
+    """Return which pixels of a picture have a colour, and that in words."""
+    pixels, axis = source.image, source.channel_axis
+    text = colour if isinstance(colour, str) else ",".join(f"{value:g}" for value in colour)
+    option = f"--mask color:{text}"
+    if axis is None or pixels.shape[axis] != 3:
+        count = 1 if axis is None else pixels.shape[axis]
+        raise InputError(
+            f"{option}: {path} has {count} channel{'s' * (count > 1)}, expected 3; --mask value:V "
+            "takes pixels of the value V in all channels"
+        )
+    if isinstance(colour, str):
+        if pixels.dtype.name not in ("uint8", "uint16"):
+            raise InputError(
+                f"{option}: {path} has values of {pixels.dtype.name}, expected 8 or 16 bits; "
+                "--mask color:R,G,B takes numbers as they are in the picture"
+            )
+        # 255 of 8 bits is white, as 65535 of 16 bits is.
+        scale = int(white_of(pixels)) // 255
+        colour = tuple(scale * byte for byte in bytes.fromhex(colour[1:]))
+    values = (np.moveaxis(pixels, axis, -1) == np.asarray(colour)).all(axis=-1)
+    if not values.any():
+        raise InputError(f"{option}: no pixel of {path} has that colour")
+    if source.format == "JPEG":
+        warnings.warn(
+            f"{path} is a JPEG, in which values change: pixels next to color:{text} count as known",
+            stacklevel=3,
+        )
+    return values, f"color {text} in {path}"
+
+
 def read_mask(path: str, marks: str, source: ImageFile, source_path: str) -> tuple[Any, str]:
     """Return the picture of a mask as one plane, or a stack of planes, and how it was read."""
     from dipfast.images import files
 
-    picture = files.read_image(path).stacked_as(source)
+    picture = files.read_mask(path).stacked_as(source)
     check_size("--mask", path, picture, source, source_path)
     if picture.stack_axes:
         _check_planes("--mask", path, picture, source, source_path)

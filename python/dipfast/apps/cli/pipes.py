@@ -100,7 +100,7 @@ def _run(request: Request, folder: Path) -> int:
     with redirect_stdout(StringIO()) as printed:
         code = told(lambda: folders.run(request), words_of(request))
     for line in printed.getvalue().splitlines():
-        say(line)
+        say(line.replace(f"{changes['output']}:", "standard output:", 1))
     if not changes["output"].exists():
         return code
     return code if _send(changes["output"], out) else FAILED

@@ -163,7 +163,10 @@ def _reason(error: CycloptsError, app: App, more: str) -> str:
     if isinstance(error, UnusedCliTokensError):
         wanted = " and ".join(_positional(error.app))
         expected = f"{wanted} expected, and nothing besides" if wanted else "no names expected"
-        return f"{expected}, got also {', '.join(unused)}; names with blanks need quotes{more}"
+        return (
+            f"{expected}, got also {', '.join(unused)}; names with blanks need quotes, and so do "
+            f"patterns such as '*.png', which the shell makes many names of{more}"
+        )
     return one_line(str(error)) + more
 
 

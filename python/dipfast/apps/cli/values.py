@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import UnionType
@@ -14,6 +15,8 @@ from dipfast.settings.option import Option
 from dipfast.settings.presets import PRESETS
 
 __all__ = ["Reader", "reading_of"]
+
+_HEX = re.compile(r"#[0-9a-fA-F]{6}")
 
 Reader: TypeAlias = Callable[[str], Any]
 """Returns the value that a text stands for, or raises InputError with what was expected."""
@@ -107,24 +110,62 @@ def _number_or_pair(text: str) -> float | tuple[float, ...]:
     return values[0] if len(values) == 1 else values
 
 
-def _mask(text: str) -> str | float:
-    """Return a file name, 'alpha', or the value that marks missing pixels."""
+def _mask(text: str) -> str | float | tuple[str, Any]:
+    """Return a file name, 'alpha', or the value or colour that marks missing pixels."""
     kind, colon, number = text.partition(":")
     if text == "alpha":
         return text
+    if kind == "color" and colon:
+        return kind, _colour(number, text)
     if kind != "value" or not colon:
-        return _file(text, "alpha", "value")
+        _check_bare(text)
+        return _file(text, "alpha", "value", "color")
     try:
         return float(number)
     except ValueError:
         raise InputError(f"value:V needs a number, such as value:0, got {text!r}") from None
 
 
+def _colour(colour: str, text: str) -> str | tuple[float, ...]:
+    """Return the three numbers of a colour, or its text #rrggbb."""
+    if _HEX.fullmatch(colour):
+        return colour.lower()
+    try:
+        values = tuple(float(part) for part in colour.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != 3:
+        raise InputError(
+            "color:R,G,B needs three numbers without blanks, such as color:255,0,0, or "
+            f"color:#ff0000, got {text!r}"
+        )
+    return values
+
+
+def _check_bare(text: str) -> None:
+    """Refuse a value or colour without the word in front of it, unless there is such a file."""
+    if Path(text).exists():
+        return
+    word = "color" if _HEX.fullmatch(text) or text.count(",") == 2 else "value"
+    try:
+        _colour(text, text) if word == "color" else float(text)
+    except (InputError, ValueError):
+        return
+    raise InputError(f"there is no file {text!r}; did you mean {word}:{text}?")
+
+
 def _blur(text: str) -> str | tuple[str, float]:
     """Return a file name, or kind and number of a kernel."""
-    kind, _, number = text.partition(":")
+    kind, colon, number = text.partition(":")
     if kind not in ("gaussian", "box"):
-        return _file(text, "gaussian", "box")
+        name = _file(text, "gaussian", "box")
+        # One letter is a drive.
+        if colon and len(kind) > 1 and not Path(text).exists() and not Path(text).suffix:
+            raise InputError(
+                f"there is no blur {kind!r} and no file {text!r}; expected gaussian:SIGMA, "
+                "box:SIZE, or the file of a kernel"
+            )
+        return name
     try:
         value = float(number) if kind == "gaussian" else int(number)
     except ValueError:

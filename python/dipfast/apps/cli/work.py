@@ -256,7 +256,9 @@ def _restore_file(
     if source.stack_axes and not own.quiet:
         say(f"{own.image}: {'; '.join(job.told)}")
     doing = "denoising" if job.settings.task == "denoise" else "restoring"
-    with _Progress(doing, own.quiet, decide_method(job.settings)) as progress:
+    with _Progress(
+        doing, own.quiet, decide_method(job.settings), partial(_say_tiles, job)
+    ) as progress:
         try:
             result = task(source, callback=progress, **options)
         except (OSError, DipfastError) as error:
@@ -272,6 +274,21 @@ def _restore_file(
     drawn = interrupt.requested or _draw(result, job, source)
     asked = interrupt.stop_asked
     return code_of_result(result, None if asked is None else asked.reason, drawn)
+
+
+def _say_tiles(job: _Job, tiles: int, side: int) -> None:
+    """Say that a picture is cut into tiles that nobody asked for, and what takes less time."""
+    settings = job.settings
+    if settings.tile != "auto" or job.own.quiet:
+        return
+    line = (
+        f"{job.own.image} is too large to be fitted at once: it is cut into {tiles} tiles of "
+        f"{side} pixels, which are fitted one after the other"
+    )
+    fast = settings.model_copy(update={"quality": "fast"})
+    if decide_method(fast) in DIRECT_METHODS:
+        line += "; --quality fast takes minutes"
+    say(line)
 
 
 def _check_stack(job: _Job, source: ImageFile) -> None:
@@ -477,13 +494,17 @@ def _tell(result: Result, job: _Job) -> None:
 class _Progress:
     """Show a progress bar that looks at states or shares a few times a second.
 
-    Of a stack there is one bar for all planes.
+    Of a stack there is one bar for all planes.  Before the first tile of a picture that is cut, a
+    function is told how many there are, and their side.
     """
 
-    def __init__(self, doing: str, hidden: bool, method: Any) -> None:
+    def __init__(
+        self, doing: str, hidden: bool, method: Any, say_tiles: Callable[[int, int], None]
+    ) -> None:
         from tqdm import tqdm
 
         self._doing = doing
+        self._say_tiles: Callable[[int, int], None] | None = say_tiles
         self._is_direct = isinstance(method, str) and method in DIRECT_METHODS
         self._plane = 0
         self._make: Callable[..., Any] = partial(tqdm, disable=hidden, dynamic_ncols=True)
@@ -503,6 +524,10 @@ class _Progress:
         from dipfast.run.observers import Progress
 
         self.begun = True
+        if isinstance(state, Progress) and state.tiles and self._say_tiles is not None:
+            self._say_tiles(state.tiles, state.tile)
+            self._say_tiles = None
+            self._doing += f", {state.tiles} tiles"
         if self._bar is not None and self._of_stack:
             self._show_plane(state)
         elif isinstance(state, Progress) and state.plane is not None:

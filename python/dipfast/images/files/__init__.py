@@ -10,7 +10,7 @@ whatever a decoder raises becomes an UnreadableFileError that names the file.
 from __future__ import annotations
 
 from dipfast.images.files.image_file import ImageFile, Resolution
-from dipfast.images.files.read import read_image, read_single
+from dipfast.images.files.read import read_image, read_mask, read_single
 from dipfast.images.files.safe import (
     check_place,
     list_folder,
@@ -28,6 +28,7 @@ __all__ = [
     "list_folder",
     "open_regular",
     "read_image",
+    "read_mask",
     "read_single",
     "report_path",
     "write_atomically",

@@ -10,13 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from dipfast.errors import MissingExtraError, UnreadableFileError
 from dipfast.images.files import formats, limits
 from dipfast.images.files.formats import Format
 from dipfast.images.files.image_file import ImageFile
 from dipfast.images.files.safe import open_regular
 
-__all__ = ["read_image", "read_single"]
+__all__ = ["read_image", "read_mask", "read_single"]
 
 # A file beside those of a series of DICOM, which lists them.
 _INDEX = "DICOMDIR"
@@ -51,7 +53,43 @@ def read_image(path: str | Path) -> ImageFile:
     MissingExtraError
         If the format needs an extra of dipfast that is not installed.
     """
-    path = Path(path)
+    source = _read_path(Path(path))
+    if source.image.dtype == bool:
+        raise UnreadableFileError(
+            f"cannot read {path}: arrays of type bool are read as masks only; convert an image "
+            "with array.astype('uint8')"
+        )
+    return source
+
+
+def read_mask(path: str | Path) -> ImageFile:
+    """Read the picture of a mask, which may be an array of booleans.
+
+    Parameters
+    ----------
+    path
+        As in :func:`read_image`.
+
+    Returns
+    -------
+    ImageFile
+        The picture; of booleans it has 255 where they are True and 0 elsewhere, in uint8.
+
+    Raises
+    ------
+    OSError, ValueError, MissingExtraError
+        As :func:`read_image` does.
+    """
+    source = _read_path(Path(path))
+    if source.image.dtype != bool:
+        return source
+    # In a file a boolean can be any byte.
+    chosen = source.image.view(np.uint8) != 0
+    return replace(source, image=np.where(chosen, np.uint8(255), np.uint8(0)))
+
+
+def _read_path(path: Path) -> ImageFile:
+    """Return the image of a file or folder, which may be one of booleans."""
     if path.is_dir():
         return _read_folder(path)
     with open_regular(path) as stream, _naming(path):

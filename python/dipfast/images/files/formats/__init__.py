@@ -36,6 +36,9 @@ __all__ = [
     "suffixes_that_hold",
 ]
 
+# What may follow the first two letters of a file of Netpbm.
+_BLANKS = (b" ", b"\t", b"\r", b"\n")
+
 FORMATS: tuple[Format, ...] = (
     Format(
         name="PNG",
@@ -156,6 +159,33 @@ FORMATS: tuple[Format, ...] = (
         depths=(10, 12),
         largest=16384,
         extra="heif",
+    ),
+    Format(
+        name="BMP",
+        module=".bmp",
+        suffixes=(".bmp",),
+        signatures=(b"BM",),
+        dtypes=("uint8",),
+        channels=(1, 3),
+        opacity=False,
+    ),
+    Format(
+        name="PGM",
+        module=".pgm",
+        suffixes=(".pgm",),
+        signatures=tuple(kind + blank for kind in (b"P2", b"P5") for blank in _BLANKS),
+        dtypes=("uint8", "uint16"),
+        channels=(1,),
+        opacity=False,
+    ),
+    Format(
+        name="PPM",
+        module=".ppm",
+        suffixes=(".ppm",),
+        signatures=tuple(kind + blank for kind in (b"P3", b"P6") for blank in _BLANKS),
+        dtypes=("uint8",),
+        channels=(1, 3),
+        opacity=False,
     ),
     Format(
         name="DICOM",
@@ -330,7 +360,7 @@ def all_names() -> str:
     Examples
     --------
     >>> all_names()
-    'PNG, JPEG, TIFF, NumPy, FITS, Zarr, WebP, AVIF, HEIC, DICOM or RAW'
+    'PNG, JPEG, TIFF, NumPy, FITS, Zarr, WebP, AVIF, HEIC, BMP, PGM, PPM, DICOM or RAW'
     """
     *others, last = (row.name for row in FORMATS)
     return f"{', '.join(others)} or {last}" if others else last
@@ -353,7 +383,7 @@ def all_suffixes(written: bool = False) -> str:
     --------
     >>> all_suffixes(written=True)
     '.png, .jpg, .jpeg, .tif, .tiff, .npy, .fits, .fit, .fts, .zarr, .webp, .avif, .heic, .heif,
-    .dcm, .dicom'
+    .bmp, .pgm, .ppm, .dcm, .dicom'
     """
     rows = (row for row in FORMATS if not (written and row.read_only))
     return ", ".join(suffix for row in rows for suffix in row.suffixes)

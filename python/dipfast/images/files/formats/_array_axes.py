@@ -14,6 +14,9 @@ MOST_AXES = 5
 
 # A longer axis is one of a stack.
 _MOST_CHANNELS = 4
+# A last axis that is shorter than the two before it by this factor is rather one of channels, such
+# as the bands of a spectrum, than the width of narrow planes.
+_MUCH_SHORTER = 4
 
 
 def axes_of(shape: tuple[int, ...]) -> tuple[int, int | None, tuple[str, ...]]:
@@ -36,7 +39,8 @@ def axes_of(shape: tuple[int, ...]) -> tuple[int, int | None, tuple[str, ...]]:
     Raises
     ------
     UnreadableFileError
-        If the channels are not clear.
+        If the channels are not clear, or the last axis is too short for one of pixels, and too
+        long for channels to be recognised.
     """
     stack, axis = _axes_of(shape)
     if stack:
@@ -54,6 +58,14 @@ def _axes_of(shape: tuple[int, ...]) -> tuple[int, int | None]:
     view = np.broadcast_to(np.uint8(0), shape)
     last = shape[-3:]
     if len(last) == 3 and min(last[0], last[-1]) > _MOST_CHANNELS:
+        if _MUCH_SHORTER * last[-1] <= min(last[:2]):
+            count = last[-1]
+            raise UnreadableFileError(
+                f"it has the shape {shape}, and it is not clear whether its last axis is one of "
+                f"{count} channels: in Python channel_axis=-1 says so; "
+                f"numpy.moveaxis(array, -1, 0) makes a stack of {count} planes of it; TIFF says "
+                "which axes it has"
+            )
         return len(shape) - 2, None
     stack = tuple(range(len(shape) - 3))
     try:

@@ -140,7 +140,8 @@ def _read_array(stream: BinaryIO, size: int) -> ImageFile:
             "write an array of numbers"
         )
     known = by_name("NumPy").dtypes
-    if dtype.name not in known or dtype.shape:
+    # Booleans are masks, and no images: read_image refuses them.
+    if dtype.name not in (*known, "bool") or dtype.shape:
         raise UnreadableFileError(
             f"arrays of type {dtype.name} are not supported; convert it with array.astype to one "
             f"of {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""A made-up format for tests: PGM of 8 bits, as someone who adds a format would write it."""
+"""QGM, a made-up format for tests: PGM of 8 bits, as someone who adds a format would write it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["read", "write"]
 
 
 def read(stream: BinaryIO) -> ImageFile:
-    """Read the one image of a PGM."""
+    """Read the one image of a QGM."""
     content = stream.read()
-    head = re.match(rb"P5 (\d+) (\d+) 255\n", content)
+    head = re.match(rb"Q5 (\d+) (\d+) 255\n", content)
     if head is None:
         raise UnreadableFileError("its header is damaged")
     width, height = int(head[1]), int(head[2])
@@ -26,7 +26,7 @@ def read(stream: BinaryIO) -> ImageFile:
 
 
 def write(stream: BinaryIO, pixels: np.ndarray[Any, Any], like: ImageFile) -> list[str]:
-    """Write an image as a PGM, and return in words what could not be kept."""
+    """Write an image as a QGM, and return in words what could not be kept."""
     height, width = pixels.shape
-    stream.write(b"P5 %d %d 255\n" % (width, height) + pixels.tobytes())
+    stream.write(b"Q5 %d %d 255\n" % (width, height) + pixels.tobytes())
     return ["resolution"] if "resolution" in like.metadata else []
