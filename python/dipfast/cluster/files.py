@@ -196,7 +196,8 @@ def restore_files(
         if there and not overwrite and not record.owns(file.output):
             conclude(file, {"status": "failed", "message": _taken(there[0])})
         else:
-            todo.append(replace(file, replaces=bool(there)))
+            replaces = bool(there) or record.gave_up(file.output)
+            todo.append(replace(file, replaces=replaces))
     if todo:
         interrupt = interrupt or Interrupt()
         with (

@@ -135,6 +135,7 @@ class FolderRecord:
             self._take(_object(line))
         begun = map(_object, _read(folder / _CURRENT).split(b"\n"))
         self._begun = {_name_of(each): each for each in begun if each}
+        self._given_up: dict[str, dict[str, Any]] = {}
 
     def _take(self, line: dict[str, Any]) -> None:
         """Keep the last line of each result."""
@@ -169,7 +170,9 @@ class FolderRecord:
         for name, begun in list(self._begun.items()):
             line, output = begun.get("line"), self._folder / name
             untouched = _stamp(output) in (None, begun.get("stamp"))
-            if isinstance(line, dict) and not untouched and not self._is_told(name, output):
+            if untouched:
+                self._given_up[name] = begun
+            elif isinstance(line, dict) and not self._is_told(name, output):
                 self._recover(line, begun.get("report"), output)
         self._begun = {}
         self._write_begun()
@@ -204,8 +207,26 @@ class FolderRecord:
         line = {**line, "status": status, "message": message, "seconds": told.get("seconds")}
         self.add({**line, **numbers_of(told)}, output)
 
+    def gave_up(self, output: Path) -> bool:
+        """Return whether an earlier run gave a result up, which its worker may yet write.
+
+        Parameters
+        ----------
+        output
+            Where it is written.
+
+        Returns
+        -------
+        bool
+            True until its line is added, unless what is there is what was there before that run.
+        """
+        begun, there = self._given_up.get(output.name), _stamp(output)
+        return begun is not None and (there is None or there != begun.get("stamp"))
+
     def owns(self, output: Path) -> bool:
         """Return whether what exists there is a result of an earlier run, as it left it."""
+        if self.gave_up(output) and os.path.lexists(output):
+            return True
         line, report = self._lines.get(output.name, {}), digest(files.report_path(output))
         if report is not None and report != line.get("report"):
             return False
@@ -299,6 +320,7 @@ class FolderRecord:
             os.fsync(stream.fileno())
         self._take(line)
         self._begun.pop(output.name, None)
+        self._given_up.pop(output.name, None)
 
     def end(self) -> None:
         """Say that nothing is being done any more, except what was given up and may go on."""

@@ -477,8 +477,9 @@ class _Run:
                 f"{there[0]} exists already, and {RECORD} does not say that it is a result as it "
                 "was written; --force replaces it"
             )
+        replaces = bool(there) or self._record.gave_up(output)
         self._record.begin(line, output)
-        return bool(there)
+        return replaces
 
     def _hear(self, picture: _Picture, said: list[str], message: str) -> None:
         """Tell an error or a warning of a picture, and keep errors."""
