@@ -30,9 +30,9 @@ __all__ = ["TiledRunner"]
 # The share of the work that the picture of the whole is taken to be.
 _SHARE_OF_FIRST = 0.03
 
-
-# What a fit finds in tiles with less details than this, in variances of the noise, is nothing: of
-# photographs in no table 0.00 dB.
+# Tiles with less details than this, in variances of the noise, are left to the picture of the
+# whole: an even sky has next to none, and the least of 164 tiles of nine photographs were 0.007 and
+# 0.011.  What a fit would find in them was not measured.
 _FLAT = 0.01
 
 

@@ -67,9 +67,8 @@ def check_memory(
     Traceback (most recent call last):
     dipfast.errors.MemoryLimitError: restoring 3x1000000x1000000 pixels with this network takes ...
     """
-    need, room = estimate_fit(network, z_shape, image_shape, dtype, device), available(device)
-    if need is not None and room is not None and need > room:
-        raise MemoryLimitError(_message(network, z_shape, image_shape, dtype, device, need, room))
+    if not fits_into_memory(network, z_shape, image_shape, dtype, device):
+        raise MemoryLimitError(explain(network, z_shape, image_shape, dtype, device))
 
 
 def fits_into_memory(
