@@ -4,6 +4,7 @@ from . import errors, networks, operators, ops, stopping
 from ._native import __version__
 from .apps.live import LiveView
 from .apps.page import save_page
+from .apps.progress_bar import ProgressBar
 from .images.files.read import read_image
 from .images.files.write import write_image
 from .model.noise import NoiseModel
@@ -25,6 +26,7 @@ __all__ = [
     "NoiseModel",
     "NoiseReport",
     "Preset",
+    "ProgressBar",
     "Result",
     "Stage",
     "__version__",

@@ -21,6 +21,7 @@ from dipfast.apps.cli.exits import WorkError, code_of_result
 from dipfast.apps.cli.options import DenoiseOwn, InpaintOwn, OwnOptions, Request, RestoreOwn
 from dipfast.apps.cli.streams import say
 from dipfast.apps.cli.words import Words, one_line
+from dipfast.apps.progress_bar import ProgressBar
 from dipfast.errors import DipfastError, InputError, WouldOverwriteError
 from dipfast.settings.names import DIRECT_METHODS, TaskName
 from dipfast.settings.option import options_of
@@ -256,13 +257,12 @@ def _restore_file(
     if source.stack_axes and not own.quiet:
         say(f"{own.image}: {'; '.join(job.told)}")
     doing = "denoising" if job.settings.task == "denoise" else "restoring"
-    with _Progress(
-        doing, own.quiet, decide_method(job.settings), partial(_say_tiles, job)
-    ) as progress:
+    with _bar_of(job, doing) as bar:
+        watch = _Watch(bar, partial(_say_tiles, job))
         try:
-            result = task(source, callback=progress, **options)
+            result = task(source, callback=watch, **options)
         except (OSError, DipfastError) as error:
-            if progress.begun:
+            if watch.begun:
                 raise WorkError(str(error)) from error
             raise
     # Another Ctrl-C must not come between the work and its result.
@@ -274,6 +274,16 @@ def _restore_file(
     drawn = interrupt.requested or _draw(result, job, source)
     asked = interrupt.stop_asked
     return code_of_result(result, None if asked is None else asked.reason, drawn)
+
+
+def _bar_of(job: _Job, doing: str) -> ProgressBar:
+    """Return the progress bar of a command."""
+    from tqdm import tqdm
+
+    method = decide_method(job.settings)
+    is_direct = isinstance(method, str) and method in DIRECT_METHODS
+    make = partial(tqdm, disable=job.own.quiet, dynamic_ncols=True)
+    return ProgressBar(doing, make, whole_planes=not is_direct)
 
 
 def _say_tiles(job: _Job, tiles: int, side: int) -> None:
@@ -491,34 +501,19 @@ def _tell(result: Result, job: _Job) -> None:
         print(f"hint: {job.words.translate(hint)}")
 
 
-class _Progress:
-    """Show a progress bar that looks at states or shares a few times a second.
+class _Watch:
+    """Show a bar, and say how many tiles there are before the first one is fitted.
 
-    Of a stack there is one bar for all planes.  Before the first tile of a picture that is cut, a
-    function is told how many there are, and their side.
+    Attributes
+    ----------
+    begun
+        Whether the work has begun, so that what fails from then on is no fault of the command.
     """
 
-    def __init__(
-        self, doing: str, hidden: bool, method: Any, say_tiles: Callable[[int, int], None]
-    ) -> None:
-        from tqdm import tqdm
-
-        self._doing = doing
+    def __init__(self, bar: ProgressBar, say_tiles: Callable[[int, int], None]) -> None:
+        self._bar = bar
         self._say_tiles: Callable[[int, int], None] | None = say_tiles
-        self._is_direct = isinstance(method, str) and method in DIRECT_METHODS
-        self._plane = 0
-        self._make: Callable[..., Any] = partial(tqdm, disable=hidden, dynamic_ncols=True)
-        self._bar: Any = None
-        self._shares = self._of_stack = False
-        self._next_look = 0.0
         self.begun = False
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
     def __call__(self, state: State | Progress) -> None:
         from dipfast.run.observers import Progress
@@ -527,61 +522,4 @@ class _Progress:
         if isinstance(state, Progress) and state.tiles and self._say_tiles is not None:
             self._say_tiles(state.tiles, state.tile)
             self._say_tiles = None
-            self._doing += f", {state.tiles} tiles"
-        if self._bar is not None and self._of_stack:
-            self._show_plane(state)
-        elif isinstance(state, Progress) and state.plane is not None:
-            self._begin_stack(state.plane[1])
-        elif isinstance(state, Progress):
-            if state.image is None:
-                self._show_share(state.share)
-        else:
-            self._show_iteration(state)
-
-    def _begin_stack(self, planes: int) -> None:
-        layout = "{l_bar}{bar}| [{elapsed}<{remaining}]"
-        self._bar = self._make(total=100 * planes, desc=self._doing, bar_format=layout)
-        self._of_stack = True
-
-    def _show_plane(self, state: State | Progress) -> None:
-        """Show how much of all planes is done."""
-        from dipfast.run.observers import Progress
-
-        share = 0.0
-        if isinstance(state, Progress):
-            assert state.plane is not None
-            self._plane, planes = state.plane
-            named = f"{self._doing}, plane {self._plane + 1} of {planes}"
-            self._bar.set_description(named, refresh=False)
-            # What comes before fits is short.
-            share = state.share if self._is_direct or state.image is not None else 0.0
-        else:
-            share = state.iteration / state.iterations
-        done = 100 * (self._plane + share)
-        if done > self._bar.n:
-            self._bar.update(done - self._bar.n)
-
-    def _show_share(self, share: float) -> None:
-        if self._bar is None:
-            self._shares = True
-            layout = "{l_bar}{bar}| [{elapsed}<{remaining}]"
-            self._bar = self._make(total=100, desc=self._doing, bar_format=layout)
-        self._bar.update(100 * share - self._bar.n)
-
-    def _show_iteration(self, state: State) -> None:
-        if self._shares:
-            # What needs no iterations is done.
-            self._bar.close()
-            self._bar, self._shares = None, False
-        if self._bar is None:
-            self._bar = self._make(total=state.iterations, unit="it")
-        now = time.monotonic()
-        if now >= self._next_look or state.iteration == state.iterations:
-            # Reading a number waits for the device, so not at every iteration.
-            self._next_look = now + 0.2
-            shown = {"loss": f"{state.numbers.value:.2e}"}
-            if "psnr_average" in state.metrics:
-                shown["PSNR"] = f"{float(state.metrics['psnr_average']):.2f}"
-            self._bar.set_description(f"stage '{state.stage.name}'", refresh=False)
-            self._bar.set_postfix(shown, refresh=False)
-            self._bar.update(state.iteration - self._bar.n)
+        self._bar(state)
