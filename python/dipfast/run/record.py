@@ -155,6 +155,7 @@ def _plain(value: Any) -> Any:
         return {
             "interval": list(value.interval),
             "levels": value.levels,
+            "seen": value.seen,
             "outlier_share": value.outlier_share,
             "stripes": list(value.stripes),
             "quantised": value.quantised,

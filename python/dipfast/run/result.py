@@ -300,7 +300,7 @@ class Result:
             if len(image) > 1:
                 raise InputError(
                     f"a batch of {len(image)} images does not fit into one file; stack_axis=0 "
-                    "makes it a stack, which TIFF, NumPy and FITS hold"
+                    "makes it a stack, which TIFF, NumPy, FITS and Zarr hold"
                 )
             image, axis, stack_axes = image[0], None if axis is None else axis - 1, ()
         text = json.dumps(self.report(), indent=2) + "\n"

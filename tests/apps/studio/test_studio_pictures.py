@@ -112,6 +112,19 @@ def test_black_strokes_on_a_clear_layer_are_a_mask(picture: Picture, tmp_path: P
     assert mask.sum() == 6
 
 
+def test_booleans_are_a_mask(picture: Picture, tmp_path: Path) -> None:
+    values = np.zeros((32, 40), bool)
+    values[3:6, 7:9] = True
+    np.save(tmp_path / "mask.npy", values)
+    assert np.array_equal(loaded_mask(tmp_path / "mask.npy", "mask.npy", picture), values)
+
+
+def test_stack_is_no_mask(picture: Picture, tmp_path: Path) -> None:
+    np.save(tmp_path / "mask.npy", np.ones((6, 32, 40), bool))
+    with pytest.raises(InputError, match=r"cannot read m\.npy: it holds a stack"):
+        loaded_mask(tmp_path / "mask.npy", "m.npy", picture)
+
+
 def test_compression_of_a_jpeg_marks_nothing(picture: Picture, tmp_path: Path) -> None:
     values = np.zeros((32, 40), np.uint8)
     values[8:16, 8:16] = 255

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dipfast.apps.mask_pictures import marks_of, white_of
-from dipfast.apps.studio.pictures import Picture
+from dipfast.apps.studio.pictures import Picture, plain_name, read_single
 from dipfast.errors import InputError
 from dipfast.images import files
 from dipfast.images.files import ImageFile
@@ -80,7 +80,7 @@ def loaded_mask(path: Path, name: str, picture: Picture) -> _Bools:
     InputError
         If it cannot be read, has another size, or is a photograph.
     """
-    source = Picture.open(0, path, name).read()
+    source = read_single(path, plain_name(name), mask=True)
     if source.size != picture.size:
         (height, width), (rows, columns) = source.size, picture.size
         raise InputError(

@@ -17,7 +17,7 @@ from dipfast.images import files
 from dipfast.images.display import range_of, to_planes
 from dipfast.images.files import ImageFile, formats
 
-__all__ = ["Picture", "plain_name"]
+__all__ = ["Picture", "plain_name", "read_single"]
 
 _LONGEST_NAME = 120
 # Where a picture has no value at all.
@@ -126,7 +126,7 @@ class Picture:
         name = plain_name(name)
         notes: list[str] = []
         with warnings_told(notes.append):
-            source = _read(path, name)
+            source = read_single(path, name)
             planes = to_planes(source.image, source.channel_axis)
             if planes.size == 0:
                 raise InputError(f"{name} has no pixels")
@@ -150,7 +150,7 @@ class Picture:
 
     def read(self) -> ImageFile:
         """Return the picture with its pixels."""
-        return _read(self.path, self.name)
+        return read_single(self.path, self.name)
 
     @property
     def stem(self) -> str:
@@ -224,9 +224,30 @@ class Picture:
         return _is_clear(alpha)
 
 
-def _read(path: Path, name: str) -> ImageFile:
+def read_single(path: Path, name: str, *, mask: bool = False) -> ImageFile:
+    """Read a file of the user's.
+
+    Parameters
+    ----------
+    path
+        The file.
+    name
+        What it is called by the user.
+    mask
+        Whether it is the picture of a mask; False by default.
+
+    Returns
+    -------
+    ImageFile
+        The picture.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read; the message has the user's name of the file.
+    """
     try:
-        return files.read_single(path)
+        return files.read_single(path, mask=mask)
     except DipfastError as error:
         # What the user called it, and not where the studio keeps it.
         raise InputError(str(error).replace(str(path), name)) from error

@@ -161,13 +161,15 @@ def _series_in(folder: Path) -> tuple[Format | None, list[Path]]:
     return row, found
 
 
-def read_single(path: str | Path) -> ImageFile:
+def read_single(path: str | Path, *, mask: bool = False) -> ImageFile:
     """Read one image, and refuse a stack.
 
     Parameters
     ----------
     path
         As in :func:`read_image`.
+    mask
+        Whether it is the picture of a mask, as for :func:`read_mask`; False by default.
 
     Returns
     -------
@@ -179,7 +181,7 @@ def read_single(path: str | Path) -> ImageFile:
     OSError, ValueError, MissingExtraError
         As :func:`read_image` does; also if it is a stack.
     """
-    source = read_image(path)
+    source = read_mask(path) if mask else read_image(path)
     if source.stack_axes:
         raise UnreadableFileError(
             f"cannot read {path}: it holds a stack ({source.described_stack()}), expected one "
