@@ -69,7 +69,7 @@ def test_nl_ridge_in_blocks_is_that_of_the_whole(speed, channels, spectrum):
         return ops.nl_ridge(part, noise=noise, speed=speed, channel_axis=0, callback=report)
 
     whole = method(y, None)
-    parts = in_blocks(y, method, module._REACH[speed], most=1)
+    parts = in_blocks(y, method, module.REACH[speed], most=1)
     np.testing.assert_allclose(parts, whole, atol=1e-5)
     near = in_blocks(y, method, 20, most=1)
     assert np.abs(near - whole).max() > 1e-4, "too little around the blocks has to show"

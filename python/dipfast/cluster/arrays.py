@@ -13,6 +13,8 @@ import torch
 
 import dipfast
 from dipfast.cluster.engine import check_extra
+from dipfast.denoisers.blocks import GRID
+from dipfast.denoisers.nl_ridge import REACH
 from dipfast.errors import InputError, InputTypeError
 from dipfast.images.layout import find_data_range
 from dipfast.images.tiles import Tiles
@@ -31,11 +33,6 @@ __all__ = ["denoise_array"]
 _BLOCK, _TILE = 2048, 512
 # Rows and columns that neighbouring tiles have in common at least.
 _OVERLAP = 64
-# Pixels around a block that its result depends on, by the quality: with 75 for fast and 105 for
-# balanced nothing but the last bits differed from the whole.  Blocks begin where the grids of
-# patches, with steps of 3 to 6 pixels, begin again, and so do their surroundings.
-_GRID = 60
-_HALO: dict[Quality, int] = {"fast": 120, "balanced": 120, "best": 180}
 # The noise is estimated from so many windows at most, of so many rows and columns.
 _WINDOWS, _WINDOW = 8, 512
 # Options that say something of a single image, or are of the process that calls.
@@ -274,7 +271,8 @@ def _with_halo(
     """Denoise blocks with enough pixels around them, which are cut off again."""
     import dask.array as da
 
-    halo = _HALO[quality]
+    # Blocks begin where the grid of patches begins again, and so do their surroundings.
+    halo = -(-REACH[quality] // GRID) * GRID
     chunks: dict[int, Any] = dict.fromkeys(range(first), 1)
     chunks |= {first + k: _cores(n, side, halo) for k, n in enumerate(size)}
     depth = {k: halo if k in (first, first + 1) else 0 for k in range(array.ndim)}
@@ -293,7 +291,7 @@ def _with_halo(
 def _cores(length: int, side: int, halo: int) -> tuple[int, ...]:
     """Return the lengths of blocks along an axis: whole grids, and each longer than a halo."""
     core = -(-length // -(-length // side))
-    core = max(-(-core // _GRID) * _GRID, halo)
+    core = max(-(-core // GRID) * GRID, halo)
     count = max(length // core, 1)
     rest = length - count * core
     if rest >= halo:

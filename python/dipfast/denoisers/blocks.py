@@ -13,13 +13,14 @@ from dipfast.images.tiles import Tile
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MOST_ELEMENTS", "blocks_of", "in_blocks"]
+__all__ = ["GRID", "MOST_ELEMENTS", "blocks_of", "in_blocks"]
 
 MOST_ELEMENTS = 1 << 26
 """Elements, of all channels together, from which on a picture is worked on in blocks."""
 
-# Blocks begin where patches do in the whole picture: at a multiple of every step of nl_ridge.
-_STEP = 60
+GRID = 60
+"""A multiple of every step of ``nl_ridge``: blocks begin where patches do in the whole picture."""
+
 # The rows and columns of a block are at least so many times what is looked at beyond it.
 _LEAST = 4
 
@@ -104,13 +105,13 @@ def blocks_of(
     ------
     tuple of Tile
         Blocks that cover the picture, cut so that least is looked at twice.  The larger ones begin
-        at multiples of 60.
+        at multiples of :data:`GRID`.
     """
     _, height, width = shape
     down, beside = _counts(shape, reach, most)
     for top, bottom in _parts(height, down):
         for left, right in _parts(width, beside):
-            begins = [max(start - reach, 0) // _STEP * _STEP for start in (top, left)]
+            begins = [max(start - reach, 0) // GRID * GRID for start in (top, left)]
             ends = [min(end + reach, n) for end, n in ((bottom, height), (right, width))]
             around = Tile(*begins, *(end - begin for begin, end in zip(begins, ends)))
             yield Tile(top, left, bottom - top, right - left), around
@@ -119,7 +120,7 @@ def blocks_of(
 def _counts(shape: tuple[int, ...], reach: int, most: int) -> tuple[int, int]:
     """Return how many blocks there are below and beside each other, with the least work."""
     channels, height, width = shape
-    beyond = 2 * (reach + _STEP)
+    beyond = 2 * (reach + GRID)
     least = max(_LEAST * reach, 1)
     found = math.ceil(height / least), math.ceil(width / least)  # the smallest that make sense
     work = math.inf

@@ -14,10 +14,10 @@ from dipfast.model.noise_estimate import fill_from_neighbours
 from dipfast.settings.names import Quality
 from dipfast.settings.noise import NoiseParameters
 
-__all__ = ["nl_ridge", "nl_ridge_of_sigma"]
+__all__ = ["REACH", "nl_ridge", "nl_ridge_of_sigma"]
 
-# How many rows and columns away pixels may matter, by 1e-6 of the range: of all passes together.
-_REACH: dict[Quality, int] = {"fast": 90, "balanced": 240, "best": 360}
+REACH: dict[Quality, int] = {"fast": 90, "balanced": 240, "best": 360}
+"""How many rows and columns away pixels may matter, by 1e-6 of the range: of all passes together."""
 
 
 def nl_ridge(
@@ -58,7 +58,7 @@ def nl_ridge(
     def denoised(part: Any, report: Callable[[float], object] | None) -> Any:
         return ops.nl_ridge(part, noise=noise, speed=speed, channel_axis=0, callback=report)
 
-    result = in_blocks(pixels, denoised, _REACH[speed], callback)
+    result = in_blocks(pixels, denoised, REACH[speed], callback)
     return torch.from_numpy(result)[None].to(measurement)
 
 
