@@ -1,7 +1,7 @@
 """Measure what is gained by joining estimates, against what was published and CBM3D.
 
     python -m benches.quality.joined SET... --data FOLDER [--quality balanced best]
-        [--size 256] [--bm3d] [--cache FOLDER] [--limit N] [--only NAME...] [--seed N]
+        [--size 256] [--peers] [--bm3d] [--cache FOLDER] [--limit N] [--only NAME...] [--seed N]
 
 The sets:
 
@@ -14,6 +14,10 @@ The sets:
 
 With ``--stops`` a single guided fit of each picture is compared with its best running average
 instead, which knows the clean picture.
+
+With ``--peers`` the same pictures are denoised by total variation (:func:`dipfast.ops.tv_denoise`,
+weight 1.2 times sigma) and by non-local means (scikit-image, patches of 5x5 pixels within 13x13,
+h of 0.8 times sigma, as its documentation advises), with the same estimate of the noise.
 
 Noise is estimated from each picture, and nothing is stopped or chosen by the clean one.  *Weight*
 is that of the fits in the join, *best weight* the one that the clean picture asks for, *joined
@@ -58,12 +62,19 @@ OF_LEVELS = ("F16", "kodim03", "lena", "baboon")
 Row = dict[str, float]
 
 
-def measure(case: Case, quality: str, seed: int = 0, bm3d: Bm3d | None = None) -> Row:
+def measure(
+    case: Case, quality: str, seed: int = 0, bm3d: Bm3d | None = None, peers: bool = False
+) -> Row:
     """Return the PSNRs of a case, by column, and the seconds."""
     row: Row = {"input": case.psnr(case.noisy)}
-    row |= {name: case.psnr(image) for name, image in case.published.items()}
+    others: dict[str, Any] = dict(case.published)
+    if peers:
+        others |= {"TV": by_total_variation(case), "NLM": by_non_local_means(case)}
     if bm3d is not None:
-        row["bm3d"] = case.psnr(bm3d.by_factor(case))
+        others["bm3d"] = bm3d.by_factor(case)
+    row |= {name: case.psnr(image) for name, image in others.items()}
+    if peers:
+        row |= {f"SSIM, {name}": _ssim(case, image) for name, image in others.items()}
     start = time.perf_counter()
     denoise: Any = dipfast.denoise
     result = denoise(case.noisy, quality=quality, seed=seed, channel_axis=case.channel_axis)
@@ -86,13 +97,41 @@ def measure(case: Case, quality: str, seed: int = 0, bm3d: Bm3d | None = None) -
         row |= {"nl_ridge": case.psnr(result.image)}
         row |= dict.fromkeys(("fits", "weight", "best weight", "joined there"), math.nan)
     row["joined"] = case.psnr(result.image)
-    row["SSIM"] = ops.ssim(
-        np.asarray(result.image), np.asarray(case.clean), channel_axis=case.channel_axis
-    )
+    row["SSIM"] = _ssim(case, result.image)
     expected = result.expected_psnr
     row["expected"] = math.nan if expected is None else expected
     row["seconds"] = seconds
     return row
+
+
+def by_total_variation(case: Case) -> Any:
+    """Return a case denoised by total variation, with the weight that the documentation names."""
+    factor = 0.8 if case.channel_axis is None else 1.2
+    noisy = case.noisy.astype(np.float32)
+    weight = factor * case.sigma
+    return ops.tv_denoise(noisy, weight, channel_axis=case.channel_axis)
+
+
+def by_non_local_means(case: Case) -> Any:
+    """Return a case denoised by the non-local means of scikit-image."""
+    from skimage.restoration import denoise_nl_means
+
+    return denoise_nl_means(
+        case.noisy.astype(np.float64),
+        patch_size=5,
+        patch_distance=6,
+        h=0.8 * case.sigma,
+        sigma=case.sigma,
+        fast_mode=True,
+        channel_axis=case.channel_axis,
+    )
+
+
+def _ssim(case: Case, image: Any) -> float:
+    """Return the SSIM of a picture rounded to 8 bits."""
+    rounded = np.asarray(image).clip(0, 255).round().astype(np.uint8)
+    value = ops.ssim(rounded, np.asarray(case.clean), channel_axis=case.channel_axis)
+    return float(value)
 
 
 def measure_stop(case: Case, quality: str, seed: int = 0) -> Row:
@@ -208,7 +247,7 @@ def main() -> None:
                 if options.stops:
                     row = measure_stop(case, quality, options.seed)
                 else:
-                    row = measure(case, quality, options.seed, bm3d)
+                    row = measure(case, quality, options.seed, bm3d, options.peers)
                 rows[case.name] = row
                 text = " ".join(f"{k} {_cell(v)}" for k, v in row.items())
                 print(f"{case.name}: {text}", file=sys.stderr, flush=True)
@@ -226,6 +265,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", type=Path, required=True, help="folder with the test pictures")
     add("--quality", nargs="+", choices=("balanced", "best"), default=["balanced"])
     add("--bm3d", action="store_true", help="compare with the package bm3d")
+    add("--peers", action="store_true", help="compare with total variation and non-local means")
     add("--cache", type=Path, help="folder in which results of bm3d are kept")
     add("--size", type=int, help="rows and columns at most (default: whole pictures)")
     add("--limit", type=int, help="pictures at most")

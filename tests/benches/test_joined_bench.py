@@ -23,8 +23,11 @@ def case() -> Case:
 
 
 def test_a_row_holds_what_the_clean_picture_tells(case: Case) -> None:
-    row = bench.measure(case, "balanced")
+    row = bench.measure(case, "balanced", peers=True)
     assert row["input"] == row["CBM3D"] == pytest.approx(20.2, abs=0.3)
+    for peer in ("TV", "NLM"):
+        assert row["input"] + 3 < row[peer] < row["nl_ridge"]
+        assert row["SSIM, CBM3D"] < row[f"SSIM, {peer}"] < row["SSIM"]
     assert row["joined there"] >= max(row["nl_ridge"], row["fits"]) - 0.02
     assert row["joined"] <= row["joined there"] + 0.02
     assert 0 <= row["weight"] <= 1

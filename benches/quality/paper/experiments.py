@@ -46,7 +46,12 @@ class Experiment:
     variants: Variants
     measure: str = "rgb"
     columns: Mapping[str, str] = field(
-        default_factory=lambda: {"returned": "psnr", "oracle": "psnr_oracle"}
+        default_factory=lambda: {
+            "returned": "psnr",
+            "SSIM": "ssim",
+            "oracle": "psnr_oracle",
+            "seconds": "seconds",
+        }
     )
     figure: str = ""
     iterations: int | None = None

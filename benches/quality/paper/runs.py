@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -44,6 +45,7 @@ def run(picture: Picture, options: dict[str, Any], measure: str, save: Path) -> 
         Entries of the row: iterations, PSNRs in dB, curves, spikes and settings.
     """
     watch = _Watch(save)
+    start = time.perf_counter()
     with tqdm(unit="it", leave=False, desc=save.name) as bar:
 
         def observe(state: State) -> None:
@@ -65,6 +67,7 @@ def run(picture: Picture, options: dict[str, Any], measure: str, save: Path) -> 
         "iterations": result.stop_iteration,
         "best_iteration": result.best_iteration,
         "stop_reason": result.stop_detail,
+        "seconds": time.perf_counter() - start,
         **watch.findings(),
         "settings": result.settings,
         "found": result.found,
@@ -74,6 +77,7 @@ def run(picture: Picture, options: dict[str, Any], measure: str, save: Path) -> 
             "psnr_before": measured(_before(picture), picture.clean, measure),
             "psnr": measured(result.image, picture.clean, measure),
             "psnr_rgb": measured(result.image, picture.clean, "rgb"),
+            "ssim": _ssim(result.image, picture.clean),
             "psnr_oracle": result.metrics["psnr_oracle"],
             "oracle_iteration": result.metrics["oracle_iteration"],
             "psnr_last_output": history["psnr"][-1],
@@ -124,6 +128,11 @@ def luma(pixels: Pixels) -> Pixels:
 def _psnr(error: Pixels) -> float:
     mse = float(np.mean(error**2))
     return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+
+
+def _ssim(image: Pixels, clean: Pixels) -> float:
+    """Return the SSIM of pictures of 8 bits, the mean over channels."""
+    return float(dipfast.ops.ssim(image, clean, channel_axis=None if clean.ndim == 2 else 2))
 
 
 def _before(picture: Picture) -> Pixels:
