@@ -17,7 +17,7 @@ from dipfast.settings.noise import NoiseParameters
 __all__ = ["REACH", "nl_ridge", "nl_ridge_of_sigma"]
 
 REACH: dict[Quality, int] = {"fast": 90, "balanced": 240, "best": 360}
-"""How many rows and columns away pixels may matter, by 1e-6 of the range: of all passes together."""
+"""How many rows and columns away pixels matter by 1e-6 of the range, all passes together."""
 
 
 def nl_ridge(

@@ -317,8 +317,8 @@ class Settings(BaseModel):
         "What it returns is ignored. Images of a state are in [0, 1], and stretched where the fit "
         "is. What has no iterations, nl_ridge, pnp and the beginning of joined, sends a "
         "dipfast.run.observers.Progress a few times a second; joined also with the picture that "
-        "there is so far. Of a stack one comes before each plane, and says which it is; of a picture "
-        "that is cut, one says how many tiles there are.",
+        "there is so far. Of a stack one comes before each plane, and says which it is; of a "
+        "picture that is cut, one says how many tiles there are.",
         role="observer",
         expected="callable",
     )

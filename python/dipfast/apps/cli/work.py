@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
