@@ -8,6 +8,11 @@ picture) minus that of the iteration that the rule calls the best; *used* is the
 iterations until the rule stops, or of all.  By default the table is of the middle 256x256 pixels,
 and of the default network and iterations (``quality="balanced"``).
 
+``bootstrap`` is not among them, because the fit has to be one to other data.  With ``--alone``
+each rule that ``--rules`` names has a fit of its own, in two stages, which it ends; the table has
+the PSNR of the running average that it returns, the best that the same fit had by then, and its
+iterations.
+
 The program writes a line for each picture to ``stopping.jsonl`` in the output folder; pictures that
 are there already are not run again.
 """
@@ -18,8 +23,9 @@ import argparse
 import io
 import json
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +153,52 @@ def run(picture: Picture, options: Any) -> dict[str, Any]:
     }
 
 
+def run_alone(picture: Picture, rule: str, options: Any) -> dict[str, Any]:
+    """Do a fit that a rule ends, and return what it returned."""
+    result = getattr(dipfast, picture.task)(
+        picture.degraded,
+        method="two_stage",
+        stop=rule,
+        reference=picture.clean,
+        quality=options.quality,
+        seed=options.seed,
+        **picture.arguments,
+    )
+    curve = dict(zip(result.history["iteration"], result.history["psnr_average"]))
+    return {
+        "before": result.metrics["psnr_input"],
+        "psnr": curve[result.best_iteration],
+        "oracle": result.metrics["psnr_oracle"],
+        "used": result.stop_iteration,
+    }
+
+
+def table_alone(rows: list[dict[str, Any]], rules: Sequence[str]) -> str:
+    """Return a Markdown table: what each rule returned, the best of its fit, and its iterations."""
+    found = {(row["group"], row["picture"], row["rule"]): row for row in rows}
+    lines = ["| picture | before | " + " | ".join(rules) + " |", "|---" * (len(rules) + 2) + "|"]
+    for group in dict.fromkeys(row["group"] for row in rows):
+        names = dict.fromkeys(row["picture"] for row in rows if row["group"] == group)
+        whole = [name for name in names if all((group, name, rule) in found for rule in rules)]
+        for name in whole:
+            of_rules = [found[group, name, rule] for rule in rules]
+            cells = [f"{r['psnr']:.2f} ({r['oracle']:.2f}, {r['used']})" for r in of_rules]
+            lines.append(f"| {name} | {of_rules[0]['before']:.2f} | " + " | ".join(cells) + " |")
+        cells = []
+        for rule in rules if whole else ():
+            of_rule = [found[group, name, rule] for name in whole]
+            mean = statistics.fmean(row["psnr"] for row in of_rule)
+            gaps = [row["oracle"] - row["psnr"] for row in of_rule]
+            used = statistics.fmean(row["used"] for row in of_rule)
+            cells.append(
+                f"**{mean:.2f}**, gap {statistics.fmean(gaps):.2f}, at worst {max(gaps):.2f}, "
+                f"{used:.0f}"
+            )
+        if cells:
+            lines.append(f"| **{group}: mean** | | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def table(rows: list[dict[str, Any]], rules: Iterable[str]) -> str:
     """Return a Markdown table: a line for each picture, mean and largest gap of each group."""
     names = [name for name in rules if all(name in row["rules"] for row in rows)]
@@ -200,6 +252,7 @@ def main() -> None:
     add("--seed", type=int, default=0)
     add("--threads", type=int, help="of torch; default: torch's own choice")
     add("--rules", nargs="+", default=SHOWN, help="columns of the table")
+    add("--alone", action="store_true", help="a fit of its own for each of --rules")
     add("--table", action="store_true", help="only print the table of what is there")
     options = parser.parse_args()
     if options.threads:
@@ -208,19 +261,26 @@ def main() -> None:
     path = options.out / "stopping.jsonl"
     source = Source(options.data, options.size, tuple(options.only))
     form = {"size": options.size, "quality": options.quality, "seed": options.seed}
+    rules: list[str | None] = list(options.rules) if options.alone else [None]
     for group in () if options.table else options.groups:
-        for picture in GROUPS[group](source):
-            key = {"group": group, "picture": picture.name, **form}
-            if any(key.items() <= row.items() for row in read(path)):
+        for picture, rule in product(GROUPS[group](source), rules):
+            key = {"group": group, "picture": picture.name, "rule": rule, **form}
+            if any(_is_of(key, row) for row in read(path)):
                 continue
-            row = {**key, **run(picture, options)}
+            found = run(picture, options) if rule is None else run_alone(picture, rule, options)
+            row = {**key, **found}
             with path.open("a") as stream:
                 stream.write(json.dumps(row) + "\n")
-            print(f"{group} {picture.name}: oracle {row['oracle']:.2f}", flush=True)
-    rows = [row for row in read(path) if form.items() <= row.items()]
+            print(f"{group} {picture.name} {rule or ''}: oracle {row['oracle']:.2f}", flush=True)
+    rows = [row for row in read(path) if _is_of(form, row) and row.get("rule") in rules]
     rows = [row for row in rows if row["group"] in options.groups]
     rows.sort(key=lambda row: options.groups.index(row["group"]))
-    print(table(rows, options.rules))
+    print(table_alone(rows, options.rules) if options.alone else table(rows, options.rules))
+
+
+def _is_of(key: dict[str, Any], row: dict[str, Any]) -> bool:
+    """Return whether a line of results has the values of a key; without a rule it is of all."""
+    return all(row.get(name) == value for name, value in key.items())
 
 
 if __name__ == "__main__":
