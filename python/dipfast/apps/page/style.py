@@ -19,6 +19,8 @@ figcaption, .note { color: var(--faint); font-size: .9rem; }
 .warning { color: var(--warn); }
 .row { display: flex; flex-wrap: wrap; gap: 1rem; }
 .row > figure { max-width: 100%; }
+.row + .row { margin-top: 1rem; }
+.row > figure:has(img) > figcaption { width: 0; min-width: 100%; }
 .wipe { position: relative; --at: 50%; max-width: 100%; }
 .wipe img { width: 100%; min-height: 12px; }
 .wipe img + img { position: absolute; inset: 0; height: 100%;
