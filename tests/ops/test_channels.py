@@ -94,7 +94,8 @@ class TestAxis:
         assert type(result) is type(x)
         assert result.shape == by_hand.shape
         close(as_tensor(result), as_tensor(by_hand))
-        if x.shape[-1] <= 4 < x.shape[-3]:
+        # Of one column nothing is left by half.
+        if x.shape[-1] <= 4 < x.shape[-3] and x.shape[-2] > 1:
             recognised = operation(x)
             behind = operation(x, channel_axis=-1)
             assert as_tensor(recognised).equal(as_tensor(behind))
