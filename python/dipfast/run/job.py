@@ -16,8 +16,8 @@ from dipfast.model.stretch import Stretch
 from dipfast.model.wiener import join_measurement
 from dipfast.prior.loop import DeepImagePrior
 from dipfast.prior.methods import make_stages
-from dipfast.prior.networks import Hourglass
 from dipfast.prior.stages import Stage
+from dipfast.run.memory import sizes_of
 from dipfast.settings.names import DIRECT_METHODS, MadeInput
 from dipfast.settings.presets import Preset
 from dipfast.settings.settings import Settings
@@ -242,21 +242,13 @@ class Job:
     @property
     def sizes(self) -> dict[str, Any]:
         """Return the arguments of :func:`dipfast.run.memory.check_memory`: sizes, dtype, device."""
-        shape = tuple(self.baseline.shape)
+        channels = None
         if isinstance(self.network_input, Tensor):
             channels = self.network_input.shape[1]
-        else:
-            meshgrid = self.network_input == "meshgrid"
-            channels = 2 if meshgrid else self.preset.input_channels
-        with torch.device("meta"):  # only the shapes of the weights are needed
-            network = Hourglass(channels, shape[1], self.preset.network)
-        return {
-            "network": network,
-            "z_shape": (1, channels, *shape[2:]),
-            "image_shape": shape,
-            "dtype": self.problem.measurement.dtype,
-            "device": self.device,
-        }
+        elif self.network_input == "meshgrid":
+            channels = 2
+        shape, dtype = tuple(self.baseline.shape), self.problem.measurement.dtype
+        return sizes_of(self.preset, shape, channels, dtype, self.device)
 
 
 def _numbered(fit: Job, number: int) -> Job:

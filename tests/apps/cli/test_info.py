@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from dipfast.apps.cli import main
 from dipfast.apps.cli.options import InfoRequest
 from dipfast.apps.cli.usage import parse
 from dipfast.images.files import write_image
+from dipfast.run.memory import advice
 from dipfast.settings.jpeg import jpeg_quality
 from dipfast.settings.noise import BAND_EDGES
 
@@ -61,9 +63,25 @@ class TestLines:
             f"{colour.max()}",
         ]
         of_grey, of_colour = lines[heads[0] + 1 : heads[1]], lines[heads[1] + 1 :]
+        for of_picture in (of_grey, of_colour):
+            assert re.fullmatch(
+                r"  to denoise it takes about 0\.\d+ GB of memory and 40 iterations at most; "
+                r"0\.\d+ GB and none with --quality fast",
+                of_picture.pop(0),
+            )
         assert of_grey == [f"  {line}" for line in dipfast.estimate_noise(grey).lines()]
         assert of_colour == [f"  {line}" for line in dipfast.estimate_noise(colour).lines()]
         assert of_grey[0].startswith("  noise 1")
+
+    def test_what_a_picture_takes(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(advice, "available", lambda _: 10**7)
+        write_image("stack.tif", np.stack([picture()] * 5), channel_axis=None, stack_axis=0)
+        assert main(["info", "stack.tif"]) == 0
+        line = capsys.readouterr().out.splitlines()[1]
+        assert line.startswith("  to denoise each plane takes about 0.0")
+        assert "iterations at most, more than there is, so that it is cut into tiles; " in line
 
     def test_options(self, capsys: pytest.CaptureFixture[str]) -> None:
         options = ["--noise", "clipped", "--data-range", "-5,507"]
@@ -88,7 +106,7 @@ class TestLines:
         report = NoiseReport(NoiseModel(0.1), (0.1, 0.1), remarks=(remark,))
         monkeypatch.setattr(dipfast, "estimate_noise", lambda *_, **__: report)
         assert main(["info", "grey.png"]) == 0
-        assert capsys.readouterr().out.splitlines()[1:] == [
+        assert capsys.readouterr().out.splitlines()[2:] == [
             "  noise 0.100 of 1, white",
             "  the estimates disagree; --sigma tells it, and --data-range 0,1 too",
         ]
@@ -99,7 +117,8 @@ class TestJson:
         assert main(["info", "grey.png", "no.png", "colour.tif", "--json"]) == 2
         told = capsys.readouterr()
         grey, colour = (json.loads(line) for line in told.out.splitlines())
-        noise = grey.pop("noise")
+        noise, memory = grey.pop("noise"), grey.pop("memory")
+        assert 10**7 < memory["fast"] <= memory["balanced"] < 10**8
         assert grey == {
             "file": "grey.png",
             "format": "PNG",

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -75,12 +75,13 @@ def _tell(path: str | Path, request: InfoRequest) -> int:
     quality = _quality_of(path) if source.format == "JPEG" else None
     values = source.image[np.isfinite(source.image)]
     ends = [values.min().item(), values.max().item()] if values.size else []
+    cost, what = _Cost.of(source), "each plane" if source.stack_axes else "it"
     if not request.json_:
         # The noise of an image may not be possible to tell, and takes a while.
         print(one_line(f"{path}: {_describe(source, ends)}"), flush=True)
         if quality is not None:
             print(f"  JPEG of quality about {quality}", flush=True)
-        for line in (*source.remarks, *_describe_size(source)):
+        for line in (*source.remarks, *_describe_size(source), cost.described(what)):
             print(f"  {line}", flush=True)
     report = dipfast.estimate_noise(
         source.image,
@@ -101,6 +102,7 @@ def _tell(path: str | Path, request: InfoRequest) -> int:
             "dtype": str(source.image.dtype),
             "values": ends,
             "jpeg_quality": quality,
+            "memory": {"balanced": cost.balanced, "fast": cost.fast},
         }
         print(json.dumps({**told_of_file, "noise": report.report()}))
     else:
@@ -133,6 +135,47 @@ def _describe_size(source: ImageFile) -> list[str]:
         return []
     x, y = (float(1 / value) for value in (resolution.x, resolution.y))
     return [f"pixels of {x:.4g} x {y:.4g} {resolution.unit}"]
+
+
+class _Cost(NamedTuple):
+    """What denoising takes with default settings on a CPU: bytes by quality, and iterations."""
+
+    balanced: int
+    fast: int
+    iterations: int
+    in_tiles: bool
+
+    @classmethod
+    def of(cls, source: ImageFile) -> _Cost:
+        """Return what it takes for an image, or for each plane of a stack."""
+        from dipfast.run.fits import FITS
+        from dipfast.run.memory import estimate_direct, estimate_fit, fits_into_memory, sizes_of
+        from dipfast.settings.presets import get_preset
+
+        axis = source.channel_axis
+        channels = 1 if axis is None else source.image.shape[axis]
+        shape = (1, channels, *source.size)
+        _, preset = get_preset("denoise", "balanced", None, "joined")
+        sizes = sizes_of(preset, shape)
+        need = estimate_fit(**sizes)
+        assert need is not None  # of a network of ours it is known
+        # The picture without a network comes first.
+        direct = estimate_direct(shape)
+        iterations = FITS["balanced"] * preset.iterations
+        return cls(max(need, direct), direct, iterations, not fits_into_memory(**sizes))
+
+    def described(self, what: str) -> str:
+        """Return it in words."""
+        tiles = ", more than there is, so that it is cut into tiles" if self.in_tiles else ""
+        return (
+            f"to denoise {what} takes about {_gigabytes(self.balanced)} of memory and "
+            f"{self.iterations} iterations at most{tiles}; "
+            f"{_gigabytes(self.fast)} and none with --quality fast"
+        )
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.2g} GB" if size < 1e11 else f"{size / 1e9:.0f} GB"
 
 
 def _quality_of(path: str | Path) -> int | None:

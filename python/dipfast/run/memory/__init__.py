@@ -14,7 +14,7 @@ from dipfast.run.memory.advice import (
     fits_into_memory,
 )
 from dipfast.run.memory.available import available
-from dipfast.run.memory.estimate import estimate_direct, estimate_fit
+from dipfast.run.memory.estimate import estimate_direct, estimate_fit, sizes_of
 
 __all__ = [
     "TILES",
@@ -25,4 +25,5 @@ __all__ = [
     "estimate_fit",
     "explain",
     "fits_into_memory",
+    "sizes_of",
 ]

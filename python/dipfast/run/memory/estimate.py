@@ -16,8 +16,9 @@ from dipfast.model.noise_estimate import LARGE_PICTURE
 from dipfast.prior.fused import has_fused_layers
 from dipfast.prior.networks import Hourglass
 from dipfast.settings.names import TaskName
+from dipfast.settings.presets import Preset
 
-__all__ = ["estimate_direct", "estimate_fit"]
+__all__ = ["estimate_direct", "estimate_fit", "sizes_of"]
 
 _CPU = torch.device("cpu")
 
@@ -131,6 +132,45 @@ def estimate_fit(
 
 
 _estimates: dict[Any, int | None] = {}
+
+
+def sizes_of(
+    preset: Preset,
+    image_shape: tuple[int, ...],
+    input_channels: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device = _CPU,
+) -> dict[str, Any]:
+    """Return the arguments of :func:`estimate_fit` for a fit with the settings of a preset.
+
+    Parameters
+    ----------
+    preset
+        The settings.
+    image_shape
+        The shape (N, C, H, W) of the image.
+    input_channels
+        The channels of the input of the network; None, the default, for those of the preset.
+    dtype
+        The dtype of all tensors, float32 by default.
+    device
+        The device to fit on, by default the CPU.
+
+    Returns
+    -------
+    dict
+        The network, of which only the shapes are there, both shapes, dtype and device.
+    """
+    channels = preset.input_channels if input_channels is None else input_channels
+    with torch.device("meta"):  # only the shapes of the weights are needed
+        network = Hourglass(channels, image_shape[1], preset.network)
+    return {
+        "network": network,
+        "z_shape": (1, channels, *image_shape[2:]),
+        "image_shape": image_shape,
+        "dtype": dtype,
+        "device": device,
+    }
 
 
 def _estimate(
