@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from dipfast.images.files import formats, open_regular
-from dipfast.prior.networks import Hourglass
-from dipfast.run.memory import estimate_direct, estimate_fit
+from dipfast.run.memory import estimate_direct, estimate_fit, sizes_of
 from dipfast.settings.names import DIRECT_METHODS
 from dipfast.settings.presets import get_preset
 from dipfast.settings.settings import Settings, SuperResolveSettings, decide_method
@@ -126,10 +125,7 @@ def estimate_memory(settings: Settings, shape: Shape) -> int:
     preset = get_preset(settings.task, settings.quality, settings.preset, method)[1]
     side = settings.tile if isinstance(settings.tile, int) and settings.tile else max(rows, columns)
     tile = (min(rows, side), min(columns, side))
-    inputs = 2 if preset.input == "meshgrid" else preset.input_channels
-    with torch.device("meta"):  # only the shapes of the weights are needed
-        network = Hourglass(inputs, channels, preset.network)
-    fit = estimate_fit(network, (1, inputs, *tile), (1, channels, *tile), torch.float32)
+    fit = estimate_fit(**sizes_of(preset, (1, channels, *tile)))
     return _IDLE + whole + max(need, fit or 0)
 
 

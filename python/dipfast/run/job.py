@@ -242,11 +242,8 @@ class Job:
     @property
     def sizes(self) -> dict[str, Any]:
         """Return the arguments of :func:`dipfast.run.memory.check_memory`: sizes, dtype, device."""
-        channels = None
-        if isinstance(self.network_input, Tensor):
-            channels = self.network_input.shape[1]
-        elif self.network_input == "meshgrid":
-            channels = 2
+        given = self.network_input
+        channels = given.shape[1] if isinstance(given, Tensor) else None
         shape, dtype = tuple(self.baseline.shape), self.problem.measurement.dtype
         return sizes_of(self.preset, shape, channels, dtype, self.device)
 

@@ -150,7 +150,8 @@ def sizes_of(
     image_shape
         The shape (N, C, H, W) of the image.
     input_channels
-        The channels of the input of the network; None, the default, for those of the preset.
+        The channels of the picture that the network is given; None, the default, for an input that
+        is made as the preset says.
     dtype
         The dtype of all tensors, float32 by default.
     device
@@ -161,7 +162,8 @@ def sizes_of(
     dict
         The network, of which only the shapes are there, both shapes, dtype and device.
     """
-    channels = preset.input_channels if input_channels is None else input_channels
+    made = 2 if preset.input == "meshgrid" else preset.input_channels
+    channels = made if input_channels is None else input_channels
     with torch.device("meta"):  # only the shapes of the weights are needed
         network = Hourglass(channels, image_shape[1], preset.network)
     return {
