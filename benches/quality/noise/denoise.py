@@ -1,7 +1,7 @@
 """Denoise pictures with default settings, and compare them with the clean ones.
 
     python -m benches.quality.noise.denoise SET --data FOLDER [--size 256] [--quality balanced]
-        [--limit N] [--jobs N] [--device cpu] [--out FILE]
+        [--stop RULE] [--limit N] [--jobs N] [--device cpu] [--out FILE]
 
 The sets:
 
@@ -47,7 +47,7 @@ from benches.quality.noise.level import (
 )
 from benches.quality.paper.pictures import DENOISE
 from dipfast.images.files import read_image
-from dipfast.settings.names import QUALITIES
+from dipfast.settings.names import QUALITIES, RULE_NAMES
 from dipfast.stop_reason import StopReason
 
 __all__ = ["Case", "Run", "flux_ratios", "measure", "psnr", "sky_offset"]
@@ -417,6 +417,8 @@ def main() -> None:
     asked = {"quality": options.quality, "device": options.device}
     if options.iterations is not None:
         asked["max_iterations"] = options.iterations
+    if options.stop is not None:
+        asked["stop"] = options.stop
     cases = islice(SETS[options.set](options.data, options.size), options.limit)
     runs = [Run(case, name) for case in cases for name in case.runs]
     rows = []
@@ -438,6 +440,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--size", type=int, default=256, help="rows and columns at most (default: 256)")
     add("--quality", choices=QUALITIES, default="balanced", help="(default: balanced)")
     add("--iterations", type=int, help="instead of those of the quality")
+    add("--stop", choices=RULE_NAMES, help="stop rule; default: that of the method")
     add("--limit", type=int, help="pictures at most")
     add("--jobs", type=int, default=1, help="processes, of two threads each (default: 1)")
     add("--device", default="cpu", help="(default: cpu)")

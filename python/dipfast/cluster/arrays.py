@@ -20,7 +20,7 @@ from dipfast.images.layout import find_data_range
 from dipfast.images.tiles import Tiles
 from dipfast.model.noise import NoiseModel
 from dipfast.model.stack_noise import estimate_stack_noise
-from dipfast.settings.names import DIRECT_METHODS, Quality
+from dipfast.settings.names import DIRECT_METHODS
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.settings import DenoiseSettings, decide_method, make_settings
 
@@ -145,7 +145,7 @@ def denoise_array(
             meta=np.empty((0,) * array.ndim, array.dtype),
         )
     elif is_direct:
-        result = _with_halo(array, first, size, side, settings.quality, decided)
+        result = _with_halo(array, first, size, side, decided)
     else:
         result = _of_tiles(array, first, Tiles(size, side, min(_OVERLAP, side // 8)), decided)
     return result if axis is None else da.moveaxis(result, -1, axis)
@@ -265,14 +265,13 @@ def _with_halo(
     first: int,
     size: tuple[int, int],
     side: int,
-    quality: Quality,
     options: dict[str, Any],
 ) -> Array:
     """Denoise blocks with enough pixels around them, which are cut off again."""
     import dask.array as da
 
     # Blocks begin where the grid of patches begins again, and so do their surroundings.
-    halo = -(-REACH[quality] // GRID) * GRID
+    halo = -(-REACH // GRID) * GRID
     chunks: dict[int, Any] = dict.fromkeys(range(first), 1)
     chunks |= {first + k: _cores(n, side, halo) for k, n in enumerate(size)}
     depth = {k: halo if k in (first, first + 1) else 0 for k in range(array.ndim)}

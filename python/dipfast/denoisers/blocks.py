@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -18,8 +19,9 @@ __all__ = ["GRID", "MOST_ELEMENTS", "blocks_of", "in_blocks"]
 MOST_ELEMENTS = 1 << 26
 """Elements, of all channels together, from which on a picture is worked on in blocks."""
 
-GRID = 60
-"""A multiple of every step of ``nl_ridge``: blocks begin where patches do in the whole picture."""
+GRID = 240
+"""A multiple of every step of ``nl_ridge``, four times over: blocks begin where patches do in the
+whole picture, and in that of a quarter of the size."""
 
 # The rows and columns of a block are at least so many times what is looked at beyond it.
 _LEAST = 4
@@ -120,7 +122,7 @@ def blocks_of(
 def _counts(shape: tuple[int, ...], reach: int, most: int) -> tuple[int, int]:
     """Return how many blocks there are below and beside each other, with the least work."""
     channels, height, width = shape
-    beyond = 2 * (reach + GRID)
+    beyond = 2 * reach + GRID
     least = max(_LEAST * reach, 1)
     found = math.ceil(height / least), math.ceil(width / least)  # the smallest that make sense
     work = math.inf
@@ -136,5 +138,7 @@ def _counts(shape: tuple[int, ...], reach: int, most: int) -> tuple[int, int]:
 
 def _parts(length: int, count: int) -> Iterator[tuple[int, int]]:
     """Yield begin and end of so many parts of nearly the same length."""
-    for k in range(count):
-        yield k * length // count, (k + 1) * length // count
+    # At multiples of the grid, as far as parts are larger: less is looked at twice.
+    unit = GRID if length >= 2 * GRID * count else 1
+    edges = [round(k * length / count / unit) * unit for k in range(count)] + [length]
+    yield from pairwise(edges)

@@ -16,7 +16,7 @@ from dipfast.settings.noise import NoiseParameters
 
 __all__ = ["REACH", "nl_ridge", "nl_ridge_of_sigma"]
 
-REACH: dict[Quality, int] = {"fast": 90, "balanced": 240, "best": 360}
+REACH = 240
 """How many rows and columns away pixels matter by 1e-6 of the range, all passes together."""
 
 
@@ -58,7 +58,7 @@ def nl_ridge(
     def denoised(part: Any, report: Callable[[float], object] | None) -> Any:
         return ops.nl_ridge(part, noise=noise, speed=speed, channel_axis=0, callback=report)
 
-    result = in_blocks(pixels, denoised, REACH[speed], callback)
+    result = in_blocks(pixels, denoised, REACH, callback)
     return torch.from_numpy(result)[None].to(measurement)
 
 

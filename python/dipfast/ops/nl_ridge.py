@@ -16,6 +16,7 @@ from dipfast.ops import _arguments
 from dipfast.ops._arguments import Axes
 from dipfast.ops._compiled.nl_ridge import nl_ridge_pass
 from dipfast.ops._noise_table import NoiseTable, band_covariance
+from dipfast.ops._scales import add_low_frequencies, halved
 from dipfast.ops.noise_level import estimate_noise
 from dipfast.settings.noise import LEAST_VARIANCE, NoiseParameters
 
@@ -32,6 +33,14 @@ _SPEEDS = ("fast", "balanced", "best")
 
 # Rows and columns to each side in which similar patches are looked for.
 _REACH = {"fast": 18, "balanced": 18, "best": 24}
+# Pictures of half and of a quarter of the rows and columns are denoised at these speeds; they have
+# so many rows and columns at least.
+_SMALLER: dict[Speed, tuple[Speed, ...]] = {
+    "fast": ("fast", "fast"),
+    "balanced": ("balanced", "fast"),
+    "best": ("balanced", "fast"),
+}
+_LEAST_SIZE = 32
 # Patches of a volume have so many slices, and so many channels at most: the filter of a patch takes
 # time with the third power of its values.
 _DEPTH, _MOST_CHANNELS = 3, 3
@@ -269,6 +278,11 @@ def nl_ridge(
     (not at ``"fast"``).  Similar patches have the least squared distance in the mean of the
     channels, within 18 rows and columns (24 at ``"best"``).
 
+    Low frequencies are better known from smaller pictures, whose patches reach further.  Where
+    noise is not correlated, pictures of half and a quarter of the rows and columns are denoised as
+    well, if these are 32 or more, and each picture is given the low frequencies of the next smaller
+    one, by a Gaussian of three pixels [3]_.
+
     Patches of volumes of up to three channels are of three slices, which are treated as channels of
     one, and every slice is the mean of what it is as each of the three.  Similar patches are looked
     for in so many slices that ``neighbours`` to either side matter.
@@ -279,6 +293,8 @@ def nl_ridge(
        denoising: the NL-Ridge approach", ICIP 2022.
     .. [2] Lebrun, Buades, Morel, "A nonlocal Bayesian image denoising algorithm", SIAM Journal on
        Imaging Sciences 6(3), 2013.
+    .. [3] Facciolo, Pierazzo, Morel, "Conservative scale recomposition for multiscale denoising
+       (the devil is in the high frequency detail)", SIAM Journal on Imaging Sciences 10(3), 2017.
 
     Examples
     --------
@@ -316,7 +332,7 @@ def nl_ridge(
     for item, picture in enumerate(images):
         level = levels if isinstance(levels, str | float) else levels.reshape(own)[item]
         work = _Work.of(picture, level, noise, data_range, axes, has_channels, spatial_dims)
-        report = _progress(callback, item, len(images))
+        report = _progress(callback, item, 1, len(images))
         noisy = work.image[0]
         denoised = _denoise(noisy, work.noise_of(0), speed, rounds, neighbours, report)
         if denoised is noisy or not (picture != picture.flat[0]).any():
@@ -371,12 +387,12 @@ def _result_dtype(x: Any) -> Any:
 
 
 def _progress(
-    callback: Callable[[float], object] | None, item: int, count: int
+    callback: Callable[[float], object] | None, begin: float, part: float, whole: float
 ) -> Callable[[float], object] | None:
-    """Return the callback for one image of many."""
+    """Return the callback for a part of the work that begins after so much of the whole."""
     if callback is None:
         return None
-    return lambda share: callback((item + share) / count)
+    return lambda share: callback(min((begin + part * share) / whole, 1.0))
 
 
 @dataclass(frozen=True)
@@ -495,7 +511,7 @@ def _range(x: Any, data_range: Any) -> tuple[float, float]:
 def _denoise(
     noisy: Floats,
     noise: _Noise,
-    speed: str,
+    speed: Speed,
     rounds: int | None,
     neighbours: int,
     callback: Callable[[float], object] | None,
@@ -526,35 +542,74 @@ def _denoise(
         variance /= np.float32(_scale(parameters))
         return np.broadcast_to(variance.mean(axis=0), pilot.shape).copy() if turned else variance
 
-    passes = _passes(channels, parameters, speed, depth)[:rounds]
-    weak = math.sqrt(_scale(parameters)) < _WEAK
-    x, count = noisy, len(passes)
-    for index, one in enumerate(passes):
-        source, level = noisy, covariance
-        if one.kept < 1:
-            source = x + np.float32(one.kept) * (noisy - x)
-            level = covariance * np.float32(one.kept**2)
-        # The noisy picture tells its own variance only where it is averaged.
-        own = gain(x if index else _around(x)) if needs_gain else noise.gain
-        guide = x[:1] if turned else x.mean(axis=0, keepdims=True)
-        filtered = nl_ridge_pass(
-            _windows(source, depth),
-            np.ascontiguousarray(_windows(guide, depth).mean(axis=0)),
-            np.concatenate([level] * depth),
-            pilot=_windows(x, depth) if index else None,
-            gain=None if own is None else _windows(own, depth),
-            callback=_progress(callback, index, count),
-            patch=one.patch,
-            group=one.group,
-            step=one.step,
-            reach=_REACH[speed],
-            slices_reach=max(neighbours - depth // 2, 0),
-            share=_share(channels, parameters, speed, depth),
-            centred=(weak and index == 0) or _has_few_patches(noisy.shape, one),
-            filters=one.filters,
-        )
-        x = _slices(filtered, depth)
+    # Of the smallest size first: each picture gets its low frequencies from the one before.
+    sizes = _sizes(noisy, noise, speed, depth, rounds)
+    work = [size.share * len(size.passes) for size in sizes]
+    x, done = noisy, 0.0
+    for number, size in enumerate(sizes):
+        smaller, x = x, size.noisy
+        for index, one in enumerate(size.passes):
+            source, level = size.noisy, covariance * np.float32(size.share)
+            if one.kept < 1:
+                source = x + np.float32(one.kept) * (source - x)
+                level = level * np.float32(one.kept**2)
+            # The noisy picture tells its own variance only where it is averaged.
+            own = gain(x if index else _around(x)) if needs_gain else size.gain
+            guide = x[:1] if turned else x.mean(axis=0, keepdims=True)
+            filtered = nl_ridge_pass(
+                _windows(source, depth),
+                np.ascontiguousarray(_windows(guide, depth).mean(axis=0)),
+                np.concatenate([level] * depth),
+                pilot=_windows(x, depth) if index else None,
+                gain=None if own is None else _windows(own, depth),
+                callback=_progress(callback, done, size.share, sum(work)),
+                patch=one.patch,
+                group=one.group,
+                step=one.step,
+                reach=_REACH[size.speed],
+                slices_reach=max(neighbours - depth // 2, 0),
+                share=size.first_share,
+                centred=(size.level < _WEAK and index == 0) or _has_few_patches(x.shape, one),
+                filters=one.filters,
+            )
+            x = _slices(filtered, depth)
+            done += size.share
+        if number > 0:
+            add_low_frequencies(x, smaller)
     return table.clean(primary(x))
+
+
+class _Size(NamedTuple):
+    """Hold a picture, whole or of half or a quarter of its size, and how it is denoised."""
+
+    noisy: Floats
+    share: float
+    """Of the pixels of the whole."""
+    gain: Any
+    level: float
+    speed: Speed
+    passes: tuple[_Pass, ...]
+    first_share: float
+
+
+def _sizes(
+    noisy: Floats, noise: _Noise, speed: Speed, depth: int, rounds: int | None
+) -> list[_Size]:
+    """Return the sizes in which a picture is denoised, the smallest first."""
+    correlated = noise.parameters.spectrum is not None
+    gain, level = noise.gain, math.sqrt(_scale(noise.parameters))
+    sizes: list[_Size] = []
+    for name in (speed, *(() if correlated else _SMALLER[speed])):
+        if sizes:
+            if min(noisy.shape[-2:]) < 2 * _LEAST_SIZE:
+                break
+            noisy, level = halved(noisy), level / 2
+            gain = None if gain is None else halved(gain)
+        passes = _passes(len(noisy), level, correlated, name, depth)[:rounds]
+        first_share = _share(len(noisy), level, correlated, name, depth)
+        share = 0.25 ** len(sizes)
+        sizes.append(_Size(noisy, share, gain, level, name, passes, first_share))
+    return sizes[::-1]
 
 
 def _windows(x: Floats, depth: int) -> Floats:
@@ -602,16 +657,17 @@ def _has_few_patches(shape: tuple[int, ...], one: _Pass) -> bool:
     return rows * columns < one.group
 
 
-def _passes(channels: int, noise: NoiseParameters, speed: str, depth: int = 1) -> tuple[_Pass, ...]:
+def _passes(
+    channels: int, level: float, correlated: bool, speed: Speed, depth: int = 1
+) -> tuple[_Pass, ...]:
     """Return the passes for a picture; the stronger its noise, the larger are its patches."""
     if depth > 1:
-        if noise.spectrum is not None:
+        if correlated:
             return _VOLUME_CORRELATED[speed]
         return (_VOLUME_GREY if channels == 1 else _VOLUME_COLOUR)[speed]
-    if noise.spectrum is not None:
+    if correlated:
         return _CORRELATED[speed]
     passes = (_GREY if channels == 1 else _COLOUR)[speed]
-    level = math.sqrt(_scale(noise))
     if level < _WEAKEST and channels > 1:
         return tuple(
             one._replace(patch=patch, step=min(one.step, patch))
@@ -621,11 +677,10 @@ def _passes(channels: int, noise: NoiseParameters, speed: str, depth: int = 1) -
     return tuple(one._replace(patch=one.patch + larger) for one in passes)
 
 
-def _share(channels: int, noise: NoiseParameters, speed: str, depth: int = 1) -> float:
+def _share(channels: int, level: float, correlated: bool, speed: Speed, depth: int = 1) -> float:
     """Return the a of the first pass for a picture."""
-    if noise.spectrum is not None:
+    if correlated:
         return _SHARE_OF_CORRELATED
-    level = math.sqrt(_scale(noise))
     if channels == 1 or depth > 1 or level >= _WEAKER:
         return _SHARE
     return _SHARE_OF_WEAKER if level >= _WEAKEST else _SHARE_OF_WEAKEST[speed]
