@@ -42,7 +42,7 @@ def test_planes_are_those_of_one_process() -> None:
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("axis", [None, 0, 2])
 def test_blocks_with_a_halo_are_those_of_the_whole(dtype: str, axis: int | None) -> None:
-    plane = noisy(400, 200).astype(dtype)
+    plane = noisy(750, 100).astype(dtype)
     if axis is not None:
         plane = np.stack([plane, plane[::-1].copy(), 255 - plane], axis=axis)
     options: Any = {**KNOWN, "channel_axis": axis, "data_range": 255.0}

@@ -353,7 +353,7 @@ class TestOtherTasks:
         assert set(joined.history["stage"]) == {"tv", "details"}
 
     def test_a_fit_that_adds_nothing_ends_early(self, clean: np.ndarray) -> None:
-        missing = np.random.default_rng(1).random(clean.shape[:2]) < 0.5
+        missing = np.random.default_rng(2).random(clean.shape[:2]) < 0.5
         result = dipfast.inpaint(clean, missing)
         assert result.stop_reason is StopReason.MINIMUM
         assert result.stop_iteration < 20
@@ -421,11 +421,11 @@ class TestOtherTasks:
             result = getattr(dipfast, task)(clean, argument, time_limit=1e-6)
         assert "the result is what it began with" in result.unfinished
 
-    @pytest.mark.parametrize("number", [5, 60])
+    @pytest.mark.parametrize("number", [10, 150])
     def test_ended_without_a_fit_there_is_the_first_picture(
         self, clean: np.ndarray, number: int
     ) -> None:
-        # pnp reports 48 steps of the whole picture, and 48 of what the fit sees.
+        # pnp reports some parts of 48 steps of the whole picture, and of 48 of what the fit sees.
         stop = StopAt(number, Progress)
         missing = np.random.default_rng(1).random(clean.shape[:2]) < 0.5
         result = dipfast.inpaint(clean, missing, callback=stop, reference=clean)

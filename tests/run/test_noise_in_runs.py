@@ -213,12 +213,12 @@ class TestCorrelated:
         again.save(tmp_path / "out.png")
         assert read_settings(tmp_path / "out.png.json")[1]["noise"].spectrum == model.spectrum
 
-    def test_no_pixels_are_held_out(self) -> None:
+    def test_the_default_rule_leaves_all_to_the_fit(self) -> None:
         y = torch.rand(1, 1, 8, 8)
         white = Problem(y, Identity(), NoiseModel(0.1))
         coarse = Problem(y, Identity(), NoiseModel(0.1, spectrum=((1.0,) * 7,)))
-        assert RULES["auto"].prepare(white).held_out is not None
-        assert RULES["auto"].prepare(coarse).held_out is None
+        assert RULES["auto"].prepare(white).split is not None
+        assert RULES["auto"].prepare(coarse) is coarse
 
 
 class TestHints:

@@ -182,7 +182,9 @@ class TestOtherTasks:
 
 class TestEndsEarly:
     def test_what_is_done_is_kept(self, pair: Any) -> None:
-        noisy, _ = pair
+        # So noisy that such small fits add something.
+        noise = np.random.default_rng(0).normal(0, 45, pair[1].shape)
+        noisy = (pair[1] + noise).round().clip(0, 255).astype(np.uint8)
 
         def stop(state: Progress) -> None:
             if state.share > 0.5:
@@ -193,8 +195,7 @@ class TestEndsEarly:
         assert len(result.history["stage"]) == 3  # the one at hand counts as much as it is worth
         assert result.unfinished is None
         fast = dipfast.denoise(noisy, method="nl_ridge").image
-        assert (result.image[:40, :40] != fast[:40, :40]).any()
-        assert (result.image == fast).mean() > 0.3
+        assert 0.3 < (result.image == fast).mean() < 1
 
     def test_before_the_first_picture(self, pair: Any) -> None:
         def stop(state: Progress) -> None:

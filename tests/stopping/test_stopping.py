@@ -17,6 +17,7 @@ from dipfast.operators import Downsample, Identity, LinearOperator, Mask
 from dipfast.stopping import (
     RULES,
     Decision,
+    Automatic,
     Discrepancy,
     FirstOf,
     HeldOut,
@@ -255,8 +256,28 @@ def test_composite_rules_prepare_for_all_their_rules() -> None:
         assert (rule.prepare(problem_of()).held_out <= held_out).all()
 
 
-def test_default_stops_at_the_later_of_two_rules() -> None:
+def test_default_of_noisy_pictures_judges_by_the_unseen_half() -> None:
     problem = problem_of()
+    run = Run(RULES["auto"], problem, iterations=150)
+    assert run.problem.split is not None
+    assert run.problem.held_out is not None
+    # The clean image comes nearer until iteration 50 while noise is taken in.
+    noise = run.problem.measurement - CLEAN
+    images = [CLEAN + max(1 - k / 50, 0) * CLEAN.flip(-1) + k / 150 * noise for k in range(1, 151)]
+    assert run.until_stop(images) is not None
+    assert run.best == pytest.approx(48, abs=5)
+    # The unseen half may end the fit alone: where the residual never comes down to the noise.
+    run = Run(RULES["auto"], problem)
+    worse = [CLEAN + k / 10 for k in range(2, 95)]
+    assert "unseen half" in run.until_stop([CLEAN + 0.1] * 5 + worse)
+    assert run.best == 5
+    seeds = [Automatic(seed).prepare(problem).measurement for seed in (0, 1)]
+    assert torch.equal(seeds[0], run.problem.measurement)
+    assert not torch.equal(*seeds)
+
+
+def test_default_of_other_tasks_stops_at_the_later_of_two_rules() -> None:
+    problem = problem_of(operator=Mask(torch.ones(24, 20, dtype=torch.bool)))
     noise = problem.measurement - CLEAN
     # The images fit more and more of the noise; the error of the held-out pixels rises from
     # iteration 30 on.

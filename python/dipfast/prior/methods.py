@@ -30,6 +30,8 @@ def make_stages(method: Method, iterations: int, tv_weight: float) -> tuple[Stag
         Variants: ``"two_stage_image"`` and ``"two_stage_blend"``: the second stage is fitted to
         the running average that the first ended with, or half to it and half to the measurement;
         ``"two_stage_input"``: that image becomes part of the network's input;
+        ``"two_stage_adaptive"``: the second stage keeps total variation, its weight adapted until
+        the residual has the variance of the noise;
         ``"tv_target"``: the first stage is fitted to the TV-denoised measurement;
         ``"adaptive_tv"``: total variation throughout, its weight adapted until the residual has
         the variance of the noise; ``"deep_red"``, ``"deep_red_nlm"``, ``"deep_red_bm3d"``,
@@ -75,6 +77,8 @@ def make_stages(method: Method, iterations: int, tv_weight: float) -> tuple[Stag
     if method == "tv_target":
         first = Stage("tv_target", third, control=DenoisedImage())
     second = Stage("details", iterations - third)
+    if method == "two_stage_adaptive":
+        second = Stage("details", iterations - third, tv_weight, NoiseLedWeight())
     if method in _SECOND_STAGE_CONTROLS:
         second = Stage("details", iterations - third, control=_SECOND_STAGE_CONTROLS[method])
     return tuple(stage for stage in (first, second) if stage.iterations > 0)

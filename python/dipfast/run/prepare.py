@@ -35,7 +35,7 @@ from dipfast.settings.names import DIRECT_METHODS, MadeInput, Method, Precision
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.presets import Preset, fits_are_guided, get_preset
 from dipfast.settings.settings import DenoiseSettings, Settings, decide_method
-from dipfast.stopping import RULES, Bootstrap, StopRule
+from dipfast.stopping import RULES, Automatic, Bootstrap, StopRule
 from dipfast.warn import warn_caller
 
 __all__ = ["Task", "find_device", "fit_device", "prepare"]
@@ -331,6 +331,8 @@ def _rule(settings: Settings) -> StopRule:
     if rule == "auto" and settings.method == "guided":
         # The network has seen all pixels in its guide, and held-out ones tell nothing.
         return Bootstrap(seed=settings.seed)
+    if rule == "auto":
+        return Automatic(seed=settings.seed)
     return rule if isinstance(rule, StopRule) else RULES[rule]
 
 

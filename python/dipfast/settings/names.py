@@ -63,6 +63,7 @@ Method: TypeAlias = Literal[
     "two_stage_image",
     "two_stage_blend",
     "two_stage_input",
+    "two_stage_adaptive",
     "tv_target",
     "adaptive_tv",
     "deep_red",

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dipfast.model.loop_view import LoopView
+from dipfast.model.operators import Identity
 from dipfast.state_dict import Values
-from dipfast.stopping.combine import LastOf
+from dipfast.stopping.bootstrap import Bootstrap
+from dipfast.stopping.combine import FirstOf, LastOf
 from dipfast.stopping.discrepancy import Discrepancy
 from dipfast.stopping.held_out import HeldOut
 from dipfast.stopping.rule import Decision, StopRule
@@ -20,13 +22,18 @@ __all__ = ["Automatic"]
 
 @dataclass(frozen=True)
 class Automatic(StopRule):
-    """Stop when both held-out pixels and the discrepancy principle say so.
+    """Stop by the rule that measured best for the problem at hand.
 
-    Each of the two tends to stop too early: held-out pixels where there is fine texture, which
-    cannot be predicted from neighbouring pixels, the discrepancy principle where the estimate of
-    the noise takes texture for noise.  The factor of the latter is 0.99, because the best image
-    has fitted a little of the noise.  Of the rules compared in docs/stopping.md this one has the
-    best results.
+    The fit ends where both held-out pixels and the discrepancy principle say so.  Each of the two
+    tends to stop too early: held-out pixels where there is fine texture, which cannot be predicted
+    from neighbouring pixels, the discrepancy principle where the estimate of the noise takes
+    texture for noise.  The factor of the latter is 0.99, because the best image has fitted a little
+    of the noise.
+
+    A noisy picture is split in two by noise that is added, besides, and the half that the fit does
+    not see tells which image is the best, and may end the fit earlier
+    (:class:`dipfast.stopping.Bootstrap`): in small pictures with strong noise a hundredth of the
+    pixels and the level of the noise tell too little.  The rules are compared in docs/stopping.md.
 
     The noise of neighbouring pixels may be correlated.  A network then predicts that of a held-out
     pixel from those around it, and the discrepancy principle decides alone, with a factor of 0.7,
@@ -35,9 +42,18 @@ class Automatic(StopRule):
 
     Without noise all iterations are run and no pixels are held out, because there is no noise to
     fit.
+
+    Parameters
+    ----------
+    seed
+        Seed of the noise that is added.
     """
 
+    seed: int = 0
+
     rule: ClassVar[StopRule] = LastOf((HeldOut(patience=0.1), Discrepancy(factor=0.99)))
+    # What is fitted has the noise that was added as well, by which the level is 1% higher.
+    rule_beside_bootstrap: ClassVar[StopRule] = LastOf((HeldOut(patience=0.1), Discrepancy()))
     rule_for_correlated: ClassVar[StopRule] = Discrepancy(factor=0.7)
 
     def prepare(self, problem: Problem) -> Problem:
@@ -49,4 +65,8 @@ class Automatic(StopRule):
         return self._rule(state.problem).update(state, memory)
 
     def _rule(self, problem: Problem) -> StopRule:
-        return self.rule_for_correlated if problem.noise.is_correlated else self.rule
+        if problem.noise.is_correlated:
+            return self.rule_for_correlated
+        if isinstance(problem.operator, Identity):
+            return FirstOf((Bootstrap(seed=self.seed), self.rule_beside_bootstrap))
+        return self.rule
