@@ -2,16 +2,16 @@
 
     python -m benches.quality.stopping noisy holes jpeg camera --data FOLDER --threads 1
 
-All rules are given the iterations of the same fit, with a hundredth of the pixels held out; no rule
-ends it.  A rule's gap is the largest PSNR of the running average (the oracle, which uses the clean
-picture) minus that of the iteration that the rule calls the best; *used* is the number of
-iterations until the rule stops, or of all.  By default the table is of the middle 256x256 pixels,
-and of the default network and iterations (``quality="balanced"``).
+All rules are given the iterations of the same fit, with a hundredth of the pixels held out, and, of
+noisy pictures, with the noise added that ``bootstrap`` needs; no rule ends it.  A rule's gap is the
+largest PSNR of the running average (the oracle, which uses the clean picture) minus that of the
+iteration that the rule calls the best; *used* is the number of iterations until the rule stops, or
+of all.  By default the table is of the middle 256x256 pixels, and of the default network and
+iterations (``quality="balanced"``).
 
-``bootstrap`` is not among them, because the fit has to be one to other data.  With ``--alone``
-each rule that ``--rules`` names has a fit of its own, in two stages, which it ends; the table has
-the PSNR of the running average that it returns, the best that the same fit had by then, and its
-iterations.
+What is fitted suits some rules better than others.  With ``--alone`` each rule that ``--rules``
+names has a fit of its own, in two stages, which it ends; the table has the PSNR of the running
+average that it returns, the best that the same fit had by then, and its iterations.
 
 The program writes a line for each picture to ``stopping.jsonl`` in the output folder; pictures that
 are there already are not run again.
@@ -71,7 +71,7 @@ class AllRules(StopRule):
 
     def prepare(self, problem: Any) -> Any:
         # All rules hold out the same pixels.
-        return HeldOut().prepare(problem)
+        return HeldOut().prepare(RULES["auto"].prepare(problem))
 
     def update(self, state: LoopView, memory: Values) -> Decision:
         for name, rule in self.rules.items():

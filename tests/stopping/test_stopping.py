@@ -16,8 +16,8 @@ from dipfast.model.problem import Problem
 from dipfast.operators import Downsample, Identity, LinearOperator, Mask
 from dipfast.stopping import (
     RULES,
-    Decision,
     Automatic,
+    Decision,
     Discrepancy,
     FirstOf,
     HeldOut,
