@@ -103,13 +103,18 @@ axis.legend()
 # ------------
 #
 # A curve like that needs the clean picture, which nobody has. A *stop rule* decides from the
-# measurement alone. The default takes the later of two signs:
+# measurement alone. The default ends where the later of two signs has come:
 #
 # - **Held-out pixels.** A hundredth of the pixels is kept from the fit. As long as the network
 #   predicts them better and better, it learns the picture; once it does no longer, it learns
 #   noise.
 # - **The distance from the measurement.** Once the picture is as far from the measurement as the
 #   noise is strong, what is left is noise (the discrepancy principle).
+#
+# A noisy picture has a third one. A little noise of the same law is added before the fit, and much
+# of it is taken off what the images are compared with. The noise of the two is independent, so that
+# the image that comes nearest to the second, which the fit never sees, is the nearest to the clean
+# picture. Where nothing comes nearer any more, the fit ends earlier.
 #
 # What is returned is the iteration that the rule judged best, not the last one. :doc:`/stopping`
 # has all rules, what each loses, and how to write your own; :doc:`/adr/0005-default-stop-rule`

@@ -270,7 +270,8 @@ def test_stages_are_checked(noisy: Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", ["two_stage", "two_stage_input", "two_stage_adaptive", "adaptive_tv", "deep_red"]
+    "method",
+    ["two_stage", "two_stage_input", "two_stage_adaptive", "tv_target", "adaptive_tv", "deep_red"],
 )
 def test_loaded_state_continues_to_the_same_bits(noisy: Tensor, method: Method) -> None:
     stages = make_stages(method, 12, 0.1)

@@ -45,7 +45,7 @@ def halved(x: Floats) -> Floats:
     return half
 
 
-def add_low_frequencies(x: Floats, smaller: Floats) -> None:
+def add_low_frequencies(x: Floats, smaller: Floats, noisy: Any = None) -> None:
     """Give a picture the low frequencies of a smaller one, in place.
 
     The difference of the smaller picture and :func:`halved` of x is blurred by a Gaussian of one
@@ -58,11 +58,16 @@ def add_low_frequencies(x: Floats, smaller: Floats) -> None:
         The picture, ``(..., H, W)``, changed in place.
     smaller
         The smaller picture, ``(..., H // 2, W // 2)``, not empty.
+    noisy
+        Which pixels may change, boolean, of the shape of x; None, the default, for all.
     """
     difference = smaller - halved(x)
     difference = _blurred(_blurred(difference, -1), -2)
     rows, columns = x.shape[-2:]
-    x += _doubled(_doubled(difference, -1, columns), -2, rows)
+    difference = _doubled(_doubled(difference, -1, columns), -2, rows)
+    if noisy is not None:
+        difference *= noisy
+    x += difference
 
 
 def _blurred(x: Floats, axis: int) -> Floats:

@@ -33,8 +33,8 @@ _SPEEDS = ("fast", "balanced", "best")
 
 # Rows and columns to each side in which similar patches are looked for.
 _REACH = {"fast": 18, "balanced": 18, "best": 24}
-# Pictures of half and of a quarter of the rows and columns are denoised at these speeds; they have
-# so many rows and columns at least.
+# The speeds at which pictures of half and of a quarter of the rows and columns are denoised, and the
+# least rows and columns of such a picture.
 _SMALLER: dict[Speed, tuple[Speed, ...]] = {
     "fast": ("fast", "fast"),
     "balanced": ("balanced", "fast"),
@@ -225,7 +225,7 @@ def nl_ridge(
         ``"balanced"``, the default; ``"fast"``, about three times faster; or ``"best"``, about
         twice as slow.  See the notes.
     rounds
-        How many passes to make, fewer than those of the speed, from 1 up; None for all.
+        How many passes to make of each size, fewer than those of the speed, from 1 up; None for all.
     channel_axis
         The axis of the channels; None recognises up to four in the last axis.  See
         :mod:`dipfast.ops`.
@@ -279,9 +279,9 @@ def nl_ridge(
     channels, within 18 rows and columns (24 at ``"best"``).
 
     Low frequencies are better known from smaller pictures, whose patches reach further.  Where
-    noise is not correlated, pictures of half and a quarter of the rows and columns are denoised as
-    well, if these are 32 or more, and each picture is given the low frequencies of the next smaller
-    one, by a Gaussian of three pixels [3]_.
+    noise is not correlated, images of half and a quarter of the rows and columns are denoised as
+    well, if these are 32 or more, and each is given the low frequencies of the next smaller one, by
+    a Gaussian of three pixels [3]_.  Volumes have their own size alone.
 
     Patches of volumes of up to three channels are of three slices, which are treated as channels of
     one, and every slice is the mean of what it is as each of the three.  Similar patches are looked
@@ -575,7 +575,7 @@ def _denoise(
             x = _slices(filtered, depth)
             done += size.share
         if number > 0:
-            add_low_frequencies(x, smaller)
+            add_low_frequencies(x, smaller, None if size.gain is None else size.gain > 0)
     return table.clean(primary(x))
 
 
@@ -598,8 +598,9 @@ def _sizes(
     """Return the sizes in which a picture is denoised, the smallest first."""
     correlated = noise.parameters.spectrum is not None
     gain, level = noise.gain, math.sqrt(_scale(noise.parameters))
+    smaller = () if correlated or depth > 1 else _SMALLER[speed]
     sizes: list[_Size] = []
-    for name in (speed, *(() if correlated else _SMALLER[speed])):
+    for name in (speed, *smaller):
         if sizes:
             if min(noisy.shape[-2:]) < 2 * _LEAST_SIZE:
                 break

@@ -67,6 +67,6 @@ class Automatic(StopRule):
     def _rule(self, problem: Problem) -> StopRule:
         if problem.noise.is_correlated:
             return self.rule_for_correlated
-        if isinstance(problem.operator, Identity):
+        if isinstance(problem.operator, Identity) and problem.jpeg is None:
             return FirstOf((Bootstrap(seed=self.seed), self.rule_beside_bootstrap))
         return self.rule
