@@ -64,10 +64,11 @@ def add_low_frequencies(x: Floats, smaller: Floats, noisy: Any = None) -> None:
     difference = smaller - halved(x)
     difference = _blurred(_blurred(difference, -1), -2)
     rows, columns = x.shape[-2:]
-    difference = _doubled(_doubled(difference, -1, columns), -2, rows)
-    if noisy is not None:
-        difference *= noisy
-    x += difference
+    for plane in np.ndindex(x.shape[:-2]):  # one after the other, to save memory
+        added = _doubled(_doubled(difference[plane], -1, columns), -2, rows)
+        if noisy is not None:
+            added *= noisy[plane]
+        x[plane] += added
 
 
 def _blurred(x: Floats, axis: int) -> Floats:

@@ -33,8 +33,8 @@ _SPEEDS = ("fast", "balanced", "best")
 
 # Rows and columns to each side in which similar patches are looked for.
 _REACH = {"fast": 18, "balanced": 18, "best": 24}
-# The speeds at which pictures of half and of a quarter of the rows and columns are denoised, and the
-# least rows and columns of such a picture.
+# The speeds at which pictures of half and of a quarter of the rows and columns are denoised, and
+# the least rows and columns of such a picture.
 _SMALLER: dict[Speed, tuple[Speed, ...]] = {
     "fast": ("fast", "fast"),
     "balanced": ("balanced", "fast"),
@@ -225,7 +225,8 @@ def nl_ridge(
         ``"balanced"``, the default; ``"fast"``, about three times faster; or ``"best"``, about
         twice as slow.  See the notes.
     rounds
-        How many passes to make of each size, fewer than those of the speed, from 1 up; None for all.
+        How many passes to make of each size, fewer than those of the speed, from 1 up; None for
+        all.
     channel_axis
         The axis of the channels; None recognises up to four in the last axis.  See
         :mod:`dipfast.ops`.
