@@ -76,7 +76,7 @@ class Bootstrap(StopRule):
         if state.problem.split is None:
             return Decision(best=True)
         if state.iteration % _EVERY and state.iteration != state.iterations:
-            return Decision(best=False)
+            return Decision(best=not memory)  # before the first look, the latest is the best
         error = state.problem.unseen_error(state.average)
         decision = seek_minimum(
             error, state, memory, patience=self.patience, name="the error by the unseen half"
