@@ -152,7 +152,10 @@ def state_of_modes() -> tuple[Any, ...]:
 
 @pytest.fixture(scope="module")
 def plain() -> dict[str, bytes]:
-    return {name: call() for name, call in CALLS.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        # As in the tests (``single_precision``), whose fixtures come later than this one.
+        patch.setattr("dipfast.run.precision._is_bfloat16_faster", lambda: False)
+        return {name: call() for name, call in CALLS.items()}
 
 
 @pytest.mark.parametrize("mode", MODES)
