@@ -154,13 +154,15 @@ def test_gradient_in_the_input() -> None:
 def test_one_step_from_the_initial_weights(config: HourglassConfig, size: tuple[int, int]) -> None:
     network = Hourglass(3, 2, config)
     network.initialise(torch.Generator().manual_seed(1))
+    if max(size) <= 2:
+        # All pixels are the same but for rounding, which a normalisation with the usual epsilon
+        # makes 300 times larger, on each processor in another way.
+        for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+            norm.eps = 1.0
     z = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(2))
     image = network(z)
     assert image.shape == (1, 2, *size)
-    # Pixels of a smaller picture are all the same but for rounding, which every normalisation makes
-    # 300 times larger: the two have nothing in common on processors that round them differently.
-    if max(size) > 2:
-        torch.testing.assert_close(image, image_of(network, z, is_fused=False), rtol=0, atol=1e-3)
+    torch.testing.assert_close(image, image_of(network, z, is_fused=False), rtol=0, atol=1e-3)
     image.mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 

@@ -195,7 +195,8 @@ class TestEndsEarly:
         assert len(result.history["stage"]) == 3  # the one at hand counts as much as it is worth
         assert result.unfinished is None
         fast = dipfast.denoise(noisy, method="nl_ridge").image
-        assert 0.3 < (result.image == fast).mean() < 1
+        assert (result.image[:40, :40] != fast[:40, :40]).any()
+        assert (result.image == fast).mean() > 0.3
 
     def test_before_the_first_picture(self, pair: Any) -> None:
         def stop(state: Progress) -> None:
