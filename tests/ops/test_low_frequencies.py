@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dipfast.ops._scales import add_low_frequencies, halved
+from dipfast.ops.scales import add_low_frequencies, halved
 
 
 def picture(channels: int, rows: int, columns: int, seed: int = 0) -> np.ndarray:

@@ -13,8 +13,7 @@ import torch
 
 import dipfast
 from dipfast.cluster.engine import check_extra
-from dipfast.denoisers.blocks import GRID
-from dipfast.denoisers.nl_ridge import REACH
+from dipfast.denoisers.nl_ridge import GRID, REACH
 from dipfast.errors import InputError, InputTypeError
 from dipfast.images.layout import find_data_range
 from dipfast.images.tiles import Tiles

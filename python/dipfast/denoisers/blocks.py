@@ -19,14 +19,15 @@ __all__ = ["GRID", "MOST_ELEMENTS", "blocks_of", "in_blocks"]
 MOST_ELEMENTS = 1 << 26
 """Elements, of all channels together, from which on a picture is worked on in blocks."""
 
-GRID = 240
-"""A multiple of every step of ``nl_ridge``, four times over: blocks begin where patches do in the
-whole picture, and in that of a quarter of the size."""
+GRID = 60
+"""A multiple of every step of ``nl_ridge``: blocks begin where patches do in the whole picture."""
 
 # The rows and columns of a block are at least so many times what is looked at beyond it.
 _LEAST = 4
 
-_Method: TypeAlias = "Callable[[NDArray[Any], Callable[[float], object] | None], NDArray[Any]]"
+_Method: TypeAlias = (
+    "Callable[[NDArray[Any], Tile, Callable[[float], object] | None], NDArray[Any]]"
+)
 
 
 def in_blocks(
@@ -44,7 +45,8 @@ def in_blocks(
         The picture, (C, H, W).
     method
         From a picture to one of the same shape; what it makes of a pixel depends on pixels nearby
-        alone.  It is called with a function that is told the share that is done, or None.
+        alone.  It is called with a part of the picture, where that lies, and a function that is
+        told the share that is done, or None.
     reach
         How many rows and columns away the pixels are that matter.
     callback
@@ -60,12 +62,12 @@ def in_blocks(
     Examples
     --------
     >>> picture = np.arange(400.0).reshape(1, 4, 100)
-    >>> doubled = in_blocks(picture, lambda part, report: 2 * part, reach=1, most=80)
+    >>> doubled = in_blocks(picture, lambda part, place, report: 2 * part, reach=1, most=80)
     >>> bool((doubled == 2 * picture).all())
     True
     """
     if pixels.size <= most:
-        return method(pixels, callback)
+        return method(pixels, Tile(0, 0, *pixels.shape[-2:]), callback)
     result: NDArray[Any] | None = None
     done, count = 0, pixels[0].size
     for block, around in blocks_of(pixels.shape, reach, most):
@@ -76,7 +78,7 @@ def in_blocks(
                 callback(begin + share * inner)
 
         down, across = around.index
-        part = method(np.ascontiguousarray(pixels[..., down, across]), report)
+        part = method(np.ascontiguousarray(pixels[..., down, across]), around, report)
         if result is None:
             result = np.empty(pixels.shape, part.dtype)
         rows, columns = block.row - around.row, block.column - around.column

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dipfast import ops
-from dipfast.denoisers.blocks import in_blocks
+from dipfast.denoisers.blocks import MOST_ELEMENTS, in_blocks
+from dipfast.images.tiles import Tile
 from dipfast.model.noise_estimate import fill_from_neighbours
+from dipfast.ops.nl_ridge_sizes import Ridge, part_of_progress
+from dipfast.ops.scales import halved
 from dipfast.settings.names import Quality
 from dipfast.settings.noise import NoiseParameters
 
-__all__ = ["REACH", "nl_ridge", "nl_ridge_of_sigma"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+__all__ = ["GRID", "REACH", "nl_ridge", "nl_ridge_in_blocks", "nl_ridge_of_sigma"]
 
 REACH = 240
-"""How many rows and columns away pixels matter by 1e-6 of the range, all passes together."""
+"""How many rows and columns away pixels matter by 1e-6 of the range, all sizes together."""
+
+GRID = 240
+"""A multiple of every step, four times over: parts that begin there have the same patches as the
+whole picture, in all sizes."""
 
 
 def nl_ridge(
@@ -55,11 +69,75 @@ def nl_ridge(
         places = outliers.expand(measurement.shape)[0].cpu().numpy()
         pixels = fill_from_neighbours(pixels, places)
 
-    def denoised(part: Any, report: Callable[[float], object] | None) -> Any:
-        return ops.nl_ridge(part, noise=noise, speed=speed, channel_axis=0, callback=report)
-
-    result = in_blocks(pixels, denoised, REACH, callback)
+    if pixels.size > MOST_ELEMENTS and not noise.is_free:
+        result = nl_ridge_in_blocks(pixels, noise, speed, callback)
+    else:
+        result = ops.nl_ridge(pixels, noise=noise, speed=speed, channel_axis=0, callback=callback)
     return torch.from_numpy(result)[None].to(measurement)
+
+
+def nl_ridge_in_blocks(
+    pixels: Floats,
+    noise: NoiseParameters,
+    speed: Quality,
+    callback: Callable[[float], object] | None = None,
+    most: int = MOST_ELEMENTS,
+) -> Floats:
+    """Denoise a large picture in blocks, in bounded memory.
+
+    Pictures of half and of a quarter of the size are denoised as a whole, or in blocks of their
+    own, so that blocks need to look no further than their own passes do.
+
+    Parameters
+    ----------
+    pixels
+        The picture, (C, H, W), in units of a picture in [0, 1].
+    noise
+        Its noise, in the same units; there must be some.
+    speed
+        ``"fast"``, ``"balanced"`` or ``"best"``.
+    callback
+        Called with the share that is done, from 0 to 1.
+    most
+        Elements of a block with what is looked at beyond it.
+
+    Returns
+    -------
+    numpy.ndarray
+        The picture, of the same shape, float32: that of :func:`dipfast.ops.nl_ridge` but for
+        rounding.
+    """
+    ridge = Ridge((len(pixels), 1, *pixels.shape[-2:]), noise, speed)
+    sizes = range(len(ridge.speeds))
+    pictures = [pixels]
+    for _ in sizes[1:]:
+        pictures.append(halved(pictures[-1]))
+    whole, done = sum(ridge.work(size) for size in sizes), 0.0
+    smaller: Floats | None = None
+    for size in reversed(sizes):
+        of_size = partial(_denoised_block, ridge, size, smaller)
+        report = part_of_progress(callback, done, ridge.work(size), whole)
+        smaller = in_blocks(pictures.pop(), of_size, ridge.reach(size), report, most)
+        done += ridge.work(size)
+    assert smaller is not None
+    return smaller
+
+
+def _denoised_block(
+    ridge: Ridge,
+    size: int,
+    smaller: Floats | None,
+    part: Floats,
+    place: Tile,
+    report: Callable[[float], object] | None,
+) -> Floats:
+    """Return a block of one size denoised, with the low frequencies of the smaller picture."""
+    low = None
+    if smaller is not None:
+        top, left = place.row // 2, place.column // 2  # blocks begin at even rows and columns
+        low = smaller[:, None, top : top + place.height // 2, left : left + place.width // 2]
+    noisy = np.ascontiguousarray(part[:, None], np.float32)
+    return ridge.denoise_size(noisy, size, smaller=low, callback=report)[:, 0]
 
 
 def nl_ridge_of_sigma(image: Tensor, sigma: float) -> Tensor:

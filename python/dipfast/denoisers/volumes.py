@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dipfast import ops
 from dipfast.denoisers.blocks import MOST_ELEMENTS, in_blocks
+from dipfast.images.tiles import Tile
 from dipfast.model.bootstrap import noisier
 from dipfast.model.neighbours import Neighbours
 from dipfast.model.noise import NoiseModel
@@ -85,7 +86,7 @@ def _denoised(
     """Return planes (K, C, H, W) denoised as a volume."""
     count, channels = planes.shape[:2]
 
-    def denoised(part: Any, report: Callable[[float], object] | None) -> Any:
+    def denoised(part: Any, _: Tile, report: Callable[[float], object] | None) -> Any:
         volume = part.reshape(count, channels, *part.shape[1:]).swapaxes(0, 1)
         result = ops.nl_ridge(
             np.ascontiguousarray(volume),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -14,11 +14,9 @@ from dipfast.checks import check_choice, check_data_range
 from dipfast.errors import InputError, InputTypeError
 from dipfast.ops import _arguments
 from dipfast.ops._arguments import Axes
-from dipfast.ops._compiled.nl_ridge import nl_ridge_pass
-from dipfast.ops._noise_table import NoiseTable, band_covariance
-from dipfast.ops._scales import add_low_frequencies, halved
+from dipfast.ops.nl_ridge_sizes import Ridge, Speed, part_of_progress
 from dipfast.ops.noise_level import estimate_noise
-from dipfast.settings.noise import LEAST_VARIANCE, NoiseParameters
+from dipfast.settings.noise import NoiseParameters
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,132 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["nl_ridge"]
 
-Speed = Literal["fast", "balanced", "best"]
 _SPEEDS = ("fast", "balanced", "best")
 
-# Rows and columns to each side in which similar patches are looked for.
-_REACH = {"fast": 18, "balanced": 18, "best": 24}
-# The speeds at which pictures of half and of a quarter of the rows and columns are denoised, and
-# the least rows and columns of such a picture.
-_SMALLER: dict[Speed, tuple[Speed, ...]] = {
-    "fast": ("fast", "fast"),
-    "balanced": ("balanced", "fast"),
-    "best": ("balanced", "fast"),
-}
-_LEAST_SIZE = 32
-# Patches of a volume have so many slices, and so many channels at most: the filter of a patch takes
-# time with the third power of its values.
-_DEPTH, _MOST_CHANNELS = 3, 3
-# Standard deviation, as a share of the range, above which patches are larger by a pixel; and again.
-_STRONG = (35 / 255, 60 / 255)
-# Standard deviation, as a share of the range, below which the first pass takes the mean of the
-# patches off: float32 has not enough digits otherwise.  Stronger noise is better left without.
-_WEAK = 4 / 255
 # Noise stronger than this many ranges is all there is.
 _MOST = 1e3
 # About how many values tell the range.
 _SOME = 1 << 20
-# Distance in pixels up to which noise is taken to be correlated.
-_RADIUS = 12
-
-
-class _Pass(NamedTuple):
-    """Hold the parameters of a pass.
-
-    The picture that it filters is the pilot plus a share ``kept`` of what the noisy picture has
-    beyond it.
-    """
-
-    patch: int
-    group: int
-    step: int
-    kept: float = 1.0
-    filters: Literal["patches", "values", "both"] = "values"
-
-
-# The passes for pictures of several channels, and of one: chosen on photographs that are in no
-# table (astronaut, coffee, chelsea, immunohistochemistry of scikit-image, barbara and monarch of
-# Set14) with noise of sigma 25.
-_COLOUR: dict[str, tuple[_Pass, ...]] = {
-    "fast": (_Pass(5, 24, 5), _Pass(5, 48, 5)),
-    "balanced": (_Pass(5, 24, 5), _Pass(5, 60, 5), _Pass(6, 60, 6), _Pass(6, 60, 6, 0.5)),
-    "best": (
-        _Pass(5, 24, 4),
-        _Pass(5, 60, 4),
-        _Pass(6, 60, 5),
-        _Pass(8, 60, 5, 0.7),
-        _Pass(8, 80, 5, 0.4),
-    ),
-}
-_GREY: dict[str, tuple[_Pass, ...]] = {
-    "fast": (_Pass(7, 24, 5), _Pass(7, 60, 6)),
-    "balanced": (
-        _Pass(7, 24, 5),
-        _Pass(7, 60, 5, filters="both"),
-        _Pass(8, 60, 6, filters="both"),
-        _Pass(8, 60, 6, 0.5),
-    ),
-    "best": (
-        _Pass(7, 24, 4),
-        _Pass(7, 60, 4, filters="both"),
-        _Pass(8, 60, 5, filters="both"),
-        _Pass(8, 60, 5, 0.5),
-    ),
-}
-# The passes for correlated noise, of pictures of any number of channels.  Filters of values rely on
-# the shape of the noise within patches, which is never known so well; chosen on the same pictures
-# as simulated cameras take them (benches.quality.noise.simulate), with the noise as it is found.
-_CORRELATED: dict[str, tuple[_Pass, ...]] = {
-    speed: (_Pass(6, 24, step, filters="patches"), _Pass(8, 60, step, filters="patches"))
-    for speed, step in (("fast", 5), ("balanced", 4), ("best", 3))
-}
-# The passes for volumes, whose patches are of three slices: chosen on photographs that move
-# (camera, astronaut and gravel of scikit-image) and on blobs and filaments, at sigma 25.
-_VOLUME_COLOUR: dict[str, tuple[_Pass, ...]] = {
-    "fast": (_Pass(5, 48, 5), _Pass(5, 96, 5)),
-    "balanced": (_Pass(5, 48, 5), _Pass(5, 96, 5, filters="both"), _Pass(6, 96, 6, 0.5)),
-    "best": (
-        _Pass(5, 48, 4),
-        _Pass(5, 96, 4, filters="both"),
-        _Pass(6, 96, 5, filters="both"),
-        _Pass(6, 96, 5, 0.5),
-    ),
-}
-_VOLUME_GREY: dict[str, tuple[_Pass, ...]] = {
-    "fast": (_Pass(7, 48, 6), _Pass(7, 96, 6)),
-    "balanced": (
-        _Pass(7, 48, 5),
-        _Pass(7, 96, 5, filters="both"),
-        _Pass(7, 96, 6, filters="both"),
-        _Pass(7, 96, 6, 0.5),
-    ),
-    "best": (
-        _Pass(7, 48, 4),
-        _Pass(7, 96, 4, filters="both"),
-        _Pass(7, 96, 5, filters="both"),
-        _Pass(7, 96, 5, 0.5),
-    ),
-}
-_VOLUME_CORRELATED: dict[str, tuple[_Pass, ...]] = {
-    speed: (_Pass(8, 24, step, filters="patches"), _Pass(8, 60, step, filters="patches"))
-    for speed, step in (("fast", 5), ("balanced", 4), ("best", 3))
-}
-# The a of the first pass: of 0.05, 0.25, 0.5, 1 and 2, 1 gave the highest PSNR on average at sigma
-# 25.  Pictures of several channels with weaker noise take more, by what the noise is below, and
-# with the weakest smaller patches as well; chosen on the same pictures at sigma 5, 9 and 15.
-_SHARE, _SHARE_OF_WEAKER, _SHARE_OF_CORRELATED = 1.0, 2.0, 2.0
-_WEAKER, _WEAKEST = 18 / 255, 12 / 255
-_SHARE_OF_WEAKEST = {"fast": 2.0, "balanced": 4.0, "best": 4.0}
-_PATCHES_OF_WEAKEST = (4, 4, 6, 6, 6)
-
-_TO_OPPONENT = np.array(
-    [
-        [1 / math.sqrt(3)] * 3,
-        [1 / math.sqrt(2), 0, -1 / math.sqrt(2)],
-        [1 / math.sqrt(6), -2 / math.sqrt(6), 1 / math.sqrt(6)],
-    ],
-    np.float32,
-)
 
 
 @overload
@@ -333,9 +211,10 @@ def nl_ridge(
     for item, picture in enumerate(images):
         level = levels if isinstance(levels, str | float) else levels.reshape(own)[item]
         work = _Work.of(picture, level, noise, data_range, axes, has_channels, spatial_dims)
-        report = _progress(callback, item, 1, len(images))
+        report = part_of_progress(callback, item, 1, len(images))
         noisy = work.image[0]
-        denoised = _denoise(noisy, work.noise_of(0), speed, rounds, neighbours, report)
+        told, gain = work.noise_of(0)
+        denoised = Ridge(noisy.shape, told, speed, rounds, neighbours).denoise(noisy, gain, report)
         if denoised is noisy or not (picture != picture.flat[0]).any():
             result[item] = picture  # to the last digit
         else:
@@ -385,23 +264,6 @@ def _result_dtype(x: Any) -> Any:
     """Return the dtype of the result for an image."""
     wide = x.dtype.itemsize > (4 if x.dtype.kind == "f" else 2)
     return np.float64 if wide else np.float32
-
-
-def _progress(
-    callback: Callable[[float], object] | None, begin: float, part: float, whole: float
-) -> Callable[[float], object] | None:
-    """Return the callback for a part of the work that begins after so much of the whole."""
-    if callback is None:
-        return None
-    return lambda share: callback(min((begin + part * share) / whole, 1.0))
-
-
-@dataclass(frozen=True)
-class _Noise:
-    """Hold the noise of a picture in units of its range, and its map if it has one."""
-
-    parameters: NoiseParameters
-    gain: Any = None
 
 
 @dataclass(frozen=True)
@@ -462,22 +324,22 @@ class _Work:
             np.ascontiguousarray(work.reshape(shape), np.float32), low, high - low, noise, sigma
         )
 
-    def noise_of(self, item: int) -> _Noise:
-        """Return the noise of an image."""
+    def noise_of(self, item: int) -> tuple[NoiseParameters, Any]:
+        """Return the noise of an image, and how many times its variance values have, or None."""
         if self.parameters is not None:
-            return _Noise(self.parameters)
+            return self.parameters, None
         if isinstance(self.sigma, str):
             try:
                 planes = self.image[item].reshape(-1, *self.image.shape[-2:])
-                return _Noise(NoiseParameters(estimate_noise(planes, channel_axis=0)))
+                return NoiseParameters(estimate_noise(planes, channel_axis=0)), None
             except ValueError as error:
                 raise InputError(f"give sigma: {error}") from None
         if isinstance(self.sigma, float):
-            return _Noise(NoiseParameters(self.sigma))
+            return NoiseParameters(self.sigma), None
         levels = self.sigma[item]
         typical = math.sqrt(float(np.mean(np.square(levels))))
         gain = np.square(levels / typical) if typical > 0 else np.ones_like(levels)
-        return _Noise(NoiseParameters(typical), gain.astype(np.float32))
+        return NoiseParameters(typical), gain.astype(np.float32)
 
     def back(self, x: Floats) -> Any:
         """Return images in the unit of the input."""
@@ -504,204 +366,3 @@ def _range(x: Any, data_range: Any) -> tuple[float, float]:
     if isinstance(data_range, int | float):
         data_range = (0.0, float(data_range))
     return check_data_range(data_range)
-
-
-# --- one picture -------------------------------------------------------------------------
-
-
-def _denoise(
-    noisy: Floats,
-    noise: _Noise,
-    speed: Speed,
-    rounds: int | None,
-    neighbours: int,
-    callback: Callable[[float], object] | None,
-) -> Floats:
-    """Return a picture (C, Z, H, W), in units of its range, denoised."""
-    parameters = noise.parameters
-    if parameters.is_free or not (noisy != noisy.flat[0]).any():
-        if callback is not None:
-            callback(1.0)
-        return noisy
-    channels, slices = noisy.shape[:2]
-    depth = min(_DEPTH, slices) if 0 < channels <= _MOST_CHANNELS and neighbours else 1
-    table = NoiseTable(parameters)
-    spectrum = parameters.spectrum
-    turned = spectrum is not None and len(spectrum) == len(_TO_OPPONENT) == channels
-    if turned:
-        noisy = _mixed(_TO_OPPONENT, noisy)
-    covariance = _covariance(parameters, channels)
-
-    def primary(x: Floats) -> Floats:
-        return _mixed(_TO_OPPONENT.T, x) if turned else x
-
-    needs_gain = not parameters.is_white
-
-    def gain(pilot: Floats) -> Floats:
-        # Of the mean over the channels where these were mixed.
-        variance = table.variance(table.clean(primary(pilot)))  # a new array
-        variance /= np.float32(_scale(parameters))
-        return np.broadcast_to(variance.mean(axis=0), pilot.shape).copy() if turned else variance
-
-    # Of the smallest size first: each picture gets its low frequencies from the one before.
-    sizes = _sizes(noisy, noise, speed, depth, rounds)
-    work = [size.share * len(size.passes) for size in sizes]
-    x, done = noisy, 0.0
-    for number, size in enumerate(sizes):
-        smaller, x = x, size.noisy
-        for index, one in enumerate(size.passes):
-            source, level = size.noisy, covariance * np.float32(size.share)
-            if one.kept < 1:
-                source = x + np.float32(one.kept) * (source - x)
-                level = level * np.float32(one.kept**2)
-            # The noisy picture tells its own variance only where it is averaged.
-            own = gain(x if index else _around(x)) if needs_gain else size.gain
-            guide = x[:1] if turned else x.mean(axis=0, keepdims=True)
-            filtered = nl_ridge_pass(
-                _windows(source, depth),
-                np.ascontiguousarray(_windows(guide, depth).mean(axis=0)),
-                np.concatenate([level] * depth),
-                pilot=_windows(x, depth) if index else None,
-                gain=None if own is None else _windows(own, depth),
-                callback=_progress(callback, done, size.share, sum(work)),
-                patch=one.patch,
-                group=one.group,
-                step=one.step,
-                reach=_REACH[size.speed],
-                slices_reach=max(neighbours - depth // 2, 0),
-                share=size.first_share,
-                centred=(size.level < _WEAK and index == 0) or _has_few_patches(x.shape, one),
-                filters=one.filters,
-            )
-            x = _slices(filtered, depth)
-            done += size.share
-        if number > 0:
-            add_low_frequencies(x, smaller, None if size.gain is None else size.gain > 0)
-    return table.clean(primary(x))
-
-
-class _Size(NamedTuple):
-    """Hold a picture, whole or of half or a quarter of its size, and how it is denoised."""
-
-    noisy: Floats
-    share: float
-    """Of the pixels of the whole."""
-    gain: Any
-    level: float
-    speed: Speed
-    passes: tuple[_Pass, ...]
-    first_share: float
-
-
-def _sizes(
-    noisy: Floats, noise: _Noise, speed: Speed, depth: int, rounds: int | None
-) -> list[_Size]:
-    """Return the sizes in which a picture is denoised, the smallest first."""
-    correlated = noise.parameters.spectrum is not None
-    gain, level = noise.gain, math.sqrt(_scale(noise.parameters))
-    smaller = () if correlated or depth > 1 else _SMALLER[speed]
-    sizes: list[_Size] = []
-    for name in (speed, *smaller):
-        if sizes:
-            if min(noisy.shape[-2:]) < 2 * _LEAST_SIZE:
-                break
-            noisy, level = halved(noisy), level / 2
-            gain = None if gain is None else halved(gain)
-        passes = _passes(len(noisy), level, correlated, name, depth)[:rounds]
-        first_share = _share(len(noisy), level, correlated, name, depth)
-        share = 0.25 ** len(sizes)
-        sizes.append(_Size(noisy, share, gain, level, name, passes, first_share))
-    return sizes[::-1]
-
-
-def _windows(x: Floats, depth: int) -> Floats:
-    """Return a picture whose channels are those of some slices that follow each other."""
-    if depth == 1:
-        return x
-    last = x.shape[1] - depth + 1
-    return np.concatenate([x[:, first : first + last] for first in range(depth)])
-
-
-def _slices(x: Floats, depth: int) -> Floats:
-    """Return a picture of such windows: each slice as the mean of what it is in all of them."""
-    if depth == 1:
-        return x
-    channels, last = len(x) // depth, x.shape[1]
-    sums = np.zeros((channels, last + depth - 1, *x.shape[2:]), np.float32)
-    counts = np.zeros((len(sums[0]), 1, 1), np.float32)
-    for first in range(depth):
-        sums[:, first : first + last] += x[first * channels : (first + 1) * channels]
-        counts[first : first + last] += 1
-    sums /= counts
-    return sums
-
-
-def _around(x: Floats) -> Floats:
-    """Return the means over five rows and columns."""
-    reach = 2
-    mean = np.empty_like(x)
-    for plane, out in zip(x.reshape(-1, *x.shape[-2:]), mean.reshape(-1, *x.shape[-2:])):
-        for axis in (0, 1):
-            padding = [(0, 0), (0, 0)]
-            padding[axis] = (reach, reach)
-            padded = np.pad(plane if axis == 0 else out, padding, mode="edge")
-            count = plane.shape[axis]
-            out[...] = 0
-            for k in range(2 * reach + 1):
-                out += padded[k : k + count] if axis == 0 else padded[:, k : k + count]
-            out /= 2 * reach + 1
-    return mean
-
-
-def _has_few_patches(shape: tuple[int, ...], one: _Pass) -> bool:
-    """Return whether a picture has fewer patches than a group: they would be drawn towards 0."""
-    rows, columns = (max(n - one.patch, 0) + 1 for n in shape[-2:])
-    return rows * columns < one.group
-
-
-def _passes(
-    channels: int, level: float, correlated: bool, speed: Speed, depth: int = 1
-) -> tuple[_Pass, ...]:
-    """Return the passes for a picture; the stronger its noise, the larger are its patches."""
-    if depth > 1:
-        if correlated:
-            return _VOLUME_CORRELATED[speed]
-        return (_VOLUME_GREY if channels == 1 else _VOLUME_COLOUR)[speed]
-    if correlated:
-        return _CORRELATED[speed]
-    passes = (_GREY if channels == 1 else _COLOUR)[speed]
-    if level < _WEAKEST and channels > 1:
-        return tuple(
-            one._replace(patch=patch, step=min(one.step, patch))
-            for one, patch in zip(passes, _PATCHES_OF_WEAKEST)
-        )
-    larger = sum(level > strong for strong in _STRONG)
-    return tuple(one._replace(patch=one.patch + larger) for one in passes)
-
-
-def _share(channels: int, level: float, correlated: bool, speed: Speed, depth: int = 1) -> float:
-    """Return the a of the first pass for a picture."""
-    if correlated:
-        return _SHARE_OF_CORRELATED
-    if channels == 1 or depth > 1 or level >= _WEAKER:
-        return _SHARE
-    return _SHARE_OF_WEAKER if level >= _WEAKEST else _SHARE_OF_WEAKEST[speed]
-
-
-def _scale(noise: NoiseParameters) -> float:
-    """Return the variance that the covariance stands for."""
-    return noise.typical_variance
-
-
-def _covariance(noise: NoiseParameters, channels: int) -> Floats:
-    """Return the covariance of each channel with itself, (C, rows, columns)."""
-    if noise.spectrum is None:
-        return np.full((channels, 1, 1), max(_scale(noise), LEAST_VARIANCE), np.float32)
-    rows = noise.spectrum if len(noise.spectrum) > 1 else noise.spectrum * channels
-    tables = np.stack([band_covariance(row, _RADIUS) for row in rows]) * _scale(noise)
-    return np.ascontiguousarray(tables, np.float32)
-
-
-def _mixed(matrix: Any, x: Floats) -> Floats:
-    """Return a picture whose channels are mixed by a matrix."""
-    return np.ascontiguousarray(np.tensordot(matrix, x, axes=1), np.float32)

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-__all__ = ["add_low_frequencies", "halved"]
+__all__ = ["LOW_REACH", "add_low_frequencies", "halved"]
 
 # Standard deviation of the Gaussian that tells low frequencies, in pixels of the smaller picture,
 # and how far it goes.
 _WIDTH, _REACH = 1.5, 5
+
+LOW_REACH = 2 * (_REACH + 1)
+"""How many rows and columns away pixels matter to the low frequencies that a picture is given."""
 
 
 def halved(x: Floats) -> Floats:

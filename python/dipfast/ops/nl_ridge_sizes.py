@@ -1,0 +1,449 @@
+"""Denoise pictures by non-local ridge regression in their own size and in smaller ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from dipfast.ops._compiled.nl_ridge import nl_ridge_pass
+from dipfast.ops._noise_table import NoiseTable, band_covariance
+from dipfast.ops.scales import LOW_REACH, add_low_frequencies, halved
+from dipfast.settings.noise import LEAST_VARIANCE, NoiseParameters
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+__all__ = ["Ridge", "Speed", "part_of_progress"]
+
+Speed = Literal["fast", "balanced", "best"]
+
+# Rows and columns to each side in which similar patches are looked for.
+_REACH = {"fast": 18, "balanced": 18, "best": 24}
+# The speeds at which pictures of half and of a quarter of the rows and columns are denoised, and
+# the least rows and columns of such a picture.
+_SMALLER: dict[Speed, tuple[Speed, ...]] = {
+    "fast": ("fast", "fast"),
+    "balanced": ("balanced", "fast"),
+    "best": ("balanced", "fast"),
+}
+_LEAST_SIZE = 32
+# Patches of a volume have so many slices, and so many channels at most: the filter of a patch takes
+# time with the third power of its values.
+_DEPTH, _MOST_CHANNELS = 3, 3
+# Standard deviation, as a share of the range, above which patches are larger by a pixel; and again.
+_STRONG = (35 / 255, 60 / 255)
+# Standard deviation, as a share of the range, below which the first pass takes the mean of the
+# patches off: float32 has not enough digits otherwise.  Stronger noise is better left without.
+_WEAK = 4 / 255
+# Distance in pixels up to which noise is taken to be correlated.
+_RADIUS = 12
+
+
+class _Pass(NamedTuple):
+    """Hold the parameters of a pass.
+
+    The picture that it filters is the pilot plus a share ``kept`` of what the noisy picture has
+    beyond it.
+    """
+
+    patch: int
+    group: int
+    step: int
+    kept: float = 1.0
+    filters: Literal["patches", "values", "both"] = "values"
+
+
+# The passes for pictures of several channels, and of one: chosen on photographs that are in no
+# table (astronaut, coffee, chelsea, immunohistochemistry of scikit-image, barbara and monarch of
+# Set14) with noise of sigma 25.
+_COLOUR: dict[str, tuple[_Pass, ...]] = {
+    "fast": (_Pass(5, 24, 5), _Pass(5, 48, 5)),
+    "balanced": (_Pass(5, 24, 5), _Pass(5, 60, 5), _Pass(6, 60, 6), _Pass(6, 60, 6, 0.5)),
+    "best": (
+        _Pass(5, 24, 4),
+        _Pass(5, 60, 4),
+        _Pass(6, 60, 5),
+        _Pass(8, 60, 5, 0.7),
+        _Pass(8, 80, 5, 0.4),
+    ),
+}
+_GREY: dict[str, tuple[_Pass, ...]] = {
+    "fast": (_Pass(7, 24, 5), _Pass(7, 60, 6)),
+    "balanced": (
+        _Pass(7, 24, 5),
+        _Pass(7, 60, 5, filters="both"),
+        _Pass(8, 60, 6, filters="both"),
+        _Pass(8, 60, 6, 0.5),
+    ),
+    "best": (
+        _Pass(7, 24, 4),
+        _Pass(7, 60, 4, filters="both"),
+        _Pass(8, 60, 5, filters="both"),
+        _Pass(8, 60, 5, 0.5),
+    ),
+}
+# The passes for correlated noise, of pictures of any number of channels.  Filters of values rely on
+# the shape of the noise within patches, which is never known so well; chosen on the same pictures
+# as simulated cameras take them (benches.quality.noise.simulate), with the noise as it is found.
+_CORRELATED: dict[str, tuple[_Pass, ...]] = {
+    speed: (_Pass(6, 24, step, filters="patches"), _Pass(8, 60, step, filters="patches"))
+    for speed, step in (("fast", 5), ("balanced", 4), ("best", 3))
+}
+# The passes for volumes, whose patches are of three slices: chosen on photographs that move
+# (camera, astronaut and gravel of scikit-image) and on blobs and filaments, at sigma 25.
+_VOLUME_COLOUR: dict[str, tuple[_Pass, ...]] = {
+    "fast": (_Pass(5, 48, 5), _Pass(5, 96, 5)),
+    "balanced": (_Pass(5, 48, 5), _Pass(5, 96, 5, filters="both"), _Pass(6, 96, 6, 0.5)),
+    "best": (
+        _Pass(5, 48, 4),
+        _Pass(5, 96, 4, filters="both"),
+        _Pass(6, 96, 5, filters="both"),
+        _Pass(6, 96, 5, 0.5),
+    ),
+}
+_VOLUME_GREY: dict[str, tuple[_Pass, ...]] = {
+    "fast": (_Pass(7, 48, 6), _Pass(7, 96, 6)),
+    "balanced": (
+        _Pass(7, 48, 5),
+        _Pass(7, 96, 5, filters="both"),
+        _Pass(7, 96, 6, filters="both"),
+        _Pass(7, 96, 6, 0.5),
+    ),
+    "best": (
+        _Pass(7, 48, 4),
+        _Pass(7, 96, 4, filters="both"),
+        _Pass(7, 96, 5, filters="both"),
+        _Pass(7, 96, 5, 0.5),
+    ),
+}
+_VOLUME_CORRELATED: dict[str, tuple[_Pass, ...]] = {
+    speed: (_Pass(8, 24, step, filters="patches"), _Pass(8, 60, step, filters="patches"))
+    for speed, step in (("fast", 5), ("balanced", 4), ("best", 3))
+}
+# The a of the first pass: of 0.05, 0.25, 0.5, 1 and 2, 1 gave the highest PSNR on average at sigma
+# 25.  Pictures of several channels with weaker noise take more, by what the noise is below, and
+# with the weakest smaller patches as well; chosen on the same pictures at sigma 5, 9 and 15.
+_SHARE, _SHARE_OF_WEAKER, _SHARE_OF_CORRELATED = 1.0, 2.0, 2.0
+_WEAKER, _WEAKEST = 18 / 255, 12 / 255
+_SHARE_OF_WEAKEST = {"fast": 2.0, "balanced": 4.0, "best": 4.0}
+_PATCHES_OF_WEAKEST = (4, 4, 6, 6, 6)
+
+_TO_OPPONENT = np.array(
+    [
+        [1 / math.sqrt(3)] * 3,
+        [1 / math.sqrt(2), 0, -1 / math.sqrt(2)],
+        [1 / math.sqrt(6), -2 / math.sqrt(6), 1 / math.sqrt(6)],
+    ],
+    np.float32,
+)
+
+
+class Ridge:
+    """Denoise pictures of one kind by non-local ridge regression, size by size.
+
+    Sizes are numbered by how many times rows and columns are halved: 0 is the picture itself.
+
+    Parameters
+    ----------
+    shape
+        Shape of the volume, (C, Z, H, W); a picture has one slice, Z = 1.
+    noise
+        The noise, in units of a picture in [0, 1].
+    speed
+        ``"fast"``, ``"balanced"`` or ``"best"``.
+    rounds
+        How many passes to make of each size at most; None, the default, for all.
+    neighbours
+        How many slices to either side help; 4 by default.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        noise: NoiseParameters,
+        speed: Speed,
+        rounds: int | None = None,
+        neighbours: int = 4,
+    ) -> None:
+        self.noise, self.rounds, self.neighbours = noise, rounds, neighbours
+        self.channels = channels = shape[0]
+        thick = 0 < channels <= _MOST_CHANNELS and neighbours > 0
+        self._depth = min(_DEPTH, shape[1]) if thick else 1
+        self._table = NoiseTable(noise)
+        spectrum = noise.spectrum
+        self._turned = spectrum is not None and len(spectrum) == len(_TO_OPPONENT) == channels
+        self._covariance = _covariance(noise, channels)
+        self.speeds = self._speeds(shape, speed)
+
+    def _speeds(self, shape: tuple[int, ...], speed: Speed) -> tuple[Speed, ...]:
+        """Return the speeds of the sizes in which the picture is denoised."""
+        if self.noise.spectrum is not None or self._depth > 1:
+            return (speed,)
+        least, smaller = min(shape[-2:]), _SMALLER[speed]
+        count = sum(least >> (number + 1) >= _LEAST_SIZE for number in range(len(smaller)))
+        return (speed, *smaller[:count])
+
+    def work(self, size: int) -> float:
+        """Return the pixels of all passes of a size, as a share of those of the picture."""
+        return 0.25**size * len(self._passes(size))
+
+    def denoise(
+        self, noisy: Floats, gain: Any = None, callback: Callable[[float], object] | None = None
+    ) -> Floats:
+        """Return a picture, or a volume, denoised in all its sizes.
+
+        Parameters
+        ----------
+        noisy
+            The picture, in units of its range, of the shape that was told.
+        gain
+            How many times as large the variance of the noise is in each value, of that shape;
+            None, the default, for one.
+        callback
+            Called with the share that is done, from 0 to 1.
+
+        Returns
+        -------
+        numpy.ndarray
+            The picture; the one that was given where there is nothing to take out.
+        """
+        if self.noise.is_free or not (noisy != noisy.flat[0]).any():
+            if callback is not None:
+                callback(1.0)
+            return noisy
+        pictures = [(noisy, gain)]
+        for _ in self.speeds[1:]:
+            noisy, gain = pictures[-1]
+            pictures.append((halved(noisy), None if gain is None else halved(gain)))
+        # The smallest first: each picture gets its low frequencies from the one before.
+        whole = sum(self.work(size) for size in range(len(pictures)))
+        x, done = None, 0.0
+        while pictures:
+            size = len(pictures) - 1
+            noisy, gain = pictures.pop()
+            report = part_of_progress(callback, done, self.work(size), whole)
+            x = self.denoise_size(noisy, size, smaller=x, gain=gain, callback=report)
+            done += self.work(size)
+        assert x is not None
+        return x
+
+    def denoise_size(
+        self,
+        noisy: Floats,
+        size: int,
+        *,
+        smaller: Floats | None = None,
+        gain: Any = None,
+        callback: Callable[[float], object] | None = None,
+    ) -> Floats:
+        """Return a picture denoised in one of its sizes.
+
+        What is made of a pixel depends on pixels of this size within :attr:`reach` rows and
+        columns, and on low frequencies of the smaller picture nearby.
+
+        Parameters
+        ----------
+        noisy
+            The picture of that size, or a part of it.
+        size
+            How many times rows and columns were halved.
+        smaller
+            The picture of half the size as this function returned it; None, the default, for none.
+        gain
+            How many times as large the variance of the noise is in each value; None, the default,
+            for one.
+        callback
+            Called with the share that is done, from 0 to 1.
+
+        Returns
+        -------
+        numpy.ndarray
+            The picture.  Of size 0 it is the clean one; others have the bias of clipped noise.
+        """
+        turned = self._turned
+        x = noisy = _mixed(_TO_OPPONENT, noisy) if turned else noisy
+        passes, share, told = self._passes(size), np.float32(0.25**size), gain
+        for index, one in enumerate(passes):
+            source, level = noisy, self._covariance * share
+            if one.kept < 1:
+                source = x + np.float32(one.kept) * (source - x)
+                level = level * np.float32(one.kept**2)
+            # The noisy picture tells its own variance only where it is averaged.
+            own = told if self.noise.is_white else self._gain(x if index else _around(x))
+            guide = x[:1] if turned else x.mean(axis=0, keepdims=True)
+            filtered = nl_ridge_pass(
+                _windows(source, self._depth),
+                np.ascontiguousarray(_windows(guide, self._depth).mean(axis=0)),
+                np.concatenate([level] * self._depth),
+                pilot=_windows(x, self._depth) if index else None,
+                gain=None if own is None else _windows(own, self._depth),
+                callback=part_of_progress(callback, index, 1, len(passes)),
+                patch=one.patch,
+                group=one.group,
+                step=one.step,
+                reach=_REACH[self.speeds[size]],
+                slices_reach=max(self.neighbours - self._depth // 2, 0),
+                share=self._first_share(size),
+                centred=(index == 0 and self._level(size) < _WEAK)
+                or _has_few_patches(x.shape, one),
+                filters=one.filters,
+            )
+            x = _slices(filtered, self._depth)
+        if smaller is not None:
+            add_low_frequencies(x, smaller, None if gain is None else gain > 0)
+        return self._table.clean(self._primary(x)) if size == 0 else x
+
+    def reach(self, size: int) -> int:
+        """Return how many rows and columns away nothing of a size matters to a pixel any more."""
+        # A pixel is in patches of groups whose first patch is that far away, and the others of the
+        # group once more.
+        search = _REACH[self.speeds[size]]
+        reach = sum(2 * search + 2 * one.patch for one in self._passes(size))
+        return reach + (LOW_REACH if size + 1 < len(self.speeds) else 0)
+
+    def _passes(self, size: int) -> tuple[_Pass, ...]:
+        correlated = self.noise.spectrum is not None
+        speed, level = self.speeds[size], self._level(size)
+        return _passes(self.channels, level, correlated, speed, self._depth)[: self.rounds]
+
+    def _first_share(self, size: int) -> float:
+        correlated = self.noise.spectrum is not None
+        return _share(self.channels, self._level(size), correlated, self.speeds[size], self._depth)
+
+    def _level(self, size: int) -> float:
+        """Return the standard deviation of the noise of a size."""
+        return math.sqrt(_scale(self.noise)) / (1 << size)
+
+    def _primary(self, x: Floats) -> Floats:
+        """Return a picture in the channels that it was given in."""
+        return _mixed(_TO_OPPONENT.T, x) if self._turned else x
+
+    def _gain(self, pilot: Floats) -> Floats:
+        """Return how many times as large the variance of the noise is as a picture tells."""
+        # Of the mean over the channels where these were mixed.
+        clean = self._table.clean(self._primary(pilot))
+        variance: Floats = self._table.variance(clean)  # a new array
+        variance /= np.float32(_scale(self.noise))
+        if self._turned:
+            variance[...] = variance.mean(axis=0)
+        return variance
+
+
+def part_of_progress(
+    callback: Callable[[float], object] | None, begin: float, part: float, whole: float
+) -> Callable[[float], object] | None:
+    """Return the callback for a part of the work that begins after so much of the whole.
+
+    Parameters
+    ----------
+    callback
+        What is told the share of the whole that is done, from 0 to 1; None for nothing.
+    begin, part, whole
+        Where the part begins, how much it is, and how much the whole.
+
+    Returns
+    -------
+    callable or None
+        What is to be told the share of the part.
+    """
+    if callback is None:
+        return None
+    return lambda share: callback(min((begin + part * share) / whole, 1.0))
+
+
+def _windows(x: Floats, depth: int) -> Floats:
+    """Return a picture whose channels are those of some slices that follow each other."""
+    if depth == 1:
+        return x
+    last = x.shape[1] - depth + 1
+    return np.concatenate([x[:, first : first + last] for first in range(depth)])
+
+
+def _slices(x: Floats, depth: int) -> Floats:
+    """Return a picture of such windows: each slice as the mean of what it is in all of them."""
+    if depth == 1:
+        return x
+    channels, last = len(x) // depth, x.shape[1]
+    sums = np.zeros((channels, last + depth - 1, *x.shape[2:]), np.float32)
+    counts = np.zeros((len(sums[0]), 1, 1), np.float32)
+    for first in range(depth):
+        sums[:, first : first + last] += x[first * channels : (first + 1) * channels]
+        counts[first : first + last] += 1
+    sums /= counts
+    return sums
+
+
+def _around(x: Floats) -> Floats:
+    """Return the means over five rows and columns."""
+    reach = 2
+    mean = np.empty_like(x)
+    for plane, out in zip(x.reshape(-1, *x.shape[-2:]), mean.reshape(-1, *x.shape[-2:])):
+        for axis in (0, 1):
+            padding = [(0, 0), (0, 0)]
+            padding[axis] = (reach, reach)
+            padded = np.pad(plane if axis == 0 else out, padding, mode="edge")
+            count = plane.shape[axis]
+            out[...] = 0
+            for k in range(2 * reach + 1):
+                out += padded[k : k + count] if axis == 0 else padded[:, k : k + count]
+            out /= 2 * reach + 1
+    return mean
+
+
+def _has_few_patches(shape: tuple[int, ...], one: _Pass) -> bool:
+    """Return whether a picture has fewer patches than a group: they would be drawn towards 0."""
+    rows, columns = (max(n - one.patch, 0) + 1 for n in shape[-2:])
+    return rows * columns < one.group
+
+
+def _passes(
+    channels: int, level: float, correlated: bool, speed: Speed, depth: int = 1
+) -> tuple[_Pass, ...]:
+    """Return the passes for a picture; the stronger its noise, the larger are its patches."""
+    if depth > 1:
+        if correlated:
+            return _VOLUME_CORRELATED[speed]
+        return (_VOLUME_GREY if channels == 1 else _VOLUME_COLOUR)[speed]
+    if correlated:
+        return _CORRELATED[speed]
+    passes = (_GREY if channels == 1 else _COLOUR)[speed]
+    if level < _WEAKEST and channels > 1:
+        return tuple(
+            one._replace(patch=patch, step=min(one.step, patch))
+            for one, patch in zip(passes, _PATCHES_OF_WEAKEST)
+        )
+    larger = sum(level > strong for strong in _STRONG)
+    return tuple(one._replace(patch=one.patch + larger) for one in passes)
+
+
+def _share(channels: int, level: float, correlated: bool, speed: Speed, depth: int = 1) -> float:
+    """Return the a of the first pass for a picture."""
+    if correlated:
+        return _SHARE_OF_CORRELATED
+    if channels == 1 or depth > 1 or level >= _WEAKER:
+        return _SHARE
+    return _SHARE_OF_WEAKER if level >= _WEAKEST else _SHARE_OF_WEAKEST[speed]
+
+
+def _scale(noise: NoiseParameters) -> float:
+    """Return the variance that the covariance stands for."""
+    return noise.typical_variance
+
+
+def _covariance(noise: NoiseParameters, channels: int) -> Floats:
+    """Return the covariance of each channel with itself, (C, rows, columns)."""
+    if noise.spectrum is None:
+        return np.full((channels, 1, 1), max(_scale(noise), LEAST_VARIANCE), np.float32)
+    rows = noise.spectrum if len(noise.spectrum) > 1 else noise.spectrum * channels
+    tables = np.stack([band_covariance(row, _RADIUS) for row in rows]) * _scale(noise)
+    return np.ascontiguousarray(tables, np.float32)
+
+
+def _mixed(matrix: Any, x: Floats) -> Floats:
+    """Return a picture whose channels are mixed by a matrix."""
+    return np.ascontiguousarray(np.tensordot(matrix, x, axes=1), np.float32)
