@@ -23,7 +23,10 @@ Report: TypeAlias = Callable[[float, "Tensor | None"], object]
 
 
 def denoise_directly(
-    problem: Problem, quality: Quality = "balanced", report: Report | None = None
+    problem: Problem,
+    quality: Quality = "balanced",
+    report: Report | None = None,
+    rounds: int | None = None,
 ) -> Tensor:
     """Return a noisy picture denoised by non-local ridge regression, and one of a JPEG cleaned.
 
@@ -38,6 +41,9 @@ def denoise_directly(
     report
         Called with the share that is done, from 0 to 1, a few times a second; of a JPEG also with
         the picture after each step.
+    rounds
+        How many passes to make of each size at most, of a picture alone that is no JPEG; None, the
+        default, for all.
 
     Returns
     -------
@@ -55,6 +61,7 @@ def denoise_directly(
         problem.noise if problem.split is None else noisier(problem.noise, problem.split.ratio),
         outliers=problem.outliers,
         speed=quality,
+        rounds=rounds,
         callback=progress,
     )
 

@@ -40,6 +40,7 @@ def nl_ridge(
     *,
     outliers: Tensor | None = None,
     speed: Quality = "balanced",
+    rounds: int | None = None,
     callback: Callable[[float], object] | None = None,
 ) -> Tensor:
     """Denoise a measurement by non-local ridge regression (:func:`dipfast.ops.nl_ridge`).
@@ -55,6 +56,8 @@ def nl_ridge(
         replaced by the median of their neighbours first.  None, the default, for none.
     speed
         ``"fast"``, ``"balanced"``, the default, or ``"best"``.
+    rounds
+        How many passes to make of each size at most; None, the default, for all.
     callback
         Called with the share that is done, from 0 to 1, a few times a second; exceptions that it
         raises pass through.
@@ -70,9 +73,11 @@ def nl_ridge(
         pixels = fill_from_neighbours(pixels, places)
 
     if pixels.size > MOST_ELEMENTS and not noise.is_free:
-        result = nl_ridge_in_blocks(pixels, noise, speed, callback)
+        result = nl_ridge_in_blocks(pixels, noise, speed, callback, rounds=rounds)
     else:
-        result = ops.nl_ridge(pixels, noise=noise, speed=speed, channel_axis=0, callback=callback)
+        result = ops.nl_ridge(
+            pixels, noise=noise, speed=speed, rounds=rounds, channel_axis=0, callback=callback
+        )
     return torch.from_numpy(result)[None].to(measurement)
 
 
@@ -82,6 +87,7 @@ def nl_ridge_in_blocks(
     speed: Quality,
     callback: Callable[[float], object] | None = None,
     most: int = MOST_ELEMENTS,
+    rounds: int | None = None,
 ) -> Floats:
     """Denoise a large picture in blocks, in bounded memory.
 
@@ -100,6 +106,8 @@ def nl_ridge_in_blocks(
         Called with the share that is done, from 0 to 1.
     most
         Elements of a block with what is looked at beyond it.
+    rounds
+        How many passes to make of each size at most; None, the default, for all.
 
     Returns
     -------
@@ -107,7 +115,7 @@ def nl_ridge_in_blocks(
         The picture, of the same shape, float32: that of :func:`dipfast.ops.nl_ridge` but for
         rounding.
     """
-    ridge = Ridge((len(pixels), 1, *pixels.shape[-2:]), noise, speed)
+    ridge = Ridge((len(pixels), 1, *pixels.shape[-2:]), noise, speed, rounds)
     sizes = range(len(ridge.speeds))
     pictures = [pixels]
     for _ in sizes[1:]:

@@ -14,7 +14,8 @@ from dipfast.checks import check_choice, check_data_range
 from dipfast.errors import InputError, InputTypeError
 from dipfast.ops import _arguments
 from dipfast.ops._arguments import Axes
-from dipfast.ops.nl_ridge_sizes import Ridge, Speed, part_of_progress
+from dipfast.ops._nl_ridge_passes import Speed
+from dipfast.ops.nl_ridge_sizes import Ridge, part_of_progress
 from dipfast.ops.noise_level import estimate_noise
 from dipfast.settings.noise import NoiseParameters
 
@@ -151,11 +152,12 @@ def nl_ridge(
 
     .. math:: \hat x = y - N (C + N)^{-1} (y - m).
 
-    In grey pictures some passes of ``"balanced"`` and ``"best"`` take the mean of that and of
-    :math:`Y - D (X X' + D)^{-1} Y`, which alone is taken where noise is correlated.  The last
-    passes for white noise filter a mean of their pilot and the noisy picture, whose noise is weaker
-    (not at ``"fast"``).  Similar patches have the least squared distance in the mean of the
-    channels, within 18 rows and columns (24 at ``"best"``).
+    In grey pictures some passes take the mean of that and of :math:`Y - D (X X' + D)^{-1} Y`, which
+    alone is taken where noise is correlated.  The last pass but one for other noise filters a mean
+    of its pilot and the noisy picture, whose noise is weaker (not at ``"fast"``); the last one has
+    small patches in small groups, which follow edges and lines best once there is a good pilot.
+    Similar patches have the least squared distance in the mean of the channels, within 18 rows and
+    columns (24 in most passes of ``"best"``, 8 in the last).
 
     Low frequencies are better known from smaller pictures, whose patches reach further.  Where
     noise is not correlated, images of half and a quarter of the rows and columns are denoised as

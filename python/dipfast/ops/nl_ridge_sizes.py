@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dipfast.ops._compiled.nl_ridge import nl_ridge_pass
+from dipfast.ops._nl_ridge_passes import Pass, Speed, first_share, passes_of
 from dipfast.ops._noise_table import NoiseTable, band_covariance
 from dipfast.ops.scales import LOW_REACH, add_low_frequencies, halved
 from dipfast.settings.noise import LEAST_VARIANCE, NoiseParameters
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-__all__ = ["Ridge", "Speed", "part_of_progress"]
-
-Speed = Literal["fast", "balanced", "best"]
+__all__ = ["Ridge", "part_of_progress"]
 
 # The speeds at which pictures of half and of a quarter of the rows and columns are denoised, and
 # the least rows and columns of such a picture.
@@ -38,270 +37,6 @@ _DEPTH, _MOST_CHANNELS = 3, 3
 _WEAK = 4 / 255
 # Distance in pixels up to which noise is taken to be correlated.
 _RADIUS = 12
-
-
-class _Pass(NamedTuple):
-    """Hold the parameters of a pass.
-
-    The picture that it filters is the pilot plus a share ``kept`` of what the noisy picture has
-    beyond it.  Similar patches are looked for within ``reach`` rows and columns to each side.
-    """
-
-    patch: int
-    group: int
-    step: int
-    kept: float = 1.0
-    filters: Literal["patches", "values", "both"] = "values"
-    reach: int = 18
-
-
-def _last(patch: int, group: int, step: int) -> _Pass:
-    """Return a last pass: few patches that are small and near, which follow what is fine."""
-    return _Pass(patch, group, step, reach=8)
-
-
-# The passes for pictures of several channels, and of one, by standard deviations as a share of the
-# range, below which they are taken.  All but the last one of a row find what is smooth, with large
-# groups of larger patches the stronger the noise is; small ones have too little of it there, and
-# are best of all once there is a good pilot.  Chosen on pictures that are in no table (astronaut,
-# coffee, chelsea, immunohistochemistry of scikit-image, barbara, comic, monarch, flowers, zebra,
-# coastguard of Set14, butterfly and woman of Set5, 256x256) with noise of sigma 5 to 75.
-_Rows = tuple[tuple[float, tuple[_Pass, ...]], ...]
-_COLOUR: dict[str, _Rows] = {
-    "fast": (
-        (8 / 255, (_Pass(3, 16, 3), _Pass(4, 80, 4), _last(4, 24, 3))),
-        (15 / 255, (_Pass(4, 16, 4), _Pass(5, 80, 5), _last(4, 24, 4))),
-        (30 / 255, (_Pass(5, 16, 5), _Pass(5, 80, 5), _last(4, 16, 4))),
-        (42 / 255, (_Pass(5, 16, 5), _Pass(6, 80, 5), _last(4, 16, 4))),
-        (60 / 255, (_Pass(5, 16, 5), _Pass(6, 80, 5), _last(5, 16, 4))),
-        (math.inf, (_Pass(6, 16, 5), _Pass(8, 60, 6), _last(5, 16, 4))),
-    ),
-    "balanced": (
-        (8 / 255, (_Pass(3, 16, 3), _Pass(4, 80, 4), _Pass(6, 60, 6), _last(4, 24, 2))),
-        (
-            15 / 255,
-            (
-                _Pass(4, 16, 3),
-                _Pass(4, 80, 4),
-                _Pass(6, 60, 6),
-                _Pass(6, 80, 6, 0.7),
-                _last(4, 24, 2),
-            ),
-        ),
-        (
-            30 / 255,
-            (
-                _Pass(4, 16, 3),
-                _Pass(4, 80, 4),
-                _Pass(6, 60, 6),
-                _Pass(7, 80, 6, 0.6),
-                _last(4, 16, 2),
-            ),
-        ),
-        (
-            42 / 255,
-            (
-                _Pass(4, 16, 3),
-                _Pass(5, 80, 5),
-                _Pass(7, 60, 6),
-                _Pass(8, 80, 6, 0.6),
-                _last(4, 16, 2),
-            ),
-        ),
-        (
-            60 / 255,
-            (
-                _Pass(5, 16, 4),
-                _Pass(7, 80, 5),
-                _Pass(8, 60, 6),
-                _Pass(8, 80, 6, 0.5),
-                _last(5, 16, 2),
-            ),
-        ),
-        (
-            math.inf,
-            (
-                _Pass(5, 16, 4),
-                _Pass(8, 80, 6),
-                _Pass(8, 60, 6),
-                _Pass(9, 80, 6, 0.5),
-                _last(5, 16, 3),
-            ),
-        ),
-    ),
-    "best": (
-        (8 / 255, (_Pass(3, 16, 2), _Pass(4, 80, 3), _Pass(6, 60, 5), _last(4, 24, 2))),
-        (
-            15 / 255,
-            (
-                _Pass(4, 16, 2),
-                _Pass(4, 80, 3),
-                _Pass(6, 60, 5),
-                _Pass(8, 80, 5, 0.7),
-                _last(4, 24, 2),
-            ),
-        ),
-        (
-            30 / 255,
-            (
-                _Pass(4, 16, 2),
-                _Pass(5, 80, 4, reach=24),
-                _Pass(8, 80, 5, reach=24),
-                _Pass(8, 80, 5, 0.5, reach=24),
-                _last(4, 16, 2),
-            ),
-        ),
-        (
-            42 / 255,
-            (
-                _Pass(4, 16, 2),
-                _Pass(6, 80, 4, reach=24),
-                _Pass(8, 80, 5, reach=24),
-                _Pass(8, 80, 5, 0.5, reach=24),
-                _last(4, 16, 2),
-            ),
-        ),
-        (
-            60 / 255,
-            (
-                _Pass(5, 16, 3),
-                _Pass(7, 80, 4),
-                _Pass(8, 80, 5),
-                _Pass(9, 80, 5, 0.5),
-                _last(5, 16, 2),
-            ),
-        ),
-        (
-            math.inf,
-            (
-                _Pass(5, 16, 3),
-                _Pass(8, 80, 5),
-                _Pass(9, 80, 5),
-                _Pass(10, 80, 5, 0.5),
-                _last(5, 16, 2),
-            ),
-        ),
-    ),
-}
-_GREY: dict[str, _Rows] = {
-    "fast": (
-        (42 / 255, (_Pass(7, 16, 5), _Pass(7, 60, 6, filters="both"), _last(6, 16, 4))),
-        (60 / 255, (_Pass(7, 16, 5), _Pass(8, 60, 6, filters="both"), _last(7, 16, 4))),
-        (math.inf, (_Pass(8, 16, 5), _Pass(9, 60, 6, filters="both"), _last(7, 16, 4))),
-    ),
-    "balanced": (
-        (
-            42 / 255,
-            (
-                _Pass(6, 16, 4),
-                _Pass(7, 60, 5, filters="both"),
-                _Pass(8, 60, 6, filters="both"),
-                _Pass(8, 60, 6, 0.5),
-                _last(6, 16, 3),
-            ),
-        ),
-        (
-            60 / 255,
-            (
-                _Pass(6, 16, 4),
-                _Pass(8, 60, 5, filters="both"),
-                _Pass(9, 60, 6, filters="both"),
-                _Pass(9, 60, 6, 0.5),
-                _last(6, 16, 3),
-            ),
-        ),
-        (
-            math.inf,
-            (
-                _Pass(7, 16, 4),
-                _Pass(9, 60, 5, filters="both"),
-                _Pass(10, 60, 6, filters="both"),
-                _Pass(10, 60, 6, 0.5),
-                _last(7, 16, 3),
-            ),
-        ),
-    ),
-    "best": (
-        (
-            42 / 255,
-            (
-                _Pass(6, 16, 3),
-                _Pass(7, 60, 4, filters="both"),
-                _Pass(8, 60, 5, filters="both"),
-                _Pass(10, 80, 5, 0.5),
-                _last(6, 16, 2),
-            ),
-        ),
-        (
-            60 / 255,
-            (
-                _Pass(6, 16, 3),
-                _Pass(8, 60, 4, filters="both"),
-                _Pass(9, 60, 5, filters="both"),
-                _Pass(10, 80, 5, 0.5),
-                _last(6, 16, 2),
-            ),
-        ),
-        (
-            math.inf,
-            (
-                _Pass(7, 16, 3),
-                _Pass(9, 60, 5, filters="both"),
-                _Pass(10, 60, 5, filters="both"),
-                _Pass(11, 80, 5, 0.5),
-                _last(7, 16, 2),
-            ),
-        ),
-    ),
-}
-# The passes for correlated noise, of pictures of any number of channels.  Filters of values rely on
-# the shape of the noise within patches, which is never known so well; chosen on the same pictures
-# as simulated cameras take them (benches.quality.noise.simulate), with the noise as it is found.
-_CORRELATED: dict[str, tuple[_Pass, ...]] = {
-    speed: (
-        _Pass(6, 24, step, filters="patches", reach=reach),
-        _Pass(8, 60, step, filters="patches", reach=reach),
-    )
-    for speed, step, reach in (("fast", 5, 18), ("balanced", 4, 18), ("best", 3, 24))
-}
-# The passes for volumes, whose patches are of three slices: chosen on photographs that move
-# (camera, astronaut and gravel of scikit-image) and on blobs and filaments, at sigma 25.
-_VOLUME_COLOUR: dict[str, tuple[_Pass, ...]] = {
-    "fast": (_Pass(5, 48, 5), _Pass(5, 96, 5)),
-    "balanced": (_Pass(5, 48, 5), _Pass(5, 96, 5, filters="both"), _Pass(6, 96, 6, 0.5)),
-    "best": (
-        _Pass(5, 48, 4, reach=24),
-        _Pass(5, 96, 4, filters="both", reach=24),
-        _Pass(6, 96, 5, filters="both", reach=24),
-        _Pass(6, 96, 5, 0.5, reach=24),
-    ),
-}
-_VOLUME_GREY: dict[str, tuple[_Pass, ...]] = {
-    "fast": (_Pass(7, 48, 6), _Pass(7, 96, 6)),
-    "balanced": (
-        _Pass(7, 48, 5),
-        _Pass(7, 96, 5, filters="both"),
-        _Pass(7, 96, 6, filters="both"),
-        _Pass(7, 96, 6, 0.5),
-    ),
-    "best": (
-        _Pass(7, 48, 4, reach=24),
-        _Pass(7, 96, 4, filters="both", reach=24),
-        _Pass(7, 96, 5, filters="both", reach=24),
-        _Pass(7, 96, 5, 0.5, reach=24),
-    ),
-}
-_VOLUME_CORRELATED: dict[str, tuple[_Pass, ...]] = {
-    speed: (
-        _Pass(8, 24, step, filters="patches", reach=reach),
-        _Pass(8, 60, step, filters="patches", reach=reach),
-    )
-    for speed, step, reach in (("fast", 5, 18), ("balanced", 4, 18), ("best", 3, 24))
-}
-# The a of the first pass: of 0.05, 0.25, 0.5, 1 and 2, 1 gave the highest PSNR on average at sigma
-# 25.  Pictures of several channels with weaker noise take more, by what the noise is below.
-_SHARE, _SHARE_OF_WEAKER, _SHARE_OF_WEAKEST, _SHARE_OF_CORRELATED = 1.0, 2.0, 4.0, 2.0
-_WEAKER, _WEAKEST = 18 / 255, 12 / 255
 
 _TO_OPPONENT = np.array(
     [
@@ -475,14 +210,14 @@ class Ridge:
         reach = sum(2 * one.reach + 2 * one.patch for one in self._passes(size))
         return reach + (LOW_REACH if size + 1 < len(self.speeds) else 0)
 
-    def _passes(self, size: int) -> tuple[_Pass, ...]:
+    def _passes(self, size: int) -> tuple[Pass, ...]:
         correlated = self.noise.spectrum is not None
         speed, level = self.speeds[size], self._level(size)
-        return _passes(self.channels, level, correlated, speed, self._depth)[: self.rounds]
+        return passes_of(self.channels, level, correlated, speed, self._depth)[: self.rounds]
 
     def _first_share(self, size: int) -> float:
         correlated = self.noise.spectrum is not None
-        return _share(self.channels, self._level(size), correlated, self._depth)
+        return first_share(self.channels, self._level(size), correlated, self._depth)
 
     def _level(self, size: int) -> float:
         """Return the standard deviation of the noise of a size."""
@@ -564,33 +299,10 @@ def _around(x: Floats) -> Floats:
     return mean
 
 
-def _has_few_patches(shape: tuple[int, ...], one: _Pass) -> bool:
+def _has_few_patches(shape: tuple[int, ...], one: Pass) -> bool:
     """Return whether a picture has fewer patches than a group: they would be drawn towards 0."""
     rows, columns = (max(n - one.patch, 0) + 1 for n in shape[-2:])
     return rows * columns < one.group
-
-
-def _passes(
-    channels: int, level: float, correlated: bool, speed: Speed, depth: int = 1
-) -> tuple[_Pass, ...]:
-    """Return the passes for a picture; the stronger its noise, the larger are its patches."""
-    if depth > 1:
-        if correlated:
-            return _VOLUME_CORRELATED[speed]
-        return (_VOLUME_GREY if channels == 1 else _VOLUME_COLOUR)[speed]
-    if correlated:
-        return _CORRELATED[speed]
-    rows = (_GREY if channels == 1 else _COLOUR)[speed]
-    return next(passes for below, passes in rows if level < below)
-
-
-def _share(channels: int, level: float, correlated: bool, depth: int = 1) -> float:
-    """Return the a of the first pass for a picture."""
-    if correlated:
-        return _SHARE_OF_CORRELATED
-    if channels == 1 or depth > 1 or level >= _WEAKER:
-        return _SHARE
-    return _SHARE_OF_WEAKER if level >= _WEAKEST else _SHARE_OF_WEAKEST
 
 
 def _scale(noise: NoiseParameters) -> float:

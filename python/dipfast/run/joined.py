@@ -14,7 +14,7 @@ from dipfast.prior.loop import State
 from dipfast.run.direct import run_direct
 from dipfast.run.fitting import Runner
 from dipfast.run.job import Job
-from dipfast.run.judges import ByHeldOut, ByNoise, Judge, Part, gain
+from dipfast.run.judges import ByHeldOut, ByNoise, Judge, Part, Variant, gain
 from dipfast.run.observers import Observer
 from dipfast.run.outcome import Iterate, Member, Outcome
 from dipfast.run.residual import describe_residual
@@ -25,12 +25,13 @@ from dipfast.stopping import Decision
 
 __all__ = ["JoinedRunner", "run_joined"]
 
-# The speeds of nl_ridge whose pictures are members, the first of which is there first: where there
-# is time for more fits the two speeds differ in what they find.
-_SPEEDS: dict[Quality, tuple[Quality, ...]] = {
-    "fast": ("fast",),
-    "balanced": ("balanced",),
-    "best": ("best", "balanced"),
+# The pictures of nl_ridge that are members, the first of which is there first.  Where noise is not
+# correlated, its last pass finds edges and takes texture for noise: without it, it is a member too.
+_WITHOUT_LAST = 4
+_VARIANTS: dict[Quality, tuple[Variant, ...]] = {
+    "fast": (Variant("fast"),),
+    "balanced": (Variant("balanced"), Variant("balanced", _WITHOUT_LAST)),
+    "best": (Variant("best"), Variant("best", _WITHOUT_LAST), Variant("balanced")),
 }
 
 # Another pair of fits is not worth its time after one that lowered the risk by less, in dB.
@@ -105,8 +106,11 @@ def _judge_of(job: Job) -> Judge:
     """Return what judges the fits of a job; on the CPU: some devices have no float64."""
     quality: Quality = job.settings.quality
     if job.settings.task == "denoise":
-        return ByNoise(job.problem, _SPEEDS[quality])
-    return ByHeldOut(job.problem, (quality,))
+        problem, variants = job.problem, _VARIANTS[quality]
+        if problem.noise.is_correlated or problem.jpeg is not None:
+            variants = tuple(variant for variant in variants if variant.rounds is None)
+        return ByNoise(problem, variants)
+    return ByHeldOut(job.problem, (Variant(quality),))
 
 
 class JoinedRunner(Runner):
@@ -164,7 +168,7 @@ class JoinedRunner(Runner):
             if first.best is None or not first.stop.reason.is_final:
                 return first
             judge = self._judge
-            others = (judge.make(judge.problem, speed) for speed in judge.speeds[1:])
+            others = (judge.make(judge.problem, variant) for variant in judge.variants[1:])
             self._direct = (first.best.average.cpu(), *others)
             self.stop = self._show(self._direct[0])
             if self.stop is None and self._judge.takes_long:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,12 +27,23 @@ from dipfast.model.operators import Mask
 from dipfast.model.problem import Problem
 from dipfast.settings.names import Quality
 
-__all__ = ["ByHeldOut", "ByNoise", "Judge", "Part", "gain"]
+__all__ = ["ByHeldOut", "ByNoise", "Judge", "Part", "Variant", "gain"]
 
 # How far a missing pixel is from the next known one, in pixels, where what a network makes of it
 # begins to count for more than its weight, and where it counts alone: there the method without a
 # network has nothing but a smooth transition.
 _NEAR, _FAR = 4, 12
+
+
+class Variant(NamedTuple):
+    """Name a picture of a method without a network: its quality, and what is left out of it."""
+
+    quality: Quality
+    rounds: int | None = None
+    """How many passes of nl_ridge are made; None for all."""
+
+    def __str__(self) -> str:
+        return f", {self.quality}" if self.rounds is None else f" of {self.rounds} passes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +72,8 @@ class Judge(ABC):
     ----------
     problem
         The measurement and its model, on the CPU.
-    speeds
-        The qualities in which the method without a network is applied, the first of which makes
-        the first picture.
+    variants
+        How the method without a network is applied, the first of which makes the first picture.
     """
 
     direct: str
@@ -72,12 +83,12 @@ class Judge(ABC):
     takes_long: bool = False
     """Whether what is made of a part takes so long that one may want to end it."""
 
-    def __init__(self, problem: Problem, speeds: Sequence[Quality]) -> None:
+    def __init__(self, problem: Problem, variants: Sequence[Variant]) -> None:
         self.problem = problem
-        self.speeds = tuple(speeds)
+        self.variants = tuple(variants)
 
     @abstractmethod
-    def make(self, problem: Problem, speed: Quality) -> Tensor:
+    def make(self, problem: Problem, variant: Variant) -> Tensor:
         """Return what the method without a network makes of a problem."""
 
     @abstractmethod
@@ -86,7 +97,7 @@ class Judge(ABC):
 
     def of_part(self, problem: Problem) -> tuple[Tensor, ...]:
         """Return what the method without a network makes of what a fit is fitted to."""
-        return tuple(self.make(problem, speed) for speed in self.speeds)
+        return tuple(self.make(problem, variant) for variant in self.variants)
 
     def part(self, image: Tensor, problem: Problem, direct: tuple[Tensor, ...]) -> Part:
         """Return what a fit found as it is joined.
@@ -166,7 +177,7 @@ class Judge(ABC):
         return ""
 
     def _names(self) -> list[str]:
-        return [self.direct, *(f"{self.direct}, {speed}" for speed in self.speeds[1:])]
+        return [self.direct, *(f"{self.direct}{variant}" for variant in self.variants[1:])]
 
 
 class ByNoise(Judge):
@@ -176,15 +187,14 @@ class ByNoise(Judge):
     ----------
     problem
         The measurement and its model, on the CPU.
-    speeds
-        The qualities in which the method without a network is applied, the first of which makes
-        the first picture.
+    variants
+        How the method without a network is applied, the first of which makes the first picture.
     """
 
     direct, fit = "nl_ridge", "guided"
 
-    def make(self, problem: Problem, speed: Quality) -> Tensor:
-        return denoise_directly(problem, speed)
+    def make(self, problem: Problem, variant: Variant) -> Tensor:
+        return denoise_directly(problem, variant.quality, rounds=variant.rounds)
 
     def part(self, image: Tensor, problem: Problem, direct: tuple[Tensor, ...]) -> Part:
         if problem.split is not None:
@@ -211,7 +221,7 @@ class ByNoise(Judge):
         # The level of correlated noise is known to a factor of 1.5, and its error with it.
         if not parts or self.problem.noise.is_correlated:
             return None
-        members = [[part.direct[k] for part in parts] for k in range(len(self.speeds))]
+        members = [[part.direct[k] for part in parts] for k in range(len(self.variants))]
         members.append([part.image for part in parts])
         splits = [part.problem.split for part in parts if part.problem.split is not None]
         return expected_error(joined, members, splits, self.problem.noise, self.problem.known)
@@ -224,19 +234,18 @@ class ByHeldOut(Judge):
     ----------
     problem
         The measurement and its model, on the CPU.
-    speeds
-        The qualities in which the method without a network is applied, the first of which makes
-        the first picture.
+    variants
+        How the method without a network is applied, the first of which makes the first picture.
     """
 
     direct, fit, takes_long = "pnp", "two_stage", True
 
-    def __init__(self, problem: Problem, speeds: Sequence[Quality]) -> None:
-        super().__init__(problem, speeds)
+    def __init__(self, problem: Problem, variants: Sequence[Variant]) -> None:
+        super().__init__(problem, variants)
         self._depth = _depth(problem)
 
-    def make(self, problem: Problem, speed: Quality) -> Tensor:
-        return restore_directly(problem, speed)
+    def make(self, problem: Problem, variant: Variant) -> Tensor:
+        return restore_directly(problem, variant.quality)
 
     def estimates(self, parts: Sequence[Part], direct: Sequence[Tensor]) -> list[Estimate]:
         problems = [part.problem for part in parts]
