@@ -15,6 +15,7 @@ from dipfast.model.neighbours import Neighbours, PlaneBlock
 from dipfast.model.noise import NoiseModel
 from dipfast.model.operators import Identity
 from dipfast.model.problem import Problem
+from dipfast.ops.nl_ridge_sizes import Ridge
 
 NOISE = NoiseModel(0.1)
 
@@ -93,7 +94,9 @@ def test_large_planes_are_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) ->
     stack = planes(3, (600, 24))
     whole = denoise_directly(problem_of(stack, 1), "fast")
     monkeypatch.setattr(volumes, "_MOST", 3 * 24 * 400)
-    monkeypatch.setattr(volumes, "_REACH", 60)
+    in_parts = denoise_directly(problem_of(stack, 1), "fast")
+    torch.testing.assert_close(in_parts, whole, atol=1e-5, rtol=0)
+    monkeypatch.setattr(Ridge, "reach", lambda self, size: 60)
     in_parts = denoise_directly(problem_of(stack, 1), "fast")
     torch.testing.assert_close(in_parts, whole, atol=2e-3, rtol=0)
     assert not torch.equal(in_parts, whole)

@@ -71,7 +71,7 @@ class TestResult:
         noisy, clean = pair
         result = dipfast.denoise(noisy, reference=clean, seed=1)
         names = [member.name for member in result.members]
-        assert names == ["nl_ridge", "nl_ridge of 4 passes", "guided"]
+        assert names == ["nl_ridge", "nl_ridge without its last pass", "guided"]
         weights = [member.weight for member in result.members]
         assert sum(weights) == pytest.approx(1)
         assert min(weights) >= 0
@@ -156,7 +156,7 @@ class TestResult:
         result = dipfast.denoise(pair[0], quality="best")
         fits = list(dict.fromkeys(result.history["stage"]))
         assert fits == [f"guided {k}" for k in (1, 2, 3, 4)]
-        others = ["nl_ridge of 4 passes", "nl_ridge, balanced"]
+        others = ["nl_ridge without its last pass", "nl_ridge, balanced"]
         assert [m.name for m in result.members] == ["nl_ridge", *others, "guided"]
         monkeypatch.setattr("dipfast.run.joined._LEAST_GAIN", 9.0)
         short = dipfast.denoise(pair[0], quality="best")

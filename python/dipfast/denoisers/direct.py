@@ -42,8 +42,8 @@ def denoise_directly(
         Called with the share that is done, from 0 to 1, a few times a second; of a JPEG also with
         the picture after each step.
     rounds
-        How many passes to make of each size at most, of a picture alone that is no JPEG; None, the
-        default, for all.
+        How many passes to make of each size, of a picture alone that is no JPEG, as in
+        :func:`dipfast.ops.nl_ridge`; None, the default, for all.
 
     Returns
     -------

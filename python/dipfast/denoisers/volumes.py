@@ -16,13 +16,12 @@ from dipfast.model.bootstrap import noisier
 from dipfast.model.neighbours import Neighbours
 from dipfast.model.noise import NoiseModel
 from dipfast.model.problem import Problem
+from dipfast.ops.nl_ridge_sizes import Ridge
 from dipfast.settings.names import Quality
 from dipfast.settings.noise import NoiseParameters
 
 __all__ = ["denoise_with_neighbours"]
 
-# How many rows and columns away pixels matter, where planes are worked on in blocks.
-_REACH = 120
 # A volume takes about three times the memory of a picture of as many elements.
 _MOST = MOST_ELEMENTS // 2
 
@@ -100,6 +99,6 @@ def _denoised(
         return np.ascontiguousarray(result.swapaxes(0, 1)).reshape(part.shape)
 
     pixels = planes.flatten(0, 1).numpy()
-    return torch.from_numpy(in_blocks(pixels, denoised, _REACH, callback, _MOST)).reshape(
-        planes.shape
-    )
+    ridge = Ridge((channels, count, *pixels.shape[-2:]), noise, speed, neighbours=reach)
+    in_parts = in_blocks(pixels, denoised, ridge.reach(0), callback, _MOST)
+    return torch.from_numpy(in_parts).reshape(planes.shape)

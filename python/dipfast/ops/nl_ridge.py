@@ -104,8 +104,8 @@ def nl_ridge(
         ``"balanced"``, the default; ``"fast"``, about three times faster; or ``"best"``, about
         twice as slow.  See the notes.
     rounds
-        How many passes to make of each size, fewer than those of the speed, from 1 up; None for
-        all.
+        How many passes to make of each size, fewer than those of the speed, from 1 up, or -1 for
+        all but the last; None for all.
     channel_axis
         The axis of the channels; None recognises up to four in the last axis.  See
         :mod:`dipfast.ops`.
@@ -153,11 +153,12 @@ def nl_ridge(
     .. math:: \hat x = y - N (C + N)^{-1} (y - m).
 
     In grey pictures some passes take the mean of that and of :math:`Y - D (X X' + D)^{-1} Y`, which
-    alone is taken where noise is correlated.  The last pass but one for other noise filters a mean
-    of its pilot and the noisy picture, whose noise is weaker (not at ``"fast"``); the last one has
-    small patches in small groups, which follow edges and lines best once there is a good pilot.
-    Similar patches have the least squared distance in the mean of the channels, within 18 rows and
-    columns (24 in most passes of ``"best"``, 8 in the last).
+    alone is taken where noise is correlated.  In images, where it is not, the last pass has small
+    patches in small groups, which follow edges and lines best once there is a good pilot; the one
+    before filters a mean of its pilot and the noisy picture, whose noise is weaker (not at
+    ``"fast"``, nor in colour below 8/255 of the range).  Similar patches have the least squared
+    distance in the mean of the channels, within 18 rows and columns (24 in some passes of
+    ``"best"``, 8 in that last one).
 
     Low frequencies are better known from smaller pictures, whose patches reach further.  Where
     noise is not correlated, images of half and a quarter of the rows and columns are denoised as
@@ -193,8 +194,8 @@ def nl_ridge(
         raise InputTypeError(f"callback must be callable, got {type(callback).__name__}")
     if rounds is not None and (isinstance(rounds, bool) or not isinstance(rounds, int)):
         raise InputTypeError(f"rounds must be an integer, got {rounds!r}")
-    if rounds is not None and rounds < 1:
-        raise InputError(f"rounds must be positive, got {rounds}")
+    if rounds is not None and rounds < 1 and rounds != -1:
+        raise InputError(f"rounds must be positive or -1, got {rounds}")
     if isinstance(neighbours, bool) or not isinstance(neighbours, int):
         raise InputTypeError(f"neighbours must be an integer, got {neighbours!r}")
     if neighbours < 0:

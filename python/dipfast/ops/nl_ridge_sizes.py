@@ -62,7 +62,8 @@ class Ridge:
     speed
         ``"fast"``, ``"balanced"`` or ``"best"``.
     rounds
-        How many passes to make of each size at most; None, the default, for all.
+        How many passes to make of each size at most; -1 for all but the last; None, the default,
+        for all.
     neighbours
         How many slices to either side help; 4 by default.
     """
@@ -87,7 +88,7 @@ class Ridge:
 
     def _speeds(self, shape: tuple[int, ...], speed: Speed) -> tuple[Speed, ...]:
         """Return the speeds of the sizes in which the picture is denoised."""
-        if self.noise.spectrum is not None or self._depth > 1:
+        if self.noise.spectrum is not None or shape[1] > 1:
             return (speed,)
         least, smaller = min(shape[-2:]), _SMALLER[speed]
         count = sum(least >> (number + 1) >= _LEAST_SIZE for number in range(len(smaller)))

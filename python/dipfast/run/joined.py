@@ -25,13 +25,12 @@ from dipfast.stopping import Decision
 
 __all__ = ["JoinedRunner", "run_joined"]
 
-# The pictures of nl_ridge that are members, the first of which is there first.  Where noise is not
-# correlated, its last pass finds edges and takes texture for noise: without it, it is a member too.
-_WITHOUT_LAST = 4
+# The pictures of nl_ridge that are members, the first of which is there first.  The last pass finds
+# edges and takes texture for noise: without it, there is another member.
 _VARIANTS: dict[Quality, tuple[Variant, ...]] = {
     "fast": (Variant("fast"),),
-    "balanced": (Variant("balanced"), Variant("balanced", _WITHOUT_LAST)),
-    "best": (Variant("best"), Variant("best", _WITHOUT_LAST), Variant("balanced")),
+    "balanced": (Variant("balanced"), Variant("balanced", without_last=True)),
+    "best": (Variant("best"), Variant("best", without_last=True), Variant("balanced")),
 }
 
 # Another pair of fits is not worth its time after one that lowered the risk by less, in dB.
@@ -102,13 +101,17 @@ def first_outcome(job: Job, observers: Sequence[Observer]) -> Outcome:
     return replace(outcome, best=best, last=best, iterations=0)
 
 
-def _judge_of(job: Job) -> Judge:
+def _judge_of(job: Job, is_tile: bool) -> Judge:
     """Return what judges the fits of a job; on the CPU: some devices have no float64."""
     quality: Quality = job.settings.quality
     if job.settings.task == "denoise":
         problem, variants = job.problem, _VARIANTS[quality]
-        if problem.noise.is_correlated or problem.jpeg is not None:
-            variants = tuple(variant for variant in variants if variant.rounds is None)
+        if is_tile:
+            # What is made of a tile alone has borders, where neighbours would differ.
+            variants = variants[:1]
+        elif problem.noise.is_correlated or problem.jpeg is not None:
+            # All passes are of the same kind.
+            variants = tuple(variant for variant in variants if not variant.without_last)
         return ByNoise(problem, variants)
     return ByHeldOut(job.problem, (Variant(quality),))
 
@@ -125,7 +128,8 @@ class JoinedRunner(Runner):
     plan
         What makes the job that there is time for, once the first picture is there; None for none.
     first
-        The outcome with the first picture, where it is there already; None makes it.
+        The outcome with the first picture, where it is there already, for a tile that was cut from
+        that of a larger one; None makes it.
     """
 
     def __init__(
@@ -136,7 +140,7 @@ class JoinedRunner(Runner):
         first: Outcome | None = None,
     ) -> None:
         self._done: list[Part] = []
-        self._judge = _judge_of(job)
+        self._judge = _judge_of(job, is_tile=first is not None)
         self._of_fit: tuple[int, tuple[Problem, tuple[Tensor, ...]]] | None = None
         self._direct: tuple[Tensor, ...] = ()
         self._plan = plan
@@ -167,9 +171,7 @@ class JoinedRunner(Runner):
             first = self._first or first_outcome(self.job, self.observers)
             if first.best is None or not first.stop.reason.is_final:
                 return first
-            judge = self._judge
-            others = (judge.make(judge.problem, variant) for variant in judge.variants[1:])
-            self._direct = (first.best.average.cpu(), *others)
+            self._direct = (first.best.average.cpu(),)
             self.stop = self._show(self._direct[0])
             if self.stop is None and self._judge.takes_long:
                 # Now, while observers can end it, and before the time that is left is planned.
@@ -183,6 +185,10 @@ class JoinedRunner(Runner):
                 if not self.job.fits:
                     return first
                 self._begin(self.job)
+        if self.stop is None or self._done:
+            judge = self._judge
+            missing = judge.variants[len(self._direct) :]
+            self._direct += tuple(judge.make(judge.problem, variant) for variant in missing)
         return self._go_on()
 
     def _loop(self) -> Stop:

@@ -39,11 +39,11 @@ class Variant(NamedTuple):
     """Name a picture of a method without a network: its quality, and what is left out of it."""
 
     quality: Quality
-    rounds: int | None = None
-    """How many passes of nl_ridge are made; None for all."""
+    without_last: bool = False
+    """Whether nl_ridge leaves out its last pass."""
 
     def __str__(self) -> str:
-        return f", {self.quality}" if self.rounds is None else f" of {self.rounds} passes"
+        return " without its last pass" if self.without_last else f", {self.quality}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +194,9 @@ class ByNoise(Judge):
     direct, fit = "nl_ridge", "guided"
 
     def make(self, problem: Problem, variant: Variant) -> Tensor:
-        return denoise_directly(problem, variant.quality, rounds=variant.rounds)
+        return denoise_directly(
+            problem, variant.quality, rounds=-1 if variant.without_last else None
+        )
 
     def part(self, image: Tensor, problem: Problem, direct: tuple[Tensor, ...]) -> Part:
         if problem.split is not None:

@@ -214,7 +214,7 @@ def identify(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, A
         "network_input": describe(first.network_input),
         "jpeg": describe(settings.jpeg if isinstance(settings, DenoiseSettings) else None),
         "device": first.device.type,
-        # Fits and speeds are those of the quality.
+        # Fits and variants are those of the quality.
         "fits": [describe([settings.quality, fit.iterations, fit.rule]) for fit in first.fits],
     }
 

@@ -12,6 +12,7 @@ from dipfast.run.interrupt import Interrupt
 from dipfast.run.job import Job
 from dipfast.run.observers import InterruptObserver, Observer, Run
 from dipfast.run.runner import Runner, run
+from dipfast.settings.names import Quality
 from dipfast.stop_reason import Stop, StopReason
 
 __all__ = ["TimeLimit", "affordable"]
@@ -25,7 +26,7 @@ _TIMING_SHARE_OF_FIRST = 0.3
 # The share of the remaining time that iterations are planned for: a machine may become slower.
 _PLANNED_SHARE = 0.9
 # Pictures without a network for each fit that is joined, in units of the one that guides it.
-_GUIDES = 3
+_GUIDES: dict[Quality, int] = {"fast": 2, "balanced": 3, "best": 6}
 
 
 class TimeLimit(Observer):
@@ -109,6 +110,7 @@ def affordable(job: Job, limit: TimeLimit, images: int, interrupt: Interrupt) ->
     steps = [after - before for before, after in itertools.pairwise(stopwatch.ends)]
     step = min(steps, default=1.0)
     # A fit that is joined makes its guide, and what the methods without a network make of its half.
-    once = _GUIDES * max(steps[0] - step, 0.0) * len(job.fits) if job.fits and steps else 0.0
+    guides = _GUIDES[job.settings.quality] * len(job.fits)
+    once = guides * max(steps[0] - step, 0.0) if steps else 0.0
     possible = max(_PLANNED_SHARE * limit.remaining / images - once, 0.0) / step
     return job.shortened(max(int(possible), 1)) if possible < job.iterations else job
