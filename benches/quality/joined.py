@@ -80,16 +80,21 @@ def measure(
     result = denoise(case.noisy, quality=quality, seed=seed, channel_axis=case.channel_axis)
     seconds = time.perf_counter() - start
     if result.members:
-        ends = (result.members[0], result.members[-1])
-        first, fits = (np.asarray(member.image, np.float64) for member in ends)
+        images = [np.asarray(member.image, np.float64) for member in result.members]
+        weights = [member.weight for member in result.members]
+        direct, fits = images[:-1], images[-1]
+        if sum(weights[:-1]) > 0:
+            first = np.average(direct, axis=0, weights=weights[:-1])
+        else:
+            first = direct[0]
         change = fits - first
         square = float(np.sum(change * change))
         best = float(np.sum(change * (case.clean - first))) / square if square > 0 else 0.0
         best = min(max(best, 0.0), 1.0)
         row |= {
-            "nl_ridge": case.psnr(first),
+            "nl_ridge": case.psnr(direct[0]),
             "fits": case.psnr(fits),
-            "weight": result.members[-1].weight,
+            "weight": weights[-1],
             "best weight": best,
             "joined there": case.psnr(first + best * change),
         }
