@@ -153,7 +153,7 @@ def nl_ridge(
     .. math:: \hat x = y - N (C + N)^{-1} (y - m).
 
     In grey pictures some passes take the mean of that and of :math:`Y - D (X X' + D)^{-1} Y`, which
-    alone is taken where noise is correlated.  In images, where it is not, the last pass has small
+    alone is taken where noise is correlated.  Where it is not, the last pass has small
     patches in small groups, which follow edges and lines best once there is a good pilot; the one
     before filters a mean of its pilot and the noisy picture, whose noise is weaker (not at
     ``"fast"``, nor in colour below 8/255 of the range).  Similar patches have the least squared
