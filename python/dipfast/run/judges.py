@@ -36,11 +36,18 @@ _NEAR, _FAR = 4, 12
 
 
 class Variant(NamedTuple):
-    """Name a picture of a method without a network: its quality, and what is left out of it."""
+    """Name a picture of a method without a network.
+
+    Parameters
+    ----------
+    quality
+        The quality in which the method is applied.
+    without_last
+        Whether nl_ridge leaves out its last pass.
+    """
 
     quality: Quality
     without_last: bool = False
-    """Whether nl_ridge leaves out its last pass."""
 
     def __str__(self) -> str:
         return " without its last pass" if self.without_last else f", {self.quality}"
