@@ -111,16 +111,23 @@ _GREY: dict[str, _Rows] = {
         ),
     ),
 }
+
+
 # The passes for correlated noise, of pictures of any number of channels.  Filters of values rely on
 # the shape of the noise within patches, which is never known so well; chosen on the same pictures
 # as simulated cameras take them (benches.quality.noise.simulate), with the noise as it is found.
-_CORRELATED: dict[str, _Passes] = {
-    speed: (
-        P(6, 24, step, filters="patches", reach=reach),
-        P(8, 60, step, filters="patches", reach=reach),
-    )
-    for speed, step, reach in (("fast", 5, 18), ("balanced", 4, 18), ("best", 3, 24))
-}
+def _correlated(first: int) -> dict[str, _Passes]:
+    """Return the passes for correlated noise, by the patches of the first one."""
+    return {
+        speed: tuple(
+            P(patch, group, step, filters="patches", reach=reach)
+            for patch, group in ((first, 24), (8, 60))
+        )
+        for speed, step, reach in (("fast", 5, 18), ("balanced", 4, 18), ("best", 3, 24))
+    }
+
+
+_CORRELATED, _VOLUME_CORRELATED = _correlated(6), _correlated(8)
 # The passes for volumes, whose patches are of three slices: chosen on photographs that move
 # (camera, astronaut and gravel of scikit-image) and on blobs and filaments, at sigma 25.
 _VOLUME_COLOUR: dict[str, _Passes] = {
@@ -150,13 +157,6 @@ _VOLUME_GREY: dict[str, _Passes] = {
         Far(7, 96, 5, 0.5),
         _last(5, 24, 2),
     ),
-}
-_VOLUME_CORRELATED: dict[str, _Passes] = {
-    speed: (
-        P(8, 24, step, filters="patches", reach=reach),
-        P(8, 60, step, filters="patches", reach=reach),
-    )
-    for speed, step, reach in (("fast", 5, 18), ("balanced", 4, 18), ("best", 3, 24))
 }
 # The a of the first pass: of 0.05, 0.25, 0.5, 1 and 2, 1 gave the highest PSNR on average at sigma
 # 25.  Pictures of several channels with weaker noise take more, by what the noise is below.
