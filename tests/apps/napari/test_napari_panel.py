@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,24 @@ def test_denoised_layer_is_in_the_unit_and_place_of_its_source(
     assert "noise" in panel.status.text()
     np.testing.assert_array_equal(source.data, noisy)
     assert not _messages()
+
+
+def test_run_may_end_while_the_bar_of_napari_is_told(
+    viewer: Any, panel: Any, wait: Wait, noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Napari lets Qt work within ``update``, and the end of a run may be what is waiting there."""
+    viewer.add_image(noisy, name="cells")
+    panel.fields["quality"].set("fast")
+    panel.start()
+    monkeypatch.setattr(
+        panel._bar_of_napari, "update", lambda _: wait(lambda: panel.run is None), raising=False
+    )
+    while panel.run.look().share is None:  # Qt does not work here, so that the run cannot end
+        time.sleep(0.005)
+    panel._look_at_run()
+    assert panel.run is None
+    assert [layer.name for layer in viewer.layers] == ["cells", "cells denoised"]
+    assert "noise" in panel.status.text()
 
 
 def test_enlarged_layer_covers_its_source(

@@ -382,15 +382,16 @@ class Panel:
             return
         view = self.run.look()
         self.bar.setMaximum(0 if view.share is None else _STEPS)
-        if view.share is not None:
-            self.bar.setValue(round(_STEPS * view.share))
-            bar = self._bar_of_napari
-            bar.update(max(round(_STEPS * view.share), 0) - bar.n)
         left = view.seconds_left
         self.status.setText(view.step + ("" if left is None else f", about {_duration(left)} left"))
         picture = self.run.new_picture()
         if picture is not None:
             self._show_picture(picture, f"{self._name()} (running)")
+        if view.share is not None:
+            steps = round(_STEPS * view.share)
+            self.bar.setValue(steps)
+            # Last: napari lets Qt work in here, so that the run may have ended afterwards.
+            self._bar_of_napari.update(max(steps, 0) - self._bar_of_napari.n)
 
     def _show_picture(self, picture: Any, name: str) -> Any:
         """Put a picture into the layer of the run, which is made at first, and return it."""
