@@ -14,8 +14,7 @@ from dipfast import ops
 from dipfast.denoisers.blocks import MOST_ELEMENTS, in_blocks
 from dipfast.images.tiles import Tile
 from dipfast.model.noise_estimate import fill_from_neighbours
-from dipfast.ops.nl_ridge_sizes import Ridge, part_of_progress
-from dipfast.ops.scales import halved
+from dipfast.ops.nl_ridge_sizes import Report, Ridge
 from dipfast.settings.names import Quality
 from dipfast.settings.noise import NoiseParameters
 
@@ -73,8 +72,7 @@ def nl_ridge(
         places = outliers.expand(measurement.shape)[0].cpu().numpy()
         pixels = fill_from_neighbours(pixels, places)
 
-    is_flat = not (pixels != pixels.flat[0]).any()
-    if pixels.size > MOST_ELEMENTS and not (noise.is_free or is_flat):
+    if pixels.size > MOST_ELEMENTS:
         result = nl_ridge_in_blocks(pixels, noise, speed, callback, rounds=rounds)
     else:
         result = ops.nl_ridge(
@@ -101,7 +99,7 @@ def nl_ridge_in_blocks(
     pixels
         The picture, (C, H, W), in units of a picture in [0, 1].
     noise
-        Its noise, in the same units; there must be some.
+        Its noise, in the same units.
     speed
         ``"fast"``, ``"balanced"`` or ``"best"``.
     callback
@@ -120,19 +118,14 @@ def nl_ridge_in_blocks(
         range at ``"fast"``, and up to 1e-3 in a few of 10,000 pixels otherwise.
     """
     ridge = Ridge((len(pixels), 1, *pixels.shape[-2:]), noise, speed, rounds)
-    sizes = range(len(ridge.speeds))
-    pictures = [pixels]
-    for _ in sizes[1:]:
-        pictures.append(halved(pictures[-1]))
-    whole, done = sum(ridge.work(size) for size in sizes), 0.0
-    smaller: Floats | None = None
-    for size in reversed(sizes):
-        of_size = partial(_denoised_block, ridge, size, smaller)
-        report = part_of_progress(callback, done, ridge.work(size), whole)
-        smaller = in_blocks(pictures.pop(), of_size, ridge.reach(size), report, most)
-        done += ridge.work(size)
-    assert smaller is not None
-    return smaller
+
+    def denoise_size(
+        noisy: Floats, size: int, smaller: Floats | None, gain: None, report: Report
+    ) -> Floats:
+        of_block = partial(_denoised_block, ridge, size, smaller)
+        return in_blocks(noisy[:, 0], of_block, ridge.reach(size), report, most)[:, None]
+
+    return ridge.denoise(pixels[:, None], None, callback, denoise_size)[:, 0]
 
 
 def _denoised_block(
@@ -141,15 +134,15 @@ def _denoised_block(
     smaller: Floats | None,
     part: Floats,
     place: Tile,
-    report: Callable[[float], object] | None,
+    report: Report,
 ) -> Floats:
     """Return a block of one size denoised, with the low frequencies of the smaller picture."""
     low = None
     if smaller is not None:
         top, left = place.row // 2, place.column // 2  # blocks begin at even rows and columns
-        low = smaller[:, None, top : top + place.height // 2, left : left + place.width // 2]
+        low = smaller[:, :, top : top + place.height // 2, left : left + place.width // 2]
     noisy = np.ascontiguousarray(part[:, None], np.float32)
-    return ridge.denoise_size(noisy, size, smaller=low, callback=report)[:, 0]
+    return ridge.denoise_size(noisy, size, low, callback=report)[:, 0]
 
 
 def nl_ridge_of_sigma(image: Tensor, sigma: float) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-__all__ = ["Ridge", "part_of_progress"]
+__all__ = ["Report", "Ridge", "part_of_progress"]
+
+Report: TypeAlias = Callable[[float], object] | None
+"""What is told the share that is done, from 0 to 1; None for nothing."""
 
 # The speeds at which pictures of half and of a quarter of the rows and columns are denoised, and
 # the least rows and columns of such a picture.
@@ -99,7 +102,11 @@ class Ridge:
         return 0.25**size * len(self._passes(size))
 
     def denoise(
-        self, noisy: Floats, gain: Any = None, callback: Callable[[float], object] | None = None
+        self,
+        noisy: Floats,
+        gain: Any = None,
+        callback: Report = None,
+        denoise_size: Callable[[Floats, int, Floats | None, Any, Report], Floats] | None = None,
     ) -> Floats:
         """Return a picture, or a volume, denoised in all its sizes.
 
@@ -112,6 +119,9 @@ class Ridge:
             None, the default, for one.
         callback
             Called with the share that is done, from 0 to 1.
+        denoise_size
+            What denoises one of the sizes; None, the default, for :meth:`denoise_size`, which has
+            the same arguments.
 
         Returns
         -------
@@ -133,7 +143,7 @@ class Ridge:
             size = len(pictures) - 1
             noisy, gain = pictures.pop()
             report = part_of_progress(callback, done, self.work(size), whole)
-            x = self.denoise_size(noisy, size, smaller=x, gain=gain, callback=report)
+            x = (denoise_size or self.denoise_size)(noisy, size, x, gain, report)
             done += self.work(size)
         assert x is not None
         return x
@@ -142,10 +152,9 @@ class Ridge:
         self,
         noisy: Floats,
         size: int,
-        *,
         smaller: Floats | None = None,
         gain: Any = None,
-        callback: Callable[[float], object] | None = None,
+        callback: Report = None,
     ) -> Floats:
         """Return a picture denoised in one of its sizes.
 
@@ -239,9 +248,7 @@ class Ridge:
         return variance
 
 
-def part_of_progress(
-    callback: Callable[[float], object] | None, begin: float, part: float, whole: float
-) -> Callable[[float], object] | None:
+def part_of_progress(callback: Report, begin: float, part: float, whole: float) -> Report:
     """Return the callback for a part of the work that begins after so much of the whole.
 
     Parameters
