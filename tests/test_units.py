@@ -269,6 +269,8 @@ class TestPSNR:
             ("float32", 1, None, None),
             ("uint16", 257, None, 65535),
             ("uint16", 16, None, None),
+            (">u2", 257, None, 65535),
+            (">f4", 1 / 255, None, 1),
             ("uint16", 16, (0, 4095), 4095),
             ("float64", 1 / 255, (0, 2), 2),
         ],
@@ -329,6 +331,17 @@ class TestRefused:
         results = [dipfast.restore(image, mask) for image in images]
         assert results[0].found["data_range"] == results[1].found["data_range"]
         assert (results[0].image == results[1].image).all()
+
+    def test_masks_of_every_shape_tell_the_same_noise(self) -> None:
+        known = torch.from_numpy(~HOLES)
+        known[0] = True  # the first row is no mask of all
+        noisy = picture(0, None) + np.random.default_rng(0).normal(0, 20, HOLES.shape)
+        y = torch.from_numpy(np.where(known.numpy(), noisy, 0)).float()[None, None]
+        y = y.expand(1, 3, -1, -1).clone()
+        masks = (known, known.expand(3, -1, -1), known.expand(1, 3, -1, -1))
+        found = [dipfast.restore(y, Mask(m), sigma="auto", quality="fast").found for m in masks]
+        assert found[0]["sigma"] == found[1]["sigma"] == found[2]["sigma"]
+        assert 10 < found[0]["sigma"][0] < 30
 
     def test_low_contrast_of_one_channel_or_image_is_warned_of(self) -> None:
         plain = picture(0, None)

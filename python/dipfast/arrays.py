@@ -24,6 +24,7 @@ __all__ = [
     "find_stack_axes",
     "is_channels_last",
     "is_tensor",
+    "name_of_dtype",
     "split_masked",
 ]
 
@@ -223,6 +224,28 @@ def is_tensor(x: object) -> TypeIs[Tensor]:
 
 def _torch() -> Any:
     return sys.modules["torch"]
+
+
+def name_of_dtype(dtype: Any) -> str:
+    """Return the name of a dtype, the same for both orders of bytes.
+
+    Parameters
+    ----------
+    dtype
+        A dtype of NumPy or torch.
+
+    Returns
+    -------
+    str
+        Its name.
+
+    Examples
+    --------
+    >>> name_of_dtype(np.dtype(">u2"))
+    'uint16'
+    """
+    name: str = getattr(dtype, "name", str(dtype))
+    return name
 
 
 def check_image(

@@ -157,6 +157,14 @@ def test_a_value_of_nan_marks_nan_pixels() -> None:
     assert (missing_of(image, math.nan) == HOLE).all()
 
 
+def test_opacity_that_is_nan_in_one_pixel() -> None:
+    image = np.ones((8, 8, 4), np.float32)
+    image[2:4, 2:4, 3] = 0
+    image[5, 5] = math.nan
+    _, missing = resolve_mask(image, "alpha", "missing", None)
+    assert missing.sum() == 5
+
+
 def test_opacity_and_nan_together() -> None:
     opaque = np.dstack([IMAGE / 255, np.where(HOLE, 0.0, 1.0)])
     opaque[4, 4, 1] = math.nan

@@ -423,16 +423,23 @@ class TestOtherTasks:
             result = getattr(dipfast, task)(clean, argument, time_limit=1e-6)
         assert "the result is what it began with" in result.unfinished
 
-    @pytest.mark.parametrize("number", [10, 150])
+    @pytest.mark.parametrize("number", [10, 550])
     def test_ended_without_a_fit_there_is_the_first_picture(
-        self, clean: np.ndarray, number: int
+        self, clean: np.ndarray, number: int, tmp_path: Path
     ) -> None:
         # pnp reports some parts of 48 steps of the whole picture, and of 48 of what the fit sees.
         stop = StopAt(number, Progress)
         missing = np.random.default_rng(1).random(clean.shape[:2]) < 0.5
-        result = dipfast.inpaint(clean, missing, callback=stop, reference=clean)
+        path = tmp_path / "fit.ckpt"
+        result = dipfast.inpaint(clean, missing, callback=stop, reference=clean, checkpoint=path)
         assert result.stop_reason is StopReason.CALLBACK
-        assert result.members == ()
+        assert all(member.name == "pnp" for member in result.members)
+        if number > 100:  # of what the fit sees: the picture is that of all steps
+            assert "steps" not in result.stop_detail
+            again = dipfast.inpaint(
+                clean, missing, checkpoint=path, resume=True, callback=StopAt(1, Progress)
+            )
+            np.testing.assert_array_equal(again.image, result.image)
         assert result.psnr > result.metrics["psnr_input"] + 5
 
     @pytest.mark.parametrize("shape", [(1, 2), (3, 5), (9, 8, 3)])

@@ -16,6 +16,10 @@ import dipfast
 from dipfast.apps.cli import main
 from dipfast.errors import InputError
 from dipfast.images.files import read_image
+from dipfast.images.layout import Layout
+from dipfast.operators import Identity
+from dipfast.run.prepare import Task, prepare
+from dipfast.settings.settings import DenoiseSettings, make_settings
 
 CLEAN = skimage.data.astronaut()[60:156, 170:282]
 
@@ -85,6 +89,17 @@ class TestDenoise:
         change = cleaned.astype(float) - read_image(path).image
         level = float(np.sqrt((change**2).mean()))
         assert result.found["sigma"][0] == pytest.approx(level, rel=0.1)
+
+    def test_fits_have_the_rule_for_what_was_rounded(self, path: Path) -> None:
+        image = read_image(path).image
+        settings = make_settings(
+            DenoiseSettings, {"jpeg": dipfast.JpegCoding.read(path), "method": "two_stage"}
+        )
+        job = prepare(Task(image, Layout.of(image), [Identity()]), settings)[0]
+        problem = job.rule.prepare(job.make_prior().problem)
+        assert problem.jpeg is not None
+        assert problem.split is None  # coefficients that were rounded are not split by noise
+        assert problem.held_out is not None
 
     def test_can_be_ended_after_a_step(self, path: Path) -> None:
         calls = 0

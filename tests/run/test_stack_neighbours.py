@@ -12,6 +12,7 @@ import torch
 
 import dipfast
 from dipfast import ops
+from dipfast.denoisers.direct import guide_of
 from dipfast.errors import InputError, InputTypeError
 from dipfast.images.layout import Layout
 from dipfast.operators import Identity
@@ -156,6 +157,15 @@ class TestNoise:
         assert np.abs(result.image[others] - usual.image[others]).max() < 0.1
         filled = fast(noisy, fill_outliers=True)
         assert abs(float(filled.image[2, 20, 30]) - clean[2, 20, 30]) < 0.3
+
+    def test_outliers_are_not_in_the_guide_of_a_plane(self) -> None:
+        noisy = with_noise(moving(3))
+        noisy[1, 20, 30] = 4.0
+        jobs = jobs_of(noisy, method="guided", quality="balanced", neighbours=2)
+        problem = jobs[1].rule.prepare(jobs[1].problem)
+        assert problem.split is not None
+        guide = guide_of(problem)
+        assert float(guide[0, 0, 20, 30]) < 0.7
 
     def test_high_dynamic_range_has_one_stretch(self) -> None:
         rng = np.random.default_rng(0)

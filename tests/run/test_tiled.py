@@ -27,7 +27,7 @@ from dipfast.run.observers import Progress
 from dipfast.run.prepare import Task, prepare
 from dipfast.run.tiled import TiledRunner
 from dipfast.settings.presets import PRESETS
-from dipfast.settings.settings import DenoiseSettings, make_settings
+from dipfast.settings.settings import DenoiseSettings, RestoreSettings, make_settings
 from dipfast.stop_reason import StopReason
 
 SMALL = dipfast.Preset(
@@ -180,6 +180,18 @@ class TestOtherTasks:
         assert errors[1] < 1.3 * errors[0]
 
 
+def test_a_batch_with_an_image_that_has_no_tiles(narrow: np.ndarray) -> None:
+    flat = np.full_like(narrow, 90)
+    for images in ((narrow, flat), (flat, narrow)):
+        result = dipfast.denoise(np.stack(images), stack_axis=0, tile=64, neighbours=0)
+        fitted = [image is narrow for image in images].index(True)
+        assert result.history["item"] == [fitted] * 2
+        assert len(result.history["weight"]) == 2
+        assert result.found["max_iterations"] > 0
+        assert result.found["tile"] == 64
+        assert (result.image[1 - fitted] == 90).all()
+
+
 class TestEndsEarly:
     def test_what_is_done_is_kept(self, pair: Any) -> None:
         # So noisy that such small fits add something.
@@ -212,7 +224,17 @@ class TestEndsEarly:
                 raise StopIteration
 
         result = dipfast.denoise(pair[0], tile=64, callback=stop, method="dip")
-        assert result.unfinished == "2 of 6 tiles were worked on, and the others are as they were"
+        assert (
+            result.unfinished == "1 of 6 tiles were finished; the rest is as it was, or half done"
+        )
+
+    def test_a_fit_that_has_hardly_begun_changes_nothing(self, pair: Any) -> None:
+        def stop(state: Progress) -> None:
+            if state.share > 0.05:  # after some iterations of the first tile
+                raise StopIteration
+
+        result = dipfast.denoise(pair[0], tile=64, callback=stop, method="dip")
+        np.testing.assert_array_equal(result.image, pair[0])
 
     def test_a_time_limit(self, pair: Any) -> None:
         with pytest.warns(UserWarning, match="time_limit was too short"):
@@ -288,6 +310,24 @@ class TestJobs:
             assert bool(part.outliers[..., :rows, :].all())
             assert not bool(part.outliers[..., rows : 64 - rows, : 64 - columns].any())
             assert bool(part.outliers[..., 64 - columns :].all())
+
+    def test_what_a_wide_blur_measures_is_fitted_in_some_tile(self) -> None:
+        y = torch.rand(1, 1, 100, 200)
+        blur = Blur(gaussian_kernel(2.5, 31))
+        settings = make_settings(RestoreSettings, {"tile": 64, "method": "two_stage"})
+        job = prepare(Task(y, Layout.of(y), [blur]), settings)[0]
+        fitted = torch.zeros(100, 200, dtype=torch.bool)
+        for tile in tile_jobs.tiles_of(job):
+            known = tile_jobs.part_of(job.problem, tile).known
+            assert known is not None
+            fitted[tile.index] |= known[0, 0]
+        assert bool(fitted.all())
+
+    def test_a_blur_that_is_too_wide_for_tiles(self) -> None:
+        y = torch.rand(1, 1, 100, 200)
+        blur = Blur(gaussian_kernel(4, 41))
+        with pytest.raises(InputError, match="reaches over 20 pixels: tiles of 80 or more"):
+            dipfast.restore(y, blur, tile=64, method="two_stage")
 
     def test_mask_is_cut(self) -> None:
         known = torch.rand(100, 130) < 0.5

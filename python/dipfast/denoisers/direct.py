@@ -52,7 +52,8 @@ def denoise_directly(
     """
     # The half of a split has coefficients that were not rounded.
     if problem.jpeg is not None and problem.split is None:
-        return without_artefacts(problem.measurement, problem.jpeg, quality, report)
+        y = problem.measurement
+        return without_artefacts(y.cpu(), problem.jpeg, quality, report).to(y.device)
     progress = None if report is None else lambda share: report(share, None)
     if problem.neighbours is not None:
         return denoise_with_neighbours(problem, problem.neighbours, quality, progress)

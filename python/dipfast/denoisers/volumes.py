@@ -15,6 +15,7 @@ from dipfast.images.tiles import Tile
 from dipfast.model.bootstrap import noisier
 from dipfast.model.neighbours import Neighbours
 from dipfast.model.noise import NoiseModel
+from dipfast.model.noise_estimate import fill_from_neighbours
 from dipfast.model.problem import Problem
 from dipfast.ops.nl_ridge_sizes import Ridge
 from dipfast.settings.names import Quality
@@ -71,6 +72,10 @@ def denoise_with_neighbours(
     planes = block.pixels(around)
     own = place - around.start
     planes[own] = y[0]
+    wrong = problem.outliers
+    if wrong is not None and bool(wrong.any()):
+        where = wrong.expand(y.shape)[0].cpu().numpy()
+        planes[own] = torch.from_numpy(fill_from_neighbours(planes[own].numpy(), where))
     model = noisier(noise, problem.split.ratio)
     return _denoised(planes, model, speed, block.reach, callback)[own : own + 1].to(y)
 

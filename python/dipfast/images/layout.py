@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dipfast.arrays import as_double, as_numpy, check_image, find_channel_axis, find_stack_axes
+from dipfast.arrays import (
+    as_double,
+    as_numpy,
+    check_image,
+    find_channel_axis,
+    find_stack_axes,
+    name_of_dtype,
+)
 from dipfast.checks import DataRange, check_data_range
 from dipfast.errors import InputError
 from dipfast.warn import warn_caller
@@ -76,7 +83,8 @@ def find_data_range(name: str, image: Any) -> tuple[float, float]:
     # float64, because torch has no minimum of unsigned integers of 16 bits.
     values = image if isinstance(image, np.ndarray) else as_double(image.detach())
     low, high = float(values.min()), float(values.max())
-    if "int" in str(image.dtype) and max(-low, high) > _LARGEST_INTEGER:
+    is_integer = "int" in name_of_dtype(image.dtype)
+    if is_integer and max(-low, high) > _LARGEST_INTEGER:
         raise InputError(
             f"{name} must hold integers up to 2**53, got values from {low:g} to {high:g}: "
             "subtract an offset first"
@@ -88,7 +96,7 @@ def find_data_range(name: str, image: Any) -> tuple[float, float]:
         )
     if low == high:
         half = max(abs(low) * 2.0**-23, float(np.finfo(np.float32).tiny))
-        half = 0.25 if "int" in str(image.dtype) else half
+        half = 0.25 if is_integer else half
         low, high = low - half, high + half
     return low, high
 
@@ -109,9 +117,10 @@ def usual_width(low: float, high: float, dtype: Any) -> float | None:
         65535 for uint16 with values of more than 14 bits, 1 for floats from 0 to 1 that seem to
         use it all; None for others.
     """
-    if str(dtype).endswith("uint16") and high >= _OF_16_BITS:
+    named = name_of_dtype(dtype)
+    if named.endswith("uint16") and high >= _OF_16_BITS:
         return 65535.0
-    if "float" in str(dtype) and 0 <= low <= high - 0.5 <= 0.5:
+    if "float" in named and 0 <= low <= high - 0.5 <= 0.5:
         return 1.0
     return None
 

@@ -12,7 +12,7 @@ from dipfast.images.tiles import Tile
 from dipfast.model.operators import Blur, Downsample, Identity, Mask, Operator
 from dipfast.model.problem import Problem
 
-__all__ = ["can_be_cut", "cut", "magnification", "part_of"]
+__all__ = ["can_be_cut", "cut", "magnification", "part_of", "reach_of"]
 
 # Rows and columns of large pixels that a filter of Downsample reaches from the middle of a small
 # one, in small pixels: that of lanczos3.
@@ -56,6 +56,26 @@ def magnification(operator: Operator) -> int:
         The factor of :class:`~dipfast.operators.Downsample`; 1 for the others.
     """
     return operator.factor if isinstance(operator, Downsample) else 1
+
+
+def reach_of(operator: Operator) -> tuple[int, int]:
+    """Return how many rows and columns of a tile, at its ends, are measured of pixels beyond it.
+
+    Parameters
+    ----------
+    operator
+        A forward model that can be cut.
+
+    Returns
+    -------
+    tuple of int
+        Rows and columns, in pixels of the measurement.
+    """
+    if isinstance(operator, Blur):
+        return operator.shape[0] // 2, operator.shape[1] // 2
+    if isinstance(operator, Downsample) and operator.factor > 1:
+        return _REACH_OF_FILTERS, _REACH_OF_FILTERS
+    return 0, 0
 
 
 def part_of(problem: Problem, tile: Tile) -> Problem:
@@ -124,11 +144,7 @@ def _own(part: Tensor) -> Tensor:
 
 def _edges(operator: Operator, tile: Tile, size: tuple[int, ...]) -> Tensor | None:
     """Return which elements are of pixels beyond the tile, (1, 1, h, w); None for none."""
-    reach = (0, 0)
-    if isinstance(operator, Blur):
-        reach = (operator.shape[0] // 2, operator.shape[1] // 2)
-    elif isinstance(operator, Downsample) and operator.factor > 1:
-        reach = (_REACH_OF_FILTERS, _REACH_OF_FILTERS)
+    reach = reach_of(operator)
     edges = torch.zeros(1, 1, tile.height, tile.width, dtype=torch.bool)
     starts, ends = (tile.row, tile.column), (tile.row + tile.height, tile.column + tile.width)
     for axis, far, start, end, length in zip((-2, -1), reach, starts, ends, size):

@@ -278,7 +278,7 @@ def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:
         method = job.settings.method
         if outcome.tiles is not None and method != "joined" and outcome.tiles[0] < outcome.tiles[1]:
             done, count = outcome.tiles
-            return f"{done} of {count} tiles were worked on, and the others are as they were"
+            return f"{done} of {count} tiles were finished; the rest is as it was, or half done"
         if outcome.best is None and (job.is_direct or method == "joined"):
             if job.settings.task == "denoise":
                 return f"{method} was ended before its end: the result is the image itself"
@@ -303,9 +303,17 @@ def _history(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> dict[str, list
     """Return the history of one image, or those of a batch with a column for the image."""
     if len(jobs) == 1:
         return outcomes[0].history
-    parts = [(item, o.history) for item, o in enumerate(outcomes) if o.history]
-    columns = {name: [x for _, h in parts for x in h[name]] for _, h in parts[:1] for name in h}
-    return {"item": [item for item, h in parts for _ in h["iteration"]], **columns}
+    # Those that were fitted in tiles have a column more.
+    parts = [(item, o.history) for item, o in enumerate(outcomes) if o.history.get("iteration")]
+    if not parts:
+        return {"item": [], **outcomes[0].history}
+    names = dict.fromkeys(name for _, history in parts for name in history)
+    rows = [(item, history, len(history["iteration"])) for item, history in parts]
+    columns = {
+        name: [x for _, history, count in rows for x in history.get(name, [math.nan] * count)]
+        for name in names
+    }
+    return {"item": [item for item, _, count in rows for _ in range(count)], **columns}
 
 
 def _metrics(

@@ -236,7 +236,10 @@ class Job:
             average_decay=preset.average_decay,
             seed=self.settings.seed,
         )
-        prior.problem = replace(prior.problem, neighbours=self.problem.neighbours)
+        # What a guide and a stop rule ask for beside the measurement and its noise.
+        prior.problem = replace(
+            prior.problem, neighbours=self.problem.neighbours, jpeg=self.problem.jpeg
+        )
         return prior
 
     @property

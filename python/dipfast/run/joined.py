@@ -178,8 +178,10 @@ class JoinedRunner(Runner):
                 problem = self._problem_of(0)
                 part = _without_network(replace(self.job, problem=problem), self.observers)
                 if part.best is None or not part.stop.reason.is_final:
-                    return replace(first, stop=part.stop)
-                self._of_fit = 0, (problem, (part.best.average.cpu(),))
+                    # Its words are of the part, and the first picture is whole.
+                    self.stop = Stop(part.stop.reason)
+                else:
+                    self._of_fit = 0, (problem, (part.best.average.cpu(),))
             if self.stop is None and self._plan is not None:
                 self.job = self._plan(self.job)
                 if not self.job.fits:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dipfast.arrays import as_constant, check_image
+from dipfast.arrays import as_constant, check_image, name_of_dtype
 from dipfast.denoisers.jpeg import without_artefacts
 from dipfast.denoisers.plug_and_play import check_operator
 from dipfast.errors import InputError, InputTypeError
@@ -432,12 +432,17 @@ def _noise_of(
         y,
         noise,
         sigma=sigma,
-        known=None if known is None else known[0],
+        known=None if known is None else _of_first(known),
         ends=layout.ends,
         # Where masks and operators have no part in what the picture tells.
         compares=settings.task == "denoise",
     )
     return estimate.model, estimate
+
+
+def _of_first(known: Tensor) -> Tensor:
+    """Return a mask, (H, W), (C, H, W) or (N, C, H, W), as that of the first image, (C, H, W)."""
+    return known.reshape((1,) * (4 - known.ndim) + known.shape)[0]
 
 
 def _noise_of_stack(measurement: Tensor, task: Task, settings: Settings) -> StackNoise | None:
@@ -450,7 +455,7 @@ def _noise_of_stack(measurement: Tensor, task: Task, settings: Settings) -> Stac
     if sigma == 0 and settings.noise != "poisson_gaussian":
         return None
     masks = [known_mask(operator) for operator in task.operators]
-    masks = [None if mask is None else mask[0] for mask in masks]
+    masks = [None if mask is None else _of_first(mask) for mask in masks]
     if len(masks) == 1:
         masks *= len(measurement)
     return estimate_stack_noise(
@@ -612,7 +617,7 @@ def _image_like(
             f"{name} must have kind and shape of the result, {type(image).__name__} {shape}, "
             f"got {type(other).__name__} {tuple(other.shape)}"
         )
-    kinds = [getattr(x.dtype, "name", str(x.dtype)) for x in (image, other)]
+    kinds = [name_of_dtype(x.dtype) for x in (image, other)]
     if kinds[0] != kinds[1] and not all("float" in kind for kind in kinds):
         raise InputError(f"{name} must have the dtype of image, {image.dtype}, got {other.dtype}")
     return other
@@ -640,7 +645,7 @@ def _warn_of_values_outside(measurement: Tensor, layout: Layout) -> None:
         return
     # Noise in floating point exceeds the range, but few values do so by much.
     far = ((measurement < -_NOISE_BEYOND) | (measurement > 1 + _NOISE_BEYOND)).float().mean()
-    if "int" in str(layout.dtype) or far > _NOISE_BEYOND:
+    if "int" in name_of_dtype(layout.dtype) or far > _NOISE_BEYOND:
         warn_caller(f"values of image beyond data_range={layout.data_range} will be cut off")
 
 

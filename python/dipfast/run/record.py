@@ -127,14 +127,17 @@ def _found_of_method(settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]:
     """Return what was decided for a fit, or for a method without one."""
     if jobs[0].is_direct or not any(job.iterations for job in jobs):
         return describe_method(jobs[0])
-    method = jobs[0].settings.method
+    # Those of one value, say, have no fit.
+    fitted = [job for job in jobs if job.iterations]
+    first, last = fitted[0], fitted[-1]
+    method = first.settings.method
     name, preset = get_preset(settings.task, settings.quality, settings.preset, method)
     return {
         "tv_weight": [job.settings.tv_weight for job in jobs],
-        "stages": [stage.name for stage in jobs[0].stages],
-        "max_iterations": jobs[-1].iterations * (len(tiles_of(jobs[-1])) if jobs[-1].tile else 1),
-        **({"tile": jobs[0].tile} if jobs[0].tile else {}),
-        "precision": jobs[0].settings.precision,
+        "stages": [stage.name for stage in first.stages],
+        "max_iterations": last.iterations * (len(tiles_of(last)) if last.tile else 1),
+        **({"tile": first.tile} if first.tile else {}),
+        "precision": first.settings.precision,
         "preset": name,
         "preset_settings": asdict(preset),
     }
@@ -191,7 +194,9 @@ def identify(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, A
     # Method, preset, iterations, precision and stop rule are those that were decided: what a name
     # such as "denoise-fast" stands for may change.  All other settings are as they were given.
     names = ("method", "preset", "max_iterations", "precision")
-    decided = {name: getattr(first.settings, name) for name in names} | {"tile": first.tile}
+    decided = {name: getattr(first.settings, name) for name in names}
+    # Chosen for each by the memory that was free.
+    decided["tile"] = [job.tile for job in jobs]
     decided["stop"] = first.rule
     references = [job.reference for job in jobs if job.reference is not None]
     # The noise of a stack is another one than that of a batch.

@@ -11,7 +11,7 @@ from torch import Tensor
 from dipfast.errors import InputError
 from dipfast.images.tiles import Tile, Tiles
 from dipfast.model.operators import known_mask
-from dipfast.model.parts import can_be_cut, cut, magnification, part_of
+from dipfast.model.parts import can_be_cut, cut, magnification, part_of, reach_of
 from dipfast.run.fits import with_fits
 from dipfast.run.job import Job
 from dipfast.run.memory import TILES, fits_into_memory
@@ -52,7 +52,8 @@ def choose_tile(job: Job, asked: int | Literal["auto"]) -> int:
     Raises
     ------
     InputError
-        If the side was asked for, and the picture cannot be cut, or has a hole that is too wide.
+        If the side was asked for, and the picture cannot be cut, or has a hole that is too wide,
+        or the operator reaches too far.
     """
     longest, can = max(job.problem.measurement.shape[-2:]), can_be_cut(job.problem)
     if asked == "auto":
@@ -60,7 +61,8 @@ def choose_tile(job: Job, asked: int | Literal["auto"]) -> int:
             return 0
         for side in TILES:
             fits = fits_into_memory(**sizes_of_tile(job, side), share=_SHARE_OF_MEMORY)
-            if side < longest and fits and _hole_for(job, side) is None:
+            suits = side >= _least_side(job) and _hole_for(job, side) is None
+            if side < longest and fits and suits:
                 return side
         return 0
     if not 0 < asked < longest:
@@ -70,6 +72,12 @@ def choose_tile(job: Job, asked: int | Literal["auto"]) -> int:
             f"tile={asked} needs to know what a part of the image is measured of, which is known "
             "of Identity, Mask, Downsample and Blur, but for a circular one, and not of the pixels "
             "of a JPEG; tile=0 takes the whole"
+        )
+    if asked < _least_side(job):
+        raise InputError(
+            f"tile={asked} is too small for an operator that reaches over "
+            f"{max(reach_of(job.problem.operator))} pixels: tiles of {_least_side(job)} or more "
+            "have pixels enough in common; tile=0 takes the whole"
         )
     hole = _hole_for(job, asked)
     if hole is not None:
@@ -115,10 +123,12 @@ def tiles_of(job: Job) -> Tiles:
     Returns
     -------
     Tiles
-        The tiles, which overlap by an eighth of their side, by 64 pixels at most.
+        The tiles, which overlap by an eighth of their side, by 64 pixels at most; or by more, so
+        that each measured value is fitted in one of them, as those at its ends are not.
     """
     height, width = job.problem.measurement.shape[-2:]
-    overlap = min(job.tile // _OVERLAP, _MOST_OVERLAP)
+    reach = max(reach_of(job.problem.operator))
+    overlap = max(min(job.tile // _OVERLAP, _MOST_OVERLAP), 2 * reach)
     return Tiles((height, width), job.tile, overlap)
 
 
@@ -186,6 +196,11 @@ def _block(seed: int, channels: int, row: int, column: int) -> Tensor:
     mixed = seed ^ (row * 0x9E3779B97F4A7C15 + column * 0xC2B2AE3D27D4EB4F + 1)
     generator = torch.Generator().manual_seed(mixed % 2**63)
     return torch.rand((channels, _BLOCK, _BLOCK), generator=generator, dtype=torch.float32)
+
+
+def _least_side(job: Job) -> int:
+    """Return the least side of tiles, half of which may overlap."""
+    return 4 * max(reach_of(job.problem.operator))
 
 
 def _hole_for(job: Job, side: int) -> tuple[int, int] | None:

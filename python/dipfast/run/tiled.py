@@ -82,6 +82,7 @@ class TiledRunner:
         self._begun = False
         self._rows: list[_Row] = []
         self._unfinished: tuple[int, Outcome] | None = None
+        self._spikes = self._failures = 0
 
     def run(self) -> Outcome:
         """Run to the end.
@@ -137,6 +138,8 @@ class TiledRunner:
                 continue
             begin, end = (self._share(k) for k in (place, place + 1))
             outcome = self._run_tile(number, _Watch(self._observers, begin, end))
+            self._spikes += outcome.spikes
+            self._failures += outcome.failures
             if not outcome.stop.reason.is_final:
                 self._unfinished = number, outcome
                 return outcome.stop
@@ -212,9 +215,12 @@ class TiledRunner:
 
     def _outcome(self) -> Outcome:
         assert self.stop is not None
+        stop, finished = self.stop, len(self._rows)
         if self._unfinished is not None:  # what is not in a checkpoint, which begins the tile again
-            self._put(*self._unfinished)
-        stop = self.stop
+            number, outcome = self._unfinished
+            # A join is worth what it is joined with; a fit alone begins as grey.
+            if outcome.best is not None and outcome.excess is None:
+                self._put(number, outcome)
         best = Iterate(self._iteration, math.nan, self._image, self._image)
         history = self._history() if self._rows else {}
         return Outcome(
@@ -223,11 +229,11 @@ class TiledRunner:
             stop=Stop(stop.reason, "; ".join(filter(None, (stop.detail, self._described())))),
             history=history,
             iterations=self.job.iterations * len(self._tiles),
-            spikes=0,
-            failures=0,
+            spikes=self._spikes,
+            failures=self._failures,
             excess=None,
             residual=describe_residual(self.job.problem, self._image),
-            tiles=(len(self._rows) + len(self._tiles) - len(self._order), len(self._tiles)),
+            tiles=(finished + len(self._tiles) - len(self._order), len(self._tiles)),
         )
 
     def _history(self) -> dict[str, list[Any]]:
@@ -273,6 +279,8 @@ class TiledRunner:
             "first": self._first,
             "rows": torch.tensor(self._rows, dtype=torch.float64),
             "finished": int(is_finished),
+            "spikes": self._spikes,
+            "failures": self._failures,
         }
 
     def load(self, values: Values) -> None:
@@ -293,6 +301,7 @@ class TiledRunner:
             self._rows.append(_Row(int(tile), int(iteration), *rest))
         if int(values["finished"]):
             self.stop = Stop(StopReason.ALL_ITERATIONS)
+        self._spikes, self._failures = int(values["spikes"]), int(values["failures"])
         self._begun = True
 
 
