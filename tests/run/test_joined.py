@@ -436,9 +436,8 @@ class TestOtherTasks:
         assert all(member.name == "pnp" for member in result.members)
         if number > 100:  # of what the fit sees: the picture is that of all steps
             assert "steps" not in result.stop_detail
-            again = dipfast.inpaint(
-                clean, missing, checkpoint=path, resume=True, callback=StopAt(1, Progress)
-            )
+            stop, told = StopAt(1, Progress), {"reference": clean, "checkpoint": path}
+            again = dipfast.inpaint(clean, missing, resume=True, callback=stop, **told)
             np.testing.assert_array_equal(again.image, result.image)
         assert result.psnr > result.metrics["psnr_input"] + 5
 

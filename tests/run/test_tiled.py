@@ -224,9 +224,8 @@ class TestEndsEarly:
                 raise StopIteration
 
         result = dipfast.denoise(pair[0], tile=64, callback=stop, method="dip")
-        assert (
-            result.unfinished == "1 of 6 tiles were finished; the rest is as it was, or half done"
-        )
+        expected = "1 of 6 tiles were finished; the rest is as it was or half done"
+        assert result.unfinished == expected
 
     def test_a_fit_that_has_hardly_begun_changes_nothing(self, pair: Any) -> None:
         def stop(state: Progress) -> None:

@@ -176,9 +176,9 @@ def _by_opacity(image: Any, axis: int | None, stack: tuple[int, ...]) -> tuple[A
         )
     array = np.asarray(as_numpy(image))
     opacity = _planes(array, axis, stack)[:, -1:]
-    opaque = (
-        np.iinfo(array.dtype).max if array.dtype.kind in "iu" else np.fmax.reduce(opacity, None)
-    )
+    is_integer = array.dtype.kind in "iu"
+    # Not that of max, which is NaN if one of them is.
+    opaque = np.iinfo(array.dtype).max if is_integer else np.fmax.reduce(opacity, axis=None)
     index = [slice(None)] * array.ndim
     index[axis or 0] = slice(0, channels - 1)
     # A grey array without its opacity loses the axis of the channels, as grey images have none.

@@ -278,7 +278,7 @@ def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:
         method = job.settings.method
         if outcome.tiles is not None and method != "joined" and outcome.tiles[0] < outcome.tiles[1]:
             done, count = outcome.tiles
-            return f"{done} of {count} tiles were finished; the rest is as it was, or half done"
+            return f"{done} of {count} tiles were finished; the rest is as it was or half done"
         if outcome.best is None and (job.is_direct or method == "joined"):
             if job.settings.task == "denoise":
                 return f"{method} was ended before its end: the result is the image itself"
