@@ -26,6 +26,7 @@ __all__ = [
     "is_tensor",
     "name_of_dtype",
     "split_masked",
+    "white_of",
 ]
 
 # The number of channels of colour with opacity; a longer axis is more likely one of pixels.
@@ -246,6 +247,24 @@ def name_of_dtype(dtype: Any) -> str:
     """
     name: str = getattr(dtype, "name", str(dtype))
     return name
+
+
+def white_of(pixels: Any) -> float:
+    """Return the value of white, or of full opacity.
+
+    Parameters
+    ----------
+    pixels
+        An array of real numbers.
+
+    Returns
+    -------
+    float
+        The largest integer of its type; of floats 1, or their largest value if that is more.
+    """
+    if pixels.dtype.kind in "iu":
+        return float(np.iinfo(pixels.dtype).max)
+    return max(1.0, float(np.nanmax(pixels)))
 
 
 def check_image(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.cluster import on_workers
 
 import dipfast
@@ -22,6 +25,7 @@ from dipfast.cluster.record import FolderRecord
 from dipfast.cluster.sizes import estimate_memory, shape_of
 from dipfast.errors import InputError
 from dipfast.images.files import read_image, write_image
+from dipfast.operators import Blur, Compose, Mask, gaussian_kernel
 from dipfast.settings.settings import DenoiseSettings
 
 Make = Callable[[int], list[Path]]
@@ -246,6 +250,84 @@ def test_other_tasks(tmp_path: Path) -> None:
     )
     assert statuses(done) == ["done"]
     assert read_image(tmp_path / "larger/a.png").image.shape == (32, 32)
+
+
+def test_transparent_pixels_are_filled_in(tmp_path: Path) -> None:
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 255, (16, 16, 4), np.uint8)
+    pixels[..., 3] = 255
+    pixels[3:6, 3:6] = 0
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    write_image(tmp_path / "b.png", pixels[..., 0])
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    options: Any = {"mask": "alpha", "scheduler": "threads", "quality": "fast"}
+    done = restore_files("inpaint", paths, tmp_path / "out", **options)
+    assert statuses(done) == ["done", "failed"]
+    assert "opacity, and this has none" in done[1].message
+    made = read_image(tmp_path / "out/a.png")
+    assert made.alpha is None
+    known = pixels[..., 3] == 255
+    assert np.array_equal(made.image[known], pixels[known][:, :3])
+    assert made.image[~known].any()
+
+
+def test_another_operator_is_another_result(tmp_path: Path) -> None:
+    noisy = np.random.default_rng(0).integers(90, 120, (16, 16), np.uint8)
+    write_image(tmp_path / "a.png", noisy)
+    options: Any = {"scheduler": "threads", "quality": "fast", "overwrite": False}
+
+    def statuses_with(operator: Any) -> list[str]:
+        inputs = [tmp_path / "a.png"]
+        return statuses(
+            restore_files("restore", inputs, tmp_path / "out", operator=operator, **options)
+        )
+
+    def blur(sigma: float = 1.05) -> Blur:
+        return Blur(gaussian_kernel(sigma, 5))
+
+    assert statuses_with(blur(1.0)) == ["done"]
+    assert statuses_with(blur(1.0)) == ["skipped"]
+    assert statuses_with(blur()) == ["done"]
+
+
+def test_operators_are_known_by_what_they_hold() -> None:
+    from dipfast.cluster.files import _digest_of
+
+    known = torch.ones(16, 16, dtype=torch.bool)
+    known[2:4, 5] = False
+    operators = [
+        [Compose(Blur(gaussian_kernel(sigma, 5)), Mask(mask)) for _ in range(2)]
+        for sigma, mask in ((1.0, known), (1.05, known), (1.05, known.flip(0)))
+    ]
+    digests = [[_digest_of(operator) for operator in pair] for pair in operators]
+    assert all(first == second for first, second in digests)
+    assert len({first for first, _ in digests}) == 3
+
+
+def test_functions_are_known_by_their_code(tmp_path: Path) -> None:
+    from dipfast.cluster.files import _digest_of
+
+    digests = [_digest_of(function) for function in (lambda u: 0.5 * u, lambda u: 0.25 * u)]
+    assert digests[0] != digests[1]
+    code = (
+        "from dipfast.cluster.files import _digest_of; import torch; "
+        "from dipfast.operators import Blur, gaussian_kernel, Wrapped; "
+        "print(_digest_of(Wrapped(Blur(gaussian_kernel(1.5)))), _digest_of(lambda u: 0.5 * u))"
+    )
+    told = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+        for _ in range(2)
+    }
+    assert len(told) == 1  # in every process
+
+
+def test_a_call_that_ended_in_an_error_lets_others_go_on(pictures: Make, tmp_path: Path) -> None:
+    paths = pictures(1)
+    with pytest.raises(InputError) as held:
+        restore_files("denoise", paths, tmp_path / "out", scheduler="nothing", quality="fast")
+    assert held.traceback  # which keeps what the call had, as that of a notebook
+    assert statuses(restore(paths, tmp_path / "out")) == ["done"]
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif", ".npy", ".fits", ".jpg", ".webp"])

@@ -104,7 +104,8 @@ class LiveView:
                 self._draw(state.image)
             elif now < self._next and state.share < 1:
                 return
-            self._update(state.share, "without a network" if not self._curve else "")
+            fits = self._curve or (state.tiles and self._is_of_run)
+            self._update(state.share, "" if fits else "without a network")
             return
         last = state.iteration == state.iterations
         if now < self._next and not last:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from dipfast.arrays import white_of
 from dipfast.errors import InputError
 from dipfast.images.files import ImageFile
 from dipfast.images.masks import grown
 
-__all__ = ["marks_of", "white_of"]
+__all__ = ["marks_of"]
 
 # The compression of a JPEG leaves values around black and white.  Of drawn masks of quality 50 and
 # more, these are below a quarter of white, and none of the drawn pixels is.
@@ -107,21 +108,3 @@ def _check_black_and_white(name: str, values: Any, white: float, marks: str) -> 
             f"missing; if they are noise, paint them {shade}",
             stacklevel=5,
         )
-
-
-def white_of(pixels: Any) -> float:
-    """Return the value of white, or of full opacity.
-
-    Parameters
-    ----------
-    pixels
-        An array of real numbers.
-
-    Returns
-    -------
-    float
-        The largest integer of its type; of floats 1, or their largest value if that is more.
-    """
-    if pixels.dtype.kind in "iu":
-        return float(np.iinfo(pixels.dtype).max)
-    return max(1.0, float(np.nanmax(pixels)))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +32,7 @@ from dipfast.cluster.record import (
 from dipfast.errors import InputError, WouldOverwriteError
 from dipfast.images import files
 from dipfast.images.files import formats
+from dipfast.run.checkpoint import digest_of
 from dipfast.run.interrupt import Interrupt
 from dipfast.run.record import describe, given
 from dipfast.settings.names import TASKS, TaskName
@@ -175,49 +178,53 @@ def restore_files(
     files.check_place(folder / RECORD, overwrite=True)
     record = FolderRecord(folder)
     record.recover()
-    outcomes: dict[Path, FileOutcome] = {}
+    # However this ends, another call may go on, even while a traceback holds what is here.
+    with closing(record):
+        outcomes: dict[Path, FileOutcome] = {}
 
-    def conclude(file: _File, line: dict[str, Any], *, is_new: bool = True) -> None:
-        told = (line["status"], line.get("message", ""), line.get("seconds") or 0.0)
-        outcomes[file.source] = FileOutcome(file.source, file.output, *told)
-        if is_new:
-            head = _head(file, key)
-            record.add({**head, **line, **{k: head[k] for k in ("input", "output")}}, file.output)
-        if on_progress is not None:
-            on_progress(outcomes[file.source], len(outcomes), len(sources))
+        def conclude(file: _File, line: dict[str, Any], *, is_new: bool = True) -> None:
+            told = (line["status"], line.get("message", ""), line.get("seconds") or 0.0)
+            outcomes[file.source] = FileOutcome(file.source, file.output, *told)
+            if is_new:
+                head = _head(file, key)
+                record.add(
+                    {**head, **line, **{k: head[k] for k in ("input", "output")}}, file.output
+                )
+            if on_progress is not None:
+                on_progress(outcomes[file.source], len(outcomes), len(sources))
 
-    todo = []
-    for source in sources:
-        file = _File(source, outputs[source])
-        if not overwrite and _has(record, file, key):
-            conclude(file, {"status": "skipped", "message": "done before"}, is_new=False)
-            continue
-        there = [p for p in (file.output, files.report_path(file.output)) if os.path.lexists(p)]
-        if there and not overwrite and not record.owns(file.output):
-            conclude(file, {"status": "failed", "message": _taken(there[0])})
-        else:
-            replaces = bool(there) or record.gave_up(file.output)
-            todo.append(replace(file, replaces=replaces))
-    if todo:
-        interrupt = interrupt or Interrupt()
-        with (
-            connect(
-                scheduler, workers=workers, memory_limit=memory_limit, threads=threads
-            ) as client,
-            interrupt.on_signals(),
-        ):
-            orders = _orders(task, todo, settings, {**options, **extra})
-            results = run_orders(
-                client,
-                _restore_file,
-                orders,
-                begin=lambda file: record.begin(_head(file, key), file.output),
-                stop=lambda: interrupt.requested,
-            )
-            for file, value in results:
-                failed = isinstance(value, Failure)
-                conclude(file, _line_of_failure(value.error) if failed else value)
-        record.end()
+        todo = []
+        for source in sources:
+            file = _File(source, outputs[source])
+            if not overwrite and _has(record, file, key):
+                conclude(file, {"status": "skipped", "message": "done before"}, is_new=False)
+                continue
+            there = [p for p in (file.output, files.report_path(file.output)) if os.path.lexists(p)]
+            if there and not overwrite and not record.owns(file.output):
+                conclude(file, {"status": "failed", "message": _taken(there[0])})
+            else:
+                replaces = bool(there) or record.gave_up(file.output)
+                todo.append(replace(file, replaces=replaces))
+        if todo:
+            interrupt = interrupt or Interrupt()
+            with (
+                connect(
+                    scheduler, workers=workers, memory_limit=memory_limit, threads=threads
+                ) as client,
+                interrupt.on_signals(),
+            ):
+                orders = _orders(task, todo, settings, {**options, **extra})
+                results = run_orders(
+                    client,
+                    _restore_file,
+                    orders,
+                    begin=lambda file: record.begin(_head(file, key), file.output),
+                    stop=lambda: interrupt.requested,
+                )
+                for file, value in results:
+                    failed = isinstance(value, Failure)
+                    conclude(file, _line_of_failure(value.error) if failed else value)
+            record.end()
     left = (FileOutcome(source, outputs[source], "left") for source in sources)
     return [outcomes.get(each.input, each) for each in left]
 
@@ -287,8 +294,31 @@ def _outputs(sources: list[Path], folder: Path) -> dict[Path, Path]:
 
 def _key(settings: Settings, extra: dict[str, Any]) -> str:
     """Return a digest of everything that makes two results the same, beside the file."""
-    text = json.dumps([given(settings), describe(extra)], sort_keys=True, default=str)
+    operator = extra.get("operator")
+    told = describe({name: value for name, value in extra.items() if name != "operator"})
+    content = None if operator is None else _digest_of(operator)
+    text = json.dumps([given(settings), told, content], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest_of(operator: Any) -> str:
+    """Return a digest of all that an operator holds, and of its code where it has no name.
+
+    It is that of what travels to workers, in which tensors have digests, because the bytes of a
+    pickled tensor are others in each process.
+    """
+    import cloudpickle  # Dask needs it
+    from torch import Tensor
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return str, (digest_of(value.detach().cpu()),)
+            return super().reducer_override(value)
+
+    stream = io.BytesIO()
+    Pickler(stream).dump(operator)
+    return hashlib.sha256(stream.getvalue()).hexdigest()
 
 
 def _has(record: FolderRecord, file: _File, key: str) -> bool:
@@ -343,6 +373,11 @@ def _restore_file(task: TaskName, file: _File, arguments: dict[str, Any]) -> dic
         source = files.read_image(file.source)
         told = {"channel_axis": source.channel_axis, "stack_axis": source.stack_axis}
         told = {name: value for name, value in told.items() if value is not None}
+        if arguments.get("mask") == "alpha":
+            if source.alpha is None:
+                raise InputError("mask='alpha' needs a file with opacity, and this has none")
+            arguments = {**arguments, "mask": source.transparent}
+            source = replace(source, alpha=None)  # it is filled in
         result = getattr(dipfast, task)(source.image, **arguments, **told)
         _save(result, file, _form_of(source, task, arguments))
         report = result.report()

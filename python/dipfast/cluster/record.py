@@ -154,7 +154,7 @@ class FolderRecord:
         return source != name and _is_picture(self._folder / source)
 
     def __del__(self) -> None:
-        self._let_go()
+        self.close()
 
     def recover(self) -> None:
         """Write the lines of results that were written by a process that ended before its line.
@@ -190,8 +190,8 @@ class FolderRecord:
             )
         self._hold = hold
 
-    def _let_go(self) -> None:
-        """Let other runs write into the folder."""
+    def close(self) -> None:
+        """Let other runs write into the folder; what was begun stays written down."""
         if self._hold is not None:
             os.close(self._hold)
             self._hold = None
@@ -325,7 +325,7 @@ class FolderRecord:
     def end(self) -> None:
         """Say that nothing is being done any more, except what was given up and may go on."""
         self._write_begun()
-        self._let_go()
+        self.close()
 
     def _write_begun(self) -> None:
         """Write what is being done, nothing if that is nothing."""

@@ -132,6 +132,17 @@ def test_picture(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*arguments, "--force"]) == 0
 
 
+def test_picture_has_the_range_that_was_told() -> None:
+    values = np.linspace(-2048, 1000, 24 * 30).reshape(24, 30).astype(np.float32)
+    for name in ("a.tif", "b.tif"):
+        tifffile.imwrite(name, values)
+    arguments = ["compare", "a.tif", "b.tif", "--data-range=-1000,1000", "--picture", "ct.png"]
+    assert main(arguments) == 0
+    drawn = read_image("ct.png").image[20:44, :30, 0]
+    expected = (255 * (values + 1000) / 2000).clip(0, 255)
+    assert np.abs(drawn - expected).max() <= 1
+
+
 def test_stacks(capsys: pytest.CaptureFixture[str]) -> None:
     clean = np.stack([CLEAN[..., k] for k in range(3)] * 2)
     other = clean.copy()

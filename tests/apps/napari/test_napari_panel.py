@@ -243,6 +243,36 @@ def test_closing_the_viewer_ends_the_run(
     wait(lambda: not worker.is_running, 20)
 
 
+@pytest.mark.usefixtures("needs_window")
+def test_closing_the_dock_ends_the_run(
+    viewer: Any, panel: Any, wait: Wait, noisy: np.ndarray
+) -> None:
+    viewer.add_image(noisy)
+    panel.fields["max_iterations"].set(10**6)
+    panel.start()
+    wait(lambda: "Iteration" in panel.status.text())
+    worker = panel._worker
+    viewer.window.remove_dock_widget(panel.widget)  # as its button does
+    wait(lambda: not worker.is_running, 20)
+    assert panel.run is None
+    assert len(viewer.layers) == 1
+
+
+def test_a_panel_without_a_dock_ends_its_run(
+    viewer: Any, panel: Any, wait: Wait, noisy: np.ndarray
+) -> None:
+    viewer.add_image(noisy)
+    panel.fields["max_iterations"].set(10**6)
+    panel.start()
+    wait(lambda: "Iteration" in panel.status.text() and len(viewer.layers) == 2)
+    worker, bar = panel._worker, panel._bar_of_napari
+    panel._leave_dock()
+    assert (panel.run, len(viewer.layers)) == (None, 1)
+    assert bar.disable or bar.n <= bar.total
+    wait(lambda: not worker.is_running, 20)
+    assert len(viewer.layers) == 1
+
+
 def test_layers_come_and_go(viewer: Any, panel: Any, noisy: np.ndarray) -> None:
     assert not panel.start_button.isEnabled()
     assert panel.status.text() == "Open an image first."

@@ -16,13 +16,14 @@ import torch
 from PIL import Image
 
 import dipfast
-from dipfast.apps.studio.notes import message_of, warnings_told
+from dipfast.apps.notes import message_of, warnings_told
 from dipfast.apps.studio.orders import read_order
 from dipfast.apps.studio.pictures import Picture
 from dipfast.apps.studio.previews import LARGEST, live_range, shrunk
 from dipfast.apps.studio.runs import Registry, Run
 from dipfast.errors import InputError
 from dipfast.images.files import read_image
+from dipfast.run.observers import Progress
 
 LONG = {"max_iterations": "100000", "quality": "fast"}
 Finish = Callable[..., Run]
@@ -123,6 +124,36 @@ def test_known_pixels_stay_in_chosen_snapshots(
     assert saved.dtype == np.float32
     assert np.array_equal(saved[~mask], values[~mask])
     assert not np.array_equal(saved[mask], values[mask])
+
+
+def test_missing_values_stay_filled_in_chosen_snapshots(
+    registry: Registry, noisy: np.ndarray, tmp_path: Path, finished: Finish
+) -> None:
+    values = noisy[..., 0].astype(np.float32) / 255
+    values[3:5, 4] = np.nan
+    tifffile.imwrite(tmp_path / "holes.tif", values)
+    picture = registry.open_copy(tmp_path / "holes.tif")
+    painted = np.zeros(values.shape, bool)
+    painted[20:23, 9] = True
+    run = finished(picture, task="inpaint", mask=str(picture.add_mask(painted)))
+    chosen = next(k for k, frame in enumerate(run.frames) if not frame.is_automatic)
+    assert np.isfinite(read_image(run.saved(chosen)).image).all()
+
+
+def test_tiles_are_told(registry: Registry, picture: Picture) -> None:
+    run = Run(1, picture, read_order({"task": "denoise"}, picture), registry.folder)
+    shown = torch.zeros(1, 3, 8, 8)
+    run._status = "running"
+    run._observe(Progress(0.01, None, tiles=20))
+    assert run.look().headline == "Making a first picture"
+    for share, image in ((0.03, shown), (0.05, None), (0.08, shown), (0.1, None)):
+        run._observe(Progress(share, image, tiles=20))
+        view = run.look()
+        assert (view.headline, view.share) == ("Fitting tiles", share)
+    run._step_began -= 60
+    left = run.look().seconds_left
+    assert left is not None
+    assert 500 < left < 600  # nine times as long as what was done
 
 
 def test_depth_and_metadata_are_those_of_the_file(

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from dipfast.apps.cli import main
+from dipfast.apps.studio.pictures import Picture
+from dipfast.apps.studio.runs import Registry
 from dipfast.apps.studio.server import LOCALHOST, bind, serve
 from dipfast.errors import InputError, MissingExtraError
 
@@ -69,3 +71,28 @@ def test_bad_file_is_told_before_a_server_is_there(
     path.write_text("no picture")
     assert main(["studio", "--no-open", str(path)]) == 2
     assert "cannot read bad.png" in capsys.readouterr().err
+
+
+def test_pictures_are_those_of_this_studio(registry: Registry, picture: Picture) -> None:
+    import asyncio
+
+    import httpx
+    from fastapi import FastAPI
+
+    from dipfast.apps.studio.routes import add_routes
+
+    app = FastAPI()
+    add_routes(app, registry)
+
+    async def ask(*tags: str) -> list[httpx.Response]:
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://studio")
+        address = f"/picture/{picture.number}/before"
+        async with client:
+            return [await client.get(address, headers={"if-none-match": tag}) for tag in tags]
+
+    (first,) = asyncio.run(ask(""))
+    # Another studio has the same addresses: a browser has to ask.
+    assert "no-cache" in first.headers["cache-control"]
+    again, other = asyncio.run(ask(first.headers["etag"], '"of another"'))
+    assert (again.status_code, again.content) == (304, b"")
+    assert (other.status_code, other.content) == (200, first.content)

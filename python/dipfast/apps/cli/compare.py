@@ -66,7 +66,9 @@ def run(request: CompareRequest) -> int:
         print(one_line(f"against {clean_path}; {'; '.join(notes)}"))
     if request.picture is not None:
         names = [Path(path).name for path in (clean_path, *paths)]
-        drawn = _draw(clean, images, names, found, width)
+        told = request.data_range
+        low = told[0] if isinstance(told, tuple) else None if told is None else 0.0
+        drawn = _draw(clean, images, names, found, width, low)
         files.write_image(request.picture, drawn, channel_axis=2, overwrite=request.force)
     return DONE
 
@@ -113,13 +115,18 @@ def _draw(
     names: Sequence[str],
     found: Sequence[figures.Figures],
     width: float,
+    low: float | None,
 ) -> Any:
-    """Return the images side by side, with their differences below, as (H, W, 3) of 8 bits."""
+    """Return the images side by side, with their differences below, as (H, W, 3) of 8 bits.
+
+    Black is the value ``low``; None for what is usual.
+    """
 
     # Of a stack the first plane is drawn.
     planes = [each.reshape(-1, *each.shape[-3:])[0] for each in (clean.arranged(), *images)]
     finite = planes[0][np.isfinite(planes[0])].astype(np.float64)
-    low = 0.0 if width in (255.0, 65535.0, 1.0) else float(finite.min())
+    if low is None:
+        low = 0.0 if width in (255.0, 65535.0, 1.0) else float(finite.min())
     shown = [_tile(each, (low, low + width)) for each in planes]
     unit = max((each.rms for each in found), default=0.0) * _CONTRAST or 1.0
     away = [

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from dipfast.apps.cli.exits import code_of_error
 from dipfast.apps.cli.streams import say
 from dipfast.apps.cli.words import Words
+from dipfast.apps.notes import warnings_told
 from dipfast.checks import did_you_mean
 from dipfast.errors import DipfastError
 
@@ -36,14 +35,16 @@ def told(work: Callable[[], int], words: Words, tell: Callable[[str], None] = sa
         One that is a mistake in the program.
     """
 
-    def warn(message: Warning | str, *_: Any, **__: Any) -> None:
-        tell(f"warning: {words.translate(str(message))}")
+    heard: set[str] = set()
+
+    def warn(text: str) -> None:
+        if text not in heard:  # planes of a stack say the same, say
+            heard.add(text)
+            tell(f"warning: {words.translate(text)}")
 
     try:
-        with warnings.catch_warnings():
-            # Not an error, whatever the environment asks for: it may come after hours of work.
-            warnings.simplefilter("default", UserWarning)
-            warnings.showwarning = warn
+        # Of this thread alone: a worker restores several pictures at once.
+        with warnings_told(warn):
             return work()
     except Exception as error:
         code = code_of_error(error)

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -111,9 +112,11 @@ def run(request: Request) -> int:
     out.mkdir(parents=True, exist_ok=True)
     _check_folder(out)
     record.recover()
-    digests = cache(digest)
-    pictures = [_picture(source, named[source], request, settings, digests) for source in named]
-    return _Run(record, own).do(pictures)
+    # However this ends, another run may go on.
+    with closing(record):
+        digests = cache(digest)
+        pictures = [_picture(source, named[source], request, settings, digests) for source in named]
+        return _Run(record, own).do(pictures)
 
 
 # --- what is asked for -------------------------------------------------------------------

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dipfast.apps.mask_pictures import marks_of, white_of
+from dipfast.apps.mask_pictures import marks_of
+from dipfast.arrays import white_of
 from dipfast.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def find_missing_pixels(mask: Any, marks: str, source: ImageFile, path: str) -> 
     elif mask == "alpha":
         if source.alpha is None:
             raise InputError(f"--mask alpha: {path} has no transparency")
-        values, origin = source.alpha < white_of(source.alpha), f"opacity of {path}"
+        values, origin = source.transparent, f"opacity of {path}"
         if not values.any():
             raise InputError(f"--mask alpha: all pixels of {path} are opaque")
     elif isinstance(mask, tuple):
@@ -81,7 +82,7 @@ def find_missing_pixels(mask: Any, marks: str, source: ImageFile, path: str) -> 
 def _check_not_transparent(source: ImageFile, path: str) -> None:
     """Refuse a picture with transparency and without NaN where no mask is named."""
     has_nan = source.image.dtype.kind == "f" and np.isnan(source.image).any()
-    if source.alpha is not None and not has_nan and (source.alpha < white_of(source.alpha)).any():
+    if source.alpha is not None and not has_nan and source.transparent.any():
         raise InputError(
             f"--mask is needed: {path} has no NaN; --mask alpha says that the pixels that are not "
             "opaque are missing"

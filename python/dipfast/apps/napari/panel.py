@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dipfast.apps.napari.forms import FIRST, OptionField, fields_of, tip
 from dipfast.apps.napari.layers import Source, look_of, mask_of, placed
 from dipfast.apps.napari.runs import Done, Run
-from dipfast.apps.studio.notes import message_of
+from dipfast.apps.notes import message_of
 from dipfast.errors import DipfastError, InputError, MissingExtraError
 from dipfast.settings.names import DIRECT_METHODS, TaskName
 from dipfast.settings.settings import SETTINGS, decide_method, make_settings
@@ -105,6 +105,7 @@ class Panel:
         self._timer.setInterval(_BETWEEN_LOOKS)
         self._timer.timeout.connect(self._look_at_run)
         self.widget.destroyed.connect(self.close)
+        self._watch_dock()
         for happened in ("inserted", "removed", "reordered"):
             getattr(self.viewer.layers.events, happened).connect(self._list_layers)
         self.viewer.layers.selection.events.active.connect(self._follow_selection)
@@ -376,6 +377,32 @@ class Panel:
         if self.run is not None:
             self.run.stop()
 
+    def _watch_dock(self) -> None:
+        """Close the panel when its dock is closed, which takes the widget out and keeps it."""
+        from qtpy.QtCore import QEvent, QObject
+
+        leave = self._leave_dock
+
+        class Watch(QObject):  # type: ignore[misc]
+            def eventFilter(self, watched: Any, event: Any) -> bool:  # noqa: N802
+                if event.type() == QEvent.Type.ParentChange and watched.parent() is None:
+                    leave()
+                return False
+
+        self._watch = Watch(self.widget)
+        self.widget.installEventFilter(self._watch)
+
+    def _leave_dock(self) -> None:
+        """End the run, and take away what it has put into the viewer."""
+        self.close()
+        if self.run is not None:
+            self._take_preview_away()
+            self._end()
+
+    def _take_preview_away(self) -> None:
+        if self._preview is not None and self._preview in self.viewer.layers:
+            self.viewer.layers.remove(self._preview)
+
     def _look_at_run(self) -> None:
         """Show how far the run is."""
         if self.run is None or self._is_closed:
@@ -442,8 +469,7 @@ class Panel:
         if self._is_closed:
             return
         text = message_of(error)
-        if self._preview is not None and self._preview in self.viewer.layers:
-            self.viewer.layers.remove(self._preview)
+        self._take_preview_away()
         self._end()
         self.status.setText(text)
         show_error(text)

@@ -15,7 +15,7 @@ import numpy as np
 
 from dipfast.apps.napari.layers import Source
 from dipfast.apps.napari.previews import Unit, find_range
-from dipfast.apps.studio.notes import warnings_told
+from dipfast.apps.notes import warnings_told
 from dipfast.settings.names import TaskName
 
 if TYPE_CHECKING:
@@ -257,10 +257,11 @@ class Run:
             if state.plane is not None and state.plane[0] != self._plane:
                 self._plane, self._is_joined = state.plane[0], False
             if state.image is None:
-                self._advance("First picture", state.share)
+                fits_tiles = bool(state.tiles) and self._is_joined
+                self._advance("Fitting tiles" if fits_tiles else "First picture", state.share)
                 return
             self._is_joined = True
-            self._advance("Fitting networks", state.share)
+            self._advance("Fitting tiles" if state.tiles else "Fitting networks", state.share)
             if self._looked_at != self._plane:
                 self._unit_here().look_at(state.image)
             self._show(state.image)

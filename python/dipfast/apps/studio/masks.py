@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from dipfast.apps.mask_pictures import marks_of, white_of
+from dipfast.apps.mask_pictures import marks_of
 from dipfast.apps.studio.pictures import Picture, plain_name, read_single
+from dipfast.arrays import white_of
 from dipfast.errors import InputError
 from dipfast.images import files
 from dipfast.images.files import ImageFile

@@ -7,8 +7,8 @@ from typing import Any
 
 from nicegui import events, ui
 
+from dipfast.apps.notes import message_of
 from dipfast.apps.studio import markup
-from dipfast.apps.studio.notes import message_of
 from dipfast.apps.studio.orders import read_order
 from dipfast.apps.studio.pictures import Picture
 from dipfast.apps.studio.runs import Registry, Run

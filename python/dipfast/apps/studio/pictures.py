@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dipfast.apps.studio.notes import message_of, warnings_told
+from dipfast.apps.notes import message_of, warnings_told
 from dipfast.apps.studio.previews import Preview, preview
 from dipfast.errors import DipfastError, InputError
 from dipfast.images import files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from importlib.resources import files as resources
 from pathlib import Path
 from urllib.parse import unquote
@@ -10,8 +11,8 @@ from urllib.parse import unquote
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
+from dipfast.apps.notes import message_of
 from dipfast.apps.studio.masks import loaded_mask, painted_mask
-from dipfast.apps.studio.notes import message_of
 from dipfast.apps.studio.orders import Order
 from dipfast.apps.studio.pictures import Picture, plain_name
 from dipfast.apps.studio.previews import Preview
@@ -22,7 +23,8 @@ __all__ = ["add_routes"]
 
 # What a page of another origin cannot send without asking first, which is refused.
 _OWN_HEADER = "x-dipfast"
-_NEVER_CHANGES = {"cache-control": "private, max-age=86400, immutable"}
+# Another studio on this computer has the same addresses for other pictures.
+_ASK_FIRST = "private, no-cache"
 _STATIC = {"studio.css": "text/css", "studio.js": "text/javascript"}
 
 
@@ -93,17 +95,17 @@ def add_routes(app: FastAPI, registry: Registry) -> None:
         return JSONResponse({"mask": chosen, "note": f"{share:.1%} of the pixels are missing"})
 
     @app.get("/picture/{number}/before")
-    def before(number: int) -> Response:
-        return _picture(picture_of(number).preview)
+    def before(number: int, request: Request) -> Response:
+        return _picture(picture_of(number).preview, request)
 
     @app.get("/run/{number}/live/{which}")
-    def live(number: int, which: str) -> Response:
+    def live(number: int, which: str, request: Request) -> Response:
         made = run_of(number).live(of_fit=which == "fit")
-        return Response(status_code=404) if made is None else _picture(made)
+        return Response(status_code=404) if made is None else _picture(made, request)
 
     @app.get("/run/{number}/frame/{place}")
-    def frame(number: int, place: int) -> Response:
-        return _picture(run_of(number).frame(place))
+    def frame(number: int, place: int, request: Request) -> Response:
+        return _picture(run_of(number).frame(place), request)
 
     @app.get("/run/{number}/result/{place}")
     def result(number: int, place: int) -> Response:
@@ -132,8 +134,13 @@ def _wrong(error: Exception) -> Response:
     return JSONResponse({"error": message_of(error)}, status_code=400)
 
 
-def _picture(made: Preview) -> Response:
-    return Response(made.data, media_type=made.kind, headers=_NEVER_CHANGES)
+def _picture(made: Preview, request: Request) -> Response:
+    """Return a picture, or that it is the one that the browser has."""
+    tag = f'"{hashlib.sha256(made.data).hexdigest()}"'
+    headers = {"cache-control": _ASK_FIRST, "etag": tag}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(made.data, media_type=made.kind, headers=headers)
 
 
 def _download(path: Path, name: str) -> Response:

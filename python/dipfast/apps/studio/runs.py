@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from dipfast.apps.notes import message_of, warnings_told
 from dipfast.apps.page.charts import Curve, chart
-from dipfast.apps.studio.notes import message_of, warnings_told
 from dipfast.apps.studio.orders import Order
 from dipfast.apps.studio.pictures import Picture, copied, plain_name
 from dipfast.apps.studio.previews import Preview, live_range, preview, shrunk
@@ -455,6 +455,8 @@ class Run:
             # Known pixels are what they were, to the last bit.
             mask, axis = self.order.mask, source.channel_axis
             mask = mask if axis is None else np.expand_dims(mask, axis)
+            if source.image.dtype.kind == "f":  # NaN is missing, whatever the mask says
+                mask = mask | np.isnan(source.image)
             image = np.where(mask, image, source.image).astype(source.image.dtype)
         return replace(
             self._result,
@@ -547,10 +549,12 @@ class Run:
             if state.image is not None:
                 self._is_joined = True
                 self._show(self._kept_live, state.image, now)
-                self._advance("Beginning the fit", now, None)
-            else:
-                step = "Preparing the fit" if self._is_joined else "Making a first picture"
-                self._advance(step, now, state.share)
+                if not state.tiles:
+                    self._advance("Beginning the fit", now, None)
+                    return
+            # Of tiles there is nothing but the share of all of them.
+            step = "Fitting tiles" if state.tiles else "Preparing the fit"
+            self._advance(step if self._is_joined else "Making a first picture", now, state.share)
             return
         self._advance(
             f"Iteration {state.iteration} of {state.iterations}",

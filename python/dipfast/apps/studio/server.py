@@ -6,6 +6,7 @@ import errno
 import secrets
 import socket
 import sys
+import threading
 import warnings
 import webbrowser
 from collections.abc import Callable
@@ -81,7 +82,8 @@ def serve(
                 if token:
                     say("others who reach this computer need the whole address, with its token")
                 if opens:
-                    webbrowser.open(address)
+                    # A browser of the terminal comes back when it is left, and waits for us.
+                    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
             # Whether Ctrl-C is raised again in the end is left to chance.
             with suppress(KeyboardInterrupt):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dipfast.arrays import white_of
 from dipfast.errors import InputError
 from dipfast.settings.jpeg import JpegCoding
 
@@ -187,6 +188,11 @@ class ImageFile:
         """Return height and width."""
         rows, columns = (self.image.shape[axis] for axis in self._pixel_axes)
         return rows, columns
+
+    @property
+    def transparent(self) -> Any:
+        """Return which pixels are not opaque, a boolean array; None without opacity."""
+        return None if self.alpha is None else self.alpha < white_of(self.alpha)
 
     @property
     def stack_shape(self) -> tuple[int, ...]:

@@ -48,7 +48,8 @@ def warnings_told(tell: Callable[[str], None]) -> Iterator[None]:
                 else:
                     own(" ".join(str(message).split()))
 
-            # The same warning of two runs is told twice.
+            # Not an error, whatever the environment asks for: it may come after hours of work.  The
+            # same warning of two runs is told twice.
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = show
         _users += 1
