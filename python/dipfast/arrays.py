@@ -22,6 +22,7 @@ __all__ = [
     "check_image",
     "find_channel_axis",
     "find_stack_axes",
+    "has_equal_channels",
     "is_channels_last",
     "is_tensor",
     "name_of_dtype",
@@ -225,6 +226,29 @@ def is_tensor(x: object) -> TypeIs[Tensor]:
 
 def _torch() -> Any:
     return sys.modules["torch"]
+
+
+def has_equal_channels(x: Any) -> bool:
+    """Return whether a picture is a grey one that is stored in several channels.
+
+    The noise of such a picture is the same in all of them.
+
+    Parameters
+    ----------
+    x
+        An array or a tensor, its channels first.
+
+    Returns
+    -------
+    bool
+        True if there are several channels, all with the same values.
+
+    Examples
+    --------
+    >>> has_equal_channels(np.ones((3, 4, 4))), has_equal_channels(np.ones((1, 4, 4)))
+    (True, False)
+    """
+    return len(x) > 1 and all(bool((channel == x[0]).all()) for channel in x[1:])
 
 
 def name_of_dtype(dtype: Any) -> str:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dipfast import ops
 from dipfast.model import noise_estimate
 from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import (
@@ -417,3 +418,32 @@ def test_photons_are_no_outliers(photons: float, most: int) -> None:
     with_defects = estimate_noise(noisy)
     assert with_defects.outliers is not None
     assert with_defects.outliers[0, 5::32, 5::32].float().mean() > 0.9
+
+
+@pytest.mark.parametrize("empty", [(2,), (0, 2)])
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_channels_of_one_value_do_not_hide_the_noise_of_others(
+    empty: tuple[int, ...], value: float
+) -> None:
+    clean = torch.linspace(0.3, 0.7, 128).repeat(3, 128, 1)
+    noisy = NoiseModel(0.08).sample(clean, torch.Generator().manual_seed(0))
+    for kind in ("auto", "gaussian", "correlated"):
+        whole = estimate_noise(noisy, kind).model
+        part = noisy.clone()
+        part[list(empty)] = value
+        found = estimate_noise(part, kind).model
+        assert found.typical_variance == pytest.approx(whole.typical_variance, rel=0.15)
+        assert (found.spectrum is None) == (whole.spectrum is None)
+        assert found.low is None
+    alone = ops.estimate_noise(part, channel_axis=0)
+    assert alone == pytest.approx(0.08, rel=0.1)
+
+
+def test_a_channel_that_is_mostly_black_does_not_hide_coarse_noise() -> None:
+    generator = torch.Generator().manual_seed(0)
+    coarse = NoiseModel(0.05, spectrum=((2.0, 1.8, 1.5, 1.0, 0.7, 0.4, 0.2),))
+    noisy = coarse.sample(torch.full((3, 128, 128), 0.5), generator)
+    noisy[2] = (0.03 * (noisy[2] - 0.5)).clamp_min(0)
+    found = estimate_noise(noisy, "correlated").model
+    assert found.is_correlated
+    assert found.sigma == pytest.approx(0.05, rel=0.2)

@@ -71,6 +71,24 @@ class TestRefine:
         assert (result.image == result.image[..., :1]).all()
         assert squared(result.image, clean) < 0.5 * squared(noisy, clean)
 
+    @pytest.mark.parametrize("kind", ["fast", "planes", "guided"])
+    def test_a_grey_picture_in_three_channels_is_what_it_is_in_one(
+        self, use_small_network: Network, kind: str
+    ) -> None:
+        use_small_network(5)
+        noisy = photograph(20)[0][..., 0]
+        options: dict[str, Any] = {"quality": "fast"}
+        if kind == "planes":
+            noisy = np.stack([noisy, noisy[::-1]])
+            options |= {"stack_axis": 0, "neighbours": 1}
+        if kind == "guided":  # another network, but grey
+            options = {"method": "guided", "max_iterations": 5}
+        grey = dipfast.denoise(noisy, **options)
+        colour = dipfast.denoise(noisy[..., None].repeat(3, axis=-1), channel_axis=-1, **options)
+        assert (colour.image == colour.image[..., :1]).all()
+        if kind != "guided":
+            np.testing.assert_array_equal(colour.image[..., 0], grey.image)
+
     def test_a_spectrum_of_other_channels_is_refused(self) -> None:
         model = NoiseModel(0.1, spectrum=((1.0,) * 7,) * 3)
         with pytest.raises(ValueError, match="noise has a spectrum of 3 channels, and image has 1"):

@@ -61,6 +61,9 @@ def run(picture: Picture, options: dict[str, Any], measure: str, save: Path) -> 
             callback=observe,
             **{"method": "two_stage", **refine, **picture.arguments, **options},
         )
+    if not result.stop_reason.is_final:
+        # No row is written, so that another call does this run again.
+        raise KeyboardInterrupt(result.stop_detail)
     write(save.with_name(f"{save.name}.png"), result.image)
     history = result.history
     row: dict[str, Any] = {

@@ -14,7 +14,7 @@ from dipfast import ops
 from dipfast.denoisers.blocks import MOST_ELEMENTS, in_blocks
 from dipfast.images.tiles import Tile
 from dipfast.model.noise_estimate import fill_from_neighbours
-from dipfast.ops.nl_ridge_sizes import Report, Ridge
+from dipfast.ops.nl_ridge_sizes import Report, Ridge, is_of_one_channel
 from dipfast.settings.names import Quality
 from dipfast.settings.noise import NoiseParameters
 
@@ -72,13 +72,15 @@ def nl_ridge(
         places = outliers.expand(measurement.shape)[0].cpu().numpy()
         pixels = fill_from_neighbours(pixels, places)
 
+    if is_of_one_channel(pixels, noise):
+        pixels = pixels[:1]
     if pixels.size > MOST_ELEMENTS:
         result = nl_ridge_in_blocks(pixels, noise, speed, callback, rounds=rounds)
     else:
         result = ops.nl_ridge(
             pixels, noise=noise, speed=speed, rounds=rounds, channel_axis=0, callback=callback
         )
-    return torch.from_numpy(result)[None].to(measurement)
+    return torch.from_numpy(result)[None].to(measurement).expand(measurement.shape).contiguous()
 
 
 def nl_ridge_in_blocks(

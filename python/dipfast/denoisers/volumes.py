@@ -17,7 +17,7 @@ from dipfast.model.neighbours import Neighbours
 from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import fill_from_neighbours
 from dipfast.model.problem import Problem
-from dipfast.ops.nl_ridge_sizes import Ridge
+from dipfast.ops.nl_ridge_sizes import Ridge, is_of_one_channel
 from dipfast.settings.names import Quality
 from dipfast.settings.noise import NoiseParameters
 
@@ -88,6 +88,9 @@ def _denoised(
     callback: Callable[[float], object] | None,
 ) -> Tensor:
     """Return planes (K, C, H, W) denoised as a volume."""
+    if is_of_one_channel(planes.transpose(0, 1), noise):
+        one = _denoised(planes[:, :1], noise, speed, reach, callback)
+        return one.expand(planes.shape).contiguous()
     count, channels = planes.shape[:2]
 
     def denoised(part: Any, _: Tile, report: Callable[[float], object] | None) -> Any:

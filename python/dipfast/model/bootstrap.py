@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from dipfast.arrays import has_equal_channels
 from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_spectrum import coloured
 
@@ -95,6 +96,8 @@ def added_noise(pilot: Tensor, noise: NoiseModel, seed: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed((seed ^ _OWN_STREAM) % 2**63)
     drawn = torch.randn(pilot.shape, generator=generator, dtype=torch.float32)
+    if noise.spectrum is None and has_equal_channels(pilot[0]):
+        drawn = drawn[:, :1].expand(pilot.shape)  # the noise of a grey picture stored in colour
     if noise.spectrum is not None:
         spread = [coloured(planes, noise.spectrum) for planes in drawn.double().numpy()]
         drawn = torch.stack([torch.from_numpy(planes) for planes in spread])

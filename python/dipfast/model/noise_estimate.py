@@ -96,6 +96,11 @@ def estimate_noise_model(
     return estimate_noise(image, kind, sigma=sigma, known=known, ends=ends).model
 
 
+# A channel with a larger share of black and white pixels than this does not tell of the noise,
+# where another one has a share below the second number.
+_CLIPPED_CHANNEL, _USABLE_CHANNEL = 0.3, 0.1
+
+
 def estimate_noise(
     image: Tensor,
     kind: NoiseKind = "auto",
@@ -202,20 +207,27 @@ def estimate_noise(
         whole = fill_from_neighbours(pixels, outliers)
         measured = ~outliers & (True if measured is None else measured)
     known_whole = None if known is None else measured | outliers
-    given = pixels, whole, measured, known_whole, kind
+    telling = _telling(pixels, measured, ends)
+    told_whole = whole[telling]
+    told = [None if x is None else x[telling] for x in (measured, known_whole)]
+    given = pixels[telling], told_whole, told[0], told[1], kind
     seen = None
     if compares and sigma is not None and kind != "poisson_gaussian":
         model, levels, spectrum, seen = _compared(given, sigma, ends)
     else:
         model, levels, spectrum = _model(*given, sigma, ends)
+    if model.spectrum is not None and 1 < len(model.spectrum) < len(pixels):
+        # That of some channels is taken for that of all.
+        row = np.sqrt(np.square(model.spectrum).mean(axis=0))
+        model = replace(model, spectrum=(tuple(map(float, row)),))
     if spectrum is not None and spectrum.quantised:
         isolated = None  # what JPEG leaves of an edge stands alone, too
     if isolated is not None and spectrum is None:  # coarse noise does not stand alone
         isolated = _beyond_noise(isolated, pixels, whole, model)
     interval, stripes = (model.sigma, model.sigma), (0.0, 0.0)
     if known is None:  # gaps have edges of their own
-        interval = interval if sigma is not None else _interval(whole, model)
-        stripes = _stripes(whole), _stripes(whole.transpose(0, 2, 1))
+        interval = interval if sigma is not None else _interval(told_whole, model)
+        stripes = _stripes(told_whole), _stripes(told_whole.transpose(0, 2, 1))
     return NoiseEstimate(
         model,
         interval,
@@ -226,6 +238,25 @@ def estimate_noise(
         _remarks(model, levels, stripes, spectrum),
         seen,
     )
+
+
+def _telling(pixels: Floats, measured: Any, ends: tuple[float, float]) -> Any:
+    """Return which channels tell of the noise: those that vary, and are not black or white.
+
+    One that is empty, or clipped in so many pixels that few blocks are without gaps, would hide the
+    noise of the others.  Where all are like that, all tell.
+    """
+    if len(pixels) == 1:
+        return np.ones(1, bool)
+    shares = []
+    for channel, plane in enumerate(pixels):
+        values = plane if measured is None else plane[measured[channel]]
+        varies = bool(values.size) and values.min() < values.max()
+        share = np.mean((values <= ends[0]) | (values >= ends[1])) if varies else 1.0
+        shares.append(float(share))
+    least = min(shares)
+    limit = _CLIPPED_CHANNEL if least < _USABLE_CHANNEL else max(least, 0.99)
+    return np.asarray([share <= limit for share in shares])
 
 
 def isolated_outliers(image: Tensor, noise: NoiseModel | None = None) -> Tensor | None:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dipfast.arrays import has_equal_channels
 from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_spectrum import BLOCK, band_of, cosine_matrix, to_opponent
 from dipfast.settings.noise import LEAST_VARIANCE
@@ -99,8 +100,7 @@ def join_measurement(
         return image
     if noise.is_free:
         return measurement if known is None else torch.where(known, measurement, image)
-    if image.shape[1] == 3 and bool((measurement == measurement[:, :1]).all()):
-        # A grey picture in three channels, whose noise is the same in all of them.
+    if image.shape[1] == 3 and has_equal_channels(measurement[0]):
         if known is not None:
             known = known.expand_as(measurement).all(dim=1, keepdim=True)
         grey = image.mean(dim=1, keepdim=True), measurement[:, :1], _of_one_channel(noise), known

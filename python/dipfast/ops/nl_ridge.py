@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from dipfast.arrays import is_tensor
+from dipfast.arrays import has_equal_channels, is_tensor
 from dipfast.checks import check_choice, check_data_range
 from dipfast.errors import InputError, InputTypeError
 from dipfast.ops import _arguments
 from dipfast.ops._arguments import Axes
 from dipfast.ops._nl_ridge_passes import Speed
-from dipfast.ops.nl_ridge_sizes import Ridge, part_of_progress
+from dipfast.ops.nl_ridge_sizes import Ridge, is_of_one_channel, part_of_progress
 from dipfast.ops.noise_level import estimate_noise
 from dipfast.settings.noise import NoiseParameters
 
@@ -217,10 +217,14 @@ def nl_ridge(
         report = part_of_progress(callback, item, 1, len(images))
         noisy = work.image[0]
         told, gain = work.noise_of(0)
+        if is_of_one_channel(noisy, told) and (gain is None or has_equal_channels(gain)):
+            noisy, gain = noisy[:1], None if gain is None else gain[:1]
         denoised = Ridge(noisy.shape, told, speed, rounds, neighbours).denoise(noisy, gain, report)
         if denoised is noisy or not (picture != picture.flat[0]).any():
             result[item] = picture  # to the last digit
         else:
+            if len(denoised) < len(work.image[0]):
+                denoised = np.repeat(denoised, len(work.image[0]), axis=0)
             result[item] = work.back(denoised).reshape(picture.shape)
     result = result.reshape(array.shape)
     if is_tensor(given):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from dipfast.arrays import has_equal_channels
 from dipfast.ops._compiled.nl_ridge import nl_ridge_pass
 from dipfast.ops._nl_ridge_passes import Pass, Speed, first_share, passes_of
 from dipfast.ops._noise_table import NoiseTable, band_covariance
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-__all__ = ["Report", "Ridge", "part_of_progress"]
+__all__ = ["Report", "Ridge", "is_of_one_channel", "part_of_progress"]
 
 Report: TypeAlias = Callable[[float], object] | None
 """What is told the share that is done, from 0 to 1; None for nothing."""
@@ -246,6 +247,27 @@ class Ridge:
         if self._turned:
             variance[...] = variance.mean(axis=0)
         return variance
+
+
+def is_of_one_channel(noisy: Any, noise: NoiseParameters) -> bool:
+    """Return whether to denoise one channel of a picture for all: a grey one stored in colour.
+
+    The noise of its channels is not independent, as :class:`Ridge` takes it to be, but the same.
+
+    Parameters
+    ----------
+    noisy
+        The picture, its channels first.
+    noise
+        The noise.  A spectrum of several rows says that colour has none.
+
+    Returns
+    -------
+    bool
+        True if all channels are the same.
+    """
+    of_one = noise.spectrum is None or len(noise.spectrum) == 1
+    return of_one and has_equal_channels(noisy)
 
 
 def part_of_progress(callback: Report, begin: float, part: float, whole: float) -> Report:

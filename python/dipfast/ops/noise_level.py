@@ -60,7 +60,7 @@ def estimate_noise(image: NDArray[Any] | Tensor, *, channel_axis: int | None = N
     ----------
     image
         Array or tensor, ``(H, W)``, or with one more axis for the channels, over which
-        the estimates are averaged (root mean square).
+        the estimates are averaged (root mean square), but for those of one or two values.
     channel_axis
         The axis of the channels; None recognises up to four of them at the end or in front, and
         any number in front of the pixels of a tensor.
@@ -100,14 +100,14 @@ def estimate_noise(image: NDArray[Any] | Tensor, *, channel_axis: int | None = N
     planes = image[np.newaxis] if axis is None else np.moveaxis(image, axis, 0)
     if planes.ndim != 3:
         raise InputError(f"image must be (H, W) or have one more axis, got shape {image.shape}")
-    levels = [_level(plane.astype(np.float64)) for plane in planes]
-    return float(np.sqrt(np.mean(np.square(levels))))
+    # Channels of one value, or of black and white, which noise is not, tell nothing.
+    telling = [plane for plane in planes if ((plane > plane.min()) & (plane < plane.max())).any()]
+    levels = [_level(plane.astype(np.float64)) for plane in telling]
+    return float(np.sqrt(np.mean(np.square(levels)))) if levels else 0.0
 
 
 def _level(plane: Floats) -> float:
     """Return the standard deviation of the noise of one channel."""
-    if not ((plane > plane.min()) & (plane < plane.max())).any():
-        return 0.0  # one value, or black and white, which noise is not
     outliers = find_outliers(plane)
     _, details = wavelet_blocks(plane, ~outliers if outliers.any() else None)
     return deviation(details)

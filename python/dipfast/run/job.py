@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dipfast.arrays import has_equal_channels
 from dipfast.images.layout import Layout
 from dipfast.model.noise_estimate import NoiseEstimate
 from dipfast.model.operators import on_device
@@ -184,6 +185,9 @@ class Job:
         Tensor
             Of the same shape; the image itself if the job has no stretch.
         """
+        if has_equal_channels(self.problem.measurement[0]):
+            # A grey picture that is stored in colour stays grey.
+            image = image.mean(dim=1, keepdim=True).expand(image.shape).contiguous()
         return image if self.stretch is None else self.stretch.unbiased_inverse(image)
 
     def refine(self, image: Tensor) -> Tensor:
