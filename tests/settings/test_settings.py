@@ -122,6 +122,8 @@ class TestValues:
             ({"quality": "good"}, InputError, "quality must be one of fast, balanced, best"),
             ({"data_range": (3, 3)}, InputError, "data_range must be a positive number or"),
             ({"tv_weight": 1, "method": "dip"}, InputError, "tv_weight=1 has no meaning"),
+            ({"tv_weight": 1, "method": "deep_red"}, InputError, "tv_weight=1 has no meaning"),
+            ({"tv_weight": 1, "method": "tv_target"}, InputError, "tv_weight=1 has no meaning"),
             ({"resume": "yes"}, InputTypeError, "resume must be True or False, got 'yes'"),
         ],
         ids=str,

@@ -76,6 +76,7 @@ def estimate_stack_noise(
     sigma: float | None = None,
     known: Sequence[Tensor | None] | None = None,
     ends: tuple[float, float] = (0.0, 1.0),
+    compares: bool = False,
 ) -> StackNoise:
     """Estimate the noise of a stack of pictures that one sensor took, from the stack alone.
 
@@ -90,7 +91,7 @@ def estimate_stack_noise(
     ----------
     planes
         The planes, (N, C, H, W), in units of a picture in [0, 1].
-    kind, sigma, ends
+    kind, sigma, ends, compares
         As in :func:`~dipfast.model.noise_estimate.estimate_noise`.
     known
         Which values of each plane were measured; None for all.
@@ -116,7 +117,9 @@ def estimate_stack_noise(
     masks = [None] * len(planes) if known is None else list(known)
 
     def estimate(item: int) -> NoiseEstimate:
-        return estimate_noise(planes[item], kind, sigma=sigma, known=masks[item], ends=ends)
+        return estimate_noise(
+            planes[item], kind, sigma=sigma, known=masks[item], ends=ends, compares=compares
+        )
 
     constant = [item for item, plane in enumerate(planes) if bool((plane == plane.max()).all())]
     varied = [item for item in range(len(planes)) if item not in constant]
@@ -124,7 +127,7 @@ def estimate_stack_noise(
     of_constant = {item: estimate(item) for item in constant if varied}
     for _ in range(_ATTEMPTS):
         chosen = spread(alike)
-        shared = _together(planes, masks, chosen, kind, sigma, ends)
+        shared = _together(planes, masks, chosen, kind, sigma, ends, compares)
         differ: dict[int, NoiseEstimate] = {}
         for item in varied if sigma is None else ():  # otherwise it was said
             if _may_differ(planes[item], masks[item], shared):
@@ -149,6 +152,7 @@ def _together(
     kind: NoiseKind,
     sigma: float | None,
     ends: tuple[float, float],
+    compares: bool,
 ) -> NoiseEstimate:
     """Return what some planes tell of their noise as one picture."""
     count = len(chosen)
@@ -158,7 +162,7 @@ def _together(
         full = (_mask_like(planes[item], masks[item]) for item in chosen)
         known = torch.cat([_part(mask, place, count) for place, mask in enumerate(full)], dim=1)
     picture = torch.cat(parts, dim=1)
-    found = estimate_noise(picture, kind, sigma=sigma, known=known, ends=ends)
+    found = estimate_noise(picture, kind, sigma=sigma, known=known, ends=ends, compares=compares)
     return replace(found, outliers=None)
 
 

@@ -459,7 +459,12 @@ def _noise_of_stack(measurement: Tensor, task: Task, settings: Settings) -> Stac
     if len(masks) == 1:
         masks *= len(measurement)
     return estimate_stack_noise(
-        measurement, settings.noise, sigma=sigma, known=masks, ends=layout.ends
+        measurement,
+        settings.noise,
+        sigma=sigma,
+        known=masks,
+        ends=layout.ends,
+        compares=settings.task == "denoise",
     )
 
 

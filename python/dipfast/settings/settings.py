@@ -388,7 +388,8 @@ class Settings(BaseModel):
         self._check_guided()
         if not named and self.max_iterations is not None:
             raise InputError("max_iterations has no meaning where method is a sequence of stages")
-        if (self.method == "dip" or not named) and self.tv_weight not in ("auto", 0):
+        without_tv = not named or self.method in _WITHOUT_TV
+        if without_tv and self.tv_weight not in ("auto", 0):
             raise InputError(
                 f"tv_weight={self.tv_weight:g} has no meaning for "
                 + (f"method={self.method!r}" if named else "stages of your own")
@@ -560,6 +561,9 @@ SETTINGS: dict[TaskName, type[Settings]] = {
 }
 """The class of the settings of each task."""
 
+
+# Their stages have no total variation.
+_WITHOUT_TV = ("dip", "tv_target", *(name for name in METHODS if name.startswith("deep_red")))
 
 OF_FITS = ("tv_weight", "stop", "preset", "max_iterations", "learning_rate", "network_input")
 """Options that say something of a fit, and make one of tasks with ``quality="fast"``."""

@@ -239,6 +239,32 @@ class TestStatus:
         assert (read_image(rescued).image == WHITE).all()
         assert Path(f"{rescued}.json").exists()
 
+    def test_what_a_format_needs_is_in_the_temporary_folder_too(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        instead: Callable[..., None],
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        from PIL import Image
+
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        inks = np.random.default_rng(0).integers(0, 255, (16, 16, 4), np.uint8)
+        Image.fromarray(inks, "CMYK").save("inks.jpg", quality=95)
+        Path("results").mkdir()
+        save = dipfast.Result.save
+
+        def unplugged(self: dipfast.Result, path: Any, **more: Any) -> None:
+            if str(path).startswith("results"):
+                raise OSError(errno.EIO, "Input/output error")
+            save(self, path, **more)
+
+        monkeypatch.setattr(dipfast.Result, "save", unplugged)
+        assert main(["denoise", "inks.jpg", "results/out.jpg", "--quality", "fast"]) == 1
+        assert str(tmp_path / "out-2.jpg") in capsys.readouterr().err
+        with Image.open(tmp_path / "out-2.jpg") as rescued:
+            assert rescued.mode == "CMYK"
+
     def test_metadata_that_cannot_be_written(
         self,
         monkeypatch: pytest.MonkeyPatch,

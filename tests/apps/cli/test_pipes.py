@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import dipfast
 from dipfast.apps.cli import main
 from dipfast.images.files import read_image, write_image
 
@@ -121,6 +122,23 @@ def test_output_that_cannot_be_written(
     stream.buffer = Full()
     assert run(monkeypatch, ["denoise", "in.png", "-", *FAST], stdout=stream) == 1
     assert "standard output: No space left on device" in capsys.readouterr().err
+
+
+def test_what_was_written_under_another_name_is_sent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save = dipfast.Result.save
+
+    def refuse(self: dipfast.Result, path: Any, **more: Any) -> None:
+        if Path(path).stem == "standard output":
+            raise OSError(28, "No space left on device")
+        save(self, path, **more)
+
+    monkeypatch.setattr(dipfast.Result, "save", refuse)
+    stream = Stream()
+    assert run(monkeypatch, ["denoise", "in.png", "-", *FAST], stdout=stream) == 1
+    assert stream.buffer.getvalue().startswith(b"\x89PNG")
+    assert "No space left" in capsys.readouterr().err
 
 
 def test_a_file_of_that_name() -> None:

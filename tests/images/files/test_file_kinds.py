@@ -536,3 +536,44 @@ def test_format(tmp_path: Path, suffix: str, kind: str) -> None:
     # The content says the format, not the name.
     path.rename(tmp_path / "in.other")
     assert read_image(tmp_path / "in.other").format == kind
+
+
+class TestWhatAWriterMakes:
+    def test_a_few_values_beyond_white_do_not_darken_a_png(self, tmp_path: Path) -> None:
+        pixels = np.full((9, 7), 2048, np.uint16)
+        like = ImageFile(pixels, metadata={"bits": 12})
+        pixels[0, 0] = 4100  # enlarged pictures have such
+        write_image(tmp_path / "a.png", pixels, like=like)
+        written = read_image(tmp_path / "a.png").image
+        assert written[0, 0] == 65535
+        assert abs(int(written[1, 1]) - 32768) <= 16
+
+    def test_large_tiffs_are_of_the_large_kind(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from dipfast.images.files.formats import tiff
+
+        monkeypatch.setattr(tiff, "_LARGEST_CLASSIC", 100)
+        exif = Image.Exif()
+        exif[271] = "maker"
+        pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+        Image.fromarray(pixels).save(tmp_path / "a.tif", compression="tiff_lzw", exif=exif)
+        source = read_image(tmp_path / "a.tif")
+        with pytest.warns(UserWarning, match="is without: EXIF"):
+            write_image(tmp_path / "b.tif", pixels, like=source)
+        with tifffile.TiffFile(tmp_path / "b.tif") as file:
+            assert file.is_bigtiff
+        assert np.array_equal(read_image(tmp_path / "b.tif").image, pixels)
+
+    def test_statistics_of_the_noisy_pixels_are_left_out(self, tmp_path: Path) -> None:
+        text = (
+            '<GDALMetadata>\n  <Item name="STATISTICS_MEAN" sample="0">3.2</Item>\n'
+            '  <Item name="SENSOR">seven</Item>\n</GDALMetadata>'
+        )
+        pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+        tifffile.imwrite(tmp_path / "a.tif", pixels, extratags=[(42112, "s", 0, text, True)])
+        write_image(tmp_path / "b.tif", pixels, like=read_image(tmp_path / "a.tif"))
+        with tifffile.TiffFile(tmp_path / "b.tif") as file:
+            kept = file.pages.first.tags[42112].value
+        assert "seven" in kept
+        assert "STATISTICS" not in kept

@@ -101,9 +101,11 @@ def _run(request: Request, folder: Path) -> int:
         code = told(lambda: folders.run(request), words_of(request))
     for line in printed.getvalue().splitlines():
         say(line.replace(f"{changes['output']}:", "standard output:", 1))
-    if not changes["output"].exists():
+    # Under another name, where the first could not be written.
+    written = [p for p in folder.glob(f"standard output*{changes['output'].suffix}") if p.is_file()]
+    if not written:
         return code
-    return code if _send(changes["output"], out) else FAILED
+    return code if _send(written[0], out) else FAILED
 
 
 def _stream(name: str, *, reads: bool) -> BinaryIO:

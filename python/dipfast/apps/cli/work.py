@@ -405,6 +405,10 @@ def check_device(name: str) -> None:
         ) from error
 
 
+# Metadata without which some formats cannot be written.
+_OF_FORM = ("bits", "inks", "colour")
+
+
 def _save(result: Result, job: _Job, like: ImageFile) -> str | None:
     """Write the picture, somewhere else if need be, and return what went wrong, if anything did.
 
@@ -413,13 +417,16 @@ def _save(result: Result, job: _Job, like: ImageFile) -> str | None:
     from dipfast.images.files import ImageFile
 
     asked = job.output
-    bare = ImageFile(like.image, like.channel_axis, like.alpha, stack_axes=like.stack_axes)
+    # What the file has to hold, and nothing beside it.
+    form = {name: like.metadata[name] for name in _OF_FORM if name in like.metadata}
+    bare = ImageFile(like.image, like.channel_axis, like.alpha, form, stack_axes=like.stack_axes)
     elsewhere = os.path.join(tempfile.gettempdir(), Path(asked).name)
     errors: list[Exception] = []
-    for path, form in ((asked, like), (asked, like), (asked, bare), (elsewhere, bare)):
+    tries = ((asked, like), (asked, like), (asked, bare), (elsewhere, like), (elsewhere, bare))
+    for path, written in tries:
         job.output = _free_name(path) if errors else path
         try:
-            result.save(job.output, like=form, overwrite=job.own.force and not errors)
+            result.save(job.output, like=written, overwrite=job.own.force and not errors)
             break
         except Exception as error:  # whatever it is, the work must not be lost
             errors.append(error)

@@ -58,7 +58,7 @@ FORMATS: tuple[Format, ...] = (
         dtypes=("uint8",),
         channels=(1, 3),
         opacity=False,
-        largest=65535,
+        largest=65500,
         inks=True,
     ),
     Format(

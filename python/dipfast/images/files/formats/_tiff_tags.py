@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ _TEXTS = (269, 285)  # names of document and page
 _COLOURS = (318, 319)  # white point and primaries
 _SCALE, _POINTS, _MATRIX, _KEYS = 33550, 33922, 34264, 34735
 _GEOTIFF = (_SCALE, _POINTS, _MATRIX, _KEYS, 34736, 34737)
-_GDAL = (42112, 42113)  # metadata, and the value that means "no data"
+_METADATA = 42112
+_GDAL = (_METADATA, 42113)  # metadata, and the value that means "no data"
+_STATISTICS = re.compile(rb'\s*<Item name="STATISTICS_[^"]*"[^>]*>[^<]*</Item>')
 # Tags that depend on the size of the image in ways that are not understood here.
 _OF_PIXELS = {
     33920: "transformation of Intergraph",
@@ -54,6 +57,14 @@ class Tags:
         georeferenced = any(code in self.values for code in _GEOTIFF)
         others = (name for code, name in _OF_PIXELS.items() if code in self.values)
         return ("georeference",) * georeferenced + tuple(others)
+
+    def of_other_pixels(self) -> Tags:
+        """Return the tags without what GDAL says of the values of the pixels, which will change."""
+        kind, data = self.values.get(_METADATA, (0, b""))
+        rest = _STATISTICS.sub(b"", data)
+        if rest == data:
+            return self
+        return Tags({**self.values, _METADATA: (kind, rest)}, self.order, self.lost)
 
     def turned(self) -> Tags:
         """Return the tags that stay right when the image has been turned."""

@@ -70,8 +70,8 @@ def read(stream: BinaryIO) -> ImageFile:
             unit, before = next(every, None), before + 1
         if first is None or unit is None:
             raise UnreadableFileError("it holds no image of two axes")
-        # The unit of the header that is kept beside that of the image is no loss.
-        others = before - (before > 0) + _number_of(every)
+        # The unit of the header that is kept beside that of the image is no loss, if it is no more.
+        others = before - (before > 0 and first.size == 0) + _number_of(every)
         shape, ones = _shape(unit.shape)
         planes = math.prod(shape[:-2])
         # Integers may become floats, which have 8 bytes if those of 4 would not hold them.

@@ -167,8 +167,10 @@ def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
     """
     lost: list[str] = []
     bits = like.metadata.get("bits", 16)
-    if pixels.dtype == np.uint16 and bits < 16 and pixels.max() < 1 << bits:
-        # Numbers are stretched so that white of, say, 12 bits becomes white of 16 bits.
+    if pixels.dtype == np.uint16 and bits < 16:
+        # Numbers are stretched so that white of, say, 12 bits becomes white of 16 bits; a few may
+        # have become brighter than that.
+        pixels = np.minimum(pixels, (1 << bits) - 1)
         pixels = pixels << (16 - bits) | pixels >> (2 * bits - 16)
     png = imagecodecs.png_encode(pixels)
     stream.write(png[:_END_OF_HEADER])

@@ -53,6 +53,8 @@ _JPEG2000_YCBCR = 33003
 # are kept as they are in 16 bits.
 _STRETCHED, _COUNTS = {1: 255, 2: 85, 4: 17}, range(9, 16)
 _GREATEST = 2**32 - 1
+# Bytes of pixels for which there is room in a TIFF of 4 gigabytes, whatever is beside them.
+_LARGEST_CLASSIC = 2**32 - 2**25
 # What to do about pixels of kinds that are not read.
 _ADVICE = dict.fromkeys(
     ("CFA", "LINEAR_RAW"),
@@ -371,7 +373,7 @@ def _beside(
         metadata["resolution"] = resolution
     kept = {code: raw[code] for code in KEPT if code in raw}
     if kept:
-        metadata["tags"] = Tags(kept, order)
+        metadata["tags"] = Tags(kept, order).of_other_pixels()
     texts: dict[int, tuple[int, Any]] = {code: raw[code] for code in _exif.TEXTS if code in raw}
     for code, name in _exif.DIRECTORIES.items():
         if code in raw:
@@ -496,6 +498,13 @@ def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
     if bits is not None and pixels.dtype == np.uint16 and pixels.max() < 1 << bits:
         options["extratags"].append((_BRIGHTEST, 3, 1, (1 << bits) - 1, True))
     _add_resolution(options, metadata, lost)
+    if pixels.nbytes > _LARGEST_CLASSIC:
+        # tifffile takes the larger form by itself only where nothing is compressed.  Directories of
+        # EXIF are appended to the smaller one alone.
+        options["bigtiff"] = True
+        if "exif" in metadata:
+            like = replace(like, metadata={k: v for k, v in metadata.items() if k != "exif"})
+            lost.append("EXIF")
     inner = _add_texts(options, like, size, planes, samples, lost)
     tifffile.imwrite(stream, pixels, **options)
     if inner:
