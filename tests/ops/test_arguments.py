@@ -86,6 +86,7 @@ class TestArguments:
             (lambda: ops.downsample(x, 0), ValueError, "factor must be from 1.*got 0"),
             (lambda: ops.downsample(x, 5), ValueError, "factor must be from 1.*4 rows.*got 5"),
             (lambda: ops.downsample(x, 2.0), TypeError, "factor must be an integer, got 2.0"),
+            (lambda: ops.downsample(x, 2, phase=False), ValueError, "phase must be one of.*False"),
             (lambda: ops.downsample(x, 2, phase=0.25), ValueError, "phase must be one of.*0.25"),
             (lambda: ops.downsample(x, 2, kernel="gauss"), ValueError, "kernel must be.*'gauss'"),
             (

@@ -261,3 +261,9 @@ class TestOperator:
         finally:
             torch.set_num_threads(before)
         assert all(torch.equal(result, results[0]) for result in results)
+
+
+def test_a_phase_may_be_a_float() -> None:
+    x = torch.rand(1, 1, 8, 8)
+    whole, number = (ops.downsample(x, 2, phase=phase) for phase in (0, 0.0))
+    assert torch.equal(whole, number)

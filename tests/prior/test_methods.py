@@ -163,6 +163,7 @@ def test_missing_packages_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     ("make", "message"),
     [
         (lambda: StageImage(1.5), "weight must be from 0 to 1, got 1.5"),
+        (lambda: NoiseLedWeight(every=0), "every must be an integer from 1 up, got 0"),
         (lambda: DeepRED(mu=0.0), "beta must be from 0 up, mu and every positive"),
         (lambda: make_stages("n2n", 9, 0.1), "method must be one of two_stage"),
     ],

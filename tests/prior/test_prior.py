@@ -154,6 +154,24 @@ def test_without_input_noise(noisy: Tensor) -> None:
     assert len(list(make(noisy, input_noise=(0.0, 0.0)))) == 5
 
 
+@pytest.mark.parametrize("levels", [(0.0, 0.05), (0.05, 0.0), (-0.1, 0.1)])
+def test_input_noise_that_no_geometric_row_has_is_refused(
+    noisy: Tensor, levels: tuple[float, float]
+) -> None:
+    with pytest.raises(ValueError, match="input_noise must be two positive numbers, or 0 for both"):
+        make(noisy, input_noise=levels)
+
+
+@pytest.mark.parametrize("method", ["deep_red", "tv_target"])
+def test_each_image_of_a_batch_is_denoised_by_itself(method: Method) -> None:
+    batch = torch.stack([torch.full((1, 16, 16), value) for value in (0.1, 0.9)])
+    prior = make(batch, *make_stages(method, 60, 0.0), noise=NoiseModel(0.02), learning_rate=0.01)
+    for _ in prior:
+        pass
+    means = prior.image.mean(dim=(1, 2, 3))
+    assert float(means[1] - means[0]) > 0.5
+
+
 def test_network_of_your_own(noisy: Tensor) -> None:
     network = nn.Sequential(nn.Conv2d(4, 3, 1), nn.Sigmoid())
     prior = DeepImagePrior(noisy, [Stage("dip", 3)], network=network, input_channels=4)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
+from dipfast.errors import InputError
 from dipfast.networks import Hourglass
 from dipfast.settings.names import QUALITIES, TASKS
 from dipfast.settings.presets import PRESETS, Preset, get_preset
@@ -58,3 +61,9 @@ def test_preset_of_your_own() -> None:
         get_preset("denoise", "best", "ultra")
     with pytest.raises(TypeError, match="preset must be a name or a Preset, got int"):
         get_preset("denoise", "best", 3)
+
+
+@pytest.mark.parametrize("noise", [(0.1,), (0.1, 0.0), (0.1, 0.1, 0.1), (-0.1, -0.1)])
+def test_input_noise_is_two_levels(noise: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match="input_noise of a preset must be two positive numbers"):
+        dataclasses.replace(PRESETS["denoise-fast"], input_noise=noise)

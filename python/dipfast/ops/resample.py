@@ -374,7 +374,8 @@ def _resizing(image: Any, result: Any, kernel: str) -> _Form:
 def _downsampling(shape: Any, factor: int, kernel: str, phase: float) -> _Form:
     """Return the map of :func:`downsample` for images of this shape."""
     check_choice("kernel", kernel, DOWNSAMPLE_KERNELS)
-    check_choice("phase", phase, (0.5, 0))
+    if isinstance(phase, bool) or phase not in (0.5, 0):
+        raise InputError(f"phase must be one of 0.5, 0, got {phase!r}")
     try:
         factor = operator.index(factor)
     except TypeError:

@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from dipfast.denoisers.direct import guide_of
 from dipfast.denoisers.registry import DENOISERS, Denoiser
@@ -129,7 +130,7 @@ class DenoisedImage:
             if not isinstance(problem.operator, Identity):
                 raise InputError("method 'tv_target' is for denoising: it denoises the measurement")
             deviation = math.sqrt(problem.noise.typical_variance)
-            memory["image"] = self.denoiser(problem.measurement, deviation)
+            memory["image"] = _of_each(self.denoiser, problem.measurement, deviation)
         return Goal(stage.tv_weight, 0.0, tensor_of(memory, "image"), 1.0)
 
 
@@ -198,6 +199,8 @@ class NoiseLedWeight:
     def __init__(
         self, *, every: int = 10, power: float = 0.5, least: float = 0.01, most: float = 2.0
     ) -> None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise InputError(f"every must be an integer from 1 up, got {every!r}")
         self.every, self.power, self.least, self.most = every, power, least, most
 
     def goal(self, view: LoopView, stage: Stage, memory: Values) -> Goal:
@@ -306,14 +309,19 @@ class DeepRED:
             problem = view.problem
             x = problem.operator.adjoint(problem.measurement).clamp(0, 1)
             v = torch.zeros_like(x)
-            memory.update(count=0, denoised=self.denoiser(x, self.sigma))
+            memory.update(count=0, denoised=_of_each(self.denoiser, x, self.sigma))
         else:
             output, x, v = view.image, tensor_of(memory, "x"), tensor_of(memory, "v")
             memory["count"] = int(memory["count"]) + 1
             if memory["count"] % self.every == 0:
-                memory["denoised"] = self.denoiser(x, self.sigma)
+                memory["denoised"] = _of_each(self.denoiser, x, self.sigma)
             mean = self.beta * tensor_of(memory, "denoised") + self.mu * (output + v)
             x = (mean / (self.beta + self.mu)).clamp(0, 1)
             v = v + output - x
         memory.update(x=x, v=v)
         return Goal(stage.tv_weight, guide=x - v, guide_weight=self.mu)
+
+
+def _of_each(denoiser: Denoiser, images: Tensor, sigma: float) -> Tensor:
+    """Return the images of a batch denoised, each by itself."""
+    return torch.cat([denoiser(image[None], sigma) for image in images])

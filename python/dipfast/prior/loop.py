@@ -242,10 +242,9 @@ class DeepImagePrior:
         if measurement.is_meta:
             raise InputTypeError("measurement must hold data, got a tensor on the device 'meta'")
         first, last = input_noise
-        if not (first >= 0 and last >= 0 and (last > 0 or first == 0)):
+        if not (first > 0 and last > 0) and (first, last) != (0, 0):
             raise InputError(
-                "input_noise must be two positive numbers, or 0 at the first iteration, "
-                f"got {input_noise!r}"
+                f"input_noise must be two positive numbers, or 0 for both, got {input_noise!r}"
             )
         if not 0 <= average_decay < 1:
             raise InputError(f"average_decay must be in [0, 1), got {average_decay!r}")

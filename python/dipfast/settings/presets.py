@@ -86,7 +86,10 @@ class Preset:
         object.__setattr__(self, "input_noise", noise)
         checks = {
             "iterations": (1 <= self.iterations <= _MOST_ITERATIONS, "from 1 to 10**9"),
-            "input_noise": (min(self.input_noise) >= 0, "two numbers from 0 up"),
+            "input_noise": (
+                len(noise) == 2 and (min(noise) > 0 or noise == (0, 0)),
+                "two positive numbers, or 0 for both",
+            ),
             "learning_rate": (0 < self.learning_rate < math.inf, "a positive number"),
             "final_learning_rate": (0 <= self.final_learning_rate <= 1, "from 0 to 1"),
             "average_decay": (0 <= self.average_decay < 1, "from 0 to below 1"),

@@ -577,3 +577,18 @@ class TestWhatAWriterMakes:
             kept = file.pages.first.tags[42112].value
         assert "seven" in kept
         assert "STATISTICS" not in kept
+
+    def test_notes_of_the_maker_do_not_move(self, tmp_path: Path) -> None:
+        exif = Image.Exif()
+        exif[271] = "maker"
+        exif.get_ifd(0x8769)[0x927C] = b"at an offset"
+        exif.get_ifd(0x8769)[0x829A] = 0.01
+        pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+        Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
+        source = read_image(tmp_path / "a.jpg")
+        with pytest.warns(UserWarning, match="is without: notes of the maker"):
+            write_image(tmp_path / "b.tif", source.image, like=source)
+        with tifffile.TiffFile(tmp_path / "b.tif") as file:
+            kept = file.pages.first.tags["ExifTag"].value
+        assert "ExposureTime" in kept
+        assert "MakerNote" not in kept

@@ -672,3 +672,17 @@ def test_a_little_fuzzing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             assert kind != "findings", reason
             outcomes.add(kind)
     assert outcomes == {"accepted", "refused"}
+
+
+def test_results_may_be_larger_than_what_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = numbers((16, 16))
+    source = read_image(make(tmp_path / "a.zarr", pixels))
+    monkeypatch.setattr(limits, "LARGEST_IMAGE", 1000)
+    large = np.kron(pixels, np.ones((4, 4), np.uint16))
+    write_image(tmp_path / "b.zarr", large, like=source)
+    with pytest.raises(UnreadableFileError):
+        read_image(tmp_path / "b.zarr")
+    monkeypatch.undo()
+    assert np.array_equal(read_image(tmp_path / "b.zarr").image, large)

@@ -139,7 +139,7 @@ class ArrayForm:
         Raises
         ------
         UnreadableFileError
-            If it is too large, or of a kind that is not read.
+            If it is of a kind that is not read.
         """
         shape = _lengths(metadata.get("shape"), "shape", least=0)
         is_new = metadata.get("zarr_format") == 3
@@ -158,11 +158,6 @@ class ArrayForm:
             raise UnreadableFileError(
                 f"it has the shape {shape}, expected that of an image, of 2 to {_MOST_AXES} axes"
             )
-        # Which axes are the pixels does not matter for the size.
-        limits.check_size(shape[-1], shape[-2], math.prod(shape[:-2]), stored.itemsize)
-        whole = [-(-length // chunk) * chunk for length, chunk in zip(shape, chunks)]
-        if math.prod(whole) * stored.itemsize > _BEYOND * limits.LARGEST_IMAGE:
-            raise UnreadableFileError(f"its chunks {chunks} reach too far beyond its shape {shape}")
         if is_new:
             coder = Coder.of_version_3(metadata.get("codecs"), stored, chunks)
         else:
@@ -176,12 +171,28 @@ class ArrayForm:
             coder,
         )
         form._naming()  # refuses names of chunks that are not known
-        if math.prod(form._counts) * coder.pieces(chunks) > _MOST_CHUNKS:
+        return form
+
+    def check_limits(self) -> None:
+        """Refuse an array that is too large to be read.
+
+        Raises
+        ------
+        UnreadableFileError
+            If it, or its chunks, have more elements than there is room for, or it has too many
+            chunks.
+        """
+        shape, chunks, itemsize = self.shape, self.chunks, self.dtype.itemsize
+        # Which axes are the pixels does not matter for the size.
+        limits.check_size(shape[-1], shape[-2], math.prod(shape[:-2]), itemsize)
+        whole = [-(-length // chunk) * chunk for length, chunk in zip(shape, chunks)]
+        if math.prod(whole) * itemsize > _BEYOND * limits.LARGEST_IMAGE:
+            raise UnreadableFileError(f"its chunks {chunks} reach too far beyond its shape {shape}")
+        if math.prod(self._counts) * self.coder.pieces(chunks) > _MOST_CHUNKS:
             raise UnreadableFileError(
-                f"it declares {math.prod(form._counts)} chunks {chunks}, which are too many; write "
+                f"it declares {math.prod(self._counts)} chunks {chunks}, which are too many; write "
                 "it with larger ones"
             )
-        return form
 
     @classmethod
     def new(cls, shape: tuple[int, ...], dtype: np.dtype[Any], names: list[str]) -> ArrayForm:

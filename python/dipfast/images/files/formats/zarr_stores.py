@@ -151,6 +151,7 @@ def read(folder: Path) -> ImageFile:
     store = Store(folder)
     groups, path, description, attributes = _find(store, folder.name)
     array = ArrayForm.of(description)
+    array.check_limits()
     lost: list[str] = []
     described = None
     if groups:
