@@ -296,8 +296,8 @@ def _key(settings: Settings, extra: dict[str, Any]) -> str:
     """Return a digest of everything that makes two results the same, beside the file."""
     operator = extra.get("operator")
     told = describe({name: value for name, value in extra.items() if name != "operator"})
-    content = None if operator is None else _digest_of(operator)
-    text = json.dumps([given(settings), told, content], sort_keys=True, default=str)
+    content = [] if operator is None else [_digest_of(operator)]
+    text = json.dumps([given(settings), told, *content], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

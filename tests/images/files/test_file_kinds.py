@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -578,17 +579,41 @@ class TestWhatAWriterMakes:
         assert "seven" in kept
         assert "STATISTICS" not in kept
 
-    def test_notes_of_the_maker_do_not_move(self, tmp_path: Path) -> None:
-        exif = Image.Exif()
-        exif[271] = "maker"
-        exif.get_ifd(0x8769)[0x927C] = b"at an offset"
-        exif.get_ifd(0x8769)[0x829A] = 0.01
-        pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-        Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
-        source = read_image(tmp_path / "a.jpg")
-        with pytest.warns(UserWarning, match="is without: notes of the maker"):
+    @pytest.mark.parametrize("planar", ["contig", "separate"])
+    def test_bands_of_a_place_stay_in_one_directory(self, tmp_path: Path, planar: Any) -> None:
+        bands = np.random.default_rng(0).integers(0, 5000, (9, 7, 6), np.uint16)
+        scale = (33550, "d", 3, (30.0, 30.0, 0.0), True)
+        tifffile.imwrite(
+            tmp_path / "a.tif",
+            bands if planar == "contig" else np.moveaxis(bands, -1, 0),
+            photometric="minisblack",
+            planarconfig=planar,
+            extratags=[scale],
+        )
+        source = read_image(tmp_path / "a.tif")
+        write_image(tmp_path / "b.tif", source.image, like=source)
+        with tifffile.TiffFile(tmp_path / "b.tif") as file:
+            assert len(file.pages) == 1
+            assert file.pages.first.samplesperpixel == 6
+            assert file.pages.first.tags[33550].value == (30.0, 30.0, 0.0)
+        again = read_image(tmp_path / "b.tif")
+        assert again.alpha is None
+        axis = again.channel_axis
+        assert axis is not None
+        assert np.array_equal(np.moveaxis(again.image, axis, -1), bands)
+
+    @pytest.mark.parametrize(("text", "expected"), [("0", "255"), ("nothing", None)])
+    def test_the_value_of_no_data_is_inverted_with_the_picture(
+        self, tmp_path: Path, text: str, expected: str | None
+    ) -> None:
+        pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+        tag = (42113, "s", 0, text, True)
+        tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="miniswhite", extratags=[tag])
+        source = read_image(tmp_path / "a.tif")
+        assert source.image[0, 0] == 255
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what cannot be inverted is named
             write_image(tmp_path / "b.tif", source.image, like=source)
         with tifffile.TiffFile(tmp_path / "b.tif") as file:
-            kept = file.pages.first.tags["ExifTag"].value
-        assert "ExposureTime" in kept
-        assert "MakerNote" not in kept
+            tags = file.pages.first.tags
+            assert (tags[42113].value if 42113 in tags else None) == expected

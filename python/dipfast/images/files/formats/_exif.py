@@ -20,16 +20,7 @@ from dipfast.errors import UnreadableFileError
 from dipfast.images.files.formats._tiff_directories import TYPE_SIZES, read_directory
 from dipfast.images.files.image_file import Resolution
 
-__all__ = [
-    "DIRECTORIES",
-    "MAKER_NOTE",
-    "TEXTS",
-    "Exif",
-    "Values",
-    "directory",
-    "pack",
-    "resolution_of",
-]
+__all__ = ["DIRECTORIES", "TEXTS", "Exif", "Values", "directory", "pack", "resolution_of"]
 
 Values = Mapping[int, tuple[int, Any]]
 """A directory: by its code, each tag has a type, and its values as bytes or as a directory."""
@@ -39,9 +30,6 @@ TEXTS = (270, 271, 272, 305, 306, 315, 316, 33432)
 
 DIRECTORIES = {0x8769: "EXIF of the camera", 0x8825: "position on the globe"}
 """Tags that lead from the first directory to another one."""
-
-MAKER_NOTE = 0x927C
-"""Notes of the maker, which only mean something at their place in the file."""
 
 _ORIENTATION = 0x0112
 # Orientation, width and height: they are not kept, because the pixels may differ.
@@ -282,9 +270,6 @@ class Exif:
                 inner = editor.values(code)
                 if code == _PHOTO and _RELATED in editor.offsets:
                     inner[_RELATED] = (4, editor.values(_RELATED))
-                # Its offsets mean places of the file that it was written in.
-                if inner.pop(MAKER_NOTE, None) is not None and lost is not None:
-                    lost.append("notes of the maker")
             except UnreadableFileError:
                 if lost is not None:
                     lost.append(f"{name}, which is damaged")

@@ -13,8 +13,9 @@ _TEXTS = (269, 285)  # names of document and page
 _COLOURS = (318, 319)  # white point and primaries
 _SCALE, _POINTS, _MATRIX, _KEYS = 33550, 33922, 34264, 34735
 _GEOTIFF = (_SCALE, _POINTS, _MATRIX, _KEYS, 34736, 34737)
-_METADATA = 42112
-_GDAL = (_METADATA, 42113)  # metadata, and the value that means "no data"
+# Of GDAL: metadata, and the value that means "no data".
+_METADATA, _NO_DATA = 42112, 42113
+_GDAL = (_METADATA, _NO_DATA)
 _STATISTICS = re.compile(rb'\s*<Item name="STATISTICS_[^"]*"[^>]*>[^<]*</Item>')
 # Tags that depend on the size of the image in ways that are not understood here.
 _OF_PIXELS = {
@@ -54,9 +55,24 @@ class Tags:
     @property
     def names(self) -> tuple[str, ...]:
         """Return what of the tags another format would lack, in words."""
-        georeferenced = any(code in self.values for code in _GEOTIFF)
         others = (name for code, name in _OF_PIXELS.items() if code in self.values)
-        return ("georeference",) * georeferenced + tuple(others)
+        return ("georeference",) * self.is_georeferenced + tuple(others)
+
+    @property
+    def is_georeferenced(self) -> bool:
+        """Say whether they place the picture on the globe."""
+        return any(code in self.values for code in _GEOTIFF)
+
+    def inverted(self, white: int) -> Tags:
+        """Return the tags of the picture whose values are those that are missing to white."""
+        if _NO_DATA not in self.values:
+            return self
+        kind, text = self.values[_NO_DATA]
+        try:
+            value = white - int(text.rstrip(b"\0 "))
+        except ValueError:
+            return self._without((_NO_DATA,), ("the value that means no data",))
+        return Tags({**self.values, _NO_DATA: (kind, f"{value}\0".encode())}, self.order, self.lost)
 
     def of_other_pixels(self) -> Tags:
         """Return the tags without what GDAL says of the values of the pixels, which will change."""

@@ -308,6 +308,8 @@ def _seen(
     if kind == "MINISWHITE":
         full = 255 if bits in _STRETCHED else (1 << bits) - 1
         read = replace(read, image=full - read.image)
+        if "tags" in metadata:
+            metadata["tags"] = metadata["tags"].inverted(full)
     return read
 
 
@@ -379,12 +381,10 @@ def _beside(
         if code in raw:
             offset = int.from_bytes(raw[code][1], "little" if order == "<" else "big")
             try:
-                inner = dict(_exif.directory(stream, order, page.parent.is_bigtiff, offset))
+                inner = _exif.directory(stream, order, page.parent.is_bigtiff, offset)
             except (ValueError, OverflowError):
                 lost.append(name)
             else:
-                if inner.pop(_exif.MAKER_NOTE, None) is not None:
-                    lost.append("notes of the maker")
                 texts[code] = 4, inner
     if texts:
         head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8)
@@ -483,7 +483,13 @@ def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
     colour = not inks and channels >= 3 and metadata.get("colour", channels == 3)
     options["photometric"] = "rgb" if colour else "minisblack"
     planes = 1
-    if alpha or (colour and channels > 3):
+    # Its tags are those of one directory, and bands in others would have no place on the globe.
+    is_on_globe = "tags" in metadata and metadata["tags"].is_georeferenced and not stack
+    if channels > 1 and not colour and not inks and is_on_globe:
+        options["planarconfig"] = "contig"
+        extra = [metadata.get("extrasample", _UNASSOCIATED)] * alpha
+        options["extrasamples"] = [_UNSPECIFIED] * (channels - 1) + extra
+    elif alpha or (colour and channels > 3):
         options["planarconfig"] = "contig"
         extra = [metadata.get("extrasample", _UNASSOCIATED)] * alpha
         options["extrasamples"] = [_UNSPECIFIED] * (channels - (3 if colour else 1)) + extra
