@@ -262,6 +262,7 @@ def test_transparent_pixels_are_filled_in(tmp_path: Path) -> None:
     write_image(tmp_path / "b.png", pixels[..., 0])
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     options: Any = {"mask": "alpha", "scheduler": "threads", "quality": "fast"}
+    options["mask_marks"] = "known"  # opacity says itself what is missing
     done = restore_files("inpaint", paths, tmp_path / "out", **options)
     assert statuses(done) == ["done", "failed"]
     assert "opacity, and this has none" in done[1].message

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from dipfast.denoisers.direct import guide_of
+from dipfast.errors import InputError
 from dipfast.model.noise import NoiseModel
 from dipfast.model.problem import Problem
 from dipfast.operators import Identity
@@ -22,3 +24,9 @@ def test_values_that_judge_a_fit_are_not_in_its_guide() -> None:
     assert torch.equal(guide_of(problem), guide_of(changed))
     seen = replace(problem, held_out=None)
     assert not torch.equal(guide_of(seen), guide_of(problem))
+
+
+def test_a_batch_has_no_guide() -> None:
+    problem = Problem(torch.rand(2, 1, 16, 16), Identity(), NoiseModel(0.1))
+    with pytest.raises(InputError, match="one image is denoised at a time, got 2"):
+        guide_of(problem)

@@ -439,6 +439,17 @@ def test_channels_of_one_value_do_not_hide_the_noise_of_others(
     assert alone == pytest.approx(0.08, rel=0.1)
 
 
+def test_clipping_of_one_channel_is_told() -> None:
+    clean = torch.linspace(0.3, 0.7, 128).repeat(3, 128, 1)
+    clean[2] = 0.02
+    noisy = NoiseModel(0.08, low=0.0, high=1.0).sample(clean, torch.Generator().manual_seed(0))
+    noisy = (noisy * 255).round() / 255
+    for sigma in (None, 0.08):
+        found = estimate_noise(noisy, sigma=sigma, compares=sigma is not None).model
+        assert (found.low, found.high) == (0.0, None)
+        assert found.sigma == pytest.approx(0.08, rel=0.1)
+
+
 def test_a_channel_that_is_mostly_black_does_not_hide_coarse_noise() -> None:
     generator = torch.Generator().manual_seed(0)
     coarse = NoiseModel(0.05, spectrum=((2.0, 1.8, 1.5, 1.0, 0.7, 0.4, 0.2),))

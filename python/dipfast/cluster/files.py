@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import dipfast
 from dipfast.checks import check_choice
-from dipfast.cluster.engine import Failure, Order, Scheduler, connect, run_orders
+from dipfast.cluster.engine import Failure, Order, Scheduler, check_extra, connect, run_orders
 from dipfast.cluster.record import (
     RECORD,
     FolderRecord,
@@ -307,6 +307,7 @@ def _digest_of(operator: Any) -> str:
     It is that of what travels to workers, in which tensors have digests, because the bytes of a
     pickled tensor are others in each process.
     """
+    check_extra()
     import cloudpickle  # Dask needs it
     from torch import Tensor
 
@@ -376,7 +377,8 @@ def _restore_file(task: TaskName, file: _File, arguments: dict[str, Any]) -> dic
         if arguments.get("mask") == "alpha":
             if source.alpha is None:
                 raise InputError("mask='alpha' needs a file with opacity, and this has none")
-            arguments = {**arguments, "mask": source.transparent}
+            # Opacity says itself which pixels are missing.
+            arguments = {**arguments, "mask": source.transparent, "mask_marks": "missing"}
             source = replace(source, alpha=None)  # it is filled in
         result = getattr(dipfast, task)(source.image, **arguments, **told)
         _save(result, file, _form_of(source, task, arguments))

@@ -57,9 +57,8 @@ def denoise_directly(
     progress = None if report is None else lambda share: report(share, None)
     if problem.neighbours is not None:
         return denoise_with_neighbours(problem, problem.neighbours, quality, progress)
-    unseen = problem.outliers
-    if problem.held_out is not None:  # what judges a fit must not be in its guide
-        unseen = problem.held_out if unseen is None else unseen | problem.held_out
+    # What is wrong, and what judges a fit, which must not be in its guide.
+    unseen = None if problem.known is None else ~problem.known
     return nl_ridge(
         problem.measurement,
         problem.noise if problem.split is None else noisier(problem.noise, problem.split.ratio),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dipfast import ops
 from dipfast.denoisers.blocks import MOST_ELEMENTS, in_blocks
+from dipfast.errors import InputError
 from dipfast.images.tiles import Tile
 from dipfast.model.noise_estimate import fill_from_neighbours
 from dipfast.ops.nl_ridge_sizes import Report, Ridge, is_of_one_channel
@@ -66,7 +67,17 @@ def nl_ridge(
     -------
     Tensor
         The denoised image, of the same shape, dtype and device.
+
+    Raises
+    ------
+    InputError
+        If there are several images.
     """
+    if len(measurement) != 1:
+        raise InputError(
+            f"one image is denoised at a time, got {len(measurement)}: a guided fit is of one, and "
+            "so is one that is judged by a split where noise is not white"
+        )
     pixels = measurement[0].detach().cpu().numpy()
     if outliers is not None and bool(outliers.any()):
         places = outliers.expand(measurement.shape)[0].cpu().numpy()

@@ -58,7 +58,7 @@ def denoise_with_neighbours(
     """
     block, place, y = neighbours.block, neighbours.place, problem.measurement
     noise: NoiseModel = problem.noise
-    if problem.split is None:
+    if problem.split is None and problem.held_out is None:
         found = block.take(speed, place)
         if found is None:
             planes = block.pixels(range(len(block.planes)))
@@ -72,11 +72,10 @@ def denoise_with_neighbours(
     planes = block.pixels(around)
     own = place - around.start
     planes[own] = y[0]
-    wrong = problem.outliers
-    if wrong is not None and bool(wrong.any()):
-        where = wrong.expand(y.shape)[0].cpu().numpy()
-        planes[own] = torch.from_numpy(fill_from_neighbours(planes[own].numpy(), where))
-    model = noisier(noise, problem.split.ratio)
+    if problem.known is not None:  # what is wrong, and what judges a fit
+        unseen = ~problem.known.expand(y.shape)[0].cpu().numpy()
+        planes[own] = torch.from_numpy(fill_from_neighbours(planes[own].numpy(), unseen))
+    model = noise if problem.split is None else noisier(noise, problem.split.ratio)
     return _denoised(planes, model, speed, block.reach, callback)[own : own + 1].to(y)
 
 

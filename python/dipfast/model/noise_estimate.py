@@ -210,7 +210,8 @@ def estimate_noise(
     telling = _telling(pixels, measured, ends)
     told_whole = whole[telling]
     told = [None if x is None else x[telling] for x in (measured, known_whole)]
-    given = pixels[telling], told_whole, told[0], told[1], kind
+    cuts = _cuts(pixels, measured, kind, ends)
+    given = pixels[telling], told_whole, told[0], told[1], kind, cuts
     seen = None
     if compares and sigma is not None and kind != "poisson_gaussian":
         model, levels, spectrum, seen = _compared(given, sigma, ends)
@@ -249,14 +250,41 @@ def _telling(pixels: Floats, measured: Any, ends: tuple[float, float]) -> Any:
     if len(pixels) == 1:
         return np.ones(1, bool)
     shares = []
-    for channel, plane in enumerate(pixels):
-        values = plane if measured is None else plane[measured[channel]]
-        varies = bool(values.size) and values.min() < values.max()
-        share = np.mean((values <= ends[0]) | (values >= ends[1])) if varies else 1.0
-        shares.append(float(share))
+    for values in _values(pixels, measured):
+        at_end = (values <= ends[0]) | (values >= ends[1])
+        shares.append(float(at_end.mean()) if _vary(values) else 1.0)
     least = min(shares)
     limit = _CLIPPED_CHANNEL if least < _USABLE_CHANNEL else max(least, 0.99)
     return np.asarray([share <= limit for share in shares])
+
+
+def _cuts(
+    pixels: Floats, measured: Any, kind: NoiseKind, ends: tuple[float, float]
+) -> tuple[float | None, float | None]:
+    """Return the ends of the range at which the noise is clipped, None where it is not.
+
+    A channel that is mostly clipped tells that, too, and one of a single value tells nothing.
+    """
+    low, high = ends
+    clipped_low = clipped_high = kind == "clipped"
+    if kind in ("auto", "poisson_gaussian", "correlated"):
+        vary = [_vary(values) for values in _values(pixels, measured)]
+        chosen = np.array(vary) if any(vary) else np.ones(len(pixels), bool)
+        scaled = (np.concatenate(_strips(pixels[chosen]), axis=1) - low) / (high - low)
+        known = None if measured is None else measured[chosen]
+        counted = None if known is None else np.concatenate(_strips(known), axis=1)
+        clipped_low, clipped_high = (_is_clipped(x, counted) for x in (scaled, 1 - scaled))
+    return low if clipped_low else None, high if clipped_high else None
+
+
+def _values(pixels: Floats, measured: Any) -> list[Any]:
+    """Return the values of each channel that were measured."""
+    return [x if measured is None else x[measured[k]] for k, x in enumerate(pixels)]
+
+
+def _vary(values: Any) -> bool:
+    """Return whether there are different values."""
+    return bool(values.size and values.min() < values.max())
 
 
 def isolated_outliers(image: Tensor, noise: NoiseModel | None = None) -> Tensor | None:
@@ -374,20 +402,16 @@ def _model(
     measured: Any,
     known: Any,
     kind: NoiseKind,
+    cuts: tuple[float | None, float | None],
     sigma: float | None,
     ends: tuple[float, float],
 ) -> tuple[NoiseModel, dict[str, float], Spectrum | None]:
     """Return the noise, the standard deviations by estimator, and the spectrum if it is coarse.
 
-    ``whole`` are the pixels with outliers replaced, and ``known`` which of them were measured.
+    ``whole`` are the pixels with outliers replaced, ``known`` which of them were measured, and
+    ``cuts`` where the noise is clipped.
     """
     low, high = ends
-    clipped_low = clipped_high = kind == "clipped"
-    if kind in ("auto", "poisson_gaussian", "correlated"):
-        scaled = (np.concatenate(_strips(pixels), axis=1) - low) / (high - low)
-        counted = None if measured is None else np.concatenate(_strips(measured), axis=1)
-        clipped_low, clipped_high = (_is_clipped(x, counted) for x in (scaled, 1 - scaled))
-    cuts = low if clipped_low else None, high if clipped_high else None
     among: Any = True if measured is None else measured
     least, most = pixels.min(initial=np.inf, where=among), pixels.max(initial=-np.inf, where=among)
     if least >= most:
@@ -441,7 +465,9 @@ def _model(
 
 
 def _compared(
-    given: tuple[Floats, Floats, Any, Any, NoiseKind], sigma: float, ends: tuple[float, float]
+    given: tuple[Floats, Floats, Any, Any, NoiseKind, tuple[float | None, float | None]],
+    sigma: float,
+    ends: tuple[float, float],
 ) -> tuple[NoiseModel, dict[str, float], Spectrum | None, float | None]:
     """Return what :func:`_model` does for a sigma, and what the picture tells instead of it."""
     try:
@@ -450,7 +476,7 @@ def _compared(
         return *_model(*given, sigma, ends), None
     seen = 0.0 if found.is_free else math.sqrt(found.typical_variance)
     model = replace(found, sigma=sigma, gain=0.0)
-    if given[-1] != "clipped" and sigma > _MOST_ABOVE_SEEN * seen:
+    if given[4] != "clipped" and sigma > _MOST_ABOVE_SEEN * seen:
         model = replace(model, low=None, high=None)
     # Levels of white noise are those of an estimate, which the model is not made of.
     return model, {} if spectrum is None else levels, spectrum, seen

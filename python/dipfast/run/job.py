@@ -163,8 +163,7 @@ class Job:
         Returns
         -------
         Tensor
-            Of the same shape, not stretched; the image itself if the job has neither a kept mask
-            nor a stretch.
+            Of the same shape, not stretched; that of a grey picture stored in colour is grey.
         """
         image = self.unstretched(image)
         if self.kept_mask is None:
@@ -183,7 +182,7 @@ class Job:
         Returns
         -------
         Tensor
-            Of the same shape; the image itself if the job has no stretch.
+            Of the same shape; that of a grey picture stored in colour is grey.
         """
         if has_equal_channels(self.problem.measurement[0]):
             # A grey picture that is stored in colour stays grey.

@@ -138,11 +138,11 @@ class TiledRunner:
                 continue
             begin, end = (self._share(k) for k in (place, place + 1))
             outcome = self._run_tile(number, _Watch(self._observers, begin, end))
-            self._spikes += outcome.spikes
-            self._failures += outcome.failures
             if not outcome.stop.reason.is_final:
                 self._unfinished = number, outcome
                 return outcome.stop
+            self._spikes += outcome.spikes
+            self._failures += outcome.failures
             self._put(number, outcome)
             for observer in self._observers:
                 observer.begin_fit(self)
@@ -218,6 +218,8 @@ class TiledRunner:
         stop, finished = self.stop, len(self._rows)
         if self._unfinished is not None:  # what is not in a checkpoint, which begins the tile again
             number, outcome = self._unfinished
+            self._spikes += outcome.spikes
+            self._failures += outcome.failures
             # A join is worth what it is joined with; a fit alone begins as grey.
             if outcome.best is not None and outcome.excess is None:
                 self._put(number, outcome)
@@ -226,7 +228,9 @@ class TiledRunner:
         return Outcome(
             best=best if self._rows or self._has_base else None,
             last=best if self._rows or self._has_base else None,
-            stop=Stop(stop.reason, "; ".join(filter(None, (stop.detail, self._described())))),
+            stop=Stop(
+                stop.reason, "; ".join(filter(None, (stop.detail, self._described(finished))))
+            ),
             history=history,
             iterations=self.job.iterations * len(self._tiles),
             spikes=self._spikes,
@@ -251,9 +255,9 @@ class TiledRunner:
             history |= {name: [row.psnr for row in rows] for name in ("psnr", "psnr_average")}
         return history
 
-    def _described(self) -> str:
+    def _described(self, finished: int) -> str:
         """Say how many tiles there were, and what they were joined with."""
-        text = f"{len(self._rows)} of {len(self._order)} tiles of {self.job.tile} pixels"
+        text = f"{finished} of {len(self._order)} tiles of {self.job.tile} pixels"
         flat = len(self._tiles) - len(self._order)
         if flat:
             text += f", {flat} more are flat" if self._has_base else f", {flat} more are kept"

@@ -602,11 +602,15 @@ class TestWhatAWriterMakes:
         assert axis is not None
         assert np.array_equal(np.moveaxis(again.image, axis, -1), bands)
 
-    @pytest.mark.parametrize(("text", "expected"), [("0", "255"), ("nothing", None)])
+    @pytest.mark.parametrize(
+        ("bits", "text", "expected"),
+        [(8, "0", "255"), (8, "nothing", None), (1, "1", "0"), (1, "0", "255")],
+    )
     def test_the_value_of_no_data_is_inverted_with_the_picture(
-        self, tmp_path: Path, text: str, expected: str | None
+        self, tmp_path: Path, bits: int, text: str, expected: str | None
     ) -> None:
-        pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+        pixels: Any = np.arange(64, dtype=np.uint8).reshape(8, 8)
+        pixels = pixels % 2 == 1 if bits == 1 else pixels
         tag = (42113, "s", 0, text, True)
         tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="miniswhite", extratags=[tag])
         source = read_image(tmp_path / "a.tif")

@@ -63,13 +63,13 @@ class Tags:
         """Say whether they place the picture on the globe."""
         return any(code in self.values for code in _GEOTIFF)
 
-    def inverted(self, white: int) -> Tags:
-        """Return the tags of the picture whose values are those that are missing to white."""
+    def inverted(self, white: int, scale: int = 1) -> Tags:
+        """Return the tags of the picture whose values are white less ``scale`` of those before."""
         if _NO_DATA not in self.values:
             return self
         kind, text = self.values[_NO_DATA]
         try:
-            value = white - int(text.rstrip(b"\0 "))
+            value = white - scale * int(text.rstrip(b"\0 "))
         except ValueError:
             return self._without((_NO_DATA,), ("the value that means no data",))
         return Tags({**self.values, _NO_DATA: (kind, f"{value}\0".encode())}, self.order, self.lost)

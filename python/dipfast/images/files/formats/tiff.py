@@ -309,7 +309,7 @@ def _seen(
         full = 255 if bits in _STRETCHED else (1 << bits) - 1
         read = replace(read, image=full - read.image)
         if "tags" in metadata:
-            metadata["tags"] = metadata["tags"].inverted(full)
+            metadata["tags"] = metadata["tags"].inverted(full, _STRETCHED.get(bits, 1))
     return read
 
 
