@@ -66,7 +66,7 @@ def marks_of(picture: ImageFile, name: str, marks: str = "missing") -> tuple[Any
     colours = pixels[None] if axis is None else np.moveaxis(pixels, axis, 0)
     values = colours.max(axis=0) if marks == "missing" else colours.min(axis=0)
     origin = "values over 0" if marks == "missing" else "values below white"
-    if alpha is not None and (alpha < white_of(alpha)).any():
+    if alpha is not None and picture.transparent.any():
         opacity = alpha / white_of(alpha)
         drawn = opacity >= min(_DRAWN, opacity.max())
         if not alpha.any():

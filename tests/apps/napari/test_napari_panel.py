@@ -37,6 +37,15 @@ def _run(panel: Any, wait: Wait) -> Any:
     return panel.viewer.layers[-1]
 
 
+def _begin_long_run(panel: Any, wait: Wait, noisy: np.ndarray) -> Any:
+    """Start a run that does not end by itself, and return its worker when it iterates."""
+    panel.viewer.add_image(noisy)
+    panel.fields["max_iterations"].set(10**6)
+    panel.start()
+    wait(lambda: "Iteration" in panel.status.text())
+    return panel._worker
+
+
 def test_denoised_layer_is_in_the_unit_and_place_of_its_source(
     viewer: Any, panel: Any, wait: Wait, noisy: np.ndarray
 ) -> None:
@@ -234,11 +243,7 @@ def test_what_is_refused_is_told_in_one_line(
 def test_closing_the_viewer_ends_the_run(
     viewer: Any, panel: Any, wait: Wait, noisy: np.ndarray
 ) -> None:
-    viewer.add_image(noisy)
-    panel.fields["max_iterations"].set(10**6)
-    panel.start()
-    wait(lambda: "Iteration" in panel.status.text())
-    worker = panel._worker
+    worker = _begin_long_run(panel, wait, noisy)
     viewer.close()
     wait(lambda: not worker.is_running, 20)
 
@@ -247,11 +252,7 @@ def test_closing_the_viewer_ends_the_run(
 def test_closing_the_dock_ends_the_run(
     viewer: Any, panel: Any, wait: Wait, noisy: np.ndarray
 ) -> None:
-    viewer.add_image(noisy)
-    panel.fields["max_iterations"].set(10**6)
-    panel.start()
-    wait(lambda: "Iteration" in panel.status.text())
-    worker = panel._worker
+    worker = _begin_long_run(panel, wait, noisy)
     viewer.window.remove_dock_widget(panel.widget)  # as its button does
     wait(lambda: not worker.is_running, 20)
     assert panel.run is None
