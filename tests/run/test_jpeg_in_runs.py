@@ -183,6 +183,20 @@ class TestCommandLine:
         assert main(["denoise", str(path), str(out), "--quiet", *words]) == 0
         assert "jpeg_quality" not in json.loads(Path(f"{out}.json").read_text())["found"]
 
+    def test_tiles_ask_for_a_fit(self, path: Path, capsys: Any) -> None:
+        words = ["denoise", str(path), str(path.with_name("out.png")), "--tile", "64"]
+        assert main([*words, "--quality", "fast"]) == 2
+        assert "JPEG" not in capsys.readouterr().err.replace(str(path), "")
+
+    @pytest.mark.parametrize("name", ["curves", "strip"])
+    def test_drawing_what_is_not_there_is_refused(self, path: Path, capsys: Any, name: str) -> None:
+        out, drawn = path.with_name("out.png"), path.with_name("drawn.png")
+        words = ["denoise", str(path), str(out), "--jpeg", "yes", f"--{name}", str(drawn)]
+        assert main(words) == 2
+        assert f"--{name} draws iterations" in capsys.readouterr().err
+        assert not out.exists()
+        assert not drawn.exists()
+
     def test_other_formats_are_refused(self, tmp_path: Path, capsys: Any) -> None:
         path = tmp_path / "in.png"
         Image.fromarray(CLEAN).save(path)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +20,9 @@ from dipfast.denoisers.direct import guide_of
 from dipfast.denoisers.registry import DENOISERS, Denoiser
 from dipfast.errors import InputError
 from dipfast.model.loop_view import LoopView
+from dipfast.model.noise_estimate import fill_from_neighbours
 from dipfast.model.operators import Identity
+from dipfast.model.problem import Problem
 from dipfast.prior.objective import Goal
 from dipfast.prior.stages import Stage
 from dipfast.state_dict import Values, tensor_of
@@ -78,9 +81,19 @@ class StageImage:
         -------
         Goal
             The data term, total variation, and the distance from that image.
+
+        Raises
+        ------
+        ValueError
+            If there is no stage before this one.
         """
         new_input = None
         if not memory:
+            if view.iteration == 0:
+                raise InputError(
+                    f"StageImage of stage {stage.name!r} takes the image of the stage before, and "
+                    "there is none"
+                )
             memory["image"] = view.average
             new_input = tensor_of(memory, "image") if self.as_input else None
         if self.weight == 0:
@@ -130,7 +143,7 @@ class DenoisedImage:
             if not isinstance(problem.operator, Identity):
                 raise InputError("method 'tv_target' is for denoising: it denoises the measurement")
             deviation = math.sqrt(problem.noise.typical_variance)
-            memory["image"] = _of_each(self.denoiser, problem.measurement, deviation)
+            memory["image"] = _of_each(self.denoiser, _without_unseen(problem), deviation)
         return Goal(stage.tv_weight, 0.0, tensor_of(memory, "image"), 1.0)
 
 
@@ -307,7 +320,7 @@ class DeepRED:
         """
         if not memory:
             problem = view.problem
-            x = problem.operator.adjoint(problem.measurement).clamp(0, 1)
+            x = problem.operator.adjoint(_without_unseen(problem)).clamp(0, 1)
             v = torch.zeros_like(x)
             memory.update(count=0, denoised=_of_each(self.denoiser, x, self.sigma))
         else:
@@ -320,6 +333,21 @@ class DeepRED:
             v = v + output - x
         memory.update(x=x, v=v)
         return Goal(stage.tv_weight, guide=x - v, guide_weight=self.mu)
+
+
+def _without_unseen(problem: Problem) -> Tensor:
+    """Return the measurement, of a picture itself without what the fit must not see.
+
+    Outliers, and values that are held out to judge the fit, are replaced by the median of their
+    neighbours.
+    """
+    y = problem.measurement
+    if problem.known is None or not isinstance(problem.operator, Identity):
+        return y
+    unseen = (~problem.known).expand(y.shape).cpu().numpy()
+    pairs = zip(y.cpu().numpy(), unseen)
+    filled = [fill_from_neighbours(pixels, places) for pixels, places in pairs]
+    return torch.from_numpy(np.stack(filled)).to(y)
 
 
 def _of_each(denoiser: Denoiser, images: Tensor, sigma: float) -> Tensor:

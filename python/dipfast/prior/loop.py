@@ -242,10 +242,14 @@ class DeepImagePrior:
         if measurement.is_meta:
             raise InputTypeError("measurement must hold data, got a tensor on the device 'meta'")
         first, last = input_noise
-        if not (first > 0 and last > 0) and (first, last) != (0, 0):
+        if not (0 < min(input_noise) <= max(input_noise) < math.inf) and (first, last) != (0, 0):
             raise InputError(
                 f"input_noise must be two positive numbers, or 0 for both, got {input_noise!r}"
             )
+        if not isinstance(input, Tensor):
+            check_choice("input", input, get_args(MadeInput))
+        if not 0 < input_scale < math.inf:
+            raise InputError(f"input_scale must be a positive number, got {input_scale!r}")
         if not 0 <= average_decay < 1:
             raise InputError(f"average_decay must be in [0, 1), got {average_decay!r}")
         check_choice("optimizer", optimizer, get_args(OptimizerName))
@@ -299,7 +303,8 @@ class DeepImagePrior:
         # Channels last, as the fused layers of the network take it.
         self.z = z.to(measurement).contiguous(memory_format=torch.channels_last)
         self._seed = seed
-        self._input_replaced = False
+        # The channels of z in whose place an image came; none of them as long as z is as it was.
+        self._made = self.z[:, :0]
         self.output = torch.zeros_like(image)
 
         self._weights = list(self.network.parameters())
@@ -392,12 +397,20 @@ class DeepImagePrior:
 
     def _replace_input(self, image: Tensor, keeps_scale: bool) -> None:
         """Replace the first channels of z by an image, scaled to the range of z or as it is."""
-        channels = min(image.shape[1], self.z.shape[1])
-        first = image[:, :channels] if keeps_scale else image[:, :channels] * self.z.abs().max()
-        z = torch.cat([first, self.z[:, channels:]], dim=1)
-        self.z = z.contiguous(memory_format=torch.channels_last)
-        self._input_replaced = True
+        if image.shape[1] > self.z.shape[1]:
+            raise InputError(
+                f"the input of the network must have {image.shape[1]} channels or more, in whose "
+                f"place an image comes, got {self.z.shape[1]}"
+            )
+        if not keeps_scale:
+            image = image * self.z.abs().max()
+        self._made = torch.cat([self._made, self.z[:, self._made.shape[1] : image.shape[1]]], dim=1)
+        self._set_first_channels(image)
         self._forget_graph()
+
+    def _set_first_channels(self, first: Tensor) -> None:
+        z = torch.cat([first, self.z[:, first.shape[1] :]], dim=1)
+        self.z = z.contiguous(memory_format=torch.channels_last)
 
     def _forget_graph(self) -> None:
         """Forget the recorded step, after tensors that it works on were replaced."""
@@ -461,7 +474,7 @@ class DeepImagePrior:
             "generator": self._generator.get_state(),
             **flatten({"memory": self._memory}),
         }
-        if self._input_replaced:
+        if self._made.shape[1] > 0:
             values["z"] = self.z.clone()
         return values
 
@@ -515,8 +528,13 @@ class DeepImagePrior:
         if "z" in values:
             z = _copy_like(tensor_of(values, "z"), self.z)
             # As it was: a checkpoint holds it channel by channel, and layers have other bits then.
-            self.z = z.contiguous(memory_format=torch.channels_last)
-            self._input_replaced = True
+            z = z.contiguous(memory_format=torch.channels_last)
+            if self._made.shape[1] == 0:
+                self._made = self.z
+            self.z = z
+        elif self._made.shape[1] > 0:
+            self._set_first_channels(self._made)
+            self._made = self._made[:, :0]
         self._memory = copy_to(self.z.device, subtree(values, "memory"))
 
     def _noisy_input(self) -> Tensor:
@@ -533,7 +551,11 @@ class DeepImagePrior:
         output: Tensor
         if self._precision == "float32":
             output = self.network(z)
-        elif isinstance(self.network, Hourglass) and has_fused_layers(z.device, z.dtype):
+        elif (
+            isinstance(self.network, Hourglass)
+            and self.network.is_fused is not False
+            and has_fused_layers(z.device, z.dtype)
+        ):
             output = self.network(z.bfloat16())
         else:
             with torch.autocast(z.device.type, torch.bfloat16):
@@ -551,6 +573,11 @@ class DeepImagePrior:
     def _compute(self, goal: Goal) -> None:
         """Compute one step; the tensors that hold what it changes stay the same."""
         output = self._output_of(self._noisy_input())
+        if output.shape != self.output.shape:
+            raise InputError(
+                f"network must return an image of shape {tuple(self.output.shape)}, got "
+                f"{tuple(output.shape)}"
+            )
         terms = objective(output, self.problem, goal)
         self._optimizer.zero_grad(set_to_none=True)
         # Only the weights: an operator may hold other tensors that require gradients.

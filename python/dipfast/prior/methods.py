@@ -79,6 +79,6 @@ def make_stages(method: Method, iterations: int, tv_weight: float) -> tuple[Stag
     second = Stage("details", iterations - third)
     if method == "two_stage_adaptive":
         second = Stage("details", iterations - third, tv_weight, NoiseLedWeight())
-    if method in _SECOND_STAGE_CONTROLS:
+    if method in _SECOND_STAGE_CONTROLS and third > 0:
         second = Stage("details", iterations - third, control=_SECOND_STAGE_CONTROLS[method])
     return tuple(stage for stage in (first, second) if stage.iterations > 0)

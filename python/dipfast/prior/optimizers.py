@@ -126,7 +126,11 @@ class Muon(torch.optim.Optimizer):
             "lr": (lr, "not negative", isinstance(lr, Tensor) or lr >= 0),
             "adam_lr": (adam_lr, "not negative", isinstance(adam_lr, Tensor) or adam_lr >= 0),
             "momentum": (momentum, "in [0, 1)", 0 <= momentum < 1),
-            "betas": (betas, "two numbers in [0, 1)", all(0 <= beta < 1 for beta in betas)),
+            "betas": (
+                betas,
+                "two numbers in [0, 1)",
+                len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
+            ),
             "eps": (eps, "positive", eps > 0),
             "ns_steps": (
                 ns_steps,

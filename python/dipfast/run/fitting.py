@@ -136,12 +136,17 @@ class Runner:
 
     @property
     def last(self) -> Iterate | None:
-        """Return the last iterate; None before the first."""
+        """Return the last iterate that was not undone; None before the first."""
         numbers = self.history.last
         if self._last is not None or not numbers:
             return self._last
-        images = self.prior.image, self.prior.average
-        return Iterate(numbers["iteration"], numbers["loss"], *images)
+        iteration, loss = numbers["iteration"], numbers["loss"]
+        if self.recovery.returned_to is not None:
+            at, loss = self.recovery.returned_to
+            if at == 0:  # no copy is of an iteration yet
+                return self.best
+            iteration = self._before + at
+        return Iterate(iteration, loss, self.prior.image, self.prior.average)
 
     def excess(self) -> tuple[float, float] | None:
         r"""Return the distance of the best image from the measurement, and that of the noise.

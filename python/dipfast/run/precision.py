@@ -79,13 +79,12 @@ _lock = threading.Lock()
 
 def _is_bfloat16_faster() -> bool:
     with _lock:
-        return _remembered()
+        return _remembered(torch.get_num_threads())
 
 
 @cache
-def _remembered() -> bool:
-    """Return what this machine remembers, or what a timing says."""
-    threads = torch.get_num_threads()
+def _remembered(threads: int) -> bool:
+    """Return what this machine remembers of a number of threads, or what a timing says."""
     key = f"{_processor()}, {threads} threads, torch {torch.__version__}"
     answer = _read().get(key)
     if isinstance(answer, bool):

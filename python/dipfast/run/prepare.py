@@ -580,16 +580,19 @@ def _kept(
 
 
 def _preset_for(noise: NoiseModel, channels: int, settings: Settings) -> Preset:
-    """Return the preset, with the noise on the input of a guided fit by that of the picture."""
+    """Return the preset, with the input of a guided fit by the picture and its noise."""
     preset = settings.preset
     assert isinstance(preset, Preset)
-    if not fits_are_guided(settings.method, settings.task) or noise.is_free:
+    is_guided = fits_are_guided(settings.method, settings.task)
+    if is_guided or settings.method == "two_stage_input":
+        # Besides the channels of the picture the input has random ones.
+        most = max(preset.input_channels, channels + _RANDOM_CHANNELS)
+        preset = replace(preset, input_channels=most)
+    if not is_guided or noise.is_free:
         return preset
     share = min(math.sqrt(noise.typical_variance) / _USUAL_LEVEL, _MOST_INPUT_NOISE)
     first, last = preset.input_noise
-    # Besides the channels of the guide the input has random ones.
-    channels = max(preset.input_channels, channels + _RANDOM_CHANNELS)
-    return replace(preset, input_noise=(share * first, share * last), input_channels=channels)
+    return replace(preset, input_noise=(share * first, share * last))
 
 
 def _tv_weight(noise: NoiseModel, known: Tensor | None, settings: Settings) -> float:

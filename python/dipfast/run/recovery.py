@@ -41,14 +41,18 @@ class Recovery:
         The number of spikes so far.
     failures
         The number of losses so far that were not finite.
+    returned_to
+        Iteration and loss whose images the loop has because the iterations after it were undone:
+        iteration 0 is that before the first; None if it has those of its last iteration.
     """
 
     def __init__(self, prior: DeepImagePrior) -> None:
         self.prior = prior
         self.spikes = 0
         self.failures = 0
+        self.returned_to: tuple[int, float] | None = None
         self._recent: list[float] = []
-        self._good = prior.learned()
+        self._good = self._copy(0, math.nan)
         # A copy becomes the state to return to only if the next iteration is good: the step that
         # led to the copy may be the one that makes the loss jump.
         self._candidate: Values | None = None
@@ -83,11 +87,12 @@ class Recovery:
             self.spikes += 1
             self._reset(slower=self._has_just_reset)
             return False
+        self.returned_to = None
         self._recent = [*self._recent[1 - _RECENT :], data]
         if self._candidate is not None:
             self._good, self._candidate, self._has_just_reset = self._candidate, None, False
         if state.iteration % _RECENT == 0:
-            self._candidate = self.prior.learned()
+            self._candidate = self._copy(state.iteration, value)
         return True
 
     def forget(self) -> None:
@@ -135,8 +140,13 @@ class Recovery:
         self._good = subtree(values, "good")
         self._candidate = subtree(values, "candidate") or None
 
+    def _copy(self, iteration: int, loss: float) -> Values:
+        """Return a copy of what was learned by an iteration."""
+        return self.prior.learned() | {"at": iteration, "loss": loss}
+
     def _reset(self, slower: bool) -> None:
         self.prior.load(self._good)
+        self.returned_to = int(self._good["at"]), float(self._good["loss"])
         self._candidate = None
         self._has_just_reset = True
         if slower:

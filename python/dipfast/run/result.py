@@ -29,8 +29,9 @@ class Member:
     Parameters
     ----------
     name
-        What made it: ``"nl_ridge"``, with another speed than ``quality`` if that is named, or
-        ``"guided"``, the mean of guided fits.
+        What made it: ``"nl_ridge"`` or ``"pnp"``, with another speed than ``quality`` if that is
+        named (``"nl_ridge, balanced"``) or ``"nl_ridge without its last pass"``; ``"guided"``, the
+        mean of guided fits; ``"two_stage"``, the fit of the tasks other than denoising.
     image
         The picture, in the form of the result.
     weight
@@ -84,8 +85,8 @@ class Result:
     shown_before
         The input as a notebook shows it beside the result, uint8 and small; None without one.
     raw_image
-        The image of the network alone, or of a method that has none.  In denoising ``image`` is
-        that one joined with the filtered input (``refine``), with outliers as they were;
+        The image of the method alone.  In denoising ``image`` is that one, with outliers as they
+        were, and joined with the filtered input where ``refine`` says so;
         in inpainting it has the known pixels put in.
     best_loss
         The objective at the best iteration, divided by the number of measured elements.

@@ -73,6 +73,9 @@ class HourglassConfig:
     pointwise: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("down", "up", "skip", "upsampling"):
+            if isinstance(getattr(self, name), list):  # as of a file
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         if not len(self.down) == len(self.up) == len(self.skip) >= 1:
             raise InputError(
                 "down, up and skip must have one entry for each scale, "

@@ -45,7 +45,7 @@ from dipfast.settings.names import (
 )
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.option import option, options_of
-from dipfast.settings.presets import PRESETS, Preset
+from dipfast.settings.presets import PRESETS, Preset, fits_are_guided, get_preset
 
 __all__ = [
     "OF_FITS",
@@ -265,7 +265,8 @@ class Settings(BaseModel):
         "auto",
         "Rows and columns of tiles, in pixels of the image, from 64 up, that are fitted one after "
         "the other and blended; 0 never cuts the image. 'auto' cuts it where the fit of the whole "
-        "would take more memory than there is. A method without a network needs no tiles.",
+        "would take more memory than there is. A method without a network needs no tiles, and "
+        "refuses a number.",
         expected="'auto', 0 or an integer from 64 up",
         type="auto, 0, or an int from 64 up",
     )
@@ -426,13 +427,19 @@ class Settings(BaseModel):
             )
 
     def _check_guided(self) -> None:
-        """Refuse what a guided fit, or a join of several, cannot be told."""
-        if not (isinstance(self.method, str) and self.method in ("guided", "joined")):
+        """Refuse what a fit cannot be told whose network is given a picture, or a join of some."""
+        if not (isinstance(self.method, str) and self.method in _REFUSED_WITH_PICTURE):
             return
-        of_stop = ("stop",) if self.method == "joined" else ()
-        said = _said_of_fits(self, ("network_input", "tv_weight", *of_stop))
+        said = _said_of_fits(self, _REFUSED_WITH_PICTURE[self.method])
         if said:
             raise InputError(f"{said[0]} has no meaning for method={self.method!r}")
+        has_picture = self.method != "joined" or fits_are_guided(self.method, self.task)
+        _, preset = get_preset(self.task, self.quality, self.preset, self.method)
+        if has_picture and preset.input == "meshgrid":
+            raise InputError(
+                f"method={self.method!r} puts a picture in the place of a part of the network's "
+                "input, and that of preset is the coordinates of the pixels; take another preset"
+            )
 
 
 class DenoiseSettings(Settings):
@@ -444,9 +451,9 @@ class DenoiseSettings(Settings):
         True,
         "Join the image of the network with the image that was given, filtered by Wiener's filter "
         "with the network's image as its pilot: what the network left out and is more than noise "
-        "comes back. Otherwise, and with sigma=0, the result is the image of the network alone. "
-        "The image of nl_ridge is joined with it only where values are stretched, so that every "
-        "small part keeps its sum.",
+        "comes back. Otherwise, and with sigma=0, the result is the image of the method alone. "
+        "The images of nl_ridge, guided and joined (the default) are joined with it only where "
+        "values are stretched, so that every small part keeps its sum.",
     )
     stretch: bool = option(
         True,
@@ -564,6 +571,13 @@ SETTINGS: dict[TaskName, type[Settings]] = {
 
 # Their stages have no total variation.
 _WITHOUT_TV = ("dip", "tv_target", *(name for name in METHODS if name.startswith("deep_red")))
+
+# By the methods that put a picture into the network's input, or join fits that do.
+_REFUSED_WITH_PICTURE = {
+    "guided": ("network_input", "tv_weight"),
+    "joined": ("network_input", "tv_weight", "stop"),
+    "two_stage_input": ("network_input",),
+}
 
 OF_FITS = ("tv_weight", "stop", "preset", "max_iterations", "learning_rate", "network_input")
 """Options that say something of a fit, and make one of tasks with ``quality="fast"``."""

@@ -123,8 +123,8 @@ class DenoiseOwn(OwnOptions):
     jpeg: Literal["auto", "yes", "no"] = option(
         "auto",
         "Whether what is to be taken out are the artefacts of JPEG, by what the file says of its "
-        "coding; auto is yes for a JPEG of quality 60 and less where nothing is said of noise or "
-        "of a fit.",
+        "coding; auto is yes for a JPEG of quality 60 and less where nothing is said of noise, of "
+        "the range or of a fit, and no curves, strip, tiles or checkpoint are asked for.",
         choices=("auto", "yes", "no"),
     )
 

@@ -129,7 +129,13 @@ def _denoise(job: _Job) -> int:
 def _jpeg_of(source: ImageFile, job: _Job) -> JpegCoding | None:
     """Return how a picture was coded whose artefacts are to be taken out; None for others."""
     own: DenoiseOwn = job.own
+    drawn = [name for name in ("curves", "strip") if getattr(own, name) is not None]
     if own.jpeg == "yes":
+        if drawn:
+            raise InputError(
+                f"{option_name(drawn[0])} draws iterations, and --jpeg yes has none; --jpeg no "
+                "with --method two_stage has"
+            )
         if source.jpeg is None:
             raise InputError(
                 f"--jpeg yes: {own.image} is no JPEG, or one whose coding is not understood, as "
@@ -139,11 +145,10 @@ def _jpeg_of(source: ImageFile, job: _Job) -> JpegCoding | None:
     if own.jpeg == "no" or source.jpeg is None or (source.jpeg.quality or 100) > _POOR_JPEG:
         return None
     # A record has all options, most of them at their defaults.
-    known, kept = options_of(type(job.settings)), ("snapshots", "checkpoint", "resume")
+    known, kept = options_of(type(job.settings)), ("snapshots", "checkpoint", "resume", "tile")
     names = ("sigma", "noise", "method", "data_range", *OF_FITS, *kept)
     says = any(job.options.get(name, known[name].default) != known[name].default for name in names)
-    draws = own.curves is not None or own.strip is not None
-    return None if says or draws else source.jpeg
+    return None if says or drawn else source.jpeg
 
 
 def _inpaint(job: _Job) -> int:
