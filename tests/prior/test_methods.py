@@ -17,7 +17,7 @@ from dipfast.prior.controls import DeepRED, DenoisedImage, NoiseLedWeight, Stage
 from dipfast.prior.loop import DeepImagePrior
 from dipfast.prior.methods import make_stages
 from dipfast.prior.objective import Goal
-from dipfast.prior.stages import Stage
+from dipfast.prior.stages import Control, Stage
 from dipfast.settings.names import METHODS
 
 SMALL = HourglassConfig(down=(8, 16), up=(8, 16), skip=(4, 4))
@@ -98,6 +98,40 @@ def test_denoised_image_is_the_target_of_its_stage(noisy: Tensor) -> None:
     small = ops.downsample(noisy, 2)
     with pytest.raises(ValueError, match="is for denoising"):
         run_loop(small, Stage("t", 1, control=DenoisedImage()), operator=Downsample(2))
+
+
+@pytest.mark.parametrize("control", [DenoisedImage(), DeepRED(lambda image, sigma: image)])
+def test_what_is_not_fitted_is_in_no_denoised_image(noisy: Tensor, control: Control) -> None:
+    outliers = torch.zeros_like(noisy, dtype=torch.bool)
+    outliers[0, 1, 5, 7] = outliers[0, :, 20, 20] = True
+    memories = []
+    for value in (0.5, 40.0, float("nan")):
+        spoilt = noisy.masked_fill(outliers, value)
+        prior = DeepImagePrior(
+            spoilt,
+            [Stage("first", 1, control=control)],
+            network=SMALL,
+            noise=NoiseModel(SIGMA),
+            outliers=outliers,
+        )
+        next(prior)
+        memories.append({k: v for k, v in prior._memory.items() if isinstance(v, Tensor)})
+    for memory in memories[1:]:
+        assert all(torch.equal(memory[name], image) for name, image in memories[0].items())
+
+
+def test_without_a_stage_before_there_is_no_image_of_it(noisy: Tensor) -> None:
+    with pytest.raises(ValueError, match="StageImage of stage 'details' takes the image of the"):
+        run_loop(noisy, Stage("details", 2, control=StageImage()))
+    for method in ("two_stage_image", "two_stage_blend", "two_stage_input"):
+        (stage,) = make_stages(method, 2, 0.1)
+        assert stage.control is None
+
+
+def test_a_picture_needs_as_many_channels_of_the_input(noisy: Tensor) -> None:
+    stages = Stage("tv", 1), Stage("details", 1, control=StageImage(0, as_input=True))
+    with pytest.raises(ValueError, match="input of the network must have 3 channels or more"):
+        run_loop(noisy, *stages, input_channels=2)
 
 
 def test_weight_follows_the_residual_until_it_is_at_the_noise_level(noisy: Tensor) -> None:

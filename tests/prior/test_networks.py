@@ -109,6 +109,13 @@ def test_widths_are_checked(widths: tuple[tuple[int, ...], ...]) -> None:
         HourglassConfig(*widths)
 
 
+def test_lists_are_taken_for_what_they_hold() -> None:
+    lists = HourglassConfig([8, 16], [8, 16], [4, 4], ["nearest", "bilinear"])
+    tuples = HourglassConfig((8, 16), (8, 16), (4, 4), ("nearest", "bilinear"))
+    assert lists == tuples
+    assert hash(lists) == hash(tuples)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -382,6 +382,8 @@ def test_small_singular_values_survive_a_reduced_precision_of_products(
         {"momentum": 1.0},
         {"momentum": -0.1},
         {"betas": (0.9, 1.0)},
+        {"betas": (0.9,)},
+        {"betas": (0.9, 0.99, 0.999)},
         {"eps": 0.0},
         {"ns_steps": 0},
         {"ns_steps": 2.5},

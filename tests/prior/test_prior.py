@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -256,6 +257,10 @@ def test_step_does_not_wait_for_the_device(noisy: Tensor, options: dict) -> None
     [
         ({"input_noise": (0.1, -0.01)}, "input_noise must be two positive numbers"),
         ({"input_noise": (0.1, 0.0)}, "input_noise must be two positive numbers"),
+        ({"input_noise": (math.inf, math.inf)}, "input_noise must be two positive numbers"),
+        ({"input": "given"}, "input must be one of noise, meshgrid, got 'given'"),
+        ({"input_scale": 0.0}, "input_scale must be a positive number, got 0"),
+        ({"input_scale": math.nan}, "input_scale must be a positive number, got nan"),
         ({"average_decay": 1.0}, r"average_decay must be in \[0, 1\), got 1"),
         ({"learning_rate": -1.0}, "learning_rate must be a positive number, got -1"),
         ({"learning_rate": float("nan")}, "learning_rate must be a positive number, got nan"),
@@ -302,6 +307,37 @@ def test_loaded_state_continues_to_the_same_bits(noisy: Tensor, method: Method) 
         list(prior)
         assert torch.equal(prior.output, whole.output)
         assert torch.equal(prior.average, whole.average)
+
+
+def test_a_loop_goes_back_to_before_its_input_was_replaced(noisy: Tensor) -> None:
+    stages = make_stages("two_stage_input", 6, 0.1)
+    prior, plain = make(noisy, *stages), make(noisy, *stages)
+    next(prior)
+    first = prior.state_dict()
+    next(prior)
+    next(prior)
+    later = prior.state_dict()
+    images = [state.image for state in prior]
+    for state, begin in ((later, 3), (first, 1), (later, 3)):
+        prior.load(state)
+        assert torch.equal(prior.z, plain.z) == (begin == 1)
+        again = [state.image for state in prior]
+        assert all(map(torch.equal, images, again[-len(images) :]))
+
+
+def test_images_of_another_shape_are_refused(noisy: Tensor) -> None:
+    blur = torch.ones(3, 3) / 9
+    network = nn.Conv2d(32, 1, 3, padding=1)  # one channel would be spread over three
+    prior = DeepImagePrior(noisy, [Stage("dip", 2)], network=network, operator=Blur(blur))
+    with pytest.raises(ValueError, match=r"network must return an image of shape \(1, 3, "):
+        next(prior)
+
+
+def test_bfloat16_of_an_hourglass_that_is_not_to_be_fused(noisy: Tensor) -> None:
+    network = Hourglass(32, 3, SMALL)
+    network.is_fused = False
+    prior = DeepImagePrior(noisy, [Stage("dip", 2)], network=network, precision="bfloat16")
+    assert [state.image.dtype for state in prior] == [torch.float32] * 2
 
 
 @pytest.mark.parametrize(

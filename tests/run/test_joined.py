@@ -524,6 +524,47 @@ def test_pictures_of_many_channels_are_guided_in_all(pair: Any) -> None:
     assert result.image.shape == (42, 24, 24)
 
 
+@pytest.mark.parametrize(
+    ("method", "preset"),
+    [("guided", None), ("guided", "original-inpainting-hole"), ("two_stage_input", None)],
+)
+def test_pictures_without_noise_are_put_into_the_input_in_all_channels(
+    pair: Any, method: str, preset: str | None
+) -> None:
+    picture = np.tile(pair[1][:16, :16], (1, 1, 7))
+    inputs = []
+
+    def look(state: Any) -> None:
+        if isinstance(state, State):
+            inputs.append(state.prior.z)
+
+    dipfast.denoise(
+        picture,
+        channel_axis=-1,
+        sigma=0,
+        method=method,
+        preset=preset,
+        max_iterations=6,
+        callback=look,
+    )
+    first, last = inputs[0], inputs[-1]
+    assert first.shape[1] == last.shape[1] == 37  # 16 of them random
+    if method == "guided":
+        given = torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+        torch.testing.assert_close(first[0, :21], given, atol=1e-3, rtol=0)
+    else:
+        changed = (first - last).abs().amax(dim=(0, 2, 3)) > 0
+        assert changed.tolist() == [True] * 21 + [False] * 16
+
+
+@pytest.mark.parametrize("method", ["guided", "two_stage_input"])
+def test_coordinates_leave_no_place_for_a_picture(pair: Any, method: str) -> None:
+    with pytest.raises(InputError, match="that of preset is the coordinates of the pixels"):
+        dipfast.denoise(pair[0], method=method, preset="original-inpainting-object")
+    with pytest.raises(InputError, match="network_input has no meaning for method="):
+        dipfast.denoise(pair[0], method=method, network_input=pair[0])
+
+
 @pytest.mark.parametrize(("most", "told"), [(4, True), (5, False), (10, False)])
 def test_too_few_iterations_for_a_fit_are_told(pair: Any, most: int, told: bool) -> None:
     result = dipfast.denoise(pair[0][:32, :32], method="joined", max_iterations=most)

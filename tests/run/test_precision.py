@@ -51,6 +51,19 @@ def test_a_timing_is_remembered(gains: list[float], tmp_path: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["precision.json"]
 
 
+def test_each_number_of_threads_has_a_timing_of_its_own(gains: list[float]) -> None:
+    threads = torch.get_num_threads()
+    gains += [0.5, 2.0]
+    try:
+        found = []
+        for number in (1, 2, 1):
+            torch.set_num_threads(number)
+            found.append(find_precision("auto", CPU))
+    finally:
+        torch.set_num_threads(threads)
+    assert found == ["bfloat16", "float32", "bfloat16"]
+
+
 @pytest.mark.parametrize("text", ["", "[1]", '{"a": ', "\x00"])
 def test_a_damaged_memory_is_written_anew(gains: list[float], tmp_path: Path, text: str) -> None:
     file = tmp_path / "dipfast" / "precision.json"

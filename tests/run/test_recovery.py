@@ -152,8 +152,24 @@ def test_gives_up_with_the_best_image_and_a_reason(noisy: Tensor) -> None:
     assert outcome.stop.reason is StopReason.GAVE_UP
     assert outcome.best.iteration == 39
     assert outcome.best.average.isfinite().all()
-    assert outcome.last.average.isfinite().all()
     assert outcome.history["iteration"][-1] == 39
+    # The last image that there is: that of the copy which the fit went back to.
+    plain = runner_of(noisy, FailingNetwork(), 25).run()
+    assert outcome.last.iteration == 25
+    assert outcome.last.loss == outcome.history["loss"][24]
+    assert torch.equal(outcome.last.average, plain.last.average)
+
+
+def test_the_last_image_of_a_fit_that_fails_soon_is_the_best(noisy: Tensor) -> None:
+    outcome = runner_of(noisy, FailingNetwork(broken=tuple(range(10, 200)))).run()
+    assert outcome.last.iteration == outcome.best.iteration == 9
+    assert torch.equal(outcome.last.average, outcome.best.average)
+
+
+def test_the_last_image_is_not_that_of_an_iteration_that_was_undone(noisy: Tensor) -> None:
+    outcome = runner_of(noisy, FailingNetwork(broken=(40,)), 40).run()
+    assert outcome.history["iteration"][-1] == 39
+    assert outcome.last.iteration == 25
 
 
 def test_a_fit_without_a_good_iteration_returns_the_baseline(
