@@ -255,7 +255,7 @@ class TestExpectedError:
         for level in (0.099, 0.1, 0.101):
             told = NoiseModel(level)
             found = combine([judge("", fits, splits, blurred(y), told)], told)
-            errors.append((found.risk, expected_error(found, [fits], splits, told)))
+            errors.append((found.risk, expected_error(found, [fits], splits, told, blurred(y))))
         (low, own_low), _, (high, own_high) = errors
         assert abs(own_high - own_low) < 0.7 * abs(high - low)
 
@@ -270,7 +270,7 @@ class TestExpectedError:
             splits = splits_of(y, noise, first, 0)
             guides = [nl_ridge(split.fitted, noisier(noise)) for split in splits]
             joined = combine([judge("", guides, splits, first, noise, result=first)], noise)
-            expected = expected_error(joined, [guides], splits, noise)
+            expected = expected_error(joined, [guides], splits, noise, first)
             assert abs(10 * math.log10(expected / mean_square(first - clean))) < 1
 
     @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 3, 1, 7), (1, 2, 9, 2)])
@@ -280,7 +280,21 @@ class TestExpectedError:
         splits = splits_of(y, noise, y, 0)
         images = [split.fitted for split in splits]
         estimates = [judge("", images, splits, y, noise)] * 2
-        assert expected_error(combine(estimates, noise), [images] * 2, splits, noise) > 0
+        assert expected_error(combine(estimates, noise), [images] * 2, splits, noise, y) > 0
+
+    def test_a_single_fit_has_the_noise_that_it_took_in(self) -> None:
+        noise, clean = NoiseModel(0.1), CLEAN.repeat(1, 3, 4, 4)
+        y = noise.sample(clean, torch.Generator().manual_seed(0))
+        splits = splits_of(y, noise, clean, 0)
+        fits = [0.8 * clean + 0.2 * blurred(split.fitted) for split in splits]
+        errors = []
+        for count in (1, 2):
+            made, of = fits[:count], splits[:count]
+            # A level that is a little too low makes the risk too small.
+            told = NoiseModel(0.097)
+            found = combine([judge("", made, of, clean, told)], told)
+            errors.append(expected_error(found, [made], of, told, clean))
+        assert errors[0] == pytest.approx(errors[1], rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["camera", "astronaut", "coins", "chelsea"])

@@ -98,7 +98,9 @@ def test_the_noise_of_the_fitted_half() -> None:
 
 def test_noise_of_a_grey_picture_in_colour_is_the_same_in_all_channels() -> None:
     grey = torch.rand(1, 1, 24, 24).expand(1, 3, -1, -1)
-    drawn = added_noise(grey, NoiseModel(0.1), 0)
-    assert torch.equal(drawn[:, :1].expand_as(drawn), drawn)
+    row = (0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1)
+    for noise in (NoiseModel(0.1), NoiseModel(0.1, spectrum=(row,))):
+        drawn = added_noise(grey, noise, 0)
+        assert torch.equal(drawn[:, :1].expand_as(drawn), drawn)
     colour = added_noise(torch.rand(1, 3, 24, 24), NoiseModel(0.1), 0)
     assert not torch.equal(colour[:, :1].expand_as(colour), colour)

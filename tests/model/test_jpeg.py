@@ -127,6 +127,15 @@ class TestSet:
         for one, other in zip(found.levels, again.levels):
             assert float((one != other).double().mean()) < 0.01
 
+    @pytest.mark.parametrize("quality", [20, 50, 75])
+    def test_brightness_of_blocks_is_that_of_the_file(self, quality: int) -> None:
+        # Grey, and where the decoder clips nothing: it rounds the channels of flat blocks alike.
+        pixels, coding = coded(CLEAN[..., 1] // 2 + 64, quality)
+        image = tensor(pixels)
+        held = JpegSet.of(image, coding).project(image, share=0)
+        moved = torch.nn.functional.avg_pool2d(held - image, 8)
+        assert float(moved.abs().mean()) < 0.05 / 255
+
     def test_projects_any_picture_into_it(self) -> None:
         decoded, coding = coded(CLEAN, 20, 0)
         found = JpegSet.of(tensor(decoded), coding)

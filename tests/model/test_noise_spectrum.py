@@ -14,7 +14,13 @@ from PIL import Image
 from dipfast.errors import InputError
 from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import estimate_noise
-from dipfast.model.noise_spectrum import autocorrelation, band_of, find_spectrum, to_opponent
+from dipfast.model.noise_spectrum import (
+    autocorrelation,
+    band_of,
+    find_spectrum,
+    flattest_level,
+    to_opponent,
+)
 from dipfast.settings.noise import BAND_EDGES, NoiseParameters
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -33,6 +39,22 @@ def smoothed(noise: Floats, reach: int) -> Floats:
     for axis in (1, 2):
         result = np.mean([np.roll(result, k, axis) for k in range(reach)], axis=0)
     return np.asarray(result * reach)
+
+
+def test_the_flattest_level_of_a_grey_picture_in_colour_is_that_of_one_channel() -> None:
+    noise = np.random.default_rng(0).normal(0, 2 / 255, (1, 256, 256))
+    grey = photograph()[1:2] + noise
+    level = flattest_level(grey)
+    assert level is not None
+    assert level == pytest.approx(2 / 255, rel=0.3)
+    assert flattest_level(np.repeat(grey, 3, axis=0)) == pytest.approx(level)
+
+
+def test_every_band_of_white_noise_has_its_level() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, (1, 512, 512))
+    found = find_spectrum(0.5 + noise, always=True)
+    assert found is not None
+    np.testing.assert_allclose(found.levels[0], 0.1, rtol=0.03)
 
 
 def test_bands_cover_the_block() -> None:

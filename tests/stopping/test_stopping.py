@@ -170,6 +170,20 @@ def test_pixels_of_a_smaller_measurement_are_held_out() -> None:
     assert run.show(CLEAN).best
 
 
+def test_pixels_are_held_out_of_a_mask_that_was_drawn_with_the_same_seed() -> None:
+    numbers = torch.rand(24, 20, generator=torch.Generator().manual_seed(0))
+    for known in (numbers > 0.5, numbers < 0.01):
+        prepared = HeldOut().prepare(problem_of(operator=Mask(known)))
+        assert prepared.count > 0
+    problem = problem_of(operator=Mask(numbers > 0.5))
+    assert HeldOut().prepare(problem).held_out_problem is not None
+
+
+def test_something_is_always_left_to_fit() -> None:
+    problem = problem_of()
+    assert HeldOut(fraction=1 - 1e-9).prepare(problem) is problem
+
+
 class TestDiscrepancy:
     def test_stops_at_the_noise_level(self) -> None:
         problem = problem_of()
@@ -206,6 +220,15 @@ class TestDiscrepancy:
         for factor, reason in ((1.05, "residual at the noise level"), (0.95, None)):
             run = Run(Discrepancy(factor=factor, every=1), problem)
             assert run.show(black).stop == reason
+
+    def test_photons_in_the_dark_have_less_noise_than_weights_make_up_for(self) -> None:
+        noise = NoiseModel(0.0, gain=0.02)
+        dark = torch.full((1, 1, 64, 64), 0.005)
+        problem = Problem(noise.sample(dark, torch.Generator().manual_seed(0)), Identity(), noise)
+        assert problem.expected_square(dark) < 0.3 * noise.typical_variance
+        for factor, reason in ((1.05, "residual at the noise level"), (0.95, None)):
+            run = Run(Discrepancy(factor=factor, every=1), problem)
+            assert run.show(dark).stop == reason
 
 
 def test_never_stops() -> None:
@@ -302,6 +325,17 @@ def test_default_of_other_tasks_stops_at_the_later_of_two_rules() -> None:
     ]
     assert "held-out" in run.until_stop(images)
     assert (run.best, run.iteration) == (70, 90)
+
+
+@pytest.mark.parametrize("operator", [Identity(), Mask(torch.ones(2, 2, dtype=torch.bool))])
+def test_default_stops_where_there_are_too_few_pixels_to_hold_out(operator) -> None:
+    clean = CLEAN[..., :2, :2]
+    problem = Problem(WHITE.sample(clean, torch.Generator().manual_seed(3)), operator, WHITE)
+    run = Run(RULES["auto"], problem)
+    assert run.problem.held_out_problem is None
+    noise = run.problem.measurement - clean
+    images = [run.problem.measurement - (1.4 - k / 100) * noise for k in range(1, 101)]
+    assert run.until_stop(images) is not None
 
 
 def test_default_holds_nothing_out_without_noise() -> None:

@@ -140,10 +140,7 @@ def judge(
     first = splits[0]
     y, ratio, count = first.measurement, first.ratio, len(images)
     mean = _mean_of(images)
-    balanced = count > 1 and _square(_mean_of([split.added for split in splits]), known) < 1e-12
-    base = noise.expectation(reference)
-    if balanced:
-        base = noise.expectation(mean)
+    base = noise.expectation(mean if _is_balanced(splits, known) else reference)
     fit = products = spread = 0.0
     noisy = torch.zeros_like(y)
     for number, (image, split) in enumerate(zip(images, splits)):
@@ -326,6 +323,7 @@ def expected_error(
     members: Sequence[Sequence[Tensor]],
     splits: Sequence[Split],
     noise: NoiseModel,
+    reference: Tensor,
     known: Tensor | None = None,
 ) -> float:
     r"""Return the mean square error that a join is expected to have, if noise is not correlated.
@@ -352,6 +350,9 @@ def expected_error(
         The splits.
     noise
         The noise of the measurement.
+    reference
+        An estimate g that was made of the measurement y itself; where the noise that was added
+        sums up to 0 it is the join.
     known
         Which elements count, boolean, of a shape that broadcasts; None for all.
 
@@ -363,6 +364,7 @@ def expected_error(
     image, y = joined.image, splits[0].measurement
     level, risk = float(noise.variance(image.clamp(0, 1)).double().mean()), joined.risk
     expected = noise.expectation(image)
+    base = expected if _is_balanced(splits, known) else noise.expectation(reference)
     counts = torch.ones_like(y) if known is None else known.expand(y.shape).to(y.dtype)
     if min(y.shape[-2:]) > 1:
         residual = (y - expected) * counts
@@ -370,7 +372,7 @@ def expected_error(
         for k, split in enumerate(splits):
             part = sum(w * m[k] for w, m in zip(joined.weights, members) if w > 0)
             assert isinstance(part, Tensor)
-            change = (noise.expectation(part) - expected) * counts
+            change = (noise.expectation(part) - base) * counts
             of_split = _of_neighbours(change, split.added * counts, counts)
             covariance += 2 / split.ratio * of_split / len(splits)
         grown = _COVARIANCE_GROWTH * math.log(51 * math.sqrt(level))
@@ -384,6 +386,11 @@ def expected_error(
         if seen > 0:
             risk *= 1 + _CLIPPED_SHARE * max(whole / seen - 1, 0.0)
     return max(risk, LEAST_VARIANCE)
+
+
+def _is_balanced(splits: Sequence[Split], known: Tensor | None) -> bool:
+    """Return whether the noise that was added sums up to 0."""
+    return _square(_mean_of([split.added for split in splits]), known) < 1e-12
 
 
 def _of_neighbours(x: Tensor, y: Tensor, counts: Tensor) -> float:

@@ -96,7 +96,8 @@ def added_noise(pilot: Tensor, noise: NoiseModel, seed: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed((seed ^ _OWN_STREAM) % 2**63)
     drawn = torch.randn(pilot.shape, generator=generator, dtype=torch.float32)
-    if noise.spectrum is None and has_equal_channels(pilot.transpose(0, 1)):
+    is_alike = noise.spectrum is None or len(noise.spectrum) == 1
+    if is_alike and has_equal_channels(pilot.transpose(0, 1)):
         drawn = drawn[:, :1].expand(pilot.shape)  # the noise of a grey picture stored in colour
     if noise.spectrum is not None:
         spread = [coloured(planes, noise.spectrum) for planes in drawn.double().numpy()]

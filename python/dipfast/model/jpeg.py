@@ -17,6 +17,8 @@ __all__ = ["JpegSet"]
 
 _SIDE = 8
 _WHITE = 255.0
+# What a coder subtracts from its samples, which have 8 bits.
+_GREY = 128.0
 # Rows of brightness, and of the differences of blue and red from it (ITU-T T.871).
 _TO_YCC = (
     (0.299, 0.587, 0.114),
@@ -161,7 +163,7 @@ class JpegSet:
             planes.append(plane + moved[:rows, :columns])
         stacked = torch.stack(planes)
         mixed = torch.einsum("ij,jhw->ihw", _from_ycc(len(planes)), stacked)
-        return (mixed / _WHITE + 0.5)[None].to(image)
+        return ((mixed + _GREY) / _WHITE)[None].to(image)
 
 
 def _check(coefficients: Tensor, levels: Tensor, step: Tensor, rounding: float) -> None:
@@ -192,7 +194,7 @@ def _from_ycc(count: int) -> Tensor:
 
 def _components(image: Tensor) -> Sequence[Tensor]:
     """Return the components of a picture, each of its size, with grey at 0."""
-    centred = (image[0].double() - 0.5) * _WHITE
+    centred = image[0].double() * _WHITE - _GREY
     if len(centred) == 1:
         return list(centred)
     matrix = torch.tensor(_TO_YCC, dtype=torch.float64)

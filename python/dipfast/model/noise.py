@@ -169,6 +169,27 @@ class NoiseModel(NoiseParameters):
         weight = typical / variance.detach().clamp_min(typical / _LARGEST_WEIGHT)
         return difference * weight.sqrt()
 
+    def residual_variance(self, clean: Tensor) -> Tensor:
+        r"""Return the variance of :meth:`residual` for the clean picture itself.
+
+        It is :math:`\bar v`, and less where so little noise is left that the ratio of the two
+        variances is bounded: in the dark of photon noise, and beyond where noise is clipped.
+
+        Parameters
+        ----------
+        clean
+            The clean picture u, of any shape, in units of a picture in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            The variance, positive, of the same shape.
+        """
+        typical = self.typical_variance
+        if self.is_white or self.is_free:
+            return torch.full_like(clean, typical)
+        return (_LARGEST_WEIGHT * self.variance(clean)).clamp_max(typical)
+
     def _unclipped_variance(self, clean: Tensor) -> Tensor:
         if self.gain == 0:
             return torch.full_like(clean, max(self.sigma**2, LEAST_VARIANCE))

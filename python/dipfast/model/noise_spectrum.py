@@ -264,7 +264,9 @@ def flattest_level(
     if coefficients is None:
         return None
     if len(coefficients) > 1 and not coefficients[1:].any():
-        return None  # a grey picture that is stored in colour
+        coefficients = coefficients[:1]
+        if len(planes) == len(_OPPONENT):  # a grey picture that is stored in colour
+            coefficients = coefficients / math.sqrt(len(planes))
     floors = [
         _floor(np.square(channel[:, band_of() == band]).mean(axis=1), _FLATTEST_SHARE, band)
         for channel in coefficients
@@ -301,7 +303,9 @@ def _coefficients(planes: Floats, known: Any, ends: tuple[float, float]) -> Floa
 
 def _floor(energy: Floats, share: float, band: int) -> float:
     """Return the standard deviation of noise whose energies have this quantile."""
-    return math.sqrt(float(np.quantile(energy, share)) / _quantile_of_mean(share, _sizes()[band]))
+    # The first coefficient of all, the mean of a block, is not among those of its band.
+    count = _sizes()[band] - (band == 0)
+    return math.sqrt(float(np.quantile(energy, share)) / _quantile_of_mean(share, count))
 
 
 @cache

@@ -132,3 +132,24 @@ class Problem:
             The mean square, from 0 up.
         """
         return float(self.residual(image).square().sum()) / self.count
+
+    def expected_square(self, image: Tensor) -> float:
+        """Return the mean of r^2 that the clean image would have; may wait for the device.
+
+        Parameters
+        ----------
+        image
+            An estimate of that image, of a shape that the operator takes, in [0, 1].
+
+        Returns
+        -------
+        float
+            The mean square: the typical variance of the noise, or less where there is less of it
+            than the weights of r make up for (:meth:`NoiseModel.residual_variance`).
+        """
+        if self.noise.is_white or self.noise.is_free:
+            return self.noise.typical_variance
+        expected = self.noise.residual_variance(self.operator(image))
+        if self.known is not None:
+            expected = expected.where(self.known, 0)
+        return float(expected.sum()) / self.count

@@ -238,8 +238,9 @@ class NoiseLedWeight:
             memory["factor"] = 1.0
         elif view.iteration % self.every == 0:
             problem = view.problem
-            residual = max(problem.mean_square(view.image), 1e-12)
-            ratio = problem.noise.typical_variance / residual
+            image = view.image
+            residual = max(problem.mean_square(image), 1e-12)
+            ratio = problem.expected_square(image) / residual
             factor = float(memory["factor"]) * ratio**self.power
             memory["factor"] = min(max(factor, self.least), self.most)
         return Goal(stage.tv_weight * float(memory["factor"]))

@@ -18,10 +18,6 @@ FITS: dict[Quality, int] = {"fast": 2, "balanced": 2, "best": 4}
 # weight is known badly, and with more the fit is worse.
 _HELD_OUT, _LEAST_HELD_OUT, _MOST_HELD_OUT = 1500, 0.01, 0.05
 
-# A mask that was drawn for an experiment may be that of torch's generator and a small seed; what is
-# held out must not be chosen by the same numbers.
-_OWN_STREAM = 0x2545F4914F6CDD1D
-
 # From the seed of one fit to that of the next: users count theirs by one.
 _SEED_STEP = 1_000_003
 
@@ -44,7 +40,7 @@ def with_fits(job: Job) -> Job:
     if not fits_are_guided("joined", job.settings.task):
         share = min(max(_HELD_OUT / max(job.problem.count, 1), _LEAST_HELD_OUT), _MOST_HELD_OUT)
         settings = job.settings.model_copy(update={"method": "two_stage"})
-        rule = HeldOut(share, seed=settings.seed ^ _OWN_STREAM)
+        rule = HeldOut(share, seed=settings.seed)
         fit = replace(job, settings=settings, rule=rule)
         return replace(job, fits=(fit,)).shortened(total)
     # Fits of one plane at a time add nothing to what planes tell together

@@ -317,7 +317,7 @@ class JoinedRunner(Runner):
                 Member(e.name, e.image, weight, e.risk)
                 for e, weight in zip(estimates, joined.weights)
             ),
-            risk=self._judge.expected_error(joined, parts),
+            risk=self._judge.expected_error(joined, parts, self._direct),
         )
 
     def _described(self, estimates: Sequence[Estimate], joined: Combination) -> str:

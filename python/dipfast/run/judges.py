@@ -155,7 +155,9 @@ class Judge(ABC):
         others = [estimate for estimate in estimates if estimate.name != self.fit]
         return combine(others, self.problem.noise)
 
-    def expected_error(self, joined: Combination, parts: Sequence[Part]) -> float | None:
+    def expected_error(
+        self, joined: Combination, parts: Sequence[Part], direct: Sequence[Tensor]
+    ) -> float | None:
         """Return the mean square error that a join is expected to have; None if it is not known."""
         return None
 
@@ -226,14 +228,17 @@ class ByNoise(Judge):
         ]
         return [*estimates, judged(self.fit, [part.image for part in parts])]
 
-    def expected_error(self, joined: Combination, parts: Sequence[Part]) -> float | None:
+    def expected_error(
+        self, joined: Combination, parts: Sequence[Part], direct: Sequence[Tensor]
+    ) -> float | None:
         # The level of correlated noise is known to a factor of 1.5, and its error with it.
         if not parts or self.problem.noise.is_correlated:
             return None
         members = [[part.direct[k] for part in parts] for k in range(len(self.variants))]
         members.append([part.image for part in parts])
         splits = [part.problem.split for part in parts if part.problem.split is not None]
-        return expected_error(joined, members, splits, self.problem.noise, self.problem.known)
+        noise, known = self.problem.noise, self.problem.known
+        return expected_error(joined, members, splits, noise, direct[0], known)
 
 
 class ByHeldOut(Judge):

@@ -40,6 +40,8 @@ class Automatic(StopRule):
     because the level of such noise is known to a factor of 1.5 and a fit that stops too early loses
     more than one that stops too late.
 
+    Where no pixel is held out, as may be in a measurement of a few, the others decide alone.
+
     Without noise all iterations are run and no pixels are held out, because there is no noise to
     fit.
 
@@ -51,22 +53,24 @@ class Automatic(StopRule):
 
     seed: int = 0
 
-    rule: ClassVar[StopRule] = LastOf((HeldOut(patience=0.1), Discrepancy(factor=0.99)))
+    rule: ClassVar[LastOf] = LastOf((HeldOut(patience=0.1), Discrepancy(factor=0.99)))
     # What is fitted has the noise that was added as well, by which the level is 1% higher.
-    rule_beside_bootstrap: ClassVar[StopRule] = LastOf((HeldOut(patience=0.1), Discrepancy()))
+    rule_beside_bootstrap: ClassVar[LastOf] = LastOf((HeldOut(patience=0.1), Discrepancy()))
     rule_for_correlated: ClassVar[StopRule] = Discrepancy(factor=0.7)
 
     def prepare(self, problem: Problem) -> Problem:
-        return problem if problem.noise.is_free else self._rule(problem).prepare(problem)
+        return problem if problem.noise.is_free else self._rule(problem, True).prepare(problem)
 
     def update(self, state: LoopView, memory: Values) -> Decision:
         if state.problem.noise.is_free:
             return Decision(best=True)
-        return self._rule(state.problem).update(state, memory)
+        problem = state.problem
+        return self._rule(problem, problem.held_out_problem is not None).update(state, memory)
 
-    def _rule(self, problem: Problem) -> StopRule:
+    def _rule(self, problem: Problem, holds_out: bool) -> StopRule:
         if problem.noise.is_correlated:
             return self.rule_for_correlated
-        if isinstance(problem.operator, Identity) and problem.jpeg is None:
-            return FirstOf((Bootstrap(seed=self.seed), self.rule_beside_bootstrap))
-        return self.rule
+        is_split = isinstance(problem.operator, Identity) and problem.jpeg is None
+        both = self.rule_beside_bootstrap if is_split else self.rule
+        rule: StopRule = both if holds_out else both.rules[1]
+        return FirstOf((Bootstrap(seed=self.seed), rule)) if is_split else rule

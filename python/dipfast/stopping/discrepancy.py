@@ -25,9 +25,9 @@ class Discrepancy(StopRule):
 
     .. math:: \operatorname{mean} r^2 \le (factor \cdot \sigma)^2
 
-    with r the residual A u - y of the running average u, and sigma^2 the variance of the noise at
-    medium brightness.  Where the noise is not white, r is the residual from the expectation of the
-    measurement, scaled to that variance.
+    with r the residual A u - y of the running average u, and sigma^2 the variance of the noise.
+    Where the noise is not white, r is the residual from the expectation of the measurement, scaled
+    to the variance at medium brightness, and sigma^2 what is expected of its square.
 
     Parameters
     ----------
@@ -62,6 +62,7 @@ class Discrepancy(StopRule):
         noise = state.problem.noise
         if noise.is_free or state.regularised or state.iteration % self.every:
             return Decision(best=True)
-        distance = state.problem.mean_square(state.average)
-        reached = distance <= self.factor**2 * noise.typical_variance
+        problem, image = state.problem, state.average
+        expected = problem.expected_square(image)
+        reached = problem.mean_square(image) <= self.factor**2 * expected
         return Decision(best=True, stop=StopReason.NOISE_LEVEL if reached else None)

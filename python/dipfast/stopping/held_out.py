@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HeldOut"]
 
+# So that a mask that was drawn at random with the same seed does not hold what is held out.
+_OWN_STREAM = 0x2545F4914F6CDD1D
+
 
 @dataclass(frozen=True)
 class HeldOut(StopRule):
@@ -40,6 +43,10 @@ class HeldOut(StopRule):
     seed
         Seed of the random choice of the pixels.
 
+    Notes
+    -----
+    Of a small measurement it may be that no pixel is held out: the rule then does not stop.
+
     Raises
     ------
     ValueError
@@ -56,12 +63,14 @@ class HeldOut(StopRule):
 
     def prepare(self, problem: Problem) -> Problem:
         shape = (1, 1, *problem.measurement.shape[2:])
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed((self.seed ^ _OWN_STREAM) % 2**63)
         places = torch.rand(shape, generator=generator, dtype=torch.float32) < self.fraction
         held_out = places.to(problem.measurement.device)
         if problem.held_out is not None:
             held_out = held_out | problem.held_out
-        return replace(problem, held_out=held_out)
+        prepared = replace(problem, held_out=held_out)
+        # Where little was measured it may be all of it.
+        return prepared if prepared.count > 0 else problem
 
     def update(self, state: LoopView, memory: Values) -> Decision:
         unseen = state.problem.held_out_problem
