@@ -227,6 +227,27 @@ class TestEndsEarly:
         expected = "1 of 6 tiles were finished; the rest is as it was or half done"
         assert result.unfinished == expected
 
+    @pytest.mark.parametrize("task", ["inpaint", "super_resolve", "restore"])
+    def test_a_join_without_a_picture_of_the_whole_says_what_it_left(
+        self, narrow: np.ndarray, task: str
+    ) -> None:
+        grey = narrow[..., 1]
+        missing = np.random.default_rng(0).random(grey.shape) < 0.5
+        blur = Blur(gaussian_kernel(1.0, 7))
+        arguments = {"inpaint": (grey, missing), "super_resolve": (grey[:20], 2)}
+        ends: list[float] = []
+
+        def stop(state: Progress) -> None:
+            if state.image is not None and state.share > 0.5:  # the first of two tiles is there
+                ends.append(state.share)
+                raise StopIteration
+
+        result = getattr(dipfast, task)(*arguments.get(task, (grey, blur)), tile=64, callback=stop)
+        assert len(ends) == 1
+        assert result.found["method"] == "joined"
+        expected = "1 of 2 tiles were finished; the rest is as it was or half done"
+        assert result.unfinished == expected
+
     def test_a_fit_that_has_hardly_begun_changes_nothing(self, pair: Any) -> None:
         def stop(state: Progress) -> None:
             if state.share > 0.05:  # after some iterations of the first tile

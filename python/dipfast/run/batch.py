@@ -275,12 +275,13 @@ def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:
     if len(outcomes) < len(jobs):
         return f"{len(outcomes)} of {len(jobs)} images were worked on"
     for job, outcome in zip(jobs, outcomes):
-        method = job.settings.method
-        if outcome.tiles is not None and method != "joined" and outcome.tiles[0] < outcome.tiles[1]:
-            done, count = outcome.tiles
+        method, task = job.settings.method, job.settings.task
+        done, count = outcome.tiles or (0, 0)
+        # Of a denoised join, the picture of the whole is where no tile was finished.
+        if done < count and not (method == "joined" and task == "denoise"):
             return f"{done} of {count} tiles were finished; the rest is as it was or half done"
         if outcome.best is None and (job.is_direct or method == "joined"):
-            if job.settings.task == "denoise":
+            if task == "denoise":
                 return f"{method} was ended before its end: the result is the image itself"
             return f"{method} was ended before its first step: the result is what it began with"
         if outcome.excess is not None:
