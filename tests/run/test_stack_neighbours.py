@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import dipfast
 from dipfast import ops
 from dipfast.denoisers.direct import guide_of
 from dipfast.errors import InputError, InputTypeError
+from dipfast.images.files import write_image
 from dipfast.images.layout import Layout
 from dipfast.operators import Identity
 from dipfast.run.job import Job
@@ -276,6 +278,18 @@ class TestRefusals:
         with pytest.raises(InputError, match="neighbours=2 has no meaning for this method"):
             dipfast.denoise(moving(), stack_axis=0, neighbours=2, method="two_stage")
         result = dipfast.denoise(moving(2), stack_axis=0, max_iterations=2)
+        assert "neighbours" not in result.found
+
+    def test_a_jpeg(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.jpg"
+        write_image(path, (255 * moving(1)[0]).round().clip(0, 255).astype(np.uint8))
+        decoded = dipfast.read_image(path).image
+        told: dict[str, Any] = {"stack_axis": 0, "quality": "fast"}
+        told |= {"jpeg": dipfast.JpegCoding.read(path)}
+        stack = np.stack([decoded, decoded])
+        with pytest.raises(InputError, match="neighbours=2 has no meaning for jpeg"):
+            dipfast.denoise(stack, neighbours=2, **told)
+        result = dipfast.denoise(stack, **told)
         assert "neighbours" not in result.found
 
     @pytest.mark.parametrize("value", [-1, 65, "all"])

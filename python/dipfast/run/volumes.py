@@ -89,6 +89,11 @@ def may_have_neighbours(settings: Settings, layout: Layout) -> bool:
                     f"neighbours={asked} has no meaning for this method; expected one of "
                     f"{', '.join(_METHODS)}"
                 )
+            if settings.jpeg is not None:
+                raise InputError(
+                    f"neighbours={asked} has no meaning for jpeg, whose planes are restored each "
+                    "for itself; leave one of them out"
+                )
         if not suits or settings.jpeg is not None:
             return False
     return asked != 0 and layout.is_stack and layout.count > 1
