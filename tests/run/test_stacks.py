@@ -15,6 +15,7 @@ from dipfast import ops
 from dipfast.errors import InputError, InputTypeError
 from dipfast.operators import Blur, gaussian_kernel
 from dipfast.run.observers import Progress
+from dipfast.stop_reason import StopReason
 
 PLANES = 4
 
@@ -266,6 +267,47 @@ class TestRuns:
         )
         assert result.unfinished in result.summary()
         assert result.report()["unfinished"] == result.unfinished
+
+    @pytest.mark.parametrize(
+        "options", [{"quality": "fast"}, {"method": "dip", "max_iterations": 2}]
+    )
+    @pytest.mark.parametrize("at", [0, 2])
+    def test_an_end_before_a_plane(self, at: int, options: dict[str, Any]) -> None:
+        stack = noisy_stack()
+        told: dict[str, Any] = {"stack_axis": 0, "reference": clean_stack().astype(">u2")}
+        told |= options
+        calls = []
+
+        def stop(state: Any) -> None:
+            if isinstance(state, Progress) and state.plane == (at, PLANES) and state.share == 0:
+                calls.append(state)
+                if len(calls) == 1:  # nothing is asked again
+                    raise StopIteration
+
+        result = dipfast.denoise(stack, callback=stop, **told)
+        assert len(calls) == 1
+        assert result.stop_reason is StopReason.CALLBACK
+        np.testing.assert_array_equal(result.image[at:], stack[at:])
+        whole = dipfast.denoise(stack, **told)
+        np.testing.assert_array_equal(result.image[:at], whole.image[:at])
+        expected = f"{at} of 4 planes were worked on, and the others are as they were"
+        assert result.unfinished == expected
+        assert str(StopReason.CALLBACK) in result.stop_detail
+        assert (result.best_iteration, result.stop_iteration) == (0, 0)
+        assert set(result.history["item"]) <= set(range(at))
+        assert result.report()["metrics"]["psnr"] == result.psnr
+
+    def test_an_end_before_the_only_plane(self) -> None:
+        stack = noisy_stack()[:1]
+
+        def stop(state: Any) -> None:
+            raise StopIteration
+
+        told: dict[str, Any] = {"stack_axis": 0, "callback": stop}
+        result = dipfast.denoise(stack, method="dip", **told)
+        np.testing.assert_array_equal(result.image, stack)
+        assert result.unfinished == "dip was ended before its end: the result is the image itself"
+        assert result.history["iteration"] == []
 
     def test_ctrl_c(self) -> None:
         stack = noisy_stack()

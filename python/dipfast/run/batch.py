@@ -14,6 +14,7 @@ from dipfast import ops
 from dipfast.images import display
 from dipfast.images.layout import Layout
 from dipfast.run.checkpoint import BatchCheckpoint
+from dipfast.run.direct import not_begun
 from dipfast.run.executor import check_executor, run_on_executor
 from dipfast.run.hints import hints
 from dipfast.run.interrupt import Interrupt
@@ -28,6 +29,7 @@ from dipfast.run.snapshots import Snapshot, Snapshots
 from dipfast.run.tile_jobs import tiles_of
 from dipfast.run.time_limit import TimeLimit, affordable
 from dipfast.settings.settings import Settings
+from dipfast.stop_reason import Stop
 from dipfast.warn import warn_caller
 
 __all__ = ["restore_images"]
@@ -103,8 +105,12 @@ def restore_images(task: Task, settings: Settings) -> Result:
                 None if checkpoint is None else checkpoint.of(item),
             ]
             chosen = [o for o in observers if o is not None]
+            asked = None
             if task.layout.is_stack and observers[1] is not None:
-                observers[1].progress(0.0)  # says which plane it is
+                asked = observers[1].progress(0.0)  # says which plane it is
+            if asked is not None:
+                outcomes.append(not_begun(job, Stop.of(asked)))
+                break
             outcomes.append(run(job, chosen, plan if plans and job.fits else None))
             if not outcomes[-1].stop.reason.is_final:
                 break
@@ -280,10 +286,11 @@ def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:
         # Of a denoised join, the picture of the whole is where no tile was finished.
         if done < count and not (method == "joined" and task == "denoise"):
             return f"{done} of {count} tiles were finished; the rest is as it was or half done"
-        if outcome.best is None and (job.is_direct or method == "joined"):
+        if outcome.best is None and not outcome.stop.reason.is_final:
+            name = method if isinstance(method, str) else "the fit"
             if task == "denoise":
-                return f"{method} was ended before its end: the result is the image itself"
-            return f"{method} was ended before its first step: the result is what it began with"
+                return f"{name} was ended before its end: the result is the image itself"
+            return f"{name} was ended before its first step: the result is what it began with"
         if outcome.excess is not None:
             done = 0 if outcome.last is None else outcome.last.iteration
             distance, noise = (job.range_width * value for value in outcome.excess)

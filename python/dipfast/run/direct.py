@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -19,7 +20,7 @@ from dipfast.run.residual import describe_residual
 from dipfast.settings.names import DirectMethod, Quality
 from dipfast.stop_reason import Stop, StopReason
 
-__all__ = ["describe_method", "run_direct"]
+__all__ = ["describe_method", "not_begun", "run_direct"]
 
 _COLUMNS = ("iteration", "stage", "loss", "data", "tv")
 _COLUMNS_OF_REFERENCE = ("psnr", "psnr_average")
@@ -75,17 +76,38 @@ def run_direct(job: Job, observers: Sequence[Observer] = ()) -> Outcome:
         stop = ended.stop
         if iterate is not None and iterate.iteration < steps:
             stop = stop._replace(detail=f"{stop}, after {iterate.iteration} of {steps} steps")
+    outcome = replace(not_begun(job, stop), iterations=steps)
+    if iterate is None:
+        return outcome
+    residual = describe_residual(job.problem, iterate.average)
+    return replace(outcome, best=iterate, last=iterate, residual=residual)
+
+
+def not_begun(job: Job, stop: Stop) -> Outcome:
+    """Return the outcome of a job that was ended before anything was done.
+
+    Parameters
+    ----------
+    job
+        The image and all that was decided for it.
+    stop
+        Why it was ended.
+
+    Returns
+    -------
+    Outcome
+        Without an iterate, and with an empty history.
+    """
     columns = (*_COLUMNS, *(() if job.reference is None else _COLUMNS_OF_REFERENCE))
     return Outcome(
-        best=iterate,
-        last=iterate,
+        best=None,
+        last=None,
         stop=stop,
         history={name: [] for name in columns},
-        iterations=steps,
+        iterations=job.iterations,
         spikes=0,
         failures=0,
         excess=None,
-        residual=None if iterate is None else describe_residual(job.problem, iterate.average),
     )
 
 
