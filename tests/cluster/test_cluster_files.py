@@ -20,12 +20,14 @@ import torch
 from tests.cluster import on_workers
 
 import dipfast
+from dipfast import JpegCoding
 from dipfast.cluster import FileOutcome, restore_files
 from dipfast.cluster.record import FolderRecord
 from dipfast.cluster.sizes import estimate_memory, shape_of
 from dipfast.errors import InputError
 from dipfast.images.files import read_image, write_image
 from dipfast.operators import Blur, Compose, Mask, Wrapped, gaussian_kernel
+from dipfast.prior.stages import Stage
 from dipfast.settings.settings import DenoiseSettings
 
 Make = Callable[[int], list[Path]]
@@ -290,6 +292,30 @@ def test_another_operator_is_another_result(tmp_path: Path) -> None:
     assert statuses_with(blur(1.0)) == ["done"]
     assert statuses_with(blur(1.0)) == ["skipped"]
     assert statuses_with(blur()) == ["done"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("method", [[Stage("dip", 2)], [Stage("dip", 3)], [Stage("dip", 2, tv_weight=0.1)]]),
+        ("jpeg", [JpegCoding(((step,) * 64,), ((1, 1),)) for step in (8, 16)]),
+    ],
+)
+def test_other_stages_or_another_jpeg_are_another_result(
+    name: str, values: Any, tmp_path: Path, use_small_network: Any
+) -> None:
+    use_small_network(2)
+    # What any coding may have been made of.
+    write_image(tmp_path / "a.png", np.full((16, 16), 128, np.uint8))
+
+    def status_with(value: Any) -> str:
+        done = restore_files(
+            "denoise", [tmp_path / "a.png"], tmp_path / "out", scheduler="threads", **{name: value}
+        )
+        return done[0].status
+
+    assert [status_with(value) for value in values] == ["done"] * len(values)
+    assert status_with(values[-1]) == "skipped"
 
 
 def test_operators_are_known_by_what_they_hold() -> None:

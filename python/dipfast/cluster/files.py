@@ -297,7 +297,9 @@ def _key(settings: Settings, extra: dict[str, Any]) -> str:
     operator = extra.get("operator")
     told = describe({name: value for name, value in extra.items() if name != "operator"})
     content = [] if operator is None else [_digest_of(operator)]
-    text = json.dumps([given(settings), told, *content], sort_keys=True, default=str)
+    # A record of settings has the names of stages alone, and nothing of a JPEG.
+    own = describe({"method": settings.method, "jpeg": getattr(settings, "jpeg", None)})
+    text = json.dumps([given(settings), own, told, *content], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
