@@ -273,6 +273,7 @@ def _with_halo(
     halo = -(-REACH // GRID) * GRID
     chunks: dict[int, Any] = dict.fromkeys(range(first), 1)
     chunks |= {first + k: _cores(n, side, halo) for k, n in enumerate(size)}
+    chunks |= dict.fromkeys(range(first + 2, array.ndim), -1)  # channels help each other
     # An axis that is not cut needs nothing around it, and may be shorter than a halo.
     cut = {first + k for k in (0, 1) if len(chunks[first + k]) > 1}
     depth = {k: halo if k in cut else 0 for k in range(array.ndim)}
