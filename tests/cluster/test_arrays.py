@@ -80,6 +80,20 @@ def test_noise_is_estimated_once_and_before() -> None:
     assert np.array_equal(found[2], alone)
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
+@pytest.mark.parametrize("spread", [0.0, 20.0])
+def test_what_is_far_brighter_than_the_windows(dtype: str, spread: float) -> None:
+    clean = np.full((20, 32, 32), 100.0 if spread else 0.0)
+    noise = np.random.default_rng(0).normal(0, spread, clean.shape)
+    clean[1, :12, :12] += 4000  # in no window
+    noise[1] = np.random.default_rng(1).normal(0, 20, (32, 32))
+    stack = (clean + noise).clip(0).astype(dtype)
+    found = denoise_array(stack, sigma=20.0, quality="fast").compute()
+    assert found.dtype == dtype
+    errors = found[1].astype(float) - clean[1]
+    assert np.sqrt(np.square(errors).mean()) < 10
+
+
 def test_nothing_is_done_before_it_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     lazy = denoise_array(noisy(3, 24, 24), **KNOWN)
     monkeypatch.setattr(dipfast, "denoise", None)

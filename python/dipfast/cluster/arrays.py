@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -70,9 +70,10 @@ def denoise_array(
     noise
         The kind of noise, or a :class:`~dipfast.NoiseModel`, as in :func:`dipfast.denoise`.
     data_range
-        The value range, as in :func:`dipfast.denoise`.  By default that of the windows; where
-        networks are fitted, values beyond the range would be lost, and the least and the largest
-        value are looked for in the whole array, which is read once.
+        The value range, as in :func:`dipfast.denoise`.  By default that of the windows, beyond
+        which values may be.  Where networks are fitted these would be lost, and the least and the
+        largest value are looked for in the whole array, which is read once; so they are where the
+        windows have a single value.
     tile
         Rows and columns of blocks, in pixels; by default 512 where a network is fitted, else 2048.
         Pictures that are not larger are restored as wholes.
@@ -134,17 +135,20 @@ def denoise_array(
     decided["channel_axis"] = None if axis is None else -1
     if not is_direct:
         decided["tile"] = 0
+    # Integers far beyond a range are taken for a mistake, and of one that was found they are none.
+    as_floats = data_range is None and array.dtype.kind in "iu" and array.dtype != np.uint8
     first = array.ndim - (2 if axis is None else 3)
+    denoise = partial(_denoise_planes, first=first, options=decided, as_floats=as_floats)
     if max(size) <= side:
         whole = dict.fromkeys(range(first, array.ndim), -1)
         result = array.rechunk(whole).map_blocks(
-            partial(_denoise_planes, first=first, options=decided),
+            denoise,
             token="denoise",
             dtype=array.dtype,
             meta=np.empty((0,) * array.ndim, array.dtype),
         )
     elif is_direct:
-        result = _with_halo(array, first, size, side, decided)
+        result = _with_halo(array, first, size, side, denoise)
     else:
         result = _of_tiles(array, first, Tiles(size, side, min(_OVERLAP, side // 8)), decided)
     return result if axis is None else da.moveaxis(result, -1, axis)
@@ -217,7 +221,8 @@ def _common_noise(
     windows = np.stack(dask.compute(*_windows(array, pixels)))
     if ends is None:
         values = windows
-        if not is_direct:  # values beyond the range would be lost
+        # Values beyond the range are lost to a network, and that of a single value has no width.
+        if not is_direct or windows.min() == windows.max():
             values = np.asarray(dask.compute(array.min(), array.max()), array.dtype)
         ends = find_data_range("x", values)
     low, high = ends
@@ -251,12 +256,21 @@ def _windows(array: Array, pixels: slice) -> list[Array]:
 # --- blocks ------------------------------------------------------------------------------
 
 
-def _denoise_planes(block: Any, first: int, options: dict[str, Any]) -> Any:
+def _denoise_planes(block: Any, first: int, options: dict[str, Any], as_floats: bool) -> Any:
     """Denoise all planes of a block, whose axes from ``first`` on are those of a picture."""
     result = np.empty_like(block)
     for index in np.ndindex(block.shape[:first]):
-        result[index] = dipfast.denoise(np.asarray(block[index]), **options).image
+        plane = np.asarray(block[index], np.float64 if as_floats else None)
+        result[index] = _in_dtype(dipfast.denoise(plane, **options).image, block.dtype)
     return result
+
+
+def _in_dtype(values: Any, dtype: Any) -> Any:
+    """Return values in a dtype, rounded and limited to its values where that is one of integers."""
+    if values.dtype == dtype or np.dtype(dtype).kind == "f":
+        return values.astype(dtype, copy=False)
+    limits = np.iinfo(dtype)
+    return values.round().clip(limits.min, limits.max).astype(dtype)
 
 
 def _with_halo(
@@ -264,7 +278,7 @@ def _with_halo(
     first: int,
     size: tuple[int, int],
     side: int,
-    options: dict[str, Any],
+    denoise: Callable[[Any], Any],
 ) -> Array:
     """Denoise blocks with enough pixels around them, which are cut off again."""
     import dask.array as da
@@ -278,7 +292,7 @@ def _with_halo(
     cut = {first + k for k in (0, 1) if len(chunks[first + k]) > 1}
     depth = {k: halo if k in cut else 0 for k in range(array.ndim)}
     return da.map_overlap(
-        partial(_denoise_planes, first=first, options=options),
+        denoise,
         array.rechunk(chunks),
         depth=depth,
         boundary="none",
@@ -367,7 +381,4 @@ def _blend(
         weights = tiles.weights(number)[tuple(there)]
         weights = weights.reshape(*weights.shape, *(1,) * (picture.ndim - 2))
         total[tuple(where)] += weights * picture[tuple(there)]
-    if np.dtype(dtype).kind == "f":
-        return total.astype(dtype)
-    limits = np.iinfo(dtype)
-    return total.round().clip(limits.min, limits.max).astype(dtype)
+    return _in_dtype(total, dtype)
