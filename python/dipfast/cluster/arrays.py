@@ -358,7 +358,7 @@ def _denoise_tile(tile: Any, options: dict[str, Any]) -> Any:
     values = np.asarray(tile)
     if values.dtype.kind != "f":
         values = values.astype(np.float64)
-    return dipfast.denoise(values, **options).image.astype(np.float32)
+    return dipfast.denoise(values, **options).image
 
 
 def _blend(
@@ -371,7 +371,8 @@ def _blend(
 ) -> Any:
     """Return a part of the picture, of the tiles that meet it."""
     shape = tuple(s.stop - s.start for s in part)
-    total = np.zeros((*shape, *restored[0].shape[2:]))
+    channels = restored[0].shape[2:]
+    total, shares = np.zeros((*shape, *channels)), np.zeros((*shape, *(1 for _ in channels)))
     for number, picture in zip(numbers, restored):
         where, there = [], []
         for whole, own in zip(part, tiles[number].index):
@@ -381,4 +382,6 @@ def _blend(
         weights = tiles.weights(number)[tuple(there)]
         weights = weights.reshape(*weights.shape, *(1,) * (picture.ndim - 2))
         total[tuple(where)] += weights * picture[tuple(there)]
-    return _in_dtype(total, dtype)
+        shares[tuple(where)] += weights
+    # Weights are float32, whose sum is not 1 to the last digits of a large offset.
+    return _in_dtype(total / shares, dtype)
