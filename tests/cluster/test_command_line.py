@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from tests.cluster import on_workers
 
+import dipfast
 from dipfast.apps.cli import main
-from dipfast.images.files import read_image, write_image
+from dipfast.cluster.record import FolderRecord
+from dipfast.images.files import read_image, report_path, write_image
 
 Make = Callable[[int], list[Path]]
 
@@ -72,6 +74,28 @@ def test_failures_are_told_and_end_no_other(typed: Any, capsys: pytest.CaptureFi
     assert "--force replaces it" in told.err
     assert lines("out")["01.png"]["status"] == "failed"
     assert read_image("out/02.png").image.shape == (4, 4)
+
+
+@pytest.mark.parametrize("with_report", [True, False])
+def test_a_result_whose_worker_was_killed_before_it_told_is_replaced(
+    with_report: bool, typed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second try finds what the first one has written since the picture was sent."""
+    result = dipfast.denoise(read_image("in/01.png").image, quality="fast")
+    begin = FolderRecord.begin
+
+    def begin_and_write(self: Any, line: Any, output: Path) -> None:
+        begin(self, line, output)
+        if output.name == "01.png":
+            result.save(output)
+            if not with_report:
+                report_path(output).unlink()
+
+    monkeypatch.setattr(FolderRecord, "begin", begin_and_write)
+    assert typed("out") == 0
+    assert {line["status"] for line in lines("out").values()} == {"done"}
+    assert report_path(Path("out/01.png")).exists()
+    assert sorted(path.name for path in Path("out").glob("*.png")) == sorted(lines("out"))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")

@@ -345,10 +345,12 @@ def _attempt(picture: _Picture, begin: Callable[[], bool], hear: Callable[[str],
 
 
 def _attempt_there(picture: _Picture, replaces: bool) -> _Attempt:
-    """Restore one picture on a worker."""
+    """Restore one picture on a worker, also where one that died has written its result."""
     heard: list[str] = []
     known: dict[str, Any] = {"source": identify(picture.source)}
-    attempt = _attempt(picture, lambda: replaces, heard.append)
+    # Where nothing is to be replaced, nothing was there when the picture was sent: what is there
+    # now is of an earlier try, as the record takes it for, too.
+    attempt = _attempt(picture, lambda: replaces or os.path.lexists(picture.output), heard.append)
     # Here, so that the process that sends pictures out need not read what all of them write.
     known |= digests_of(picture.output) if attempt.report else {}
     return replace(attempt, heard=tuple(heard), known=known)
