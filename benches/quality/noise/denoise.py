@@ -1,7 +1,7 @@
-"""Denoise pictures with default settings, and compare them with the clean ones.
+"""Denoise pictures whose noise is not told, and compare them with the clean ones.
 
     python -m benches.quality.noise.denoise SET --data FOLDER [--size 256] [--quality balanced]
-        [--stop RULE] [--limit N] [--jobs N] [--device cpu] [--out FILE]
+        [--method two_stage] [--stop RULE] [--limit N] [--jobs N] [--device cpu] [--out FILE]
 
 The sets:
 
@@ -130,8 +130,7 @@ def psnr(image: Pixels, clean: Pixels, peak: float) -> float:
 def measure(run: Run, options: Mapping[str, Any]) -> dict[str, Any]:
     """Do a run, and return what is measured of it, ready for JSON."""
     case = run.case
-    told = {"method": "two_stage", **options, **case.runs[run.name]}
-    result = dipfast.denoise(case.noisy, **told)
+    result = dipfast.denoise(case.noisy, **options, **case.runs[run.name])
     if result.stop_reason in (StopReason.INTERRUPTED, StopReason.TERMINATED):
         raise SystemExit(str(result.stop_reason))
     row: dict[str, Any] = {
@@ -414,7 +413,7 @@ def _mean(values: Iterable[float]) -> float:
 
 def main() -> None:
     options = _parser().parse_args()
-    asked = {"quality": options.quality, "device": options.device}
+    asked = {name: getattr(options, name) for name in ("method", "quality", "device")}
     if options.iterations is not None:
         asked["max_iterations"] = options.iterations
     if options.stop is not None:
@@ -428,7 +427,8 @@ def main() -> None:
         if options.out is not None:
             with options.out.open("a") as stream:
                 stream.write(json.dumps(for_json(row)) + "\n")
-    head = f"### {options.set}, {options.size}x{options.size}, quality '{options.quality}'"
+    how = f"{options.method}, {options.quality}"
+    head = f"### {options.set}, {options.size}x{options.size}, {how}"
     print(f"{head}\n\n{table(options.set, rows)}\n", flush=True)
 
 
@@ -439,6 +439,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", type=Path, default=Path("data"), help="folder with the test pictures")
     add("--size", type=int, default=256, help="rows and columns at most (default: 256)")
     add("--quality", choices=QUALITIES, default="balanced", help="(default: balanced)")
+    add("--method", default="two_stage", help="(default: two_stage)")
     add("--iterations", type=int, help="instead of those of the quality")
     add("--stop", choices=RULE_NAMES, help="stop rule; default: that of the method")
     add("--limit", type=int, help="pictures at most")
