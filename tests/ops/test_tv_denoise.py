@@ -410,6 +410,19 @@ class TestWeight:
             np.testing.assert_allclose(u, 0.1, rtol=1e-12)
             assert reached == 0.0
 
+    @pytest.mark.parametrize("backend", ["native", "torch"])
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_flat_images_take_nothing_from_a_start(self, backend: str, kind: str) -> None:
+        init = np.random.default_rng(0).normal(size=(2, 3, 9, 11))
+        f = np.concatenate([np.full((2, 9, 11), 3.0), init[:1, 0]])
+        u, p = ops.tv_denoise(
+            f, 0.5, kind=kind, init=init, channel_axis=0, return_dual=True, backend=backend
+        )
+        np.testing.assert_array_equal(u[:2], 3.0)
+        np.testing.assert_array_equal(p[:, :2], 0.0)
+        alone = ops.tv_denoise(f[2], 0.5, kind=kind, init=init[:, 2], backend=backend)
+        np.testing.assert_array_equal(u[2], alone)
+
     @pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 3, 9)])
     @pytest.mark.parametrize("weight", [0.5, None])
     def test_empty(self, shape: tuple[int, ...], weight: float | None) -> None:

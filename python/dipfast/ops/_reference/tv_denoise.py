@@ -51,7 +51,10 @@ class TvDenoiser:
         if init is not None:
             inside = self._differences(torch.arange(f[0].numel(), device=f.device).view(f[0].shape))
             scaled = [(x.to(self._wide) * self._scale).to(f.dtype) for x in init]
-            self._p = self._project([torch.where(d == 0, 0, p) for d, p in zip(inside, scaled)])
+            # A flat image is its own solution, where the dual variable is 0.
+            flat = self._numbers(self._start == 0)
+            pairs = zip(inside, scaled)
+            self._p = self._project([torch.where((d == 0) | flat, 0, p) for d, p in pairs])
             self._u = self._v = self._f - self._adjoint()
 
     def advance(self, iterations: int) -> None:

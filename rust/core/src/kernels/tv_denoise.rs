@@ -87,7 +87,7 @@ pub struct TvDenoiser<T> {
 
 impl<T: Float> TvDenoiser<T> {
     /// Returns the problem of denoising the planes of `f`, in the state u = f and p = 0, or in that
-    /// of a dual variable that [`TvDenoiser::dual`] wrote.
+    /// of a dual variable that [`TvDenoiser::dual`] wrote, which is not used where f is flat.
     ///
     /// # Errors
     /// [`Error::WrongLength`] if a buffer does not fit the layout, [`Error::Interleaved`] if that
@@ -130,7 +130,8 @@ impl<T: Float> TvDenoiser<T> {
         };
         let squares = solver.fill(f, exec);
         solver.start = finite_or_nan(solver.start_value(&squares, exec));
-        if let Some(dual) = dual {
+        // A flat image is its own solution, where the dual variable is 0.
+        if let Some(dual) = dual.filter(|_| solver.start != 0.0) {
             grid.fill_dual(&mut solver.state, dual, scale, exec);
             let project = Step {
                 sigma: T::ZERO,
