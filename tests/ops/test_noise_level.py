@@ -101,6 +101,12 @@ class TestEstimateNoise:
         if dtype != ">f4":
             assert ops.estimate_noise(torch.from_numpy(picture)) == expected
 
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_tensors_that_are_a_negated_view(self, dtype: torch.dtype) -> None:
+        picture = torch.rand(32, 33, dtype=dtype)
+        negated = torch.complex(picture, -picture).conj().imag
+        assert ops.estimate_noise(negated) == ops.estimate_noise(picture)
+
     def test_masked_arrays_are_refused(self) -> None:
         with pytest.raises(ValueError, match="image has 1 masked pixel, which only inpaint fills"):
             ops.estimate_noise(np.ma.masked_equal(np.arange(64.0).reshape(8, 8), 3))

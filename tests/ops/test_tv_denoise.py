@@ -531,6 +531,18 @@ class TestTensors:
         assert ops.tv_denoise((f * 255).to(torch.uint8), 9.0).dtype == torch.float64
 
     @pytest.mark.parametrize("backend", ["native", "torch"])
+    def test_tensors_that_are_a_negated_view(self, backend: str) -> None:
+        f = torch.rand(2, 9, 11)
+        negated = torch.complex(f, -f).conj().imag
+        assert negated.is_neg()
+        options = {"channel_axis": 0, "backend": backend}
+        u, p = ops.tv_denoise(negated, 0.3, return_dual=True, **options)
+        assert torch.equal(u, ops.tv_denoise(f, 0.3, **options))
+        start = torch.complex(p, -p).conj().imag
+        got = ops.tv_denoise(f, 0.3, init=start, **options)
+        assert torch.equal(got, ops.tv_denoise(f, 0.3, init=p, **options))
+
+    @pytest.mark.parametrize("backend", ["native", "torch"])
     def test_arrays_of_every_kind(self, backend: str) -> None:
         f = (np.random.default_rng(0).random((9, 10)) * 255).astype(np.uint8)
         wide = f.astype(np.float64)

@@ -96,7 +96,7 @@ def estimate_noise(image: NDArray[Any] | Tensor, *, channel_axis: int | None = N
     check_image("image", image)
     axis = find_channel_axis("image", image, channel_axis)
     if is_tensor(image):
-        image = image.cpu().double().numpy()
+        image = image.cpu().double().resolve_neg().numpy()
     planes = image[np.newaxis] if axis is None else np.moveaxis(image, axis, 0)
     if planes.ndim != 3:
         raise InputError(f"image must be (H, W) or have one more axis, got shape {image.shape}")

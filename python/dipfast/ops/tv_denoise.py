@@ -447,7 +447,7 @@ def _solve(
     plain = backend == "torch" or (backend == "auto" and is_tensor(f) and f.device.type != "cpu")
     given = f
     if is_tensor(f) and not plain:
-        given, init = (None if x is None else x.cpu().numpy() for x in (f, init))
+        given, init = (None if x is None else x.cpu().resolve_neg().numpy() for x in (f, init))
     elif plain and not is_tensor(f):
         import torch
 
