@@ -227,20 +227,26 @@ class TestBatchNormAct:
             batch_norm_act(x, (ones, ones), **form)
         assert batch_norm_act(x, (ones, ones), pad=4).shape == (2, 3, 14, 13)
 
-    def test_shapes_that_do_not_fit_are_refused(self) -> None:
-        x, ones = torch.rand(2, 3, 6, 5), torch.ones(3)
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_shapes_that_do_not_fit_are_refused(self, dtype: torch.dtype) -> None:
+        x, ones = torch.rand(2, 3, 6, 5, dtype=dtype), torch.ones(3, dtype=dtype)
         for wrong in (x[0], x[None]):
             with pytest.raises(InputError, match=r"x must be \(N, C, H, W\)"):
                 batch_norm_act(wrong, (ones, ones))
-        for weights in ((ones[1:], ones), (ones, ones[1:])):
-            with pytest.raises(InputError, match="weights has 2 elements, expected 3"):
-                batch_norm_act(x, weights)
-            with pytest.raises(InputError, match="weights has 2 elements, expected 3"):
-                batch_norm_act(x, (ones, ones), weights)
-        with pytest.raises(InputError, match="pixels must be positive"):
-            batch_norm_act(x[:0], (ones, ones))
-        with pytest.raises(InputError, match="channels must be positive"):
+        for one in (ones[1:], ones[:1], ones[None]):
+            for weights in ((one, ones), (ones, one)):
+                with pytest.raises(InputError, match="weights must be one for each of 3 channels"):
+                    batch_norm_act(x, weights)
+                with pytest.raises(InputError, match="weights must be one for each of 3 channels"):
+                    batch_norm_act(x, (ones, ones), weights)
+        for empty in (x[:0], x[..., :0]):
+            with pytest.raises(InputError, match="x must have at least one element"):
+                batch_norm_act(empty, (ones, ones))
+        with pytest.raises(InputError, match="x must have at least one element"):
             batch_norm_act(x[:, :0], (ones[:0], ones[:0]))
+
+    def test_weights_of_another_dtype_are_refused(self) -> None:
+        x, ones = torch.rand(2, 3, 6, 5), torch.ones(3)
         with pytest.raises(InputTypeError, match="weights must be"):
             batch_norm_act(x, (ones.double(), ones.double()))
 

@@ -73,6 +73,15 @@ def batch_norm_act(
     """
     if x.ndim != 4:
         raise InputError(f"x must be (N, C, H, W), got shape {tuple(x.shape)}")
+    if 0 in x.shape:
+        raise InputError(f"x must have at least one element, got shape {tuple(x.shape)}")
+    weight2, bias2 = (None, None) if second is None else second
+    for weights in (*first, weight2, bias2):
+        if weights is not None and weights.shape != x.shape[1:2]:
+            raise InputError(
+                f"weights must be one for each of {x.shape[1]} channels, "
+                f"got shape {tuple(weights.shape)}"
+            )
     rows, columns = (size - 2 * crop for size in x.shape[2:])
     if crop < 0 or pad < 0:
         raise InputError(f"crop and pad must be from 0 up, got {crop} and {pad}")
@@ -83,7 +92,6 @@ def batch_norm_act(
             f"pad must be less than the {rows} rows and {columns} columns that are mirrored, "
             f"got {pad}"
         )
-    weight2, bias2 = (None, None) if second is None else second
     v: Tensor
     v, _ = _torch.batch_norm_act(x, *first, weight2, bias2, slope, epsilon, crop, pad, reflect)
     return v
