@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,6 +129,55 @@ class TestAutograd:
         assert _torch.total_variation(x, *SIGNS, False)[1].numel() == 0
         with torch.no_grad():
             assert not ops.total_variation(x.requires_grad_(), channel_axis=0).requires_grad
+
+
+Y, MASK = torch.rand(2, 2, 3, 14, 15, generator=torch.Generator().manual_seed(0))
+KERNELS: dict[str, Callable[..., Any]] = {
+    "variation": partial(ops.total_variation, kind="isotropic", epsilon=0.1, channel_axis=-3),
+    "objective": lambda u, **options: ops.tv_objective(
+        u, Y, 0.3, mask=MASK, kind="huber", epsilon=0.1, channel_axis=-3, **options
+    ),
+    "mse": lambda u, **options: ops.mse(u, Y, **options),
+    "mse with a mask": lambda u, **options: ops.mse(u, Y, mask=MASK > 0.5, **options),
+    "ssim": lambda u: ops.ssim(u, Y, data_range=1.0, channel_axis=-3),
+    "ssim in b": lambda u: ops.ssim(Y, u, data_range=1.0, channel_axis=-3),
+    "psnr": lambda u: ops.psnr(u, Y, data_range=1.0),
+}
+
+
+class TestMemoryOfGradients:
+    u = torch.rand(2, 3, 14, 15, generator=torch.Generator().manual_seed(1))
+
+    # Gradients of what is computed like this are the memory that they are given, or a view of it.
+    @pytest.mark.parametrize("through", [lambda u: u, lambda u: u + 0.0, lambda u: u.view(u.shape)])
+    @pytest.mark.parametrize("name", KERNELS)
+    def test_a_graph_that_is_kept(self, name: str, through: Callable[[Tensor], Tensor]) -> None:
+        u = self.u.clone().requires_grad_()
+        value = KERNELS[name](through(u))
+        (expected,) = torch.autograd.grad(3 * KERNELS[name](through(u)), u)
+        for _ in range(3):
+            value.backward(retain_graph=True)
+        assert u.grad is not None
+        close(u.grad, expected)
+        u.grad.zero_()
+        (again,) = torch.autograd.grad(value, u, create_graph=True)
+        close(3 * again.detach(), expected)
+        (second,) = torch.autograd.grad(again.square().sum(), u)
+        (slope,) = torch.autograd.grad(KERNELS[name](u), u, create_graph=True)
+        close(second, torch.autograd.grad(slope.square().sum(), u)[0])
+
+    @pytest.mark.parametrize("name", ["variation", "objective", "mse", "mse with a mask"])
+    def test_gradients_that_are_returned_are_free(self, name: str) -> None:
+        u = self.u.clone().requires_grad_()
+        value, gradient = KERNELS[name](u, return_gradient=True)
+        expected = gradient.clone()
+        value.backward(retain_graph=True)
+        assert u.grad is not None
+        u.grad.zero_()
+        assert torch.equal(gradient, expected)
+        gradient.zero_()
+        value.backward()
+        close(u.grad, expected)
 
 
 class TestThreads:

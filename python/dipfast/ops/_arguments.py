@@ -44,6 +44,7 @@ __all__ = [
     "check_same_shape",
     "check_spatial_dims",
     "check_weight",
+    "free",
     "in_units",
     "is_tensor",
     "mask_array",
@@ -350,6 +351,13 @@ def to_home(x: Tensor, device: torch.device) -> Tensor:
 
     is_narrow = device.type == "mps" and x.dtype == torch.float64
     return x.to(device, torch.float32 if is_narrow else x.dtype)
+
+
+def free(gradient: Tensor, value: Tensor) -> Tensor:
+    """Return the gradient of a value without a graph, and in memory that no graph refers to."""
+    gradient = gradient.detach()
+    # The backward pass of the value needs it as it is.
+    return gradient.clone() if value.requires_grad else gradient
 
 
 def check_weight(name: str, weight: Any) -> float:

@@ -167,7 +167,9 @@ def mse(
     if is_tensor(a):
         wanted = return_gradient or (backend != "torch" and _needs_gradient(a, b))
         value, gradient = of_tensors(a, b, mask, per_image, backend, wanted)
-        value, gradient = to_device(value, home), _arguments.to_home(gradient, home)
+        if return_gradient:
+            gradient = _arguments.to_home(_arguments.free(gradient, value), home)
+        value = to_device(value, home)
     elif backend == "torch":
         options = {"per_image": per_image, "return_gradient": return_gradient}
         return through_torch(mse, a, b, mask=mask, **options)

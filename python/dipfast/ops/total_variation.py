@@ -218,7 +218,9 @@ def _tensor_variation(
     u = u.cpu() if backend == "native" else u
     wanted = return_gradient or _needs_gradient(u)
     value, slope = _torch.total_variation(u, *form, wanted, backend == "triton")
-    return value.to(home), slope.detach().to(home)
+    if return_gradient:
+        slope = _arguments.free(slope, value)
+    return value.to(home), slope.to(home)
 
 
 @overload
@@ -495,12 +497,9 @@ def _tensor_objective(
     value, data, tv, gradient = _torch.tv_objective(
         u, y, mask, weight, *form, wanted, backend == "triton"
     )
-    return (
-        value.to(home),
-        data.detach().to(home),
-        tv.detach().to(home),
-        gradient.detach().to(home),
-    )
+    if return_gradient:
+        gradient = _arguments.free(gradient, value)
+    return value.to(home), data.detach().to(home), tv.detach().to(home), gradient.to(home)
 
 
 def _needs_gradient(x: Tensor) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-__all__ = ["add", "kept", "scaled"]
+__all__ = ["Slope", "add", "is_one", "kept"]
 
 
 def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
@@ -21,11 +23,38 @@ def kept(x: Tensor | None) -> Tensor | None:
     return x.clone() if x is not None and x.is_inference() else x
 
 
-def scaled(gradient: Tensor, by: Tensor) -> Tensor:
-    """Return gradient * by, without a copy where ``by`` is 1."""
+class Slope:
+    """Hand out a gradient that was computed with the value, times the gradient of the value.
+
+    Where that is 1, the first backward pass is given the saved memory itself instead of a copy.
+    It belongs to others then, who may write to it: a tensor without a history takes it as its
+    ``.grad``.  A second pass through a graph that is kept computes the gradient again.  With
+    ``copies`` every pass gets a copy.
+    """
+
+    def __init__(self) -> None:
+        self.copies = self._is_given_away = False
+
+    def times(self, by: Tensor, saved: Tensor, again: Callable[[], Tensor]) -> Tensor:
+        """Return the gradient times ``by``."""
+        gradient = self.read(saved, again)
+        if self.copies or not is_one(by):
+            return gradient * by
+        # The graph of the saved gradient is needed only if a graph of this gradient is recorded;
+        # otherwise what is written to it must not be noted as a change of what is saved.
+        if torch.is_grad_enabled():
+            return gradient
+        self._is_given_away = True
+        return gradient.data
+
+    def read(self, saved: Tensor, again: Callable[[], Tensor]) -> Tensor:
+        """Return the gradient, to be read only."""
+        return again() if self._is_given_away else saved
+
+
+def is_one(by: Tensor) -> bool:
+    """Return whether the gradient of a value is known to be 1, and constant."""
     # To look at the value of a tensor of another device would wait for it, and traced tensors,
     # whose class is another, have no value.
-    if type(by) is Tensor and by.device.type == "cpu" and not by.requires_grad and by == 1:
-        # The graph of the saved gradient is needed only if a graph of this gradient is recorded.
-        return gradient if torch.is_grad_enabled() else gradient.detach()
-    return gradient * by
+    plain = type(by) is Tensor and by.device.type == "cpu"
+    return plain and by.ndim == 0 and not by.requires_grad and bool(by == 1)

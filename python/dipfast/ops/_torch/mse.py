@@ -11,7 +11,7 @@ from dipfast.ops import _reference as reference
 from dipfast.ops._arguments import SMALLEST
 from dipfast.ops._compiled import mse as compiled
 from dipfast.ops._memory import array, computed_in, dense, empty_like, mask_planes, match
-from dipfast.ops._torch.autograd import add, kept
+from dipfast.ops._torch.autograd import Slope, add, is_one, kept
 from dipfast.ops._triton import register
 
 __all__ = ["mse", "weighted_mse"]
@@ -144,6 +144,7 @@ def _weighted_mse_fake(
 def _weighted_mse_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
     a, b, mask, ctx.per_image, ctx.gradient = inputs
     ctx.set_materialize_grads(False)
+    ctx.slope = Slope()
     ctx.save_for_backward(*map(kept, (a, b, mask)), *output)
 
 
@@ -160,14 +161,12 @@ def _pull(
     """Return the gradients that flow to a and b."""
     a, b, mask, value, slope = ctx.saved_tensors
     to_a = None
-    # To look at the value of a tensor of another device would wait for it, and traced tensors,
-    # whose class is another, have no value.
     if of_value is None:
         pass
+    elif ctx.gradient and not ctx.per_image and is_one(of_value):
+        to_a = ctx.slope.times(of_value, slope, lambda: _again(a, b, mask, ctx.per_image))
     elif type(of_value) is not Tensor or of_value.device.type != "cpu":
         to_a = reference.mse_gradient(a, b, mask, ctx.per_image, of_value)
-    elif ctx.gradient and not ctx.per_image and not of_value.requires_grad and of_value == 1:
-        to_a = slope
     else:
         to_a = _scaled_gradient(a, b, mask, ctx.per_image, value, of_value)
     if of_gradient is not None and ctx.gradient:
@@ -177,6 +176,12 @@ def _pull(
     needs_a, needs_b = ctx.needs_input_grad[:2]
     to_b = -to_a if needs_b and to_a is not None else None
     return to_a if needs_a else None, to_b
+
+
+def _again(a: Tensor, b: Tensor, mask: Tensor | None, per_image: bool) -> Tensor:
+    """Return the gradient in a, computed by the operator as in the forward pass."""
+    gradient: Tensor = torch.ops.dipfast.weighted_mse(a, b, mask, per_image, True)[1]
+    return gradient
 
 
 def _scaled_gradient(
@@ -211,6 +216,7 @@ def _pull_to_mask(ctx: Any, of_value: Tensor | None, of_gradient: Tensor | None)
         to_mask = of_value * (distance.square() - mean) / total
     if of_gradient is not None and ctx.gradient:
         axes = tuple(range(1 if ctx.per_image else 0, a.ndim))
+        slope = ctx.slope.read(slope, lambda: _again(a, b, mask, ctx.per_image))
         turned = of_gradient * slope.double()
         turned = turned.sum(axes, keepdim=True) if axes else turned
         to_mask = add(to_mask, (2 * distance * of_gradient - turned) / total)

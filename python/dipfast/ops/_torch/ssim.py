@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from dipfast import _native
 from dipfast.ops import _reference as reference
 from dipfast.ops._memory import array, computed_in, dense, empty_like, match
-from dipfast.ops._torch.autograd import add, kept, scaled
+from dipfast.ops._torch.autograd import Slope, add, kept
 
 __all__ = ["ssim"]
 
@@ -123,6 +124,7 @@ def _ssim_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> N
     if any(needs and not has for needs, has in zip(needed, given)):
         form = (ctx.data_range, ctx.per_image)
         slopes = ssim(a.detach(), b.detach(), *form, False, *needed)[2:]
+    ctx.slopes = Slope(), Slope()
     ctx.save_for_backward(kept(a), kept(b), *slopes)
 
 
@@ -136,15 +138,20 @@ def _ssim_backward(
     a, b, *slopes = ctx.saved_tensors
     directions = [of if given else None for of, given in zip((of_to_a, of_to_b), ctx.given)]
     to: list[Tensor | None] = [None, None]
-    if of_value is not None:
-        of_value = reference.over_images(of_value, a)
-        for k, slope in enumerate(slopes):
-            if ctx.needs_input_grad[k]:
-                to[k] = slope * of_value if ctx.per_image else scaled(slope, of_value)
+    form = ctx.data_range, ctx.per_image, False
+    for k, slope in enumerate(slopes):
+        if of_value is not None and ctx.needs_input_grad[k]:
+            again = partial(_one_gradient, a, b, form, k)
+            to[k] = ctx.slopes[k].times(reference.over_images(of_value, a), slope, again)
     if any(direction is not None for direction in directions):
         for k, second in enumerate(_ssim_second_derivative(ctx, a, b, directions)):
             to[k] = add(to[k], second)
     return *to, None, None, None, None, None
+
+
+def _one_gradient(a: Tensor, b: Tensor, form: tuple[float, bool, bool], which: int) -> Tensor:
+    """Return the gradient of SSIM in a (0) or b (1)."""
+    return ssim(a, b, *form, which == 0, which == 1)[2 + which]
 
 
 def _ssim_second_derivative(

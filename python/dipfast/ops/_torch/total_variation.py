@@ -14,7 +14,7 @@ from torch import Tensor
 from dipfast.ops import _reference as reference
 from dipfast.ops._compiled import total_variation as compiled
 from dipfast.ops._memory import array, dense, empty_like, mask_planes, match
-from dipfast.ops._torch.autograd import add, scaled
+from dipfast.ops._torch.autograd import Slope, add
 from dipfast.ops._triton import register
 
 __all__ = ["total_variation", "tv_objective"]
@@ -89,6 +89,7 @@ def _total_variation_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any,
     ctx.set_materialize_grads(False)
     op = torch.ops.dipfast.total_variation
     slope = output[1] if gradient else op(u.detach(), *ctx.form, True)[1]
+    ctx.slope = Slope()
     ctx.save_for_backward(u, slope)
 
 
@@ -96,7 +97,10 @@ def _total_variation_backward(
     ctx: Any, of_value: Tensor | None, of_gradient: Tensor | None
 ) -> tuple[Tensor | None, None, None, None, None]:
     u, slope = ctx.saved_tensors
-    to_u = None if of_value is None else scaled(slope, of_value)
+    to_u = None
+    if of_value is not None:
+        op = torch.ops.dipfast.total_variation
+        to_u = ctx.slope.times(of_value, slope, lambda: op(u, *ctx.form, True)[1])
     return add(to_u, _second_derivative(u, of_gradient, *ctx.form)), None, None, None, None
 
 
@@ -238,6 +242,7 @@ def _tv_objective_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ..
     ctx.weight, ctx.form, ctx.gradient = weight, form, gradient
     op = torch.ops.dipfast.tv_objective
     slope = output[3] if gradient else op(u.detach(), y, mask, weight, *form, True)[3]
+    ctx.slope = Slope()
     ctx.save_for_backward(u, y, mask, slope)
 
 
@@ -254,7 +259,8 @@ def _tv_objective_backward(
     to_u = to_y = to_mask = None
     if ctx.needs_input_grad[0]:
         if of_value is not None:
-            to_u = scaled(slope, of_value)
+            op, form = torch.ops.dipfast.tv_objective, (ctx.weight, *ctx.form)
+            to_u = ctx.slope.times(of_value, slope, lambda: op(u, y, mask, *form, True)[3])
         if of_data is not None:
             to_u = add(to_u, of_data * _masked_twice(u - y, mask))
         if of_tv is not None:

@@ -44,12 +44,17 @@ def register(
 
         return getattr(kernels, name)(*arguments)
 
+    def set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        setup_context(ctx, inputs, output)
+        # In the interpreter ``dipfast::name``, which computes a gradient again, is another kernel.
+        ctx.slope.copies = True
+
     torch.library.impl(operator, "CUDA", on_cuda)
     schema = str(getattr(torch.ops.dipfast, name).default._schema)
     torch.library.define(f"{operator}_triton", schema.removeprefix(operator))
     torch.library.impl(f"{operator}_triton", "CompositeExplicitAutograd", kernel)
     torch.library.register_fake(f"{operator}_triton", fake)
-    torch.library.register_autograd(f"{operator}_triton", backward, setup_context=setup_context)
+    torch.library.register_autograd(f"{operator}_triton", backward, setup_context=set_up)
 
 
 def check_tensor(x: Tensor) -> None:
