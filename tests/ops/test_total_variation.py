@@ -215,6 +215,14 @@ class TestObjective:
         assert isinstance(difference, float)
         close(torch.from_numpy(gradient), 2 * (u - y) / u.numel())
 
+    def test_a_target_made_in_inference_mode(self) -> None:
+        with torch.inference_mode():
+            target, mask = torch.rand(5, 6), torch.rand(5, 6)
+        u = torch.rand(5, 6, requires_grad=True)
+        (slope,) = torch.autograd.grad(ops.tv_objective(u, target, 0.3, mask=mask), u)
+        expected = ops.tv_objective(u, target.clone(), 0.3, mask=mask.clone(), backend="torch")
+        close(slope, torch.autograd.grad(expected, u)[0])
+
     @pytest.mark.parametrize("which", [[1], [2], [1, 2]])
     def test_gradients_of_some(self, which: list[int]) -> None:
         inputs = [torch.rand(2, 3, 5, 7, dtype=torch.float64) for _ in range(3)]

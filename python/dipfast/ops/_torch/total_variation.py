@@ -14,7 +14,7 @@ from torch import Tensor
 from dipfast.ops import _reference as reference
 from dipfast.ops._compiled import total_variation as compiled
 from dipfast.ops._memory import array, dense, empty_like, mask_planes, match
-from dipfast.ops._torch.autograd import Slope, add
+from dipfast.ops._torch.autograd import Slope, add, kept
 from dipfast.ops._triton import register
 
 __all__ = ["total_variation", "tv_objective"]
@@ -243,7 +243,7 @@ def _tv_objective_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ..
     op = torch.ops.dipfast.tv_objective
     slope = output[3] if gradient else op(u.detach(), y, mask, weight, *form, True)[3]
     ctx.slope = Slope()
-    ctx.save_for_backward(u, y, mask, slope)
+    ctx.save_for_backward(u, kept(y), kept(mask), slope)
 
 
 def _tv_objective_backward(
