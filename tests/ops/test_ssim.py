@@ -239,6 +239,23 @@ class TestSimilarity:
         )
         assert np.isnan(values).tolist() == [True, False, True]
 
+    @pytest.mark.parametrize("bad", [math.nan, -math.inf, 1e14])
+    @pytest.mark.parametrize("at", [(0, 0), (0, 512), (29, 539), (14, 270)])
+    @pytest.mark.parametrize("backend", ["native", "torch"])
+    def test_outliers_stay_where_they_are(
+        self, bad: float, at: tuple[int, int], backend: str
+    ) -> None:
+        rng = np.random.default_rng(0)
+        a = rng.random((30, 540))
+        b = 0.7 * a + 0.3 * rng.random(a.shape)
+        _, expected = ops.ssim(a, b, data_range=1.0, return_map=True)
+        rows, columns = np.mgrid[:20, :530]
+        sees = (abs(rows + 5 - at[0]) <= 5) & (abs(columns + 5 - at[1]) <= 5)
+        a[at] = bad
+        _, windows = ops.ssim(a, b, data_range=1.0, return_map=True, backend=backend)
+        np.testing.assert_allclose(windows[~sees], expected[~sees], rtol=0, atol=1e-12)
+        assert math.isfinite(bad) or np.isnan(windows[sees]).all()
+
     def test_half_precision_is_computed_in_single(self) -> None:
         a, b = (torch.rand(2, 20, 20).to(torch.bfloat16).requires_grad_() for _ in range(2))
         value = ops.ssim(a, b, data_range=1.0)

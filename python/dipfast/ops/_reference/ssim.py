@@ -14,6 +14,8 @@ __all__ = ["SSIM_RADIUS", "ssim", "ssim_gradients", "ssim_map"]
 SSIM_RADIUS = 5
 # Standard deviation of the Gaussian in pixels, and the constants of the definition.
 _SIGMA, _K1, _K2 = 1.5, 0.01, 0.03
+# About how many rows, and columns, have pixels that tell a typical value.
+_SAMPLES = 5
 
 
 def ssim_map(a: Tensor, b: Tensor, data_range: float) -> Tensor:
@@ -50,12 +52,12 @@ def ssim_gradients(
 class _Windows:
     """Compute the statistics of a and b in all windows, and SSIM made of them, in float64.
 
-    Images and means are distances to the mean of the plane, because a variance is a small
+    Images and means are distances to a typical value of the plane, because a variance is a small
     difference of large numbers where the image is bright and flat; ``level`` is the mean itself.
     """
 
     def __init__(self, a: Tensor, b: Tensor, data_range: float) -> None:
-        offset = a.detach().double().mean((-2, -1), keepdim=True)
+        offset = _typical(a.detach().double(), b.detach().double())
         self.image = a, b = a.double() - offset, b.double() - offset
         self.mean = mean_a, mean_b = _blur(a), _blur(b)
         self.level = level_a, level_b = mean_a + offset, mean_b + offset
@@ -67,6 +69,20 @@ class _Windows:
         self.light = (2 * level_a * level_b + c1) / self.bottom1
         self.contrast = (2 * covariance + c2) / self.bottom2
         self.similarity = self.light * self.contrast
+
+
+def _typical(a: Tensor, b: Tensor) -> Tensor:
+    """Return the median of some finite pixels of both images, for each plane; 0 if none is finite.
+
+    One that is not finite, or far from all others, has no influence on windows away from it.
+    """
+    steps = [max(size // _SAMPLES, 1) for size in a.shape[-2:]]
+    rows, columns = (slice(step // 2, None, step) for step in steps)
+    values = torch.cat([x[..., rows, columns].flatten(-2) for x in (a, b)], -1)
+    values = values.where(values.isfinite(), torch.nan).sort(-1).values  # NaN comes last
+    middle = values.isfinite().sum(-1, keepdim=True) // 2
+    middle = middle.clamp(max=values.shape[-1] - 1)
+    return values.gather(-1, middle).nan_to_num(nan=0.0)[..., None]
 
 
 def _blur(x: Tensor) -> Tensor:

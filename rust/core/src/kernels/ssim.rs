@@ -40,6 +40,9 @@ const BAND: usize = 64;
 /// stay in the L2 cache, and so many that pixels are read in long runs.
 const STRIP: usize = 512;
 
+/// The number of rows, and of columns, of a strip whose pixels tell a typical value.
+const SAMPLES: usize = 3;
+
 /// Buffers that are filled if they are given.
 #[derive(Debug)]
 pub struct Outputs<'a, T> {
@@ -272,9 +275,12 @@ fn strip<P: Sample, const GRADIENT: bool>(
     let own = before.min(width)..width;
     // The position of the first window in its row of slopes.
     let offset = if GRADIENT { halo - before } else { 0 };
-    // Means are of the distance to the first pixel: the variances lose fewer digits.
-    let first = band.a[start * band.row_len + columns.start].to_f64();
-    let shift = if first.is_finite() { first } else { 0.0 };
+    // Means are of the distance to a typical value: the variances lose fewer digits.
+    let shift = typical(
+        band,
+        rows.start..rows.end + 2 * RADIUS,
+        windows.start..windows.end + halo,
+    );
     let chunks = buffers.chunks;
     let mut sum = 0.0;
     for row in rows.start..rows.end + 2 * RADIUS {
@@ -341,6 +347,34 @@ fn strip<P: Sample, const GRADIENT: bool>(
         }
     }
     sum
+}
+
+/// Returns the median of some finite pixels of both images in these rows and columns, 0 if none is
+/// finite.
+///
+/// The value of one pixel would not do: one that is far from all others, such as a dead pixel or
+/// a value that marks missing ones, would take the digits of the variances everywhere.
+#[inline(always)]
+fn typical<P: Sample>(band: &Band<'_, P>, rows: Range<usize>, columns: Range<usize>) -> f64 {
+    let part = |range: &Range<usize>, k| range.start + range.len() * (2 * k + 1) / (2 * SAMPLES);
+    let mut values = [f64::INFINITY; 2 * SAMPLES * SAMPLES];
+    let mut count = 0;
+    for k in 0..SAMPLES * SAMPLES {
+        let (row, column) = (part(&rows, k / SAMPLES), part(&columns, k % SAMPLES));
+        let at = row * band.row_len + column;
+        for value in [band.a[at].to_f64(), band.b[at].to_f64()] {
+            if value.is_finite() {
+                values[count] = value;
+                count += 1;
+            }
+        }
+    }
+    if count == 0 {
+        return 0.0;
+    }
+    *values[..count]
+        .select_nth_unstable_by(count / 2, f64::total_cmp)
+        .1
 }
 
 /// Computes s, d and their squares for the pixels of a row.
