@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dipfast import ops
-from dipfast.ops.noise_level import find_isolated, find_outliers
+from dipfast.ops.noise_level import find_isolated, find_outliers, wavelet_blocks
 
 
 class TestEstimateNoise:
@@ -54,6 +54,23 @@ class TestEstimateNoise:
         expected = ops.estimate_noise(sky)
         sky[40, 50] = 60_000
         assert ops.estimate_noise(sky) == pytest.approx(expected, rel=0.01)
+
+    @pytest.mark.parametrize("shape", [(32, 32), (2, 64), (128, 128)])
+    @pytest.mark.parametrize("peak", [1e15, -1e20, 1e300])
+    def test_an_outlier_of_any_size(self, peak: float, shape: tuple[int, int]) -> None:
+        sky = np.random.default_rng(0).normal(100, 5, shape)
+        expected = ops.estimate_noise(sky)
+        sky[1, 5] = peak
+        assert ops.estimate_noise(sky) == pytest.approx(expected, rel=0.3)
+
+    def test_unknown_pixels_of_any_size(self) -> None:
+        sky = np.random.default_rng(0).normal(100, 5, (64, 64))
+        known = np.random.default_rng(1).random(sky.shape) > 0.03
+        filled = np.where(known, sky, 1e20)
+        sky[10, 10] = filled[10, 10] = 60_000
+        assert np.array_equal(find_outliers(filled, known), find_outliers(sky, known))
+        for got, expected in zip(wavelet_blocks(filled, known), wavelet_blocks(sky, known)):
+            np.testing.assert_allclose(got, expected)
 
     @pytest.mark.parametrize("share", [0.001, 0.01, 0.03])
     def test_hot_and_dead_pixels_in_noise(self, share: float) -> None:

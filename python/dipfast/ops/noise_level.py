@@ -39,6 +39,8 @@ _ISOLATED, _FEW_NEIGHBOURS, _LEVEL_AROUND = 1 / 3, 1, 1 / 7
 # Pixels that are compared with their neighbours at a time: as many as fit into a cache with about
 # twenty copies, and fewer arrays of more of them where some neighbours are not known.
 _BAND, _BAND_WITH_GAPS = 1 << 14, 1 << 20
+# What is rounding is told by the size of so many pixels, and up to twice that, without the largest.
+_MOST_SIZES, _USUAL_SIZES = 1 << 18, 0.99
 # The usual distance of a pixel from its neighbours is that of so many pixels, and up to twice that.
 _MOST_DISTANCES = 1 << 21
 # Outliers that are compared with theirs at a time.
@@ -122,7 +124,7 @@ def find_outliers(plane: Floats, known: Any = None) -> Bools:
     distance = _distances(plane if known is None else np.where(known, plane, np.nan))
     # Of a large picture every so many pixels tell the usual distance.
     usual = distance.ravel()[:: max(plane.size // _MOST_DISTANCES, 1)]
-    usual = usual[usual > _rounding(plane)]
+    usual = usual[usual > _rounding(plane, known)]
     if not usual.size:
         return np.zeros(plane.shape, dtype=bool)
     return np.asarray(distance > _OUTLIER / _MEDIAN_TO_DEVIATION * np.median(usual))
@@ -253,8 +255,9 @@ def wavelet_blocks(plane: Floats, known: Any = None) -> tuple[Floats, Floats]:
         return wavelet_blocks(plane.T, None if known is None else known.T)
     tall, some = plane.shape[0] >= taps, known is not None
     size, step = ((taps, taps), (2, 2)) if tall else ((1, taps), (1, 2))
+    rounding = _rounding(plane, known)
     known = known if some else np.ones(plane.shape, dtype=bool)
-    varied = _varied(plane, known)
+    varied = _varied(plane, known, rounding)
     whole = _all_known(known, size, step)
     details = _filter(plane.T, _HIGH_PASS).T
     if tall:
@@ -266,7 +269,7 @@ def wavelet_blocks(plane: Floats, known: Any = None) -> tuple[Floats, Floats]:
         details = (corners[..., 0, 0] - corners[..., 0, 1] - corners[..., 1, 0]) / 2
         details += corners[..., 1, 1] / 2
     # In flat regions the detail is 0 but for rounding.
-    details[np.abs(details) <= _rounding(plane)] = 0
+    details[np.abs(details) <= rounding] = 0
     rows, columns = np.nonzero(whole)
     centres = rows * step[0] + size[0] // 2, columns * step[1] + size[1] // 2
     counted = varied[centres]
@@ -274,12 +277,18 @@ def wavelet_blocks(plane: Floats, known: Any = None) -> tuple[Floats, Floats]:
     return _brightness(plane, known, *centres), details[whole][counted]
 
 
-def _rounding(plane: Floats) -> float:
-    """Return the size below which a difference of pixels is taken for rounding."""
-    return 1e-12 * float(np.abs(plane).max(initial=0))
+def _rounding(plane: Floats, known: Any = None) -> float:
+    """Return the size below which a difference of known pixels is taken for rounding."""
+    values = plane.ravel() if known is None else plane[known]
+    sizes = np.abs(values[:: max(values.size // _MOST_SIZES, 1)])
+    if not sizes.size:
+        return 0.0
+    # The largest may be an outlier, beside which everything else would be rounding.
+    usual = int(_USUAL_SIZES * (sizes.size - 1))
+    return 1e-12 * float(np.partition(sizes, usual)[usual])
 
 
-def _varied(plane: Floats, known: Bools) -> Bools:
+def _varied(plane: Floats, known: Bools, rounding: float) -> Bools:
     """Return which pixels lie in a region, of 16x16 pixels, that is not constant."""
     rows, columns = (-(-n // _REGION) * _REGION for n in plane.shape)
     beyond = ((0, rows - plane.shape[0]), (0, columns - plane.shape[1]))
@@ -288,7 +297,7 @@ def _varied(plane: Floats, known: Bools) -> Bools:
         padded = np.pad(np.where(known, plane, fill), beyond, constant_values=fill)
         regions = padded.reshape(rows // _REGION, _REGION, columns // _REGION, _REGION)
         extremes.append(extreme(regions, axis=(1, 3)))
-    varied = extremes[1] - extremes[0] > _rounding(plane)
+    varied = extremes[1] - extremes[0] > rounding
     wide = varied.repeat(_REGION, axis=0).repeat(_REGION, axis=1)
     return np.asarray(wide[: plane.shape[0], : plane.shape[1]])
 
