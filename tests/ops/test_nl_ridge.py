@@ -113,6 +113,20 @@ class TestPass:
         expected = reference.nl_ridge_pass(*map(torch.from_numpy, (noisy, guide, noise)), **options)
         np.testing.assert_allclose(got, expected.numpy(), atol=1e-5)
 
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+    def test_patches_of_no_distance_are_like_no_others(self, bad: float) -> None:
+        noisy = with_noise(photograph(size=40), 0.1)[None, None].astype(np.float32)
+        covariance = np.full((1, 1, 1), 0.01, np.float32)
+        options: dict[str, Any] = {"patch": 4, "group": 16, "reach": 4, "step": 3}
+        expected = nl_ridge_pass(noisy, noisy[0], covariance, **options)
+        spoilt = noisy.copy()
+        spoilt[0, 0, 20, 20] = bad
+        got = nl_ridge_pass(spoilt, spoilt[0], covariance, **options)
+        away = np.ones(noisy.shape, bool)
+        away[..., 9:32, 9:32] = False
+        assert np.array_equal(got[away], expected[away])
+        assert np.isfinite(got).mean() > 0.9
+
     @pytest.mark.parametrize("threads", [1, 2, 3])
     @pytest.mark.parametrize("first", [True, False])
     def test_same_bits_for_every_number_of_threads(self, threads: int, first: bool) -> None:
@@ -374,6 +388,20 @@ class TestQuality:
         denoised = ops.nl_ridge(noisy, 0.1)
         away = slice(0, 32)
         assert gain_in_decibels(noisy[away], denoised[away], clean[away]) > 4
+
+    @pytest.mark.parametrize("peak", [1e9, -1e20, 3e38, 1e200])
+    @pytest.mark.parametrize("sigma", [0.1, "auto"])
+    def test_a_value_for_missing_pixels_spoils_no_others(self, peak: float, sigma: Any) -> None:
+        clean = photograph()
+        noisy = with_noise(clean, 0.1)
+        filled = noisy.astype(np.float32 if abs(peak) < 1e39 else np.float64)
+        filled[20:22, 30], filled[60, 60] = peak, -peak
+        denoised = ops.nl_ridge(filled, sigma, speed="fast")
+        missing = abs(filled) > 1e8
+        assert np.array_equal(denoised[missing], filled[missing])
+        expected = ops.nl_ridge(noisy, sigma, speed="fast")
+        np.testing.assert_allclose(denoised[~missing], expected[~missing], rtol=0, atol=0.15)
+        assert gain_in_decibels(noisy[~missing], denoised[~missing], clean[~missing]) > 4
 
     @pytest.mark.parametrize("sigma", [0.0, 1e-6, 1e-3])
     @pytest.mark.parametrize("channels", [1, 3])

@@ -31,6 +31,9 @@ _SPEEDS = ("fast", "balanced", "best")
 
 # Noise stronger than this many ranges is all there is.
 _MOST = 1e3
+# Pixels further than this many ranges from the range are values that stand for missing ones, or
+# the like: float32 has no digits for others beside their squares.
+_OUTSIDE = 1e7
 # About how many values tell the range.
 _SOME = 1 << 20
 
@@ -126,8 +129,9 @@ def nl_ridge(
     -------
     array or tensor
         The denoised image, of the same shape: float64 for float64 and integers of more than 16
-        bits, float32 for others.  Values are not cut off, unless ``noise`` is clipped.  It is
-        computed in float32, and has the same bits for every number of threads.
+        bits, float32 for others.  Values are not cut off, unless ``noise`` is clipped; those
+        beyond 1e7 times the usual range stay as they are.  It is computed in float32, and has the
+        same bits for every number of threads.
 
     Raises
     ------
@@ -226,6 +230,8 @@ def nl_ridge(
             if len(denoised) < len(work.image[0]):
                 denoised = np.repeat(denoised, len(work.image[0]), axis=0)
             result[item] = work.back(denoised).reshape(picture.shape)
+            if work.outside is not None:
+                result[item][work.outside] = picture[work.outside]
     result = result.reshape(array.shape)
     if is_tensor(given):
         import torch
@@ -275,13 +281,18 @@ def _result_dtype(x: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Work:
-    """Hold images (N, C, Z, H, W) in float32, in units of their range."""
+    """Hold images (N, C, Z, H, W) in float32, in units of their range.
+
+    ``outside`` says which pixels are so far from that range that they are not denoised, in the
+    shape of the input; None for none.  They are held as its ends.
+    """
 
     image: Floats
     low: float
     width: float
     parameters: NoiseParameters | None
     sigma: Any
+    outside: Any
 
     @classmethod
     def of(
@@ -321,15 +332,19 @@ class _Work:
                 sigma = np.minimum(sigma / (high - low), _MOST)
                 sigma = float(sigma) if np.ndim(sigma) == 0 else sigma
                 sigma = sigma if isinstance(sigma, float) else sigma.reshape(shape)
+        width = high - low
+        outside = None
         with np.errstate(over="ignore"):
-            offset = max(abs(low), abs(high)) > 1e3 * (high - low) or max(-lowest, highest) > 1e30
+            offset = max(abs(low), abs(high)) > 1e3 * width or max(-lowest, highest) > 1e30
             single = _result_dtype(x) is np.float32 and not offset
             work = np.array(x, np.float32 if single else np.float64)
             work -= low
-            work /= high - low
-        return cls(
-            np.ascontiguousarray(work.reshape(shape), np.float32), low, high - low, noise, sigma
-        )
+            work /= width
+            if max(highest - low, low - lowest) > _OUTSIDE * width:
+                outside = np.abs(work) > _OUTSIDE
+                work[outside] = work[outside].clip(0, 1)
+        image = np.ascontiguousarray(work.reshape(shape), np.float32)
+        return cls(image, low, width, noise, sigma, outside)
 
     def noise_of(self, item: int) -> tuple[NoiseParameters, Any]:
         """Return the noise of an image, and how many times its variance values have, or None."""

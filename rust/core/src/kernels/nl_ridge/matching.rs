@@ -164,9 +164,16 @@ impl Candidates {
 }
 
 /// Returns the bits of a distance, which are in the order of distances as none is negative.
+///
+/// Those of NaN, the distance of patches that are not finite, are the largest of all.
 #[inline(always)]
 fn bits(distance: f32) -> u32 {
-    distance.max(f32::MIN_POSITIVE).to_bits()
+    // `f32::max` would return the smallest distance for NaN.
+    if distance < f32::MIN_POSITIVE {
+        f32::MIN_POSITIVE.to_bits()
+    } else {
+        distance.to_bits()
+    }
 }
 
 /// Returns the bits of the least distances in each lane of lines.
