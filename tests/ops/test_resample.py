@@ -201,6 +201,17 @@ class TestTensors:
         assert np.isnan(ops.downsample_adjoint(y, 4, (64, 64))).sum() == 256
         assert np.isnan(ops.resize(np.full((3, 3), math.inf), (5, 5))).any()
 
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+    @pytest.mark.parametrize("form", FORMS)
+    def test_plain_torch_loses_no_more_than_the_kernel(self, form: tuple, bad: float) -> None:
+        x = torch.rand(2, 3, 6, 8, dtype=torch.float64)
+        x[0, 1, 2, 3] = x[1, 0, 5, 7] = bad
+        native, plain = _torch.resample(x, *form), _resample_torch(x, *form)
+        reached = ~native.isfinite()
+        assert torch.equal(plain.isnan(), reached)
+        assert torch.equal(reached.flatten(2).any(-1), (~x.isfinite()).flatten(2).any(-1))
+        close(plain[~reached], native[~reached])
+
 
 class TestOperator:
     @pytest.mark.parametrize("form", FORMS)
