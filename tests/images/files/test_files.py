@@ -19,7 +19,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageOps
 
-from dipfast.errors import UnwritableFileError
+from dipfast.errors import UnreadableFileError, UnwritableFileError
 from dipfast.images import files
 from dipfast.images.files import (
     ImageFile,
@@ -240,6 +240,26 @@ class TestJpeg:
                 assert image.info["icc_profile"] == ICC
                 assert image.getexif() == {0x010E: "a picture of noise", 0x010F: "Maker"}
                 assert image.info["dpi"] == pytest.approx((300, 150), rel=1e-3)
+
+    def test_what_is_behind_the_picture_is_no_scan(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "photo.jpg", smooth_pixels())
+        photo = (tmp_path / "photo.jpg").read_bytes()
+        film = b"\xff\xda\0\x08" * 200
+        preview = b"\xff\xe2" + struct.pack(">H", 2 + len(film)) + film
+        (tmp_path / "with film.jpg").write_bytes(photo[:2] + preview + photo[2:] + film)
+        expected = read_image(tmp_path / "photo.jpg").image
+        assert np.array_equal(read_image(tmp_path / "with film.jpg").image, expected)
+
+    @pytest.mark.parametrize("ending", [b"\xff\xd9", b""])
+    @pytest.mark.parametrize("damage", [b"", b"\xff\xe2\0\0", b"\xff\xff", b"\xff\x02\x7f\xfd"])
+    def test_damage_hides_no_scans(self, tmp_path: Path, damage: bytes, ending: bytes) -> None:
+        stream = io.BytesIO()
+        Image.fromarray(smooth_pixels()).save(stream, "JPEG", restart_marker_blocks=1)
+        photo = stream.getvalue()
+        scan = photo[photo.rindex(b"\xff\xda") : -2]
+        (tmp_path / "in.jpg").write_bytes(photo[:-2] + damage + scan * 101 + ending)
+        with pytest.raises(UnreadableFileError, match="JPEG of 102 scans, expected 100 at most"):
+            read_image(tmp_path / "in.jpg")
 
     def test_cmyk(self, tmp_path: Path) -> None:
         inks = np.random.default_rng(0).integers(0, 256, (8, 8, 4)).astype(np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 from dipfast.errors import UnreadableFileError
@@ -13,6 +14,10 @@ __all__ = ["check_scans", "frame_shape"]
 _MOST_SCANS = 100
 # The marker of the header of a frame in JPEG-LS, where JPEG has one of sixteen others.
 _JPEG_LS = 0xF7
+# Markers that say how many bytes follow, and the end of the picture.  In the data of a scan
+# decoders pass over the others: padding, bytes of data, restarts and what damage makes of them.
+_SEGMENT_OR_END = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
+_END, _SCAN = 0xD9, 0xDA
 
 
 def check_scans(jpeg: bytes) -> None:
@@ -28,9 +33,25 @@ def check_scans(jpeg: bytes) -> None:
     UnreadableFileError
         If it asks for more.
     """
-    scans = jpeg.count(b"\xff\xda")
+    scans = _count_scans(jpeg)
     if scans > _MOST_SCANS:
         raise UnreadableFileError(f"it is a JPEG of {scans} scans, expected {_MOST_SCANS} at most")
+
+
+def _count_scans(jpeg: bytes) -> int:
+    """Count the scans as a decoder meets them.
+
+    What segments hold, such as the JPEG of a preview, does not count, nor does what is behind the
+    picture, such as a film.
+    """
+    scans = 0
+    found = _SEGMENT_OR_END.search(jpeg)
+    while found is not None and jpeg[found.end() - 1] != _END:
+        scans += jpeg[found.end() - 1] == _SCAN
+        length = int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
+        # A length counts its own two bytes, which are passed over whatever it says.
+        found = _SEGMENT_OR_END.search(jpeg, found.end() + max(length, 2))
+    return scans
 
 
 def frame_shape(jpeg: bytes) -> tuple[int, ...]:
