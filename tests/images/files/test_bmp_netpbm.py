@@ -57,6 +57,14 @@ class TestNetpbm:
         assert content.endswith(b"65535\n" + DEEP.astype(">u2").tobytes())
         assert np.array_equal(read_image(tmp_path / "a.pgm").image, DEEP)
 
+    @pytest.mark.parametrize("bits", [9, 12, 15])
+    def test_white_of_fewer_bits_stays_white(self, tmp_path: Path, bits: int) -> None:
+        white = (1 << bits) - 1
+        pixels = np.array([[0, white // 3, white, white + 1]], np.uint16)
+        write_image(tmp_path / "a.pgm", pixels, like=ImageFile(pixels, metadata={"bits": bits}))
+        got = read_image(tmp_path / "a.pgm").image
+        np.testing.assert_allclose(got, [[0, white // 3 / white * 65535, 65535, 65535]], atol=1)
+
     def test_text_and_comments(self, tmp_path: Path) -> None:
         (tmp_path / "a.pgm").write_bytes(b"P2\n# made\n3 # columns\n2\n255\n0 1 2\n253 254 255\n")
         assert read_image(tmp_path / "a.pgm").image.tolist() == [[0, 1, 2], [253, 254, 255]]

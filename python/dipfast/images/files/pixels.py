@@ -1,4 +1,4 @@
-"""Helpers of formats that turn pixels as a file has them into an image."""
+"""Helpers of formats that turn pixels as a file has them into an image, and back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from dipfast.images.files.image_file import ImageFile
 
-__all__ = ["ORIENTATION", "split", "straight", "upright"]
+__all__ = ["ORIENTATION", "split", "straight", "stretched", "upright"]
 
 _Array = np.ndarray[Any, Any]
 
@@ -92,3 +92,23 @@ def straight(pixels: _Array, alpha: _Array) -> _Array:
     full = np.iinfo(pixels.dtype).max
     values = pixels * (full / np.where(seen, alpha, 1).astype(np.float64))
     return np.where(seen, values.round().clip(0, full), 0).astype(pixels.dtype)
+
+
+def stretched(pixels: _Array, bits: int) -> _Array:
+    """Return numbers that fill 16 bits, so that the brightest stays the brightest.
+
+    Parameters
+    ----------
+    pixels
+        Numbers of so many bits, in uint16; a few of a restored image may be greater than these.
+    bits
+        From 8 to 16.
+
+    Returns
+    -------
+    ndarray
+        The numbers.
+    """
+    pixels = np.minimum(pixels, np.uint16((1 << bits) - 1))
+    result: _Array = pixels << (16 - bits) | pixels >> (2 * bits - 16)
+    return result

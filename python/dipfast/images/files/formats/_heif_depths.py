@@ -8,28 +8,9 @@ import numpy as np
 
 from dipfast.images.files.image_file import ImageFile
 
-__all__ = ["cut", "stretched"]
+__all__ = ["cut"]
 
 _Array = np.ndarray[Any, Any]
-
-
-def stretched(pixels: _Array, bits: int) -> _Array:
-    """Return numbers that fill 16 bits, so that the brightest stays the brightest.
-
-    Parameters
-    ----------
-    pixels
-        Numbers of so many bits, in uint16.
-    bits
-        From 8 to 16.
-
-    Returns
-    -------
-    ndarray
-        The numbers.
-    """
-    result: _Array = pixels << (16 - bits) | pixels >> (2 * bits - 16)
-    return result
 
 
 def cut(pixels: _Array, like: ImageFile) -> tuple[int, _Array]:

@@ -13,10 +13,10 @@ from dipfast.errors import UnreadableFileError
 from dipfast.images.files import limits
 from dipfast.images.files.formats._exif_blocks import exif_with_resolution
 from dipfast.images.files.formats._heif_colours import lost_colours
-from dipfast.images.files.formats._heif_depths import cut, stretched
+from dipfast.images.files.formats._heif_depths import cut
 from dipfast.images.files.formats._pillow import beside, grey_if_equal, orientation_of
 from dipfast.images.files.image_file import ImageFile
-from dipfast.images.files.pixels import split, straight
+from dipfast.images.files.pixels import split, straight, stretched
 
 __all__ = ["read", "write"]
 

@@ -9,6 +9,7 @@ import numpy as np
 from dipfast.images.files.formats._netpbm import read_pixels, write_pixels
 from dipfast.images.files.formats._numbers import not_kept
 from dipfast.images.files.image_file import ImageFile
+from dipfast.images.files.pixels import stretched
 
 __all__ = ["read", "write"]
 
@@ -51,5 +52,8 @@ def write(stream: BinaryIO, pixels: np.ndarray[Any, Any], like: ImageFile) -> li
     list of str
         What could not be kept, in words: all of it.
     """
+    bits = like.metadata.get("bits", 16)
+    if pixels.dtype == np.uint16 and bits < 16:
+        pixels = stretched(pixels, bits)
     write_pixels(stream, pixels)
     return not_kept(like)

@@ -16,7 +16,7 @@ from dipfast.errors import UnreadableFileError
 from dipfast.images.files.formats._pillow import beside, load, orientation
 from dipfast.images.files.formats._png_chunks import check_pixels, chunks
 from dipfast.images.files.image_file import ImageFile, Resolution
-from dipfast.images.files.pixels import split, upright
+from dipfast.images.files.pixels import split, stretched, upright
 
 __all__ = ["Chunks", "read", "write"]
 
@@ -168,10 +168,7 @@ def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
     lost: list[str] = []
     bits = like.metadata.get("bits", 16)
     if pixels.dtype == np.uint16 and bits < 16:
-        # Numbers are stretched so that white of, say, 12 bits becomes white of 16 bits; a few may
-        # have become brighter than that.
-        pixels = np.minimum(pixels, (1 << bits) - 1)
-        pixels = pixels << (16 - bits) | pixels >> (2 * bits - 16)
+        pixels = stretched(pixels, bits)
     png = imagecodecs.png_encode(pixels)
     stream.write(png[:_END_OF_HEADER])
     for name, data in _chunks(like, pixels.shape, lost):
