@@ -742,6 +742,35 @@ class TestExif:
             assert image.info["dpi"] == turned
             assert (inner[0xA20E] > inner[0xA20F]) == (orientation < 5)
 
+    @pytest.mark.parametrize("endian", ["<", ">"])
+    @pytest.mark.parametrize("factor", [1, 2])
+    def test_resolution_is_put_into_exif_that_has_none(
+        self, tmp_path: Path, endian: str, factor: int
+    ) -> None:
+        photo(tmp_path / "in.jpg", endian, ".jpg", dpi=(300, 150))
+        # In a TIFF the resolution is not among the tags of EXIF, and WebP has no other place.
+        first = again(read_image(tmp_path / "in.jpg"), tmp_path / "in.tif", 1)
+        assert first.metadata["exif"].resolution is None
+        got = again(first, tmp_path / "out.webp", factor)
+        assert got.metadata["resolution"] == Resolution.of(300 * factor, 150 * factor, "inch")
+        before, after = first.metadata["exif"], got.metadata["exif"]
+        expected = before if factor == 1 else before.enlarged(factor)
+        assert after.values() == expected.sized(*got.size).values()
+        with Image.open(tmp_path / "out.webp") as image:
+            exif = image.getexif()
+            assert (exif[0x010F], exif[0x011A]) == ("Maker", 300 * factor)
+            assert exif.get_ifd(0x8769)[0x829A] == pytest.approx(0.004)
+
+    def test_only_a_contradiction_is_lost(self, tmp_path: Path) -> None:
+        # A PNG rounds a resolution to whole pixels in a metre.
+        photo(tmp_path / "in.png", "<", ".png", dpi=(300, 150))
+        source = read_image(tmp_path / "in.png")
+        assert source.metadata["resolution"] != source.metadata["exif"].resolution
+        write_image(tmp_path / "out.webp", source.image, like=source)
+        source.metadata["resolution"] = Resolution.of(310, 150, "inch")
+        with pytest.warns(UserWarning, match="is without: resolution$"):
+            write_image(tmp_path / "other.webp", source.image, like=source)
+
     def test_without_the_thumbnail(self, tmp_path: Path) -> None:
         exif = Image.Exif()
         exif.endian = "<"

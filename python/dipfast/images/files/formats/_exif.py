@@ -158,6 +158,28 @@ class _Editor:
             return
         struct.pack_into(self.order + "HII", self.data, entry.head + 2, 4, 1, number)
 
+    def put_in_first(self, values: Mapping[int, tuple[int, bytes]]) -> None:
+        """Put tags into the first directory in place of those that it has.
+
+        The directory moves to the end, where there is room for it; all values stay at their place.
+        """
+        self.remove(0, values)
+        start, count = self.offsets[0] + 2, len(self.entries(0))
+        heads = [bytes(self.data[start + 12 * k : start + 12 * k + 12]) for k in range(count)]
+        self.data += bytes(len(self.data) % 2)
+        for code, (kind, value) in values.items():
+            if len(value) > 4:
+                at = struct.pack(self.order + "I", len(self.data))
+                self.data += value
+            else:
+                at = value.ljust(4, b"\0")
+            number = len(value) // TYPE_SIZES[kind]
+            heads.append(struct.pack(self.order + "HHI", code, kind, number) + at)
+        heads.sort(key=lambda head: struct.unpack(self.order + "H", head[:2]))
+        self.offsets[0] = len(self.data)
+        struct.pack_into(self.order + "I", self.data, 4, self.offsets[0])
+        self.data += struct.pack(self.order + "H", len(heads)) + b"".join(heads) + bytes(4)
+
     def values(self, directory: int) -> dict[int, tuple[int, Any]]:
         """Return the types and values of the tags of a directory, by code."""
         return {
@@ -214,7 +236,7 @@ class Exif:
                 editor.swap(_PHOTO, _FOCAL_PLANE)
             made = cls(bytes(editor.data))
             # What is done with it once the work is done must not fail then.
-            made.enlarged(2).sized(1, 1)
+            made.enlarged(2).sized(1, 1).with_tags({})
         except struct.error as error:
             raise UnreadableFileError(f"its EXIF is damaged: {error}") from error
         return made
@@ -233,6 +255,12 @@ class Exif:
         if unit is not None and unit.size == 2:
             (number,) = struct.unpack_from(self.order + "H", editor.data, unit.at)
         return resolution_of(editor.rational(0, _X), editor.rational(0, _Y), number)
+
+    def with_tags(self, values: Mapping[int, tuple[int, bytes]]) -> Exif:
+        """Return the EXIF with tags put into its first directory: types and values, by code."""
+        editor = _Editor(self.data)
+        editor.put_in_first(values)
+        return Exif(bytes(editor.data), self.lost)
 
     def enlarged(self, factor: int) -> Exif:
         """Return the EXIF of the picture with ``factor`` times the rows and columns."""
