@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import struct
-import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -603,20 +603,28 @@ class TestWhatAWriterMakes:
         assert np.array_equal(np.moveaxis(again.image, axis, -1), bands)
 
     @pytest.mark.parametrize(
-        ("bits", "text", "expected"),
-        [(8, "0", "255"), (8, "nothing", None), (1, "1", "0"), (1, "0", "255")],
+        ("kind", "bits", "text", "expected"),
+        [
+            *(("miniswhite", 8, "0", "255"), ("miniswhite", 8, "nothing", None)),
+            *(("miniswhite", 1, "1", "0"), ("miniswhite", 1, "0", "255")),
+            *(("minisblack", 1, "1", "255"), ("minisblack", 2, "2", "170")),
+            *(("minisblack", 4, "15", "255"), ("minisblack", 4, "nan", None)),
+            *(("minisblack", 8, "15", "15"), ("minisblack", 8, "nan", "nan")),
+            ("palette", 8, "3", None),
+        ],
     )
-    def test_the_value_of_no_data_is_inverted_with_the_picture(
-        self, tmp_path: Path, bits: int, text: str, expected: str | None
+    def test_the_value_of_no_data_follows_the_values(
+        self, tmp_path: Path, kind: Any, bits: int, text: str, expected: str | None
     ) -> None:
-        pixels: Any = np.arange(64, dtype=np.uint8).reshape(8, 8)
-        pixels = pixels % 2 == 1 if bits == 1 else pixels
-        tag = (42113, "s", 0, text, True)
-        tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="miniswhite", extratags=[tag])
+        pixels: Any = np.arange(64, dtype=np.uint8).reshape(8, 8) & ((1 << bits) - 1)
+        options: Any = {"photometric": kind, "extratags": [(42113, "s", 0, text, True)]}
+        if kind == "palette":
+            options["colormap"] = np.random.default_rng(0).integers(0, 65536, (3, 256), np.uint16)
+        pixels = pixels.astype(bool) if bits == 1 else pixels
+        tifffile.imwrite(tmp_path / "a.tif", pixels, bitspersample=bits, **options)
         source = read_image(tmp_path / "a.tif")
-        assert source.image[0, 0] == 255
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # what cannot be inverted is named
+        named = pytest.warns(UserWarning, match="is without: the value that means no data$")
+        with named if expected is None else contextlib.nullcontext():
             write_image(tmp_path / "b.tif", source.image, like=source)
         with tifffile.TiffFile(tmp_path / "b.tif") as file:
             tags = file.pages.first.tags

@@ -302,6 +302,33 @@ class TestImageJ:
             lines = file.pages.first.description.splitlines()
         assert lines == ["ImageJ=1.53t", "unit=\\u00b5m", "spacing=0.5"]
 
+    @pytest.mark.parametrize("byteorder", ["<", ">"])
+    def test_white_is_zero(self, tmp_path: Path, out: Path, byteorder: Any) -> None:
+        metadata = {"Ranges": (10.0, 250.0), "Info": "more", "min": 10.0, "max": 200.0}
+        metadata |= {"cf": 0, "c0": 1.0, "c1": 2.0, "vunit": "OD"}
+        options: Any = {"imagej": True, "byteorder": byteorder, "metadata": metadata}
+        tifffile.imwrite(tmp_path / "in.tif", pixels(), **options)
+        with tifffile.TiffFile(tmp_path / "in.tif", mode="r+") as file:
+            file.pages.first.tags[262].overwrite(0)
+        source = read_image(tmp_path / "in.tif")
+        assert np.array_equal(source.image, 255 - pixels())
+        with pytest.warns(UserWarning, match="is without: calibration of ImageJ$"):
+            write_image(out, source.image, like=source)
+        with tifffile.TiffFile(out) as file:
+            got: Any = file.imagej_metadata
+        assert (got["min"], got["max"], got["Ranges"]) == (55.0, 245.0, (5.0, 245.0))
+        assert got["Info"] == "more"
+        assert not {"cf", "c0", "c1", "vunit"} & set(got)
+
+    def test_damaged_display_range_where_white_is_zero(self, tmp_path: Path, out: Path) -> None:
+        metadata = {"Ranges": (10.0, 250.0, 3.0), "min": "dark"}
+        tifffile.imwrite(tmp_path / "in.tif", pixels(), imagej=True, metadata=metadata)
+        with tifffile.TiffFile(tmp_path / "in.tif", mode="r+") as file:
+            file.pages.first.tags[262].overwrite(0)
+        source = read_image(tmp_path / "in.tif")
+        with pytest.warns(UserWarning, match="is without: display range$"):
+            write_image(out, source.image, like=source)
+
     def test_nothing_but_drawings(self, tmp_path: Path, out: Path) -> None:
         options: Any = {"imagej": True, "metadata": {"ROI": b"Iout" + bytes(60)}}
         tifffile.imwrite(tmp_path / "in.tif", pixels(), **options)

@@ -16,6 +16,12 @@ _DRAWN = {b"roi ": "region of interest", b"over": "overlay"}
 # Keys of the description: the origin of coordinates in pixels, and the size of a stack.
 _PLACES = ("xorigin", "yorigin")
 _STACKS = ("images", "channels", "slices", "frames")
+# Keys of the display range, with that which each becomes where dark and bright are exchanged, and
+# of the calibration: function, coefficients and unit.
+_RANGE = {"min": "max", "max": "min"}
+_CALIBRATION = ("cf", "c0", "c1", "c2", "c3", "c4", "vunit")
+# The part of the block that has the display range of each channel.
+_RANGES = b"rang"
 # Keys about the axes of SCIFIO, which writes such descriptions too.
 _AXES = ("lengths", "scales")
 
@@ -75,6 +81,50 @@ class ImageJ:
         lines = [line for line in self.lines if line.partition("=")[0].strip() not in _PLACES]
         return replace(self._without_drawings(), lines=tuple(lines))
 
+    def of_values(self, factor: int, offset: int) -> ImageJ:
+        """Return the metadata of the picture of values ``factor`` times the old plus an offset.
+
+        The calibration, a function of the old values, is left out.
+        """
+        if (factor, offset) == (1, 0):
+            return self
+        lines, lost = [], list(self.lost)
+        for line in self.lines:
+            key, _, value = line.partition("=")
+            key = key.strip()
+            if key in _CALIBRATION:
+                lost.append("calibration of ImageJ")
+            elif key in _RANGE:
+                try:
+                    moved = factor * float(value) + offset
+                except ValueError:
+                    lost.append("display range")
+                    continue
+                lines.append(f"{_RANGE[key] if factor < 0 else key}={moved!r}")
+            else:
+                lines.append(line)
+        return replace(self._with_ranges(factor, offset), lines=tuple(lines), lost=tuple(lost))
+
+    def _with_ranges(self, factor: int, offset: int) -> ImageJ:
+        """Return the metadata with display ranges in the block that are those of other values."""
+
+        def moved(data: bytes) -> bytes:
+            form = f"{self.order}{len(data) // 16 * 2}d"  # pairs of the least and the greatest
+            numbers = [factor * each + offset for each in struct.unpack_from(form, data)]
+            if factor < 0:
+                numbers[0::2], numbers[1::2] = numbers[1::2], numbers[0::2]
+            return struct.pack(form, *numbers)
+
+        parts = _parts(self.counts, self.block, self.order)
+        if _RANGES not in dict(parts):
+            return self
+        return self._with_parts(
+            [
+                (name, [moved(data) for data in values] if name == _RANGES else values)
+                for name, values in parts
+            ]
+        )
+
     def _without_drawings(self) -> ImageJ:
         """Return the metadata without the parts that have their place among the pixels."""
         parts = _parts(self.counts, self.block, self.order)
@@ -82,6 +132,10 @@ class ImageJ:
         if len(kept) == len(parts):
             return self
         lost = (*self.lost, *(_DRAWN[name] for name, _ in parts if name in _DRAWN))
+        return replace(self._with_parts(kept), lost=lost)
+
+    def _with_parts(self, kept: list[tuple[bytes, list[bytes]]]) -> ImageJ:
+        """Return the metadata with other parts of the block."""
         head = self.block[:4]
         for name, values in kept:
             head += _turned(name, self.order) + struct.pack(self.order + "I", len(values))
@@ -89,7 +143,7 @@ class ImageJ:
         block = head + b"".join(value for _, values in kept for value in values)
         if not kept:
             counts, block = [], b""
-        return replace(self, counts=tuple(counts), block=block, lost=lost)
+        return replace(self, counts=tuple(counts), block=block)
 
     def description(self, planes: int, in_stack: int = 1) -> bytes:
         """Return the description of an image that is written.

@@ -63,16 +63,22 @@ class Tags:
         """Say whether they place the picture on the globe."""
         return any(code in self.values for code in _GEOTIFF)
 
-    def inverted(self, white: int, scale: int = 1) -> Tags:
-        """Return the tags of the picture whose values are white less ``scale`` of those before."""
-        if _NO_DATA not in self.values:
+    def of_values(self, factor: int, offset: int) -> Tags:
+        """Return the tags of the picture of values ``factor`` times the old plus an offset."""
+        if _NO_DATA not in self.values or (factor, offset) == (1, 0):
             return self
         kind, text = self.values[_NO_DATA]
         try:
-            value = white - scale * int(text.rstrip(b"\0 "))
+            value = factor * int(text.rstrip(b"\0 ")) + offset
         except ValueError:
-            return self._without((_NO_DATA,), ("the value that means no data",))
+            return self.of_colours()
         return Tags({**self.values, _NO_DATA: (kind, f"{value}\0".encode())}, self.order, self.lost)
+
+    def of_colours(self) -> Tags:
+        """Return the tags of the picture whose values are colours that the old ones stood for."""
+        if _NO_DATA not in self.values:
+            return self
+        return self._without((_NO_DATA,), ("the value that means no data",))
 
     def of_other_pixels(self) -> Tags:
         """Return the tags without what GDAL says of the values of the pixels, which will change."""

@@ -283,9 +283,12 @@ def _seen(
             if axis is not None:
                 raise UnreadableFileError("several pictures with a palette are not supported")
             axis = 2
+        if "tags" in metadata:
+            metadata["tags"] = metadata["tags"].of_colours()
         return ImageFile(table[indices], axis, None, metadata)
+    factor, offset = _STRETCHED.get(bits, 1), 0
     if bits in _STRETCHED:
-        pixels = pixels * np.uint8(_STRETCHED[bits])
+        pixels = pixels * np.uint8(factor)
     elif bits in _COUNTS:
         metadata["bits"] = bits
     opacity = axis is not None and _opacity(page, pixels.shape[axis])
@@ -308,8 +311,10 @@ def _seen(
     if kind == "MINISWHITE":
         full = 255 if bits in _STRETCHED else (1 << bits) - 1
         read = replace(read, image=full - read.image)
-        if "tags" in metadata:
-            metadata["tags"] = metadata["tags"].inverted(full, _STRETCHED.get(bits, 1))
+        factor, offset = -factor, full
+    for key in ("tags", "imagej"):
+        if key in metadata:
+            metadata[key] = metadata[key].of_values(factor, offset)
     return read
 
 
