@@ -210,6 +210,35 @@ class TestPng:
             write_image(tmp_path / "out.png", pixels, overwrite=True)
             assert np.array_equal(open_pixels(tmp_path / "out.png")[1], pixels)
 
+    @pytest.mark.parametrize("name", [b"tEXt", b"zTXt"])
+    @pytest.mark.parametrize("depth", ["uint8", "uint16"])
+    def test_exif_in_a_text(self, tmp_path: Path, name: bytes, depth: str) -> None:
+        tags = Image.Exif()
+        tags[0x010F], tags[0x0112], tags[282], tags[283] = "Maker", 6, 300.0, 200.0
+        data = b"Exif\0\0" + tags.tobytes().removeprefix(b"Exif\0\0")
+        text = f"\nexif\n{len(data):8}\n{data.hex()}\n".encode()
+        if name == b"zTXt":
+            text = b"\0" + zlib.compress(text)
+        content = bytes(imagecodecs.png_encode(random_pixels((9, 7), depth)))
+        content = with_chunk(content, name, b"Raw profile type exif\0" + text)
+        (tmp_path / "in.png").write_bytes(content)
+        source = read_image(tmp_path / "in.png")
+        assert source.image.shape == (7, 9)
+        assert source.metadata["resolution"] == Resolution.of(200, 300, "inch")
+        write_image(tmp_path / "out.png", source.image, like=source)
+        with Image.open(tmp_path / "out.png") as image:
+            assert image.getexif()[0x010F] == "Maker"
+            assert 0x0112 not in image.getexif()
+
+    @pytest.mark.parametrize("text", [b"EXIF", b"\nexif\n 4\nabcx", b"\nexif\n 4\n00000000"])
+    def test_damaged_exif_in_a_text(self, tmp_path: Path, text: bytes) -> None:
+        content = bytes(imagecodecs.png_encode(random_pixels((9, 7))))
+        content = with_chunk(content, b"tEXt", b"Raw profile type exif\0" + text)
+        (tmp_path / "in.png").write_bytes(content)
+        source = read_image(tmp_path / "in.png")
+        with pytest.warns(UserWarning, match="is without: EXIF, which is damaged$"):
+            write_image(tmp_path / "out.png", source.image, like=source)
+
     def test_big_endian(self, tmp_path: Path) -> None:
         pixels = random_pixels((9, 7), "uint16")
         write_image(tmp_path / "out.png", pixels.astype(">u2"))

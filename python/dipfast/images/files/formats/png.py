@@ -28,6 +28,8 @@ _SCALE = b"sCAL"
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 # Beginnings of texts that are not kept, because they say something about the old pixels.
 _OF_PIXELS = (b"XML:com.adobe.xmp", b"Raw profile type", b"Thumb::")
+# The text in which ImageMagick and others wrote EXIF before there was a chunk for it.
+_OLD_EXIF = "Raw profile type exif"
 # Values of chunk gAMA that mean the gamma of sRGB, which is assumed where nothing is said.
 _USUAL_GAMMA = range(43_000, 48_000)
 _GREATEST = 2**31 - 1
@@ -109,7 +111,7 @@ def read(stream: BinaryIO) -> ImageFile:
             pixels = _decoded(opened, depth)
             check_pixels(stream)
         resolution, chunks = _kept(stream)
-        metadata = beside(opened.info, resolution, turned)
+        metadata = beside(_with_exif(opened.info), resolution, turned)
     if chunks.values:
         metadata["png"] = chunks
     opacity = pixels.ndim == 3 and pixels.shape[-1] in (2, 4)
@@ -132,6 +134,23 @@ def _decoded(opened: PngImageFile, depth: int) -> _Array:
     elif image.mode not in ("L", "LA", "RGB", "RGBA"):
         raise UnreadableFileError(f"pixels of the kind {image.mode} are not supported")
     return np.array(image)
+
+
+def _with_exif(info: dict[Any, Any]) -> dict[Any, Any]:
+    """Return what Pillow found, with EXIF that is in a text where it is in no chunk.
+
+    Pillow itself takes the orientation from there.
+    """
+    if "exif" in info or not info.get(_OLD_EXIF):
+        return info
+    # The first lines are empty, the name and the length.
+    text = str(info[_OLD_EXIF])
+    try:
+        exif = bytes.fromhex("".join(text.split("\n")[3:]))
+    except ValueError:
+        exif = b""
+    # What is no EXIF is named as damaged.
+    return {**info, "exif": exif or text.encode()}
 
 
 def _kept(stream: BinaryIO) -> tuple[Resolution | None, Chunks]:
