@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,16 @@ class TestMetadata:
         assert np.array_equal(got.image, source.image)
         assert got.metadata["icc_profile"] == LINEAR_SRGB
         assert got.metadata["exif"].values()[271][1].startswith(b"Maker")
+
+    @pytest.mark.parametrize("orientation", [1, 3, 6])
+    def test_exif_is_that_of_the_upright_picture(self, path: Path, orientation: int) -> None:
+        along, across = (struct.pack("<II", each, 1) for each in (1000, 500))
+        photo = {0x9214: (3, struct.pack("<2H", 5, 6)), 0xA20E: (5, along), 0xA20F: (5, across)}
+        content = dng(sensor(np.full((32, 48), 0.2)), orientation, photo=photo)
+        _, inner = read(path, content).metadata["exif"].values()[0x8769]
+        turned = (along, across) if orientation < 5 else (across, along)
+        assert (inner[0xA20E][1], inner[0xA20F][1]) == turned
+        assert (0x9214 in inner) == (orientation == 1)
 
     def test_damaged_exif_is_named(self, path: Path, tmp_path: Path) -> None:
         content = bytearray(dng(sensor(np.full((32, 48), 0.2))))

@@ -14,6 +14,7 @@ from dipfast.images.files import limits
 from dipfast.images.files.formats._exif import DIRECTORIES, TEXTS, Exif, directory, pack
 from dipfast.images.files.formats._linear_profile import LINEAR_GREY, LINEAR_SRGB
 from dipfast.images.files.image_file import ImageFile
+from dipfast.images.files.pixels import ORIENTATION
 
 __all__ = ["read", "write"]
 
@@ -113,7 +114,10 @@ def _exif(content: bytes) -> Exif | None:
     if not kept:
         return None
     head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8)
-    return Exif.read(head + pack(order, kept, 8))
+    # LibRaw has turned the pixels as this tag asks.
+    _, turn = found.get(ORIENTATION, (0, b""))
+    orientation = int.from_bytes(turn, "little" if order == "<" else "big")
+    return Exif.read(head + pack(order, kept, 8), orientation if orientation in range(1, 9) else 1)
 
 
 def write(stream: BinaryIO, pixels: np.ndarray[Any, Any], like: ImageFile) -> list[str]:
