@@ -279,6 +279,22 @@ class TestTags:
         assert kept.ImagePositionPatient == [10 - 0.0625, 20 - 0.125, 30]
         assert (kept.Rows, kept.Columns) == (18, 14)
 
+    def test_overlays_in_bits_of_pixels(self, path: Path, out: Path) -> None:
+        array = numbers((9, 7), "uint16", 12)
+        made = dataset(array | np.uint16(1 << 14), 12)
+        for group, bit in ((0x6000, 14), (0x6002, 0)):
+            made.add_new((group, 0x0010), "US", 9)
+            made.add_new((group, 0x0102), "US", bit)
+        made.add_new((0x6002, 0x3000), "OW", bytes(8))
+        source = read(path, content_of(made))
+        assert np.array_equal(source.image, array)
+        with pytest.warns(UserWarning, match=r"is without: overlays$"):
+            write_image(out, source.image, like=source)
+        # The one with data of its own stays.
+        groups = {tag.group for tag in list(pydicom.dcmread(out).keys())}
+        assert 0x6002 in groups
+        assert 0x6000 not in groups
+
     def test_a_picture_of_another_format(self, out: Path) -> None:
         array = numbers((9, 7, 3), "uint8", 8)
         resolution = Resolution.of(4, 2, "mm")

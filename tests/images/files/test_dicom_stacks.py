@@ -228,6 +228,18 @@ class TestSeries:
         assert len(instances) == 4
         assert np.array_equal(read_image(tmp_path / "out").image, volume() // 2)
 
+    def test_overlays_in_bits_of_pixels(self, tmp_path: Path) -> None:
+        folder = make_series(tmp_path / "ct", volume())
+        for each in folder.iterdir():
+            made = pydicom.dcmread(each)
+            made.add_new((0x6000, 0x0102), "US", 14)
+            save(made, each)
+        source = read_image(folder)
+        with pytest.warns(UserWarning, match="is without: overlays$"):
+            write_image(tmp_path / "out", source.image, like=source)
+        for each in (tmp_path / "out").iterdir():
+            assert (0x6000, 0x0102) not in pydicom.dcmread(each)
+
     def test_without_places_the_numbers_of_instances_count(self, tmp_path: Path) -> None:
         folder = make_series(tmp_path / "ct", volume(), ImagePositionPatient=None)
         assert np.array_equal(read_image(folder).image, volume()[::-1])

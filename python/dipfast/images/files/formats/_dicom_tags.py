@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,6 +24,7 @@ __all__ = [
     "spacing_of",
     "stack_name",
     "without_frames",
+    "without_overlays",
     "without_warnings",
 ]
 
@@ -47,7 +48,10 @@ _OF_FRAMES = (
     *("FrameTime", "SliceVector", "TimeSlotVector", "GridFrameOffsetVector"),
     *("DimensionIndexSequence", "DimensionOrganizationSequence", "DimensionOrganizationType"),
 )
+# Groups of overlays, the tag of the bit of a pixel that one is in, and the tag of one with its own
+# data.
 _OVERLAYS = range(0x6000, 0x6020, 2)
+_OVERLAY_BIT, _OVERLAY_DATA = 0x0102, 0x3000
 
 
 @contextmanager
@@ -115,10 +119,7 @@ class Tags:
             lost += [name] if tags else []
             for tag in tags:
                 del dataset[tag]
-        overlays = [tag for tag in known if tag.group in _OVERLAYS]
-        lost += ["overlays"] if overlays else []
-        for tag in overlays:
-            del dataset[tag]
+        lost += ["overlays"] if _take_out(dataset, _OVERLAYS) else []
         return Tags(dataset, tuple(lost))
 
 
@@ -133,6 +134,14 @@ def _items(dataset: Dataset, name: str) -> list[Dataset]:
 def _first(groups: list[Dataset], name: str) -> Dataset:
     """Return the item of a sequence in the first group that has one; an empty one if none has."""
     return next((item for group in groups for item in _items(group, name)), Dataset())
+
+
+def _take_out(dataset: Dataset, groups: Container[int]) -> bool:
+    """Take out all tags of some groups, and return whether there were any."""
+    tags = [tag for tag in list(dataset.keys()) if tag.group in groups]
+    for tag in tags:
+        del dataset[tag]
+    return bool(tags)
 
 
 def _shrink(dataset: Dataset, factor: int) -> None:
@@ -263,3 +272,29 @@ def without_frames(dataset: Dataset) -> bool:
     for name in names:
         del dataset[name]
     return bool(names)
+
+
+def without_overlays(dataset: Dataset) -> bool:
+    """Take out what tags say of overlays that are in bits of the pixels.
+
+    Parameters
+    ----------
+    dataset
+        The tags.
+
+    Returns
+    -------
+    bool
+        Whether there was such an overlay.
+    """
+    return _take_out(dataset, [group for group in _OVERLAYS if _is_in_pixels(dataset, group)])
+
+
+def _is_in_pixels(dataset: Dataset, group: int) -> bool:
+    """Return whether a group is that of an overlay in bits of the pixels."""
+    if (group, _OVERLAY_BIT) not in dataset or (group, _OVERLAY_DATA) in dataset:
+        return False
+    try:
+        return int(dataset[group, _OVERLAY_BIT].value) > 0
+    except Exception:  # pydicom raises exceptions of several types for damaged tags
+        return False

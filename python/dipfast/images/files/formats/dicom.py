@@ -38,6 +38,7 @@ from dipfast.images.files.formats._dicom_tags import (
     spacing_of,
     stack_name,
     without_frames,
+    without_overlays,
     without_warnings,
 )
 from dipfast.images.files.formats._numbers import not_kept
@@ -122,6 +123,7 @@ def read_series(paths: Sequence[Path]) -> ImageFile:
         raise UnreadableFileError(f"it holds {len(paths)} files, expected {MOST_FRAMES} at most")
     limits.check_file_size(sum(path.stat().st_size for path in paths))
     datasets: list[Dataset] = []
+    tags: list[Tags] = []
     slices: list[_Array] = []
     form = None
     with without_warnings():
@@ -135,10 +137,10 @@ def read_series(paths: Sequence[Path]) -> ImageFile:
                 form.columns, form.rows, form.samples * len(paths), form.dtype.itemsize
             )
             slices.append(decode(dataset, found)[0])
-            _without_pixels(dataset)
             datasets.append(dataset)
+            tags.append(_without_pixels(dataset))
         order = in_order(datasets)
-        tags = [_sound(Tags(dataset)) for dataset in datasets]
+        tags = [_sound(each) for each in tags]
         metadata = {
             "dicom": Series(tuple(paths[k].name for k in order), tuple(tags[k] for k in order)),
             **({} if form is None else _metadata(datasets[order[0]], form)),
@@ -165,7 +167,7 @@ def _without_pixels(dataset: Dataset) -> Tags:
     """Return tags, out of which the pixels have been taken."""
     for name in _PIXELS:
         dataset.pop(name, None)
-    return Tags(dataset)
+    return Tags(dataset, ("overlays",) if without_overlays(dataset) else ())
 
 
 def _metadata(dataset: Dataset, form: Form) -> dict[str, Any]:
