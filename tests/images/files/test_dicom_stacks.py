@@ -18,6 +18,7 @@ from dipfast.images.files import Resolution, check_output, limits, read_image, w
 pydicom = pytest.importorskip("pydicom", reason="DICOM needs the extra dicom")
 encaps = pytest.importorskip("pydicom.encaps")
 uid = pytest.importorskip("pydicom.uid")
+dicom = pytest.importorskip("dipfast.images.files.formats.dicom")
 
 CT, ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1"
 TURN = [1, 0, 0, 0, 1, 0]
@@ -324,6 +325,38 @@ class TestSeries:
             write_image(tmp_path / "ct", source.image // 2, like=source, overwrite=True)
         assert (tmp_path / "ct" / "slice-a0").read_bytes() == before
         assert [each.name for each in tmp_path.iterdir()] == ["ct"]
+
+    @pytest.mark.parametrize("kind", ["file", "link"])
+    def test_an_existing_file_is_replaced_where_that_was_asked_for(
+        self, tmp_path: Path, kind: str
+    ) -> None:
+        source = read_image(make_series(tmp_path / "ct", volume()))
+        out = tmp_path / "out"
+        if kind == "link":
+            out.symlink_to(tmp_path / "ct")
+        else:
+            out.write_text("something else")
+        with pytest.raises(FileExistsError):
+            write_image(out, source.image, like=source)
+        check_output(out, source, overwrite=True)
+        write_image(out, source.image // 2, like=source, overwrite=True)
+        assert np.array_equal(read_image(out).image, volume() // 2)
+        assert np.array_equal(read_image(tmp_path / "ct").image, volume())
+        assert sorted(each.name for each in tmp_path.iterdir()) == ["ct", "out"]
+
+    def test_an_existing_file_stays_if_writing_fails(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: Any) -> None:
+            raise OSError("the disk is full")
+
+        source = read_image(make_series(tmp_path / "ct", volume()))
+        (tmp_path / "out").write_text("something else")
+        monkeypatch.setattr(dicom, "write", fail)
+        with pytest.raises(OSError, match="the disk is full"):
+            write_image(tmp_path / "out", source.image, like=source, overwrite=True)
+        assert (tmp_path / "out").read_text() == "something else"
+        assert sorted(each.name for each in tmp_path.iterdir()) == ["ct", "out"]
 
     def test_only_a_series_is_written_to_a_folder(self, tmp_path: Path, path: Path) -> None:
         source = read_image(save(dataset(volume()), path))

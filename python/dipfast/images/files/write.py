@@ -59,7 +59,7 @@ def write_image(
     stack_axis
         The axis of a stack, or several; None takes it from ``like``, else there is none.
     overwrite
-        Whether an existing file may be replaced.
+        Whether an existing file may be replaced.  The folder of a series never is.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def write_image(
     # and some encoders use that stride.
     pixels = np.array(pixels, pixels.dtype.newbyteorder("="), order="C")
     if formats.by_suffix(path) is None:
-        with write_folder(path, replaceable=lambda _: False) as folder:
+        with write_folder(path, overwrite=overwrite, replaceable=lambda _: False) as folder:
             lost = row.load_for_series().write_series(folder, pixels, like)
     elif row.entries:
         with write_folder(path, overwrite=overwrite, replaceable=row.is_image) as folder:
