@@ -138,6 +138,15 @@ class TestBeside:
         assert source.metadata["lost"] == ("EXIF, which is damaged",)
 
 
+@pytest.mark.parametrize("film", [b"film" * 50, b"EXIF" + bytes(4), b"junk"])
+@pytest.mark.parametrize("beside", [{}, {"icc_profile": PROFILE}])
+def test_what_is_behind_the_picture_does_not_matter(path: Path, film: bytes, beside: Any) -> None:
+    pixels = random_pixels(9, 8, 3)
+    source = read(path, webp(pixels, **beside) + film)
+    assert np.array_equal(source.image, pixels)
+    assert source.metadata == beside
+
+
 class TestHostile:
     def test_truncated(self, path: Path) -> None:
         content = webp(random_pixels(33, 27, 3), icc_profile=PROFILE)

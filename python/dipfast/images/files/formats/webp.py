@@ -26,7 +26,8 @@ _Array = np.ndarray[Any, Any]
 _EXTENDED, _LOSSY, _LOSSLESS = b"VP8X", b"VP8 ", b"VP8L"
 _BESIDE = {b"ICCP": "icc_profile", b"EXIF": "exif"}
 _ANIMATED = 0x02
-_HEAD = 12
+# Where the length of what follows it is, and where the first chunk is.
+_LENGTH, _HEAD = 4, 12
 
 
 def read(stream: BinaryIO) -> ImageFile:
@@ -73,9 +74,15 @@ def read(stream: BinaryIO) -> ImageFile:
 
 
 def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Walk through the names, places and lengths of the chunks of a WebP."""
-    stream.seek(0, os.SEEK_END)
-    end = stream.tell()
+    """Walk through the names, places and lengths of the chunks of a WebP.
+
+    What is behind the picture, such as a film, is not looked at.
+    """
+    stream.seek(_LENGTH)
+    (length,) = limits.unpack(stream, "<I")
+    end = _LENGTH + 4 + length
+    if end > stream.seek(0, os.SEEK_END):
+        raise UnreadableFileError("the end is missing")
     place = _HEAD
     while place + 8 <= end:
         stream.seek(place)
