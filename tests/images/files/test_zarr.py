@@ -449,6 +449,16 @@ class TestRefused:
         (path / "0.0").write_bytes(content)
         refusal(path)
 
+    @pytest.mark.parametrize("cut", [1, 20, None])
+    def test_blosc_that_ends_before_its_head_says(self, path: Path, cut: int | None) -> None:
+        make(path, numbers((40, 40)), zarr_format=2, compressors=OLD_CODECS["blosc"])
+        chunk = path / "0.0"
+        content = chunk.read_bytes()
+        if cut is None:
+            content = content[:12] + (10 << 20).to_bytes(4, "little") + content[16:]
+        chunk.write_bytes(content[:-cut] if cut else content)
+        assert refusal(path) == "the end of a chunk is missing"
+
     def test_a_wrong_sum(self, path: Path) -> None:
         make(path, numbers((17, 25)), compressors=[codecs.Crc32cCodec()])
         chunk = path / "c" / "0" / "0"

@@ -52,6 +52,9 @@ class _Packing:
             return data[:-4]
         if not data:
             raise UnreadableFileError("a chunk is empty")
+        # Its library goes by the length that the head says, beyond the end of what there is.
+        if self.name == "blosc" and not 16 <= int.from_bytes(data[12:16], "little") <= len(data):
+            raise UnreadableFileError("the end of a chunk is missing")
         options = {"header": True} if self.name == "lz4" else {}
         # One more than there may be tells what is too long from what just fits.
         decode = getattr(imagecodecs, f"{self.name}_decode")
