@@ -52,7 +52,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3"; exit 1; }
 	@command -v cargo >/dev/null || \
-		{ echo "Rust 1.88 or newer is needed: https://rustup.rs"; exit 1; }
+		{ echo "Rust 1.89 or newer is needed: https://rustup.rs"; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed-%: $(BIN)/python $(SOURCES)

@@ -417,6 +417,12 @@ class TestTimeLimit:
             result = dipfast.denoise(torch.cat([one, one]), **options)
         assert set(result.history["item"]) == {0, 1}
 
+    def test_a_clock_that_stands_still(
+        self, noisy_pair: Pair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(time, "perf_counter", lambda: 1.0)
+        assert few(noisy_pair[0], time_limit=60.0).unfinished is None
+
     def test_enough_time_changes_nothing(self, noisy_pair: Pair) -> None:
         image = noisy_pair[0]
         limited = few(image, time_limit=3600.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -144,6 +145,29 @@ class TestFile:
             file.write(Checkpoint({"k": 2}, {}))
         assert read_checkpoint(path).values["k"] == 1
         assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+    def test_a_failed_renaming_is_made_good_by_the_next_writing(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = CheckpointFile(path)
+        file.write(Checkpoint({"k": 1}, {}))
+        rename = os.replace
+
+        def opened_by_a_scanner(source: Path, target: Path) -> None:
+            if Path(target) == path:
+                raise PermissionError(13, "Permission denied")
+            rename(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("os.replace", opened_by_a_scanner)
+            with pytest.raises(PermissionError):
+                file.write(Checkpoint({"k": 2}, {}))
+        assert read_checkpoint(file.previous).values["k"] == 1
+        file.write(Checkpoint({"k": 3}, {}))
+        assert read_checkpoint(path).values["k"] == 3
+        path.unlink()  # by somebody else
+        file.write(Checkpoint({"k": 4}, {}))
+        assert read_checkpoint(path).values["k"] == 4
 
     @pytest.mark.parametrize(
         "content",

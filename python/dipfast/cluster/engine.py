@@ -393,7 +393,7 @@ class _Workers:
         """Return what is known of the workers."""
         if time.monotonic() >= self._looked + _COUNTING:
             self._looked = time.monotonic()
-            workers = list(self._client.scheduler_info()["workers"].values())
+            workers = list(self._client.scheduler_info(n_workers=-1)["workers"].values())
             # All of them may have died, and are started again.
             self._workers = workers or self._workers
         return self._workers

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,7 +151,9 @@ class CheckpointFile:
                 stream.flush()
                 os.fsync(stream.fileno())
             if self._whole:
-                os.replace(self.path, self.previous)
+                with suppress(FileNotFoundError):  # somebody has taken it away
+                    os.replace(self.path, self.previous)
+                self._whole = False  # there is none, if the next line fails
             os.replace(partial, self.path)
         except BaseException:
             partial.unlink(missing_ok=True)

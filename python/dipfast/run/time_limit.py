@@ -63,17 +63,20 @@ class TimeLimit(Observer):
 
 
 class _Stopwatch(Observer):
-    """Time the first iterations, and end the run after them."""
+    """Time the first iterations, and end the run after them.
+
+    With the finest of clocks: under Windows another one may be the same before and after a step.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.ends: list[float] = []
 
     def begin(self, run: Run) -> None:
-        self.ends.append(time.monotonic())
+        self.ends.append(time.perf_counter())
 
     def observe(self, run: Runner, state: State) -> StopReason | None:
-        self.ends.append(time.monotonic())
+        self.ends.append(time.perf_counter())
         # The first iteration also loads code and allocates memory: a second one is timed unless the
         # first took very long.
         share = _TIMING_SHARE if len(self.ends) > 2 else _TIMING_SHARE_OF_FIRST
@@ -108,7 +111,7 @@ def affordable(job: Job, limit: TimeLimit, images: int, interrupt: Interrupt) ->
     timed = job.fits[0] if job.fits else job
     run(timed, [stopwatch, InterruptObserver(interrupt)])
     steps = [after - before for before, after in itertools.pairwise(stopwatch.ends)]
-    step = min(steps, default=1.0)
+    step = max(min(steps, default=1.0), 1e-9)
     # A fit that is joined makes its guide, and what the methods without a network make of its half.
     guides = _GUIDES[job.settings.quality] * len(job.fits)
     once = guides * max(steps[0] - step, 0.0) if steps else 0.0

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from dipfast import ops
 from dipfast.apps.cli import main, work
 from dipfast.apps.cli.earlier import options_with_record
 from dipfast.apps.cli.options import OwnOptions, Request
-from dipfast.images.files import read_image, write_image
+from dipfast.images.files import read_image, safe, write_image
 from dipfast.run import record
 from dipfast.settings.noise import NoiseParameters
 
@@ -267,11 +266,11 @@ class TestRefusals:
             Path("unwritable").chmod(0o555)
         else:  # permissions do not hold root back
 
-            def refuse(**options: Any) -> None:
-                assert options["dir"] == Path("unwritable")
+            def refuse(into: Path) -> None:
+                assert into == Path("unwritable")
                 raise PermissionError(errno.EACCES, "Permission denied")
 
-            monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+            monkeypatch.setattr(safe, "_make_a_file", refuse)
         message = refused(capsys, "in.png", "unwritable/out.png")
         assert "cannot write into the folder unwritable: Permission denied" in message
 
@@ -357,6 +356,17 @@ class TestRefusalsOfTheTask:
         assert f"--device {name} cannot be used; there" in message
         assert " cpu" in message
         assert len(message) < 150
+
+    def test_without_devices_none_is_asked_for(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def as_in_torch_2_6() -> None:
+            raise RuntimeError("Cannot access accelerator device when none is available.")
+
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", as_in_torch_2_6)
+        message = refused(capsys, "in.png", "out.png", "--device", "abacus")
+        assert message.endswith("cannot be used; there is only cpu\n")
 
     def test_devices_that_there_are(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

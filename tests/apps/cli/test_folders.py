@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import dipfast
 from dipfast.apps.cli import main
 from dipfast.cluster.record import FolderRecord
 from dipfast.images import files
-from dipfast.images.files import limits, read_image, write_image
+from dipfast.images.files import limits, read_image, safe, write_image
 
 FAST = ["--quality", "fast", "--quiet"]
 
@@ -598,10 +597,10 @@ class TestRefusals:
             Path("out").chmod(0o555)
         else:  # permissions do not hold root back
 
-            def refuse(**options: Any) -> None:
-                assert options["dir"] == Path("out")
+            def refuse(into: Path) -> None:
+                assert into == Path("out")
                 raise PermissionError(errno.EACCES, "Permission denied")
 
-            monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+            monkeypatch.setattr(safe, "_make_a_file", refuse)
         message = self.refused(capsys, "in", "out")
         assert "cannot write into the folder out: Permission denied" in message

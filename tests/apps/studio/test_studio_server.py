@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dipfast.apps.cli import main
+from dipfast.apps.studio import server
 from dipfast.apps.studio.pictures import Picture
 from dipfast.apps.studio.runs import Registry
 from dipfast.apps.studio.server import LOCALHOST, bind, serve
@@ -28,6 +30,24 @@ def test_named_port_in_use_is_told() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=f"port {port} is in use"):
             bind(LOCALHOST, port)
+
+
+def test_ports_that_are_reserved_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    bind_as_it_is = server._bind
+
+    def reserved(host: str, port: int) -> socket.socket:
+        tried.append(port)
+        if len(tried) < 3:
+            raise PermissionError(errno.EACCES, "reserved")
+        return bind_as_it_is(host, 0)
+
+    monkeypatch.setattr(server, "_bind", reserved)
+    with bind(LOCALHOST, None):
+        assert len(tried) == 3
+    tried.clear()
+    with pytest.raises(InputError, match="port 8000 cannot be used: reserved"):
+        bind(LOCALHOST, 8000)
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])

@@ -7,7 +7,6 @@ import io
 import os
 import stat
 import struct
-import tempfile
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from dipfast.images.files import (
     ImageFile,
     check_output,
     read_image,
+    safe,
     write_atomically,
     write_image,
 )
@@ -77,12 +77,11 @@ def unwritable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return folder
 
     # Root may write anywhere, so the error is simulated.
-    def refuse(*_: Any, **options: Any) -> None:
-        assert Path(options["dir"]) == folder
+    def refuse(into: Path) -> None:
+        assert into == folder
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(safe, "_make_a_file", refuse)
     return folder
 
 

@@ -259,6 +259,22 @@ def test_without_the_extra(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         read_image(path)
 
 
+def test_an_old_imagecodecs_is_not_told_of_colours(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dipfast.images.files.formats import avif as own
+
+    def old(pixels: np.ndarray, level: int, bitspersample: int) -> bytes:
+        return encode(pixels, level=level, bitspersample=bitspersample)
+
+    encode = imagecodecs.avif_encode
+    monkeypatch.setattr(imagecodecs, "avif_encode", old)
+    monkeypatch.setattr(own, "_NAMES_COLOURS", False)
+    pixels = random_pixels(9, 8, 3)
+    write_image(path.with_suffix(".avif"), pixels)
+    assert np.array_equal(read_image(path.with_suffix(".avif")).image, pixels)
+
+
 def test_pillow_without_avif(monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import features
 

@@ -7,6 +7,7 @@ result goes out before all of it is there.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -64,7 +65,7 @@ class _WithoutFolder:
     """Write to a stream, and leave out the name of a folder."""
 
     def __init__(self, stream: Any, folder: str) -> None:
-        self._stream, self._folder = stream, f"{folder}/"
+        self._stream, self._folder = stream, f"{folder}{os.sep}"
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -400,8 +400,10 @@ def check_device(name: str) -> None:
         torch.zeros(1, device=find_device(name)).item()
     except (ValueError, RuntimeError, NotImplementedError) as error:
         devices = ["cpu"]
-        accelerator = torch.accelerator.current_accelerator()
-        if accelerator is not None and torch.accelerator.is_available():
+        # In torch 2.6 to name one that is not there is an error.
+        there = torch.accelerator.is_available()
+        accelerator = torch.accelerator.current_accelerator() if there else None
+        if accelerator is not None:
             count = torch.accelerator.device_count()
             devices += [f"{accelerator.type}:{number}" for number in range(count)]
         raise InputError(

@@ -119,7 +119,9 @@ def bind(host: str, port: int | None) -> socket.socket:
         try:
             return _bind(host, tried)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
+            # Windows does not let programs have the ports that its own machines have reserved.
+            passed = (errno.EADDRINUSE, errno.EACCES) if port is None else (errno.EADDRINUSE,)
+            if error.errno not in passed:
                 raise InputError(f"port {tried} cannot be used: {error.strerror}") from error
     if port is None:
         return _bind(host, 0)  # the system names a free one

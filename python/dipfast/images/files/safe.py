@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -141,12 +140,22 @@ def check_place(
         if not overwrite:
             raise WouldOverwriteError(f"{target} exists already")
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        _make_a_file(path.parent)
     except OSError as error:
         raise PermissionError(
             f"cannot write into the folder {path.parent}: {error.strerror}"
         ) from error
+
+
+def _make_a_file(folder: Path) -> None:
+    """Make a file and take it away again.
+
+    Not by ``tempfile``: under Windows that takes a folder that may not be written into for one in
+    which names are taken, and tries two thousand million of them.
+    """
+    path = folder / f".dipfast-{secrets.token_hex(8)}"
+    path.open("xb").close()
+    path.unlink()
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from typing import Any, BinaryIO
 import imagecodecs
 import numpy as np
 from PIL import features
-from PIL.AvifImagePlugin import AvifImageFile
 
 from dipfast.errors import MissingExtraError, UnreadableFileError
 from dipfast.images.files import limits
@@ -28,11 +27,21 @@ _LOSSLESS = 100
 # Numbers of sRGB in H.273.
 _SRGB_PRIMARIES, _SRGB_TRANSFER = 1, 13
 
+_NEEDED = (
+    "AVIF files need Pillow 11.3 or newer and imagecodecs, built with AVIF: "
+    "pip install --upgrade pillow imagecodecs"
+)
+
+try:
+    from PIL.AvifImagePlugin import AvifImageFile
+except ImportError as error:
+    raise MissingExtraError(_NEEDED) from error
 if not (imagecodecs.AVIF.available and features.check("avif")):
-    raise MissingExtraError(
-        "AVIF files need Pillow 11.3 or newer and imagecodecs, built with AVIF: "
-        "pip install --upgrade pillow imagecodecs"
-    )
+    raise MissingExtraError(_NEEDED)
+
+# Before that imagecodecs does not say which colours they are, which readers take for sRGB then; it
+# is the newest for Python 3.10.
+_NAMES_COLOURS = tuple(map(int, imagecodecs.__version__.split(".")[:2])) >= (2025, 11)
 
 
 def read(stream: BinaryIO) -> ImageFile:
@@ -121,9 +130,9 @@ def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
     profile = like.metadata.get("icc_profile", b"")
     exif = exif_with_resolution(like, (pixels.shape[0], pixels.shape[1]), lost)
     # Colours go through no matrix, which would round them.
-    colours: dict[str, Any] = (
-        {} if profile else {"primaries": _SRGB_PRIMARIES, "transfer": _SRGB_TRANSFER}
-    )
+    colours: dict[str, Any] = {}
+    if _NAMES_COLOURS and not profile:
+        colours = {"primaries": _SRGB_PRIMARIES, "transfer": _SRGB_TRANSFER}
     bits, pixels = cut(pixels, like)
     avif = bytes(imagecodecs.avif_encode(pixels, level=_LOSSLESS, bitspersample=bits, **colours))
     if profile or exif:
