@@ -264,6 +264,37 @@ class TestEstimates:
         found, wanted = (NoiseModel(m.sigma, m.gain).variance(u).sqrt() for m in (model, true))
         torch.testing.assert_close(found, wanted, rtol=0.1, atol=0.002)
 
+    @pytest.mark.parametrize("photons", [3, 10, 40])
+    @pytest.mark.parametrize("kind", ["auto", "poisson_gaussian"])
+    def test_of_photons_none_are_lost_in_the_dark(self, photons: int, kind: str) -> None:
+        bright = photons * self.picture().numpy() ** 2
+        counts = np.random.default_rng(0).poisson(bright)
+        assert (counts == 0).mean() > 0.1
+        model = estimate_noise_model(torch.from_numpy(counts / counts.max()), kind)
+        assert model.low is None
+        assert model.gain * counts.max() == pytest.approx(1, rel=0.4)
+
+    def test_noise_of_the_sensor_that_was_cut_off_is_told_beside_photons(self) -> None:
+        true = NoiseModel(0.05, 0.02, low=0.0)
+        noisy = true.sample(0.5 * self.picture(), torch.Generator().manual_seed(0))
+        noisy = (noisy * 100).round() / 100
+        assert estimate_noise_model(noisy, "poisson_gaussian").low == 0.0
+
+    def test_few_levels_are_no_clipping(self) -> None:
+        # The least of 25 levels is rare, and none of eight bits lies next to it.
+        levels = np.random.default_rng(0).binomial(24, 0.25, (3, 256, 256))
+        assert (levels == 0).mean() > 5e-4
+        assert not estimate_noise_model(torch.from_numpy(levels / 24)).clipped
+
+    def test_ends_of_single_precision_are_those_of_its_pixels(self) -> None:
+        ends = 0.0, 0.8  # which single precision rounds up
+        noise = NoiseModel(0.1, 0.0, *ends)
+        noisy = noise.sample(0.8 * self.picture(), torch.Generator().manual_seed(0))
+        for pixels in (noisy, noisy.float()):
+            model = estimate_noise(pixels, ends=ends).model
+            assert (model.low, model.high) == (0.0, pytest.approx(0.8))
+            assert model.sigma == pytest.approx(0.1, rel=0.1)
+
     @pytest.mark.parametrize(("gain", "sigma"), [(0.04, 0.02), (0.01, 0.01), (0.0, 0.1)])
     def test_photon_noise_is_recognised(self, gain: float, sigma: float) -> None:
         true = NoiseModel(sigma, gain, low=0.0, high=1.0)

@@ -137,6 +137,21 @@ class TestOutliers:
             assert kept.mean() > 0.5
         assert "outliers" in result.summary()
 
+    def test_noise_of_photons_that_was_told_is_none(self) -> None:
+        rows, columns = np.mgrid[:256, :384]
+        cell = np.exp(-((columns - 190) ** 2 + (rows - 120) ** 2) / 4000)
+        clean = 10 * (0.1 + cell + 0.5 * (np.sin(columns / 9) > 0.9))
+        generator = np.random.default_rng(0)
+        counts = generator.poisson(clean) + generator.normal(0, 0.3, clean.shape)
+        counts[5, 100] = 60.0  # a hot pixel
+        told = NoiseModel(0.3 / 60, gain=1 / 60)
+        result = dipfast.denoise(
+            counts, noise=told, data_range=60.0, method="nl_ridge", quality="fast"
+        )
+        kept = result.image == counts
+        assert kept[5, 100]
+        assert kept.sum() <= 11
+
     @pytest.mark.parametrize("told", [{"noise": NoiseModel(5 / 255)}, {"sigma": 0}])
     def test_are_found_where_the_noise_is_told(
         self, use_small_network: Network, told: dict[str, Any]

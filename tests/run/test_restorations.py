@@ -14,7 +14,7 @@ from torch import nn
 import dipfast
 from dipfast import ops
 from dipfast.networks import HourglassConfig
-from dipfast.operators import Blur, Compose, Downsample, gaussian_kernel
+from dipfast.operators import Blur, Compose, Downsample, Mask, gaussian_kernel
 from dipfast.run import job as job_module
 from dipfast.settings.presets import PRESETS, Preset
 
@@ -208,6 +208,18 @@ class TestSuperResolve:
 
 
 class TestRestore:
+    @pytest.mark.parametrize("shape", [(1, 40), (32, 1)])
+    def test_masks_of_whole_lines(self, clean: np.ndarray, shape: tuple[int, int]) -> None:
+        known = torch.ones(shape, dtype=torch.bool)
+        known.view(-1)[10:13] = False
+        image = torch.from_numpy(clean[:32, :40]).permute(2, 0, 1)
+        whole = Mask(known.expand(32, 40))
+        results = [
+            dipfast.restore(image, mask, method="pnp", quality="fast").image
+            for mask in (Mask(known), whole)
+        ]
+        assert torch.equal(*results)
+
     def test_deblurring(self, clean: np.ndarray) -> None:
         blur = Blur(gaussian_kernel(1.2, 7))
         planes = torch.from_numpy(clean).permute(2, 0, 1)[None].float() / 255

@@ -448,8 +448,15 @@ class TestRefuses:
     def test_holes_that_are_too_wide(self, pair: Any) -> None:
         mask = np.zeros((100, 130), bool)
         mask[40:80, 40:80] = True
-        with pytest.raises(InputError, match="hole at row 48, column 48"):
+        with pytest.raises(InputError, match="hole at row 40, column 40"):
             dipfast.inpaint(pair[1], mask, tile=64)
+        mask[:] = False
+        mask[84:, 36:60] = True  # off any grid, and at the border
+        with pytest.raises(InputError, match="hole at row 84, column 36"):
+            dipfast.inpaint(pair[1], mask, tile=64)
+        with pytest.raises(InputError, match="hole at row 0, column 36"):
+            known = torch.from_numpy(~mask[-1:])
+            dipfast.restore(pair[1], Mask(known), tile=64, method="two_stage")
 
     def test_pixels_of_a_jpeg(self, pair: Any, tmp_path: Path) -> None:
         from PIL import Image

@@ -541,7 +541,7 @@ class Layout:
             Boolean, of the shape of the image, and on its device.
         """
         channels = 1 if self.channel_axis is None else self.shape[self.channel_axis]
-        size = np.shape(planes)[-2:]
+        size = tuple(self.shape[axis] for axis in self._pixel_axes)
         x = np.broadcast_to(planes, (self.count, channels, *size))
         order = [*self.stack_axes, *self._pixel_axes]
         if self.channel_axis is None:

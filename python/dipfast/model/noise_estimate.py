@@ -154,7 +154,8 @@ def estimate_noise(
     Notes
     -----
     The histogram shows clipping at an end of the range if there are values at the end and none
-    beyond, and clearly more of them than at the next levels.
+    beyond, and clearly more of them than at the next levels.  At black it is none if the noise of
+    what is black is less than half of a count: that of photons, of which none is lost there.
 
     For white noise, a first estimate of the level is that of the finest diagonal wavelet
     coefficients (:func:`dipfast.ops.estimate_noise`), without places that are so dark or bright
@@ -196,6 +197,8 @@ def estimate_noise(
             f"image must have shape (C, H, W), got {tuple(image.shape)}; the noise of each image "
             "of a batch is estimated by itself"
         )
+    if image.dtype == torch.float32:  # as the pixels at the ends were rounded
+        ends = float(np.float32(ends[0])), float(np.float32(ends[1]))
     pixels = _pixels(image)
     measured = None if known is None else known.detach().expand(image.shape).cpu().numpy()
     if measured is not None:
@@ -443,8 +446,11 @@ def _model(
         )
     gain = 0.0
     of_white: float | None = sigma
+    step = _least_gap(pixels if measured is None else pixels[measured])
     if kind in ("auto", "poisson_gaussian"):
-        gain, offset = _affine_variance(channels, *cuts, sigma)
+        # Of a few counts the median deviation is wrong, as where noise is cut off.
+        dark = low if step > 1.5 * _LEVEL * (high - low) else cuts[0]
+        gain, offset = _affine_variance(channels, dark, cuts[1], sigma)
         of_white = offset
         if kind == "auto" and not _shows_photons(channels, gain, offset):
             gain, of_white = 0.0, None
@@ -461,7 +467,9 @@ def _model(
             if flattest is not None:
                 levels["flat blocks"] = flattest
                 of_white = min(of_white, flattest)
-    return NoiseModel(of_white, gain, *cuts), levels, None
+    # Where there is no light there is next to no noise of photons: none of it is cut off.
+    cut = cuts[0] if kind == "clipped" or of_white >= _LEAST_CUT * max(gain, step) else None
+    return NoiseModel(of_white, gain, cut, cuts[1]), levels, None
 
 
 def _compared(
@@ -601,6 +609,10 @@ Blocks: TypeAlias = "list[tuple[Floats, Floats]]"
 
 # One level of eight bits.
 _LEVEL = 1 / 255
+# Noise is cut off at black only if it is stronger there than this share of a count.
+_LEAST_CUT = 0.5
+# Values that are compared to find their levels.
+_MOST_COMPARED = 1 << 16
 # Fewer blocks than these give no estimate of a standard deviation.
 _FEWEST_BLOCKS = 64
 # Clipping is assumed only if more values than these are at the end of the range: a few are there
@@ -636,10 +648,18 @@ def _is_clipped(pixels: Floats, known: Any) -> bool:
     values = pixels if known is None else pixels[known]
     if not values.size or values.min() < 0:
         return False
-    at_end = int((values <= _LEVEL / 2).sum())
-    # The mean of the next three levels of eight bits.
-    beside = int(((values > _LEVEL / 2) & (values <= 3.5 * _LEVEL)).sum()) / 3
+    # Counts of a few photons have fewer levels than eight bits.
+    level = max(_LEVEL, _least_gap(values))
+    at_end = int((values <= level / 2).sum())
+    # The mean of the next three levels.
+    beside = int(((values > level / 2) & (values <= 3.5 * level)).sum()) / 3
     return at_end > max(2 * beside, 1e-4 * values.size, _FEWEST_CLIPPED)
+
+
+def _least_gap(values: Floats) -> float:
+    """Return the least distance of two different values, of a part of them."""
+    part = values.ravel()[:: max(values.size // _MOST_COMPARED, 1)]
+    return float(np.diff(np.unique(part)).min(initial=np.inf)) if part.size else np.inf
 
 
 def _white_level(channels: Blocks, low: float | None, high: float | None) -> float:
@@ -785,7 +805,7 @@ def _affine_variance(
     order = np.argsort(means, kind="stable")
     if not len(order):
         return 0.0, sigma or 0.0
-    groups = np.array_split(order, max(len(order) // 400, 1))[:4096]
+    groups = np.array_split(order, min(max(len(order) // 400, 1), 4096))
     signal = np.array([means[group].mean() for group in groups])
     spread = np.array([deviation(details[group]) for group in groups])
     # Where values are clipped, the variance is below the line.

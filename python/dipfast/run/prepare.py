@@ -382,7 +382,7 @@ def _found_of(
         noise, estimate = _noise_of(measurement[item], known, layout, settings)
     else:
         noise = _noise_of_jpeg(measurement[item], jpeg, settings)
-    return _Found(noise, estimate, jpeg, _outliers(measurement[item], estimate, settings))
+    return _Found(noise, estimate, jpeg, _outliers(measurement[item], noise, estimate, settings))
 
 
 def _together(
@@ -546,11 +546,13 @@ def _stretched(
     return stretch, stretched
 
 
-def _outliers(y: Tensor, estimate: NoiseEstimate | None, settings: Settings) -> Tensor | None:
+def _outliers(
+    y: Tensor, noise: NoiseModel, estimate: NoiseEstimate | None, settings: Settings
+) -> Tensor | None:
     """Return the outliers of an image that is to be denoised, (1, C, H, W); None for none."""
     if not isinstance(settings, DenoiseSettings) or settings.jpeg is not None:
         return None
-    outliers = isolated_outliers(y) if estimate is None else estimate.outliers
+    outliers = isolated_outliers(y, noise) if estimate is None else estimate.outliers
     return None if outliers is None else outliers[None]
 
 

@@ -207,11 +207,15 @@ def _hole_for(job: Job, side: int) -> tuple[int, int] | None:
     """Return row and column of a hole that is too wide for tiles of a side; None for none."""
     known = known_mask(job.problem.operator)
     block = side // _WIDE_HOLE
-    if known is None or min(known.shape[-2:]) < block:
+    size = job.problem.measurement.shape[-2:]
+    if known is None or min(size) < block:
         return None
+    known = known.expand(*known.shape[:-2], *size)
     planes = known.reshape(1, -1, *known.shape[-2:]).any(dim=1, keepdim=True)
-    found = torch.nn.functional.max_pool2d(planes.float(), block)[0, 0] == 0
+    for window in ((block, 1), (1, block)):
+        planes = torch.nn.functional.max_pool2d(planes.float(), window, stride=1)
+    found = planes[0, 0] == 0
     if not bool(found.any()):
         return None
     row, column = found.nonzero()[0].tolist()
-    return row * block, column * block
+    return row, column
