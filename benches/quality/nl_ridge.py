@@ -9,6 +9,7 @@ The sets:
   authors published for CBM3D and for themselves;
 - ``grey``: the eleven grey pictures of the paper with white noise of three levels;
 - ``poisson``: photographs with photon and read noise at three levels of light;
+- ``counts``: photographs by counted photons, a few in a white pixel, without noise of reading;
 - ``polyu``: pictures of real cameras; the clean one is the average of many shots;
 - ``time``: seconds for a picture of 512x512, and seconds and memory for one of 4000x3000;
 - ``speeds``: time and quality of the speeds, on photographs that are in no other table;
@@ -71,6 +72,7 @@ OF_SET14 = ("barbara", "monarch", "flowers")
 FACTOR = 4
 # Read noise and offset of photon noise, in counts.
 READ_NOISE, OFFSET = 3.0, 100.0
+COUNTED = (3.0, 10.0, 30.0)
 REPEATS = 3
 LARGE = (3000, 4000, 3)
 # macOS reports the peak in bytes, Linux in units of 1024 bytes.
@@ -116,7 +118,7 @@ class Case:
     @cached_property
     def report(self) -> NoiseReport:
         """Return what the picture tells of its noise."""
-        given = (0.0, 255.0) if self.noisy.dtype.kind == "f" else None
+        given = (0.0, 255.0) if self.noisy.dtype.kind == "f" and self.width == 255 else None
         return dipfast.estimate_noise(self.noisy, channel_axis=self.channel_axis, data_range=given)
 
     @property
@@ -409,10 +411,27 @@ def poisson(options: Any) -> str:
             clean = photograph(name, options.size or 10**6)
             made = simulate.poisson_gaussian(clean, generator_of(label), peak, READ_NOISE, OFFSET)
             cases.append(Case(label, made.noisy, made.clean, OFFSET, peak))
+    return _photons(cases, PEAKS, READ_NOISE, options)
+
+
+def counts(options: Any) -> str:
+    """Return the table of photographs by counted photons, as floats, which keep fractions."""
+    cases = []
+    for peak in COUNTED:
+        for name in PHOTOGRAPHS[: options.limit]:
+            label = f"{name}, {peak:g}"
+            true = photograph(name, options.size or 10**6) / 255.0 * peak
+            noisy = generator_of(label).poisson(true).astype(np.float32)
+            cases.append(Case(label, noisy, true, 0.0, peak))
+    return _photons(cases, COUNTED, 0.0, options)
+
+
+def _photons(cases: Sequence[Case], peaks: Sequence[float], read_noise: float, options: Any) -> str:
+    """Return the table of pictures with photon noise."""
 
     def true(case: Case) -> tuple[NoiseParameters, tuple[float, float]]:
         # In units of the range from no light to a white pixel.
-        noise = NoiseParameters(READ_NOISE / case.width, 1 / case.width)
+        noise = NoiseParameters(read_noise / case.width, 1 / case.width)
         return noise, (case.low, case.low + case.width)
 
     def by_truth(case: Case, speed: str) -> Pixels:
@@ -429,7 +448,7 @@ def poisson(options: Any) -> str:
         )
         ways["bm3d, true"] = lambda case: stabilised(bm3d, case.noisy, *true(case))
     table = Table.of(cases, ways)
-    groups = [f"{peak:g}" for peak in PEAKS]
+    groups = [f"{peak:g}" for peak in peaks]
     lines = []
     for group in groups if bm3d else ():
         part = table.of_group(group)
@@ -677,6 +696,7 @@ SETS: dict[str, Callable[[Any], str]] = {
     "nine": nine,
     "grey": grey,
     "poisson": poisson,
+    "counts": counts,
     "polyu": polyu,
     "time": times,
     "speeds": speeds,

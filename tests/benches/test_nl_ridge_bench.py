@@ -160,6 +160,7 @@ def test_tables(
     for group in ("| barbara, 15 |", "| mean, 50 |", "sigma 25, best minus bm3d, true sigma:"):
         assert group in tables["grey"]
     assert "| mean, 3000 |" in tables["poisson"]
+    assert "| mean, 3 |" in tables["counts"]
     assert "| worse than the input | 0/1 |" in tables["polyu"]
     assert "balanced, times as fast: " in tables["time"]
     assert "| astronaut, 50 |" in tables["speeds"]

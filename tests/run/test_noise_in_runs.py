@@ -292,6 +292,27 @@ class TestHints:
         assert result.report()["hints"] == list(result.hints)
 
 
+class TestCounts:
+    """What is told of counts of few photons, whose fractions rounding takes away."""
+
+    def counts(self, photons: float) -> tuple[np.ndarray, np.ndarray]:
+        true = photons * (skimage.data.camera()[100:196, 100:228] / 255.0)
+        return np.random.default_rng(0).poisson(true).astype(np.uint16), true
+
+    def test_floats_are_told_of_and_are_better(self) -> None:
+        counts, true = self.counts(10)
+        whole = dipfast.denoise(counts, quality="fast")
+        assert any("give the image as floats" in hint for hint in whole.hints)
+        fractions = dipfast.denoise(counts.astype(np.float32), quality="fast")
+        assert not any("give the image as floats" in hint for hint in fractions.hints)
+        assert squared(fractions.image, true) < 0.9 * squared(whole.image, true)
+
+    def test_many_photons_need_none(self) -> None:
+        counts, _ = self.counts(1000)
+        hints = dipfast.denoise(counts, quality="fast").hints
+        assert not any("give the image as floats" in hint for hint in hints)
+
+
 class TestToldSigma:
     """What is told of a sigma that the picture contradicts."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import JPEG_REMARK
 from dipfast.run import job as jobs
 from dipfast.run.job import Job
@@ -23,6 +24,10 @@ COARSE, NEARLY_WHITE = 0.25, 0.1
 _LEAST_CHANGE = 0.5 / 255
 # A sigma that was told differs from what the picture tells if it does by more than this factor.
 _OTHER_SIGMA = 2.0
+
+# Counts are those of photons if each adds about one to the variance; up to so many, a good estimate
+# errs by about one, and what rounding adds is seen.
+_LEAST_COUNTED, _MOST_COUNTED = 0.5, 100.0
 
 
 def hints(job: Job, outcome: Outcome) -> Iterator[str]:
@@ -45,6 +50,7 @@ def hints(job: Job, outcome: Outcome) -> Iterator[str]:
         yield from (remark for remark in job.estimate.remarks if remark != JPEG_REMARK)
     yield from _of_joined_fits(job, outcome)
     noise = job.problem.noise
+    yield from _of_counts(noise, job)
     if (
         job.stretch is not None
         or noise.is_free
@@ -88,6 +94,18 @@ def _of_sigma(job: Job) -> Iterator[str]:
         f"{seen * job.range_width:.3g}: this may {effect}; sigma='auto' takes what the picture "
         "tells"
     )
+
+
+def _of_counts(noise: NoiseModel, job: Job) -> Iterator[str]:
+    """Yield a hint if the rounding of the result costs more than the noise that is left."""
+    if noise.gain == 0 or str(job.layout.dtype).rpartition(".")[2].startswith("float"):
+        return
+    if noise.gain * job.range_width > _LEAST_COUNTED and job.range_width <= _MOST_COUNTED:
+        yield (
+            f"these are counts of few photons (up to {job.range_width:.3g}), and the result is "
+            "rounded to whole counts, which costs as much as the noise that is left: give the "
+            "image as floats (float32), and the result has fractions"
+        )
 
 
 def _of_joined_fits(job: Job, outcome: Outcome) -> Iterator[str]:
