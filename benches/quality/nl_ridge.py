@@ -72,7 +72,7 @@ OF_SET14 = ("barbara", "monarch", "flowers")
 FACTOR = 4
 # Read noise and offset of photon noise, in counts.
 READ_NOISE, OFFSET = 3.0, 100.0
-COUNTED = (3.0, 10.0, 30.0)
+COUNTED = (0.3, 1.0, 3.0, 10.0, 30.0)
 REPEATS = 3
 LARGE = (3000, 4000, 3)
 # macOS reports the peak in bytes, Linux in units of 1024 bytes.

@@ -447,10 +447,15 @@ def _model(
     gain = 0.0
     of_white: float | None = sigma
     step = _least_gap(pixels if measured is None else pixels[measured])
+    are_few = step > 1.5 * _LEVEL * (high - low)
+    are_counts = are_few and most - low > 2.5 * step  # and not a drawing of two or three levels
+    if are_counts and sigma is None and kind in ("auto", "poisson_gaussian"):
+        # Of all pixels: single photons in the dark look like outliers.
+        if _counts_photons(_blocks_of(pixels, known), low, step):
+            return NoiseModel(0.0, step, None, cuts[1]), {}, None
     if kind in ("auto", "poisson_gaussian"):
         # Of a few counts the median deviation is wrong, as where noise is cut off.
-        dark = low if step > 1.5 * _LEVEL * (high - low) else cuts[0]
-        gain, offset = _affine_variance(channels, dark, cuts[1], sigma)
+        gain, offset = _affine_variance(channels, low if are_few else cuts[0], cuts[1], sigma)
         of_white = offset
         if kind == "auto" and not _shows_photons(channels, gain, offset):
             gain, of_white = 0.0, None
@@ -611,6 +616,9 @@ Blocks: TypeAlias = "list[tuple[Floats, Floats]]"
 _LEVEL = 1 / 255
 # Noise is cut off at black only if it is stronger there than this share of a count.
 _LEAST_CUT = 0.5
+# A photon adds one to the variance, to this factor; up to so many photons the variance is that of the
+# squares; blocks that differ by more than this times what photons do are none of photons.
+_ABOUT_ONE, _FEW_COUNTS, _MOST_SPREAD = 1.4, 6.0, 30.0
 # Values that are compared to find their levels.
 _MOST_COMPARED = 1 << 16
 # Fewer blocks than these give no estimate of a standard deviation.
@@ -805,7 +813,7 @@ def _affine_variance(
     order = np.argsort(means, kind="stable")
     if not len(order):
         return 0.0, sigma or 0.0
-    groups = np.array_split(order, min(max(len(order) // 400, 1), 4096))
+    groups = _groups_of(order)
     signal = np.array([means[group].mean() for group in groups])
     spread = np.array([deviation(details[group]) for group in groups])
     # Where values are clipped, the variance is below the line.
@@ -816,9 +824,44 @@ def _affine_variance(
         whole &= signal < high - 2 * spread
     if np.count_nonzero(whole) >= 4:
         signal, spread = signal[whole], spread[whole]
+    return _line(signal, spread**2, sigma)
+
+
+def _groups_of(order: Any) -> list[Any]:
+    """Return blocks, which are in the order of their brightness, in groups of a few hundred."""
+    return np.array_split(order, min(max(len(order) // 400, 1), 4096))
+
+
+def _counts_photons(channels: Blocks, zero: float, step: float) -> bool:
+    """Return whether values are counts of photons, each of which adds one to the variance.
+
+    What the finest differences of a picture of counts have for their variance is the mean count
+    around them, from the darkest places to the brightest.
+    """
+    means, details = _joined(channels)
+    counts, squares = (means - zero) / step, np.square(details / step)
+    usual = squares <= _MOST_SPREAD * (counts + 1)  # no hot pixels and cosmic rays
+    counts, details, squares = counts[usual], details[usual] / step, squares[usual]
+    groups = _groups_of(np.argsort(counts, kind="stable"))
+    signal = np.array([counts[group].mean() for group in groups])
+    variance = np.array(
+        [
+            # The median is not moved by edges, and is wrong for a few counts.
+            squares[group].mean() if mean < _FEW_COUNTS else deviation(details[group]) ** 2
+            for group, mean in zip(groups, signal)
+        ]
+    )
+    lit = (signal > 0) & (variance > 0)
+    if np.count_nonzero(lit) < 4:
+        return False
+    gain, sigma = _line(signal[lit], variance[lit], None)
+    return abs(math.log(max(gain, 1e-9))) < math.log(_ABOUT_ONE) and sigma < _LEAST_CUT
+
+
+def _line(signal: Floats, variance: Floats, sigma: float | None) -> tuple[float, float]:
+    """Return gain and sigma of the line through variances of groups."""
     # Texture makes the variance of some groups too large and of none too small: robust weights
     # that fall where the variance is above the line.
-    variance = spread**2
     offset = 0.0 if sigma is None else sigma**2
     gain, constant = 0.0, float(np.median(variance))
     weights = np.ones_like(variance)
