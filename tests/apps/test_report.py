@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from dipfast.apps import report
-from dipfast.apps.report import check_plots, draw_curves, draw_side_by_side
+from dipfast.apps.report import check_figure, check_plots, draw_curves, draw_side_by_side
 from dipfast.run.result import Result
 from dipfast.stopping import StopReason
 
@@ -108,6 +108,14 @@ class TestCurves:
     def test_the_ending_says_the_format(self, tmp_path: Path, name: str, start: bytes) -> None:
         draw_curves(make(), str(tmp_path / name))
         assert (tmp_path / name).read_bytes().startswith(start)
+
+    @pytest.mark.parametrize("name", ["a.pdf", "a.svg", "a.SVGZ", "a.PNG", "a.jpg", "a.tif", "a"])
+    def test_what_passes_the_check_can_be_written(self, tmp_path: Path, name: str) -> None:
+        check_figure(tmp_path / name)
+        draw_curves(make(), tmp_path / name)
+        with pytest.raises(FileExistsError, match="exists already"):
+            check_figure(tmp_path / name)
+        check_figure(tmp_path / name, overwrite=True)
 
     def test_old_file_survives_a_failure(self, tmp_path: Path) -> None:
         path = tmp_path / "curves.abc"

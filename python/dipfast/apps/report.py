@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dipfast.errors import InputError, MissingExtraError
-from dipfast.images.files import write_atomically
+from dipfast.images.files import check_place, write_atomically
 from dipfast.noise_report import NoiseReport
 from dipfast.run.result import Result
 from dipfast.settings.noise import BAND_EDGES
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dipfast.run.snapshots import Snapshot
 
 __all__ = [
+    "check_figure",
     "check_plots",
     "choose_snapshots",
     "draw_curves",
@@ -46,6 +47,40 @@ def check_plots() -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("drawing needs matplotlib: pip install 'dipfast[plots]'") from error
+
+
+def check_figure(path: str | Path, *, overwrite: bool = False) -> None:
+    """Find out, before any work is done, whether a figure can be written there.
+
+    Parameters
+    ----------
+    path
+        The file.  Its suffix tells the format; without one it is PNG.
+    overwrite
+        Whether an existing file may be replaced; not by default.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is missing.
+    InputError
+        If matplotlib does not write the format.
+    OSError
+        If the folder does not exist or cannot be written into, or there is something else of that
+        name.
+    WouldOverwriteError
+        If the file exists, and may not be replaced.
+    """
+    check_plots()
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    path = Path(path)
+    # PGF needs TeX, which may not be there, and then fails only after the work.
+    formats = FigureCanvasBase.get_supported_filetypes().keys() - {"pgf"}
+    suffixes = sorted(f".{name}" for name in formats)
+    if path.suffix not in ("", ".") and path.suffix.lower() not in suffixes:
+        raise InputError(f"figures are written as {', '.join(suffixes)}, got {path}")
+    check_place(path, overwrite=overwrite)
 
 
 def draw_curves(result: Result, path: str | Path, *, log_x: bool = False) -> None:

@@ -307,6 +307,15 @@ class TestRefusals:
         message = refused(capsys, "in.png", "out.png", "--curves", "in.png", "--force")
         assert "--curves would overwrite in.png" in message
 
+    @pytest.mark.parametrize("option", ["--curves", "--strip"])
+    @pytest.mark.parametrize("name", ["c.bmp", "c.npy", "c.fits", "c.pgf", "c.txt"])
+    def test_formats_of_pictures_that_no_figure_has(
+        self, capsys: pytest.CaptureFixture[str], option: str, name: str
+    ) -> None:
+        message = refused(capsys, "in.png", "out.png", option, name)
+        assert "figures are written as " in message
+        assert f"got {name}" in message
+
     def test_curves_without_matplotlib(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -230,7 +230,8 @@ class TestFailures:
             (["grey.png", "--plot", "./grey.png", "--force"], "--plot would overwrite grey.png"),
             (["grey.png", "--plot", "colour.tif"], "colour.tif exists already; --force replaces"),
             (["grey.png", "--plot", "no/p.png"], "the folder no does not exist; make it first"),
-            (["grey.png", "--plot", "p.txt"], "p.txt"),
+            (["grey.png", "--plot", "p.txt"], ".svg, .svgz, .tif, .tiff, .webp, got p.txt"),
+            (["grey.png", "--plot", "p.npy"], "figures are written as "),
         ],
     )
     def test_usage(

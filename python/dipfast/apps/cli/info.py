@@ -17,7 +17,7 @@ from dipfast.apps.cli.failures import told
 from dipfast.apps.cli.options import InfoRequest
 from dipfast.apps.cli.streams import say
 from dipfast.apps.cli.words import Words, one_line
-from dipfast.apps.cli.work import check_output
+from dipfast.apps.cli.work import check_free
 from dipfast.checks import check_data_range
 from dipfast.errors import InputError
 from dipfast.settings.jpeg import jpeg_quality
@@ -52,14 +52,13 @@ def words_of(path: str | Path | None = None) -> Words:
 
 def _check_plot(path: str | Path, request: InfoRequest) -> None:
     """Refuse a plot of several images, one that cannot be drawn, or one over an image."""
-    from dipfast.apps.report import check_plots
+    from dipfast.apps.report import check_figure
 
     if len(request.files) > 1:
         raise InputError(f"--plot draws one image, got {len(request.files)}; name one FILE")
     if Path(path).resolve() == Path(request.files[0]).resolve():
         raise InputError(f"--plot would overwrite {request.files[0]}; choose another name")
-    check_plots()
-    check_output(path, overwrite=request.force)
+    check_free(check_figure, path, overwrite=request.force)
 
 
 def _tell(path: str | Path, request: InfoRequest) -> int:

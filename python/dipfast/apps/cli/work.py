@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dipfast.run.result import Result
     from dipfast.settings.jpeg import JpegCoding
 
-__all__ = ["check_device", "check_output", "run", "settings_of"]
+__all__ = ["check_device", "check_free", "check_output", "run", "settings_of"]
 
 # For --strip: enough for eight images of any size that is looked at.
 _STRIP_MEGABYTES = 256.0
@@ -367,22 +367,21 @@ def _check_files(job: _Job, like: ImageFile, other_inputs: dict[str, str]) -> No
         if name == "report":
             from dipfast.apps.page import check_page
 
-            _check_free(check_page, path, overwrite=own.force)
+            check_free(check_page, path, overwrite=own.force)
         elif name != "checkpoint":
-            from dipfast.apps.report import check_plots
+            from dipfast.apps.report import check_figure
 
-            check_plots()
-            check_output(path, overwrite=own.force)
+            check_free(check_figure, path, overwrite=own.force)
 
 
 def check_output(*arguments: Any, **options: Any) -> None:
     """Refuse a picture that cannot be written, or that exists without ``--force``."""
     from dipfast.images import files
 
-    _check_free(files.check_output, *arguments, **options)
+    check_free(files.check_output, *arguments, **options)
 
 
-def _check_free(check: Callable[..., None], *arguments: Any, **options: Any) -> None:
+def check_free(check: Callable[..., None], *arguments: Any, **options: Any) -> None:
     """Check where a file is to be written, and say how to replace one."""
     try:
         check(*arguments, **options)
