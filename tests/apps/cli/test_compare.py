@@ -143,6 +143,23 @@ def test_picture_has_the_range_that_was_told() -> None:
     assert np.abs(drawn - expected).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "dtype"),
+    [(-32768, 32767, "int16"), (-0.5, 0.5, "float32"), (1000, 1255, "uint16")],
+)
+def test_black_is_the_least_value_where_the_range_is_found(
+    low: float, high: float, dtype: str
+) -> None:
+    # Ranges as wide as usual ones, which begin at 0.
+    values = np.linspace(low, high, 24 * 30).reshape(24, 30).astype(dtype)
+    for name in ("a.tif", "b.tif"):
+        tifffile.imwrite(name, values)
+    assert main(["compare", "a.tif", "b.tif", "--picture", "both.png"]) == 0
+    drawn = read_image("both.png").image[20:44, :30, 0]
+    expected = 255 * (values.astype(float) - low) / (high - low)
+    assert np.abs(drawn - expected).max() <= 1
+
+
 def test_stacks(capsys: pytest.CaptureFixture[str]) -> None:
     clean = np.stack([CLEAN[..., k] for k in range(3)] * 2)
     other = clean.copy()

@@ -49,7 +49,8 @@ def run(request: CompareRequest) -> int:
         if resolved in {Path(path).resolve() for path in (clean_path, *paths)}:
             raise InputError(f"--picture would overwrite {request.picture}; choose another name")
         check_output(request.picture, overwrite=request.force)
-    width, source = figures.range_for(clean.image, request.data_range)
+    (low, high), source = figures.range_for(clean.image, request.data_range)
+    width = high - low
     found = [figures.compare(image, clean.arranged(), width) for image in images]
     for path, each in zip(paths, found):
         if request.json_:
@@ -66,9 +67,7 @@ def run(request: CompareRequest) -> int:
         print(one_line(f"against {clean_path}; {'; '.join(notes)}"))
     if request.picture is not None:
         names = [Path(path).name for path in (clean_path, *paths)]
-        told = request.data_range
-        low = told[0] if isinstance(told, tuple) else None if told is None else 0.0
-        drawn = _draw(clean, images, names, found, width, low)
+        drawn = _draw(clean, images, names, found, (low, high))
         files.write_image(request.picture, drawn, channel_axis=2, overwrite=request.force)
     return DONE
 
@@ -114,20 +113,15 @@ def _draw(
     images: Sequence[Any],
     names: Sequence[str],
     found: Sequence[figures.Figures],
-    width: float,
-    low: float | None,
+    ends: tuple[float, float],
 ) -> Any:
     """Return the images side by side, with their differences below, as (H, W, 3) of 8 bits.
 
-    Black is the value ``low``; None for what is usual.
+    The values ``ends`` are black and white.
     """
-
     # Of a stack the first plane is drawn.
     planes = [each.reshape(-1, *each.shape[-3:])[0] for each in (clean.arranged(), *images)]
-    finite = planes[0][np.isfinite(planes[0])].astype(np.float64)
-    if low is None:
-        low = 0.0 if width in (255.0, 65535.0, 1.0) else float(finite.min())
-    shown = [_tile(each, (low, low + width)) for each in planes]
+    shown = [_tile(each, ends) for each in planes]
     unit = max((each.rms for each in found), default=0.0) * _CONTRAST or 1.0
     away = [
         _tile(each.astype(np.float64) - planes[0].astype(np.float64), (-unit, unit))

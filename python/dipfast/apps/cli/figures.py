@@ -94,8 +94,8 @@ class Figures:
         }
 
 
-def range_for(clean: _Array, data_range: Any = None) -> tuple[float, str]:
-    """Return the width of the range of values for PSNR and SSIM, and what it is.
+def range_for(clean: _Array, data_range: Any = None) -> tuple[tuple[float, float], str]:
+    """Return the range of values for PSNR, SSIM and pictures, and what it is.
 
     Parameters
     ----------
@@ -106,8 +106,8 @@ def range_for(clean: _Array, data_range: Any = None) -> tuple[float, str]:
 
     Returns
     -------
-    width : float
-        In the unit of the image.
+    ends : tuple of float
+        What is black and what is white, in the unit of the image.
     source : str
         What was assumed, in words.
 
@@ -118,18 +118,17 @@ def range_for(clean: _Array, data_range: Any = None) -> tuple[float, str]:
     """
     if data_range is not None:
         check_data_range(data_range)
-        low, high = data_range if isinstance(data_range, tuple) else (0.0, data_range)
-        return high - low, "as asked for"
+        return data_range if isinstance(data_range, tuple) else (0.0, data_range), "as asked for"
     if clean.dtype == np.uint8:
-        return 255.0, "of 8 bits"
+        return (0.0, 255.0), "of 8 bits"
     finite = clean[np.isfinite(clean)]
     if finite.size == 0:
         raise InputError("no value of the image that is compared with is finite")
     low, high = find_data_range("image", finite)
     width = usual_width(low, high, clean.dtype)
     if width is not None:
-        return width, "of floats from 0 to 1" if clean.dtype.kind == "f" else "of 16 bits"
-    return high - low, f"of the values, {low:.6g} to {high:.6g}"
+        return (0.0, width), "of floats from 0 to 1" if clean.dtype.kind == "f" else "of 16 bits"
+    return (low, high), f"of the values, {low:.6g} to {high:.6g}"
 
 
 def compare(image: _Array, clean: _Array, width: float) -> Figures:

@@ -107,10 +107,10 @@ def _denoised(source: ImageFile, request: TvRequest) -> tuple[Any, dict[str, Any
 
 def _ratios(source: ImageFile, cleaned: Any, reference: Any) -> dict[str, Any]:
     """Return PSNR before and after, against a clean image."""
-    width, _ = figures.range_for(reference)
+    (low, high), _ = figures.range_for(reference)
     clean = replace(source, image=reference).arranged()
     before, after = (
-        figures.compare(replace(source, image=image).arranged(), clean, width)
+        figures.compare(replace(source, image=image).arranged(), clean, high - low)
         for image in (source.image, cleaned)
     )
     return {"psnr_input": before.psnr, "psnr": after.psnr}
