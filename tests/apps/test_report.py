@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 
 from dipfast.apps import report
 from dipfast.apps.report import check_figure, check_plots, draw_curves, draw_side_by_side
-from dipfast.run.result import Result
+from dipfast.run.result import Member, Result
 from dipfast.stopping import StopReason
 
 
@@ -78,6 +79,16 @@ class TestCurves:
             assert list(lines["output"].get_ydata()) == result.history["psnr"]
             assert list(lines["running average"].get_ydata()) == result.history["psnr_average"]
             assert set(lines["input"].get_ydata()) == {20.0}
+
+    def test_what_is_joined_is_that_of_no_iteration(
+        self, tmp_path: Path, figures: list[Figure]
+    ) -> None:
+        fit = make(psnr=True)
+        joined = replace(fit, members=(Member("guided", fit.image, 1.0),))
+        for result in (fit, joined):
+            draw_curves(result, tmp_path / "curves.png")
+        labels = [{line.get_label() for line in figure.axes[1].lines} for figure in figures]
+        assert ["returned" in each for each in labels] == [True, False]
 
     def test_end_of_a_stage_is_between_two_iterations(
         self, tmp_path: Path, figures: list[Figure]

@@ -122,7 +122,9 @@ def draw_curves(result: Result, path: str | Path, *, log_x: bool = False) -> Non
         psnr = axes[1]
         psnr.plot(iterations, history["psnr"], label="output", linewidth=1, alpha=0.6)
         psnr.plot(iterations, history["psnr_average"], label="running average", linewidth=1.5)
-        psnr.axvline(result.best_iteration, color="green", linestyle=":", label="returned")
+        # What is joined is that of no iteration.
+        if not result.members:
+            psnr.axvline(result.best_iteration, color="green", linestyle=":", label="returned")
         psnr.axhline(result.metrics["psnr_input"], color="grey", linestyle=":", label="input")
         psnr.set_ylabel("PSNR (dB)")
     for axis in axes:

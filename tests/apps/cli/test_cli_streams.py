@@ -24,6 +24,7 @@ import dipfast
 from dipfast.apps import report
 from dipfast.apps.cli import main
 from dipfast.images.files import read_image, write_image
+from dipfast.run.result import Member
 from dipfast.stop_reason import StopReason
 
 WHITE = np.full((8, 8), 255, np.uint8)
@@ -146,6 +147,16 @@ class TestStreams:
         assert told.err == "dipfast: warning: something\n"
 
     @pytest.mark.filterwarnings("error")
+    def test_no_iteration_is_the_best_of_a_join(
+        self, instead: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        instead(found={"max_iterations": 1})
+        assert denoise() == 0
+        assert "all iterations done, best of 1 iterations: 1\n" in capsys.readouterr().out
+        instead(found={"max_iterations": 1}, members=(Member("guided", WHITE, 1.0),))
+        assert denoise("--force") == 0
+        assert "all iterations done\n" in capsys.readouterr().out
+
     def test_warnings_that_are_errors_elsewhere(
         self, instead: Callable[..., None], capsys: pytest.CaptureFixture[str]
     ) -> None:

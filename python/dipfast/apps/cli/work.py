@@ -501,7 +501,8 @@ def _tell(result: Result, job: _Job) -> None:
         print(json.dumps(result.report(), indent=2))
         return
     line = f"{job.output}: {result.stop_detail or result.stop_reason}"
-    if "max_iterations" in result.found:
+    # What is joined is that of no iteration.
+    if "max_iterations" in result.found and not result.members:
         line += f", best of {result.stop_iteration} iterations: {result.best_iteration}"
     if result.metrics:
         line += f", PSNR {result.metrics['psnr_input']:.2f} -> {result.metrics['psnr']:.2f} dB"
