@@ -256,6 +256,32 @@ def test_inpaint_with_a_mask_of_a_file(page: Any) -> None:
     assert np.array_equal(result[mask == 0], values[mask == 0])
 
 
+def test_only_the_mask_that_was_chosen_last_is_taken(page: Any) -> None:
+    first, second = np.zeros((32, 40), np.uint8), np.zeros((32, 40), np.uint8)
+    first[10:14, 20:26] = 255
+    second[4:8, 4:8] = 255
+    opened(page, png(noisy()))
+    choose(page, task="inpaint", quality="fast", mask_kind="file")
+    page.set_input_files("#mask-file", png(first, "first.png"))
+    page.wait_for_selector("text=1.9% of the pixels are missing")
+    # While the next one is read, there is none.
+    held: list[Any] = []
+    page.route("**/mask/file", lambda route: held.append(route))
+    with page.expect_request("**/mask/file"):
+        page.set_input_files("#mask-file", png(first, "again.png"))
+    page.click("#start")
+    page.wait_for_selector("[role=alert] >> text=paint over them, or load a mask")
+    with page.expect_request("**/mask/file"):
+        page.set_input_files("#mask-file", png(second, "second.png"))
+    for route in reversed(held):
+        with page.expect_response("**/mask/file"):
+            route.continue_()
+        page.wait_for_selector("text=1.2% of the pixels are missing")
+    begin(page)
+    result, values = read_image(downloaded(page)[1]).image, noisy()
+    assert np.array_equal(result[second == 0], values[second == 0])
+
+
 def test_enlarge(page: Any) -> None:
     opened(page, png(noisy()))
     choose(page, task="super_resolve", quality="fast", factor="2")

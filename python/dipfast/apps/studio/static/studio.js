@@ -78,20 +78,26 @@ for (const name of ["dragover", "dragleave", "drop"]) {
   });
 }
 
-document.addEventListener("change", async (event) => {
+async function readMask(input) {
+  const [file] = input.files;
+  const note = document.getElementById("mask-note");
+  const mask = document.getElementById("mask");
+  mask.value = ""; // the mask before it is not the one that was chosen
+  note.classList.remove("error");
+  note.textContent = file ? "Reading ..." : "No mask is loaded.";
+  if (!file) return;
+  const picture = paint.canvas().dataset.picture;
+  const answer = await studio.send(`/picture/${picture}/mask/file`, file, file.name);
+  if (input.files[0] !== file) return; // another one was chosen meanwhile
+  mask.value = answer.error ? "" : String(answer.mask);
+  note.textContent = answer.error ?? answer.note;
+  note.classList.toggle("error", Boolean(answer.error));
+}
+
+document.addEventListener("change", (event) => {
   const input = event.target;
   if (input.id === "file" && input.files.length) upload(input.files[0]);
-  if (input.id === "mask-file" && input.files.length) {
-    const note = document.getElementById("mask-note");
-    const picture = paint.canvas().dataset.picture;
-    note.classList.remove("error");
-    note.textContent = "Reading ...";
-    const file = input.files[0];
-    const answer = await studio.send(`/picture/${picture}/mask/file`, file, file.name);
-    document.getElementById("mask").value = answer.error ? "" : String(answer.mask);
-    note.textContent = answer.error ?? answer.note;
-    note.classList.toggle("error", Boolean(answer.error));
-  }
+  if (input.id === "mask-file") readMask(input);
   if (input.name === "zoom") {
     document.querySelector(".frame").dataset.zoom = input.value;
   }
