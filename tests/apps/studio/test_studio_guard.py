@@ -96,9 +96,20 @@ def test_token_is_asked_for_and_kept_as_a_cookie(guard: Guard) -> None:
     shown = ask(guard, query="token=secret")[0]
     headers = dict(shown["headers"])
     assert (shown["status"], headers[b"location"]) == (303, b"/run/1")
-    assert b"HttpOnly; SameSite=Strict" in headers[b"set-cookie"]
+    assert b"HttpOnly; SameSite=Lax" in headers[b"set-cookie"]
     assert ask(guard, cookie=f"{COOKIE}=secret")[0]["status"] == 200
     assert ask(guard, cookie=f"{COOKIE}=other")[0]["status"] == 403
+
+
+def test_cookie_opens_links_of_other_pages_and_nothing_else(guard: Guard) -> None:
+    cookie = f"{COOKIE}=secret"
+    foreign = {"cookie": cookie, "sec-fetch-site": "cross-site"}
+    link = {**foreign, "sec-fetch-mode": "navigate"}
+    assert ask(guard, **link)[0]["status"] == 200
+    assert ask(guard, **foreign, **{"sec-fetch-mode": "no-cors"})[0]["status"] == 403
+    assert ask(guard, **link, origin="http://evil.example")[0]["status"] == 403
+    sockets = ask(guard, "websocket", cookie=cookie, origin="http://evil.example")
+    assert sockets[0]["type"] == "websocket.close"
 
 
 def test_sockets_need_the_token_too(guard: Guard) -> None:

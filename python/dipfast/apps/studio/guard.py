@@ -173,7 +173,9 @@ async def _refuse(scope: _Scope, receive: _Receive, send: _Send, reason: str) ->
 
 async def _remember(send: _Send, path: str, token: str) -> None:
     """Let a browser keep the token, and send it to the address without it."""
-    cookie = f"{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict"
+    # Where the link was clicked in another page, the next request is that page's too, and a strict
+    # cookie would not go along.  What other pages load and post still goes without it.
+    cookie = f"{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax"
     # A path of two slashes would lead to another server.
     place = "/" + path.lstrip("/\\")
     await send(
