@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from dipfast.apps.cli.options import Request
 from dipfast.apps.cli.usage import parse
+from dipfast.apps.studio import markup
 from dipfast.apps.studio.orders import TASK_WORDS, Order, read_order
 from dipfast.apps.studio.pictures import Picture
 from dipfast.apps.studio.runs import Registry
@@ -71,6 +73,23 @@ def test_command_asks_for_the_same(picture: Picture, task: str) -> None:
         "scan.png",
         f"scan-{TASK_WORDS[order.task].suffix}.png",
     )
+
+
+def test_noise_may_be_found_where_the_default_is_none(picture: Picture) -> None:
+    order = read_order({"task": "super_resolve", "factor": "2", "sigma": "Auto"}, picture)
+    assert order.options["sigma"] == "auto"
+    assert order.describe() == "Enlarge, 2 times, balanced, noise auto"
+    request = parse(shlex.split(order.command(picture))[1:])
+    assert isinstance(request, Request)
+    assert request.options["sigma"] == "auto"
+
+
+def test_what_an_empty_field_of_the_noise_means_is_said_for_each_task(picture: Picture) -> None:
+    page = markup.fields(picture)
+    found = re.findall(r'<span class="of" data-of="(\w+)">Empty, it is found', page)
+    none = re.findall(r'<span class="of" data-of="(\w+)">Empty, there is none', page)
+    assert (found, none) == (["denoise", "restore"], ["inpaint", "super_resolve"])
+    assert 'placeholder="found in the picture"' not in page
 
 
 def test_command_of_a_painted_mask_names_the_file_that_is_downloaded(picture: Picture) -> None:

@@ -6,14 +6,17 @@ Controls are those of HTML itself, so that the keyboard works as everywhere.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 
 from dipfast.apps.studio.orders import POOR_JPEG, QUALITIES, TASK_WORDS, help_of
 from dipfast.apps.studio.pictures import Picture
 from dipfast.apps.studio.runs import LARGEST_UPLOAD, Run, View
 from dipfast.images.files import formats
-from dipfast.settings.names import FACTORS
+from dipfast.settings.names import FACTORS, TaskName
+from dipfast.settings.option import options_of
+from dipfast.settings.settings import SETTINGS
 
 __all__ = [
     "HEAD",
@@ -182,12 +185,24 @@ def _missing(picture: Picture) -> str:
     )
 
 
-def _field(name: str, title: str, help: str, placeholder: str, kind: str = "decimal") -> str:
+def _field(
+    name: str,
+    title: str,
+    help: str,
+    placeholder: str,
+    kind: str = "decimal",
+    *,
+    by_task: Mapping[TaskName, str] = MappingProxyType({}),
+) -> str:
+    """Return a field with its help, and what is said besides where a task is chosen."""
+    further = "".join(
+        f'<span class="of" data-of="{task}">{_e(text)}</span>' for task, text in by_task.items()
+    )
     return (
         f'<label class="field" for="{name}">{_e(title)}</label>'
         f'<input type="text" inputmode="{kind}" id="{name}" name="{name}" '
         f'placeholder="{_e(placeholder)}" aria-describedby="{name}-help" autocomplete="off">'
-        f'<p class="note" id="{name}-help">{_e(help)}</p>'
+        f'<p class="note" id="{name}-help">{_e(help)}{further}</p>'
     )
 
 
@@ -205,11 +220,25 @@ def _artefacts(picture: Picture) -> str:
     )
 
 
+def _no_sigma(task: TaskName) -> str:
+    """Return what the noise is where the field is empty."""
+    if options_of(SETTINGS[task])["sigma"].default == "auto":
+        return "Empty, it is found in the picture."
+    return "Empty, there is none; auto finds it in the picture, and takes fine texture for noise."
+
+
 def _more(picture: Picture) -> str:
     unit = "" if picture.dtype != "uint8" else " Values are from 0 to 255."
     return (
         "<details><summary>More options</summary>"
-        + _field("sigma", "Noise", help_of("denoise", "sigma") + unit, "found in the picture")
+        + _field(
+            "sigma",
+            "Noise",
+            help_of("denoise", "sigma") + unit,
+            "a number, or auto",
+            "text",
+            by_task={task: _no_sigma(task) for task in TASK_WORDS},
+        )
         + _field(
             "max_iterations",
             "Iterations",

@@ -125,7 +125,9 @@ class Order:
         parts.append(str(self.options.get("quality", "balanced")))
         for name, title in _OPTIONS.items():
             if name in self.options:
-                parts.append(f"{title.lower()} {self.options[name]:g}")
+                value = self.options[name]
+                told = value if isinstance(value, str) else f"{value:g}"
+                parts.append(f"{title.lower()} {told}")
         return ", ".join(parts)
 
     def result_name(self, picture: Picture) -> str:
@@ -271,7 +273,8 @@ def read_order(fields: Mapping[str, Any], picture: Picture) -> Order:
         raise InputError(f"How much work must be one of {', '.join(QUALITIES)}, got {quality!r}")
     options["quality"] = quality
     if texts.get("sigma"):
-        options["sigma"] = _number(texts["sigma"], "Noise")
+        is_found = texts["sigma"].lower() == "auto"
+        options["sigma"] = "auto" if is_found else _number(texts["sigma"], "Noise")
     if texts.get("max_iterations"):
         number = _number(texts["max_iterations"], "Iterations")
         if number != int(number):
