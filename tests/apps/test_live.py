@@ -6,16 +6,20 @@ import base64
 import io
 import re
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from IPython import display
 from PIL import Image
 
 import dipfast
 from dipfast import LiveView
+from dipfast.apps import live
 from dipfast.errors import InputError, MissingExtraError
+from dipfast.run.observers import Progress
 
 NOISY = np.random.default_rng(4).normal(120, 20, (24, 32)).round().astype(np.uint8)
 
@@ -107,6 +111,61 @@ def test_planes_of_a_stack_are_shares_of_the_whole(shown: Shown) -> None:
     assert shares == sorted(shares)
     assert shares[-1] == 1
     assert "plane 3 of 3" in shown.pages[-1]
+
+
+class Clock:
+    """A clock that goes on only when it is told to, and a view that looks at it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self.view = LiveView(every=1e-6)
+
+    def pass_to(self, seconds: float, state: Any) -> None:
+        self.now = 1000 + seconds
+        self.view(state)
+
+
+def iteration(number: int) -> Any:
+    return SimpleNamespace(
+        iteration=number,
+        iterations=100,
+        stage=SimpleNamespace(name="details"),
+        numbers=SimpleNamespace(value=0.1),
+        metrics={},
+        average=torch.zeros(1, 1, 4, 4),
+    )
+
+
+def test_time_left_is_that_of_the_step_at_hand(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    for share in (0.0, 0.5, 1.0):
+        clock.pass_to(400 * share, Progress(share))
+    clock.pass_to(400, Progress(0.0, torch.zeros(1, 1, 4, 4)))
+    for number in range(1, 52):
+        clock.pass_to(400 + number, iteration(number))
+    assert "51% in 7 min 31 s, about 49 s left" in shown.pages[-1]
+
+
+def test_bar_of_a_stack_does_not_go_back_for_the_first_pictures_of_planes(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, planes, seconds = Clock(monkeypatch), 4, 0
+    for plane in range(planes):
+        for share in (0.0, 0.5, 1.0):
+            clock.pass_to(seconds, Progress(share, None, (plane, planes)))
+        clock.pass_to(seconds, Progress(0.0, torch.zeros(1, 1, 4, 4), (plane, planes)))
+        for number in range(1, 101):
+            seconds += 1
+            clock.pass_to(seconds, iteration(number))
+            if (plane, number) == (1, 50):
+                assert "38% in 2 min 30 s, about 4 min 10 s left" in shown.pages[-1]
+    shares = [float(re.findall("value='([0-9.]*)'", page)[0]) for page in shown.pages]
+    of_fits = shares[3:]
+    assert of_fits == sorted(of_fits)
+    assert of_fits[-1] == 1
 
 
 def test_seldom_by_default(shown: Shown) -> None:

@@ -23,14 +23,16 @@ __all__ = ["LiveView"]
 _WIDTH, _HEIGHT, _MOST_POINTS = 240, 60, 400
 # The view takes no more of the time than one part in so many.
 _SHARE = 20
+# The share of a step after which the time that is left is told.
+_TOLD_FROM = 0.02
 
 
 class LiveView:
     """Show the image in a notebook while it is being restored, as ``callback=``.
 
-    The view has the image so far, the share of the work that is done, the time left, the stage,
-    and the curve of PSNR where there is a reference, else that of the loss.  Where a picture is
-    there before the fits that are joined with it, that one is shown and its successors, not the
+    The view has the image so far, the share of the step that is done and the time left of it, the
+    stage, and the curve of PSNR where there is a reference, else that of the loss.  Where a picture
+    is there before the fits that are joined with it, that one is shown and its successors, not the
     fits.  To end early and keep the image, interrupt the kernel.  A view is for one run.
 
     Parameters
@@ -75,6 +77,10 @@ class LiveView:
         self._handle: Any = None
         self._begin = 0.0
         self._next = 0.0
+        # Of the step at hand: the share that is done, and when and where it began.
+        self._share = self._step_from = 0.0
+        self._step_begin = 0.0
+        self._fits = False
         self._picture = ""
         self._is_of_run = False
         self._plane: tuple[int, int] | None = None
@@ -92,12 +98,11 @@ class LiveView:
         from dipfast.run.observers import Progress
 
         now = time.monotonic()
-        if self._handle is None:
-            self._begin = now
+        if isinstance(state, Progress) and state.plane is not None and state.plane != self._plane:
+            self._plane, self._is_of_run = state.plane, False
+            self._curve.clear()
+        self._advance(self._share_of(state), now)
         if isinstance(state, Progress):
-            if state.plane is not None and state.plane != self._plane:
-                self._plane, self._is_of_run = state.plane, False
-                self._curve.clear()
             if state.image is not None:
                 # A fit that joins it begins far below it: its outputs are not shown.
                 self._is_of_run = True
@@ -105,7 +110,7 @@ class LiveView:
             elif now < self._next and state.share < 1:
                 return
             fits = self._curve or (state.tiles and self._is_of_run)
-            self._update(state.share, "" if fits else "without a network")
+            self._update("" if fits else "without a network")
             return
         last = state.iteration == state.iterations
         if now < self._next and not last:
@@ -114,7 +119,33 @@ class LiveView:
         if not self._is_of_run:
             self._draw(state.average)
         words = f"iteration {state.iteration} of {state.iterations}, stage {state.stage.name}"
-        self._update(state.iteration / state.iterations, words)
+        self._update(words)
+
+    def _share_of(self, state: State | Progress) -> float:
+        """Return the share of the step at hand that is done; of a stack, of all planes."""
+        from dipfast.run.observers import Progress
+
+        if isinstance(state, Progress):
+            self._fits = self._fits or state.image is not None
+            fits_tiles = bool(state.tiles) and self._is_of_run
+            is_first = self._fits and state.image is None and not fits_tiles
+            # Of a stack, what comes before the fits of a plane is short beside them.
+            share = 0.0 if is_first and self._plane is not None else state.share
+        else:
+            self._fits = True
+            share = state.iteration / state.iterations
+        if self._plane is None:
+            return share
+        number, count = self._plane
+        return (number + share) / count
+
+    def _advance(self, share: float, now: float) -> None:
+        """Note a share; where it falls another step begins, which has a pace of its own."""
+        if self._handle is None:
+            self._begin = now
+        if self._handle is None or share < self._share:
+            self._step_begin, self._step_from = now, share
+        self._share = share
 
     def _note(self, state: State) -> None:
         """Add a point to the curve."""
@@ -133,15 +164,17 @@ class LiveView:
         pixels = display.reduce(display.to_8_bits(planes, (0.0, 1.0)), self.size)
         self._picture = base64.b64encode(display.encode_png(pixels)).decode("ascii")
 
-    def _update(self, share: float, words: str) -> None:
+    def _update(self, words: str) -> None:
         """Show everything, and decide when the next view is due."""
         begin = time.monotonic()
-        passed, plane = begin - self._begin, ""
+        share, done = self._share, self._share - self._step_from
+        left = plane = ""
+        if done > _TOLD_FROM and share < 1:
+            seconds = (begin - self._step_begin) * (1 - share) / done
+            left = f", about {_duration(seconds)} left"
         if self._plane is not None:
-            number, count = self._plane
-            share, plane = (number + share) / count, f"plane {number + 1} of {count}"
-        left = f", about {_duration(passed / share - passed)} left" if 0.02 < share < 1 else ""
-        lines = [f"{share:.0%} in {_duration(passed)}{left}", plane, words]
+            plane = f"plane {self._plane[0] + 1} of {self._plane[1]}"
+        lines = [f"{share:.0%} in {_duration(begin - self._begin)}{left}", plane, words]
         image = (
             f"<img alt='image so far' src='data:image/png;base64,{self._picture}'>"
             if self._picture
