@@ -119,6 +119,26 @@ def test_run_tells_how_far_a_stack_is(use_small_network: Any) -> None:
     assert done.image.shape == stack.shape
 
 
+def test_progress_of_a_stack_never_goes_back() -> None:
+    stack = np.random.default_rng(0).normal(120, 20, (2, 24, 28)).clip(0, 255).astype(np.uint8)
+    run = Run("denoise", Source(stack), {"neighbours": 0})
+    seen: list[Any] = []
+
+    def look() -> bool:
+        seen.append(run.look())
+        return False
+
+    run.is_cancelled = look
+    run.compute()
+    shares = [view.share for view in seen if view.share is not None]
+    assert shares == sorted(shares)
+    # The first picture of a plane is but the beginning of its work.
+    first = [view.share for view in seen if view.step.startswith("Plane 1 of 2, first picture")]
+    fits = [view.share for view in seen if view.step.startswith("Plane 1 of 2, iteration")]
+    assert set(first) == {0}
+    assert 0 < fits[0] < 0.1
+
+
 def test_first_picture_is_shown_before_fits_are_joined_with_it() -> None:
     picture = np.random.default_rng(0).normal(900, 100, (32, 40)).astype(np.uint16)
     run = Run("denoise", Source(picture), {})

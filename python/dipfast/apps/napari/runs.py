@@ -16,7 +16,8 @@ import numpy as np
 from dipfast.apps.napari.layers import Source
 from dipfast.apps.napari.previews import Unit, find_range
 from dipfast.apps.notes import warnings_told
-from dipfast.settings.names import TaskName
+from dipfast.settings.names import DIRECT_METHODS, TaskName
+from dipfast.settings.settings import SETTINGS, decide_method, make_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,6 +130,7 @@ class Run:
         self._began = time.monotonic()
         # Of a stack, the plane at hand, counted from 0.
         self._plane = 0
+        self._fits = False
         self._unit: Unit | None = None
         self._unit_of = self._looked_at = -1
         self._range: tuple[float, float] | None = None
@@ -191,6 +193,8 @@ class Run:
         _load_triton()
         import dipfast
 
+        method = decide_method(make_settings(SETTINGS[self.task], self.options))
+        self._fits = not (isinstance(method, str) and method in DIRECT_METHODS)
         own: dict[str, Any] = {}
         if self.task == "inpaint":
             self._missing = None if self._find_mask is None else self._find_mask()
@@ -258,7 +262,10 @@ class Run:
                 self._plane, self._is_joined = state.plane[0], False
             if state.image is None:
                 fits_tiles = bool(state.tiles) and self._is_joined
-                self._advance("Fitting tiles" if fits_tiles else "First picture", state.share)
+                # What comes before the fits of a plane is short beside them.
+                is_first = self._fits and self.source.count > 1 and not fits_tiles
+                step = "Fitting tiles" if fits_tiles else "First picture"
+                self._advance(step, 0.0 if is_first else state.share)
                 return
             self._is_joined = True
             self._advance("Fitting tiles" if state.tiles else "Fitting networks", state.share)
@@ -281,7 +288,7 @@ class Run:
         with self._lock:
             if count > 1:
                 step = f"Plane {self._plane + 1} of {count}, {step[0].lower()}{step[1:]}"
-                share = (self._plane + share) / count
+                share = max((self._plane + share) / count, self._share or 0.0)
             elif self._share is None or share < self._share:
                 self._began = time.monotonic()
             self._step, self._share = step, share
