@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 import tifffile
 from PIL import Image
 
+from dipfast.apps.studio import markup
 from dipfast.apps.studio.masks import loaded_mask, painted_mask
+from dipfast.apps.studio.orders import read_order
 from dipfast.apps.studio.pictures import Picture, plain_name
 from dipfast.apps.studio.previews import LARGEST
-from dipfast.apps.studio.runs import Registry
+from dipfast.apps.studio.runs import Registry, Run
 from dipfast.errors import InputError
 
 
@@ -76,6 +79,31 @@ def test_large_picture_is_shown_small_as_jpeg(registry: Registry, tmp_path: Path
     Image.fromarray(np.zeros((900, 2100), np.uint8)).save(path)
     shown = registry.open_copy(path).preview
     assert (shown.width, shown.height, shown.kind) == (LARGEST, 439, "image/jpeg")
+
+
+@pytest.mark.parametrize(
+    ("size", "task", "zooms", "told"),
+    [
+        ((30, 700), "denoise", ["Fit", "1:1", "2:1", "4:1"], ""),
+        ((30, 700), "super_resolve", ["Fit", "Larger"], f"Shown reduced to {LARGEST} x 44 pixels"),
+        ((900, 2100), "denoise", ["Fit", "Larger"], f"Shown reduced to {LARGEST} x 439 pixels"),
+    ],
+)
+def test_zooms_are_only_those_that_are_true(
+    registry: Registry,
+    tmp_path: Path,
+    size: tuple[int, int],
+    task: str,
+    zooms: list[str],
+    told: str,
+) -> None:
+    path = tmp_path / "wide.png"
+    Image.fromarray(np.zeros(size, np.uint8)).save(path)
+    picture = registry.open_copy(path)
+    run = Run(1, picture, read_order({"task": task, "factor": "2"}, picture), tmp_path)
+    page = markup.wipe(run)
+    assert re.findall('name="zoom"[^>]*><span>([^<]*)<', page) == zooms
+    assert re.findall("Shown reduced to [^;]*", page) == ([told] if told else [])
 
 
 def test_bad_file_is_told_under_its_own_name_and_removed(

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from dipfast.apps.studio.orders import POOR_JPEG, QUALITIES, TASK_WORDS, help_of
 from dipfast.apps.studio.pictures import Picture
+from dipfast.apps.studio.previews import shown_size
 from dipfast.apps.studio.runs import LARGEST_UPLOAD, Run, View
 from dipfast.images.files import formats
 from dipfast.settings.names import FACTORS, TaskName
@@ -357,12 +358,14 @@ def before(run: Run) -> str:
     return f'<img src="/picture/{run.picture.number}/before" alt="Before">'
 
 
-def wipe() -> str:
+def wipe(run: Run) -> str:
     """Return the slider between before and after, and the zoom."""
+    rows, columns = run.picture.size
     return (
         '<input type="range" id="wipe" min="0" max="100" value="50" step="1" '
         'aria-label="How much of the picture shows before instead of after">'
-        '<div class="ends note"><span>Before</span><span>After</span></div>' + _zoom()
+        '<div class="ends note"><span>Before</span><span>After</span></div>'
+        + _zoom((run.order.factor * rows, run.order.factor * columns))
     )
 
 
@@ -392,9 +395,15 @@ def problem(message: str) -> str:
     return f"<p>{_e(message)}</p>"
 
 
-def _zoom() -> str:
-    """Return what chooses how large the picture is shown."""
-    items = [("fit", "Fit"), ("1", "1:1"), ("2", "2:1"), ("4", "4:1")]
+def _zoom(size: tuple[int, int]) -> str:
+    """Return what chooses how large a picture of so many rows and columns is shown."""
+    items, note = [("fit", "Fit"), ("1", "1:1"), ("2", "2:1"), ("4", "4:1")], ""
+    rows, columns = shown_size(size)
+    if (rows, columns) != size:
+        # No zoom shows pixels that were not sent.
+        items = [("fit", "Fit"), ("1", "Larger")]
+        text = f"Shown reduced to {columns} x {rows} pixels; the download has them all."
+        note = f'<p class="note">{text}</p>'
     return (
         '<fieldset class="zoom"><legend>Zoom</legend>'
         + "".join(
@@ -403,4 +412,5 @@ def _zoom() -> str:
             for value, title in items
         )
         + "</fieldset>"
+        + note
     )

@@ -153,7 +153,7 @@ class _RunPage:
             self._after = ui.element("img").props('alt="After"')
             self._after.props["src"] = f"/picture/{run.picture.number}/before"
             _html(markup.before(run), "before")
-        _html(markup.wipe())
+        _html(markup.wipe(run))
 
     def _make_panel(self) -> None:
         self._progress = _Part(_html(""))

@@ -14,7 +14,7 @@ from dipfast.settings.names import TaskName
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LARGEST", "Preview", "live_range", "preview", "shrunk"]
+__all__ = ["LARGEST", "Preview", "live_range", "preview", "shown_size", "shrunk"]
 
 LARGEST = 1024
 """Rows and columns of a preview, at most."""
@@ -75,6 +75,29 @@ def preview(image: Any, channel_axis: int | None, data_range: tuple[float, float
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     picture.save(stream, format="JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return Preview(stream.getvalue(), "image/jpeg", width, height)
+
+
+def shown_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Return the rows and columns of a preview.
+
+    Parameters
+    ----------
+    size
+        The rows and columns of the picture.
+
+    Returns
+    -------
+    tuple of int
+        Those of the preview, which are the same where the picture is small enough.
+
+    Examples
+    --------
+    >>> shown_size((768, 1024)), shown_size((3000, 4000))
+    ((768, 1024), (768, 1024))
+    """
+    share = min(LARGEST / max(size), 1.0)
+    rows, columns = (max(round(length * share), 1) for length in size)
+    return rows, columns
 
 
 def shrunk(image: Tensor) -> Tensor:
