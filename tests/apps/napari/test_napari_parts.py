@@ -17,8 +17,8 @@ from dipfast.apps.napari import functions
 from dipfast.apps.napari.forms import FIRST, MORE
 from dipfast.apps.napari.layers import Source
 from dipfast.apps.napari.panel import TASKS
-from dipfast.apps.napari.previews import Unit
 from dipfast.apps.napari.runs import Run
+from dipfast.apps.studio.units import Unit
 from dipfast.settings.option import options_of
 from dipfast.settings.settings import SETTINGS
 

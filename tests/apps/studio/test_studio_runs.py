@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
 import threading
@@ -19,7 +20,7 @@ import dipfast
 from dipfast.apps.notes import message_of, warnings_told
 from dipfast.apps.studio.orders import read_order
 from dipfast.apps.studio.pictures import Picture
-from dipfast.apps.studio.previews import LARGEST, live_range, shrunk
+from dipfast.apps.studio.previews import LARGEST, Preview, live_range, shrunk
 from dipfast.apps.studio.runs import Registry, Run
 from dipfast.errors import InputError
 from dipfast.images.files import read_image
@@ -144,10 +145,10 @@ def test_tiles_are_told(registry: Registry, picture: Picture) -> None:
     run = Run(1, picture, read_order({"task": "denoise"}, picture), registry.folder)
     shown = torch.zeros(1, 3, 8, 8)
     run._status = "running"
-    run._observe(Progress(0.01, None, tiles=20))
+    run._observe(picture.read(), Progress(0.01, None, tiles=20))
     assert run.look().headline == "Making a first picture"
     for share, image in ((0.03, shown), (0.05, None), (0.08, shown), (0.1, None)):
-        run._observe(Progress(share, image, tiles=20))
+        run._observe(picture.read(), Progress(share, image, tiles=20))
         view = run.look()
         assert (view.headline, view.share) == ("Fitting tiles", share)
     run._step_began -= 60
@@ -328,6 +329,36 @@ def test_live_pictures_are_as_bright_as_the_input(task: str) -> None:
     ends = [low + share * (high - low) for share in shown]
     assert ends == pytest.approx([200, 40000])
     assert live_range(task, np.dtype(np.uint8)) == (0, 1)
+
+
+@pytest.mark.parametrize("kind", ["stretched", "missing"])
+def test_live_pictures_are_as_bright_as_what_is_known(
+    registry: Registry, tmp_path: Path, kind: str
+) -> None:
+    ramp = np.linspace(0, 1, 40 * 48).reshape(40, 48)
+    fields, mask = {"task": "denoise"}, np.zeros(ramp.shape, bool)
+    values = (10 * 5000**ramp).astype(np.float32)
+    if kind == "missing":
+        # What is missing is far brighter than all that is known.
+        mask[10:14, 10:14] = True
+        values = np.where(mask, 60000, 1000 + 1000 * ramp).astype(np.uint16)
+        fields = {"task": "inpaint", "mask_kind": "file"}
+    path = tmp_path / "deep.tif"
+    tifffile.imwrite(path, values)
+    picture = registry.open_copy(path)
+    if kind == "missing":
+        fields["mask"] = str(picture.add_mask(mask))
+    run = Run(1, picture, read_order(fields, picture), tmp_path)
+    # The task works with the logarithm of the one, and in the range of what is known of the other.
+    run._observe(picture.read(), Progress(0.0, torch.from_numpy(ramp)[None, None].float()))
+    live = run.live()
+    assert live is not None
+    away = np.abs(pixels_of(live) - pixels_of(picture.preview))[~mask]
+    assert away.max() <= 4
+
+
+def pixels_of(shown: Preview) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(shown.data)), float)
 
 
 def test_large_live_pictures_are_shrunk_before_they_are_kept() -> None:

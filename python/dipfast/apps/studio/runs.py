@@ -14,6 +14,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -24,7 +25,8 @@ from dipfast.apps.notes import message_of, warnings_told
 from dipfast.apps.page.charts import Curve, chart
 from dipfast.apps.studio.orders import Order
 from dipfast.apps.studio.pictures import Picture, copied, plain_name
-from dipfast.apps.studio.previews import Preview, live_range, preview, shrunk
+from dipfast.apps.studio.previews import Preview, preview, shrunk
+from dipfast.apps.studio.units import Unit
 from dipfast.errors import DipfastError, InputError
 from dipfast.images.files import formats
 
@@ -178,6 +180,9 @@ class Run:
         # Of the curve.
         self._losses, self._at, self._stages = array("d"), array("q"), list[str]()
         self._curve = (-_BETWEEN_CURVES, 0, "")
+        # Of live pictures, which are shown as bright as the input.
+        self._unit: Unit | None = None
+        self._knows_measurement = False
         # Of the end.
         self._result: Result | None = None
         self._frames: list[Frame] = []
@@ -261,8 +266,10 @@ class Run:
         if image is None:
             return None
         if rendered is None or rendered[0] != number:
-            shown = live_range(self.order.task, self.picture.dtype)
-            rendered = number, preview(image, 1, shown)
+            assert self._unit is not None  # it was there before the picture
+            made = self._unit.picture(image)
+            axis = None if made.ndim == 2 else 2
+            rendered = number, preview(made, axis, self.picture.shown)
             with self._lock:
                 live.rendered = rendered
         return rendered[1]
@@ -504,7 +511,7 @@ class Run:
                 source = self.picture.read()
                 result = self.order.carry_out(
                     source,
-                    callback=self._observe,
+                    callback=partial(self._observe, source),
                     interrupt=self._interrupt,
                     snapshots=self._megabytes(),
                 )
@@ -538,7 +545,7 @@ class Run:
                 return
             self._status, self._error = "failed", text
 
-    def _observe(self, state: State | Progress) -> None:
+    def _observe(self, source: ImageFile, state: State | Progress) -> None:
         """Take what the library tells of a run while it goes on."""
         from dipfast.run.observers import Progress
 
@@ -548,6 +555,8 @@ class Run:
         if isinstance(state, Progress):
             if state.image is not None:
                 self._is_joined = True
+                if not self._knows_measurement:
+                    self._unit_of(source).look_at(state.image)
                 self._show(self._kept_live, state.image, now)
                 if not state.tiles:
                     self._advance("Beginning the fit", now, None)
@@ -574,8 +583,19 @@ class Run:
             live = self._fit_live if self._is_joined else self._kept_live
             is_due = now - live.made_at >= _BETWEEN_PICTURES
             is_watched = now - self._looked_at < _LOOKING
+        if not self._knows_measurement:
+            self._unit_of(source).look_at(state.problem.measurement)
+            self._knows_measurement = True
         if is_due and is_watched:
             self._show(live, state.average, now)
+
+    def _unit_of(self, source: ImageFile) -> Unit:
+        """Return the unit of the picture, once it is known that the task can be done."""
+        if self._unit is None:
+            axis, image = source.channel_axis, source.image
+            planes = image if axis is None else np.moveaxis(image, axis, -1)
+            self._unit = Unit(self.order.task, planes, self.order.mask)
+        return self._unit
 
     def _advance(self, step: str, now: float, share: float | None) -> None:
         with self._lock:

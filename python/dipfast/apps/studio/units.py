@@ -91,10 +91,8 @@ class Unit:
         """
         values: Any = image.detach()[0].float().cpu().numpy().astype(np.float64)
         values = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
-        if self._table is not None:
-            values = np.interp(values, *self._table)
-        else:
-            values = values * self.width + self.low
+        table = self._table  # another thread may look at something meanwhile
+        values = values * self.width + self.low if table is None else np.interp(values, *table)
         if self.dtype.kind in "iu":
             limits = np.iinfo(self.dtype)
             values = values.round().clip(limits.min, limits.max)
