@@ -264,15 +264,36 @@ class TestEstimates:
         found, wanted = (NoiseModel(m.sigma, m.gain).variance(u).sqrt() for m in (model, true))
         torch.testing.assert_close(found, wanted, rtol=0.1, atol=0.002)
 
-    @pytest.mark.parametrize("photons", [3, 10, 40])
+    @pytest.mark.parametrize("photons", [0.3, 1, 3, 10, 40])
     @pytest.mark.parametrize("kind", ["auto", "poisson_gaussian"])
-    def test_of_photons_none_are_lost_in_the_dark(self, photons: int, kind: str) -> None:
+    def test_photons_that_are_counted(self, photons: float, kind: str) -> None:
         bright = photons * self.picture().numpy() ** 2
         counts = np.random.default_rng(0).poisson(bright)
         assert (counts == 0).mean() > 0.1
         model = estimate_noise_model(torch.from_numpy(counts / counts.max()), kind)
-        assert model.low is None
-        assert model.gain * counts.max() == pytest.approx(1, rel=0.4)
+        assert model.low is None  # none are lost in the dark
+        assert model.gain * counts.max() == pytest.approx(1)
+        assert model.sigma == 0
+
+    def test_photons_are_counted_beside_hot_pixels_and_gaps(self) -> None:
+        counts = np.random.default_rng(0).poisson(3 * self.picture().numpy() ** 2)
+        counts[:, 5::40, 7::40] = 60_000
+        known = torch.ones(counts.shape, dtype=torch.bool)
+        known[:, 100:120] = False
+        counts[:, 100:120] = 30
+        model = estimate_noise(torch.from_numpy(counts / 60_000), known=known).model
+        assert model.gain * 60_000 == pytest.approx(1)
+
+    @pytest.mark.parametrize("levels", [4, 6, 16, 64])
+    @pytest.mark.parametrize("sigma", [0.0, 0.5, 1.5])
+    @pytest.mark.parametrize("name", ["camera", "page", "coins"])
+    def test_few_levels_are_no_photons(self, name: str, levels: int, sigma: float) -> None:
+        pixels = getattr(skimage.data, name)()[:160, :240] / 255.0
+        noise = np.random.default_rng(0).normal(0, sigma, pixels.shape)
+        drawn = (pixels * (levels - 1) + noise).round()
+        drawn = torch.from_numpy((drawn - drawn.min())[None])
+        model = estimate_noise_model(drawn / drawn.max())
+        assert model.gain * float(drawn.max()) != pytest.approx(1, rel=1e-3)
 
     def test_noise_of_the_sensor_that_was_cut_off_is_told_beside_photons(self) -> None:
         true = NoiseModel(0.05, 0.02, low=0.0)

@@ -173,7 +173,8 @@ def estimate_noise(
 
     For ``"poisson_gaussian"`` the level is estimated for groups of places of similar brightness,
     and a line is fitted to their variances ([1]_, without their refinement by maximum
-    likelihood).
+    likelihood).  Where a picture has few levels, and each adds one to the variance, these are
+    counts of photons, with nothing but their own noise.
 
     References
     ----------
@@ -447,13 +448,15 @@ def _model(
     gain = 0.0
     of_white: float | None = sigma
     step = _least_gap(pixels if measured is None else pixels[measured])
-    are_few = step > 1.5 * _LEVEL * (high - low)
-    are_counts = are_few and most - low > 2.5 * step  # and not a drawing of two or three levels
-    if are_counts and sigma is None and kind in ("auto", "poisson_gaussian"):
-        # Of all pixels: single photons in the dark look like outliers.
-        if _counts_photons(_blocks_of(pixels, known), low, step):
-            return NoiseModel(0.0, step, None, cuts[1]), {}, None
-    if kind in ("auto", "poisson_gaussian"):
+    are_few = step > 1.5 * _LEVEL * (most - least)
+    may_grow = kind in ("auto", "poisson_gaussian")
+    if (
+        (may_grow and not sigma)
+        and (are_few and most - low > 2.5 * step)  # not a drawing of two or three levels
+        and _counts_photons(channels, low, step)
+    ):
+        return NoiseModel(0.0, step, None, cuts[1]), {}, None
+    if may_grow:
         # Of a few counts the median deviation is wrong, as where noise is cut off.
         gain, offset = _affine_variance(channels, low if are_few else cuts[0], cuts[1], sigma)
         of_white = offset
@@ -616,8 +619,8 @@ Blocks: TypeAlias = "list[tuple[Floats, Floats]]"
 _LEVEL = 1 / 255
 # Noise is cut off at black only if it is stronger there than this share of a count.
 _LEAST_CUT = 0.5
-# A photon adds one to the variance, to this factor; up to so many photons the variance is that of the
-# squares; blocks that differ by more than this times what photons do are none of photons.
+# A photon adds one to the variance, to this factor; up to so many photons the variance is that of
+# the squares; blocks that differ by more than this times what photons do are none of photons.
 _ABOUT_ONE, _FEW_COUNTS, _MOST_SPREAD = 1.4, 6.0, 30.0
 # Values that are compared to find their levels.
 _MOST_COMPARED = 1 << 16
