@@ -284,6 +284,28 @@ class TestEstimates:
         model = estimate_noise(torch.from_numpy(counts / 60_000), known=known).model
         assert model.gain * 60_000 == pytest.approx(1)
 
+    def test_photons_in_a_range_with_a_margin(self) -> None:
+        # Zero is below the darkest place there: the line through the variances is what is known.
+        counts = np.random.default_rng(0).poisson(20 * (0.1 + 0.9 * self.picture().numpy()))
+        ends = 1 / 6, 5 / 6
+        scaled = ends[0] + (ends[1] - ends[0]) * counts / counts.max()
+        model = estimate_noise(torch.from_numpy(scaled), ends=ends).model
+        step = (ends[1] - ends[0]) / counts.max()
+        for photons in (5.0, 10.0, 20.0):
+            found = model.gain * (ends[0] + photons * step) + model.sigma**2
+            assert found == pytest.approx(photons * step**2, rel=0.5)
+
+    def test_one_pixel_squares_beside_an_outlier(self) -> None:
+        drawn = 100.0 * (np.indices((64, 64)).sum(axis=0) % 2)
+        drawn[5, 5] = 101
+        model = estimate_noise_model(torch.from_numpy(drawn[None] / 101))
+        assert model.gain == 0
+
+    @pytest.mark.parametrize("levels", [(10, 110, 210), (128,)])
+    def test_levels_away_from_the_ends_are_not_clipped(self, levels: tuple[int, ...]) -> None:
+        drawn = np.random.default_rng(0).choice(levels, (1, 64, 64)) / 255
+        assert not estimate_noise_model(torch.from_numpy(drawn)).clipped
+
     @pytest.mark.parametrize("levels", [4, 6, 16, 64])
     @pytest.mark.parametrize("sigma", [0.0, 0.5, 1.5])
     @pytest.mark.parametrize("name", ["camera", "page", "coins"])

@@ -451,7 +451,8 @@ def _model(
     are_few = step > 1.5 * _LEVEL * (most - least)
     may_grow = kind in ("auto", "poisson_gaussian")
     if (
-        (may_grow and not sigma)
+        # With a margin around the values, zero is no place where there are no photons.
+        (may_grow and not sigma and low < step / 2)
         and (are_few and most - low > 2.5 * step)  # not a drawing of two or three levels
         and _counts_photons(channels, low, step)
     ):
@@ -621,7 +622,7 @@ _LEVEL = 1 / 255
 _LEAST_CUT = 0.5
 # A photon adds one to the variance, to this factor; up to so many photons the variance is that of
 # the squares; blocks that differ by more than this times what photons do are none of photons.
-_ABOUT_ONE, _FEW_COUNTS, _MOST_SPREAD = 1.4, 6.0, 30.0
+_ABOUT_ONE, _FEW_COUNTS, _MOST_SPREAD = 1.25, 6.0, 30.0
 # Values that are compared to find their levels.
 _MOST_COMPARED = 1 << 16
 # Fewer blocks than these give no estimate of a standard deviation.
@@ -661,16 +662,17 @@ def _is_clipped(pixels: Floats, known: Any) -> bool:
         return False
     # Counts of a few photons have fewer levels than eight bits.
     level = max(_LEVEL, _least_gap(values))
-    at_end = int((values <= level / 2).sum())
+    at_end = int((values <= _LEVEL / 2).sum())
     # The mean of the next three levels.
-    beside = int(((values > level / 2) & (values <= 3.5 * level)).sum()) / 3
+    beside = int(((values > _LEVEL / 2) & (values <= 3.5 * level)).sum()) / 3
     return at_end > max(2 * beside, 1e-4 * values.size, _FEWEST_CLIPPED)
 
 
 def _least_gap(values: Floats) -> float:
-    """Return the least distance of two different values, of a part of them."""
+    """Return the least distance of two different values, of a part of them; 0 for none."""
     part = values.ravel()[:: max(values.size // _MOST_COMPARED, 1)]
-    return float(np.diff(np.unique(part)).min(initial=np.inf)) if part.size else np.inf
+    gaps = np.diff(np.unique(part))
+    return float(gaps.min()) if gaps.size else 0.0
 
 
 def _white_level(channels: Blocks, low: float | None, high: float | None) -> float:
@@ -844,6 +846,8 @@ def _counts_photons(channels: Blocks, zero: float, step: float) -> bool:
     means, details = _joined(channels)
     counts, squares = (means - zero) / step, np.square(details / step)
     usual = squares <= _MOST_SPREAD * (counts + 1)  # no hot pixels and cosmic rays
+    if not usual.any():
+        return False
     counts, details, squares = counts[usual], details[usual] / step, squares[usual]
     groups = _groups_of(np.argsort(counts, kind="stable"))
     signal = np.array([counts[group].mean() for group in groups])

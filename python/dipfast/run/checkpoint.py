@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchCheckpoint", "Checkpoint", "CheckpointFile", "digest_of", "read_checkpoint"]
 
-_FORMAT = "dipfast checkpoint 1"
+_FORMAT = "dipfast checkpoint 2"
 # Bytes of the largest header that is read; that of the network of the DIP paper has 100 000.
 _LARGEST_HEAD = 16_000_000
 # Exceptions that reading a damaged file may raise.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from dipfast.arrays import name_of_dtype
 from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import JPEG_REMARK
 from dipfast.run import job as jobs
@@ -98,11 +99,12 @@ def _of_sigma(job: Job) -> Iterator[str]:
 
 def _of_counts(noise: NoiseModel, job: Job) -> Iterator[str]:
     """Yield a hint if the rounding of the result costs more than the noise that is left."""
-    if noise.gain == 0 or str(job.layout.dtype).rpartition(".")[2].startswith("float"):
+    if noise.gain == 0 or "float" in name_of_dtype(job.layout.dtype):
         return
-    if noise.gain * job.range_width > _LEAST_COUNTED and job.range_width <= _MOST_COUNTED:
+    most = (float(job.problem.measurement.max()) - job.layout.ends[0]) * job.range_width
+    if noise.gain * job.range_width > _LEAST_COUNTED and most <= _MOST_COUNTED:
         yield (
-            f"these are counts of few photons (up to {job.range_width:.3g}), and the result is "
+            f"these are counts of few photons (up to {most:.3g}), and the result is "
             "rounded to whole counts, which costs as much as the noise that is left: give the "
             "image as floats (float32), and the result has fractions"
         )
