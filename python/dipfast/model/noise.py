@@ -185,10 +185,7 @@ class NoiseModel(NoiseParameters):
         Tensor
             The variance, positive, of the same shape.
         """
-        typical = self.typical_variance
-        if self.is_white or self.is_free:
-            return torch.full_like(clean, typical)
-        return (_LARGEST_WEIGHT * self.variance(clean)).clamp_max(typical)
+        return (_LARGEST_WEIGHT * self.variance(clean)).clamp_max(self.typical_variance)
 
     def _unclipped_variance(self, clean: Tensor) -> Tensor:
         if self.gain == 0:

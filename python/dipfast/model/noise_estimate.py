@@ -862,7 +862,7 @@ def _counts_photons(channels: Blocks, zero: float, step: float) -> bool:
     if np.count_nonzero(lit) < 4:
         return False
     gain, sigma = _line(signal[lit], variance[lit], None)
-    return abs(math.log(max(gain, 1e-9))) < math.log(_ABOUT_ONE) and sigma < _LEAST_CUT
+    return 1 / _ABOUT_ONE < gain < _ABOUT_ONE and sigma < _LEAST_CUT
 
 
 def _line(signal: Floats, variance: Floats, sigma: float | None) -> tuple[float, float]:

@@ -129,13 +129,8 @@ def _denoise(job: _Job) -> int:
 def _jpeg_of(source: ImageFile, job: _Job) -> JpegCoding | None:
     """Return how a picture was coded whose artefacts are to be taken out; None for others."""
     own: DenoiseOwn = job.own
-    drawn = [name for name in ("curves", "strip") if getattr(own, name) is not None]
     if own.jpeg == "yes":
-        if drawn:
-            raise InputError(
-                f"{option_name(drawn[0])} draws iterations, and --jpeg yes has none; --jpeg no "
-                "with --method two_stage has"
-            )
+        _refuse_drawn(own, "--jpeg yes", "--jpeg no with --method two_stage")
         if source.jpeg is None:
             raise InputError(
                 f"--jpeg yes: {own.image} is no JPEG, or one whose coding is not understood, as "
@@ -148,7 +143,7 @@ def _jpeg_of(source: ImageFile, job: _Job) -> JpegCoding | None:
     known, kept = options_of(type(job.settings)), ("snapshots", "checkpoint", "resume", "tile")
     names = ("sigma", "noise", "method", "data_range", *OF_FITS, *kept)
     says = any(job.options.get(name, known[name].default) != known[name].default for name in names)
-    return None if says or drawn else source.jpeg
+    return None if says or _drawn(own) else source.jpeg
 
 
 def _inpaint(job: _Job) -> int:
@@ -319,12 +314,21 @@ def _check_stack(job: _Job, source: ImageFile) -> None:
 def _check_method(job: _Job) -> None:
     """Refuse to draw iterations of a method that has none."""
     method = decide_method(job.settings)
-    for name in ("curves", "strip"):
-        if getattr(job.own, name) is not None and method in DIRECT_METHODS:
-            raise InputError(
-                f"{option_name(name)} draws iterations, and {method} has none; "
-                "--method two_stage has"
-            )
+    if method in DIRECT_METHODS:
+        _refuse_drawn(job.own, method, "--method two_stage")
+
+
+def _refuse_drawn(own: OwnOptions, without: str, other: str) -> None:
+    """Refuse to draw iterations of what has none; ``other`` has some."""
+    for name in _drawn(own):
+        raise InputError(
+            f"{option_name(name)} draws iterations, and {without} has none; {other} has"
+        )
+
+
+def _drawn(own: OwnOptions) -> list[str]:
+    """Return which options draw iterations."""
+    return [name for name in ("curves", "strip") if getattr(own, name) is not None]
 
 
 def _check_files(job: _Job, like: ImageFile, other_inputs: dict[str, str]) -> None:
