@@ -165,6 +165,15 @@ def opened(page: Any, file: dict[str, Any]) -> None:
     page.wait_for_selector("#start")
 
 
+def wait_until(page: Any, true: Callable[[], bool]) -> None:
+    """Let the browser go on until something of this process is true."""
+    for _ in range(PATIENCE // 20):
+        if true():
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError("it does not become true")
+
+
 def choose(page: Any, **values: str) -> None:
     """Choose what stands for values in the form; fields of text are filled in."""
     for name, value in values.items():
@@ -267,12 +276,13 @@ def test_only_the_mask_that_was_chosen_last_is_taken(page: Any) -> None:
     # While the next one is read, there is none.
     held: list[Any] = []
     page.route("**/mask/file", lambda route: held.append(route))
-    with page.expect_request("**/mask/file"):
-        page.set_input_files("#mask-file", png(first, "again.png"))
+    page.set_input_files("#mask-file", png(first, "again.png"))
+    wait_until(page, lambda: len(held) == 1)
     page.click("#start")
     page.wait_for_selector("[role=alert] >> text=paint over them, or load a mask")
-    with page.expect_request("**/mask/file"):
-        page.set_input_files("#mask-file", png(second, "second.png"))
+    page.set_input_files("#mask-file", png(second, "second.png"))
+    # A request is told before its route is called: the route is what is waited for.
+    wait_until(page, lambda: len(held) == 2)
     for route in reversed(held):
         with page.expect_response("**/mask/file"):
             route.continue_()
