@@ -285,6 +285,15 @@ class TestQuality:
         volume = ops.nl_ridge(coarse, noise=of_bands, **told)
         assert gain_in_decibels(coarse, volume, colours) > 1
 
+    @pytest.mark.parametrize("speed", ["fast", "balanced"])
+    def test_few_photons_are_kept_and_their_noise_is_not(self, speed: Any) -> None:
+        clean = np.broadcast_to(np.linspace(0.1, 0.5, 96), (96, 96))
+        counts = np.random.default_rng(0).poisson(clean).astype(np.float32)
+        found = ops.nl_ridge(counts, noise=NoiseModel(0.0, 1.0), speed=speed)
+        assert found.mean() == pytest.approx(counts.mean(), rel=0.03)
+        assert np.sqrt(np.mean(np.square(found - clean))) < 0.035
+        assert found.max() < 0.7
+
     def test_photon_noise(self) -> None:
         clean = photograph()
         photons = np.random.default_rng(0).poisson(60 * clean).astype(float)

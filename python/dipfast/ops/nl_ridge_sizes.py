@@ -39,6 +39,12 @@ _DEPTH, _MOST_CHANNELS = 3, 3
 # Standard deviation, as a share of the range, below which the first pass takes the mean of the
 # patches off: float32 has not enough digits otherwise.  Stronger noise is better left without.
 _WEAK = 4 / 255
+# Photons by which the variance of their noise is taken to be larger than a picture tells.  Where few
+# are counted, groups of patches without any look as if there was no noise, and a single one stands
+# out of them; it is nothing where many are.  Of 0, 0.06, 0.12, 0.25 and 0.5 photons it gave the
+# highest PSNR of six grey pictures of 0.3 to 10 photons at most, and of an EMCCD, whose noise has
+# longer tails.
+_UNCERTAIN_COUNT = 0.25
 # Distance in pixels up to which noise is taken to be correlated.
 _RADIUS = 12
 
@@ -88,6 +94,8 @@ class Ridge:
         spectrum = noise.spectrum
         self._turned = spectrum is not None and len(spectrum) == len(_TO_OPPONENT) == channels
         self._covariance = _covariance(noise, channels)
+        # Of counts, which are compared in so many channels and slices together.
+        self._uncertainty = _UNCERTAIN_COUNT / max(channels * self._depth, 1) * noise.gain**2
         self.speeds = self._speeds(shape, speed)
 
     def _speeds(self, shape: tuple[int, ...], speed: Speed) -> tuple[Speed, ...]:
@@ -205,8 +213,7 @@ class Ridge:
                 reach=one.reach,
                 slices_reach=max(self.neighbours - self._depth // 2, 0),
                 share=self._first_share(size),
-                centred=(index == 0 and self._level(size) < _WEAK)
-                or _has_few_patches(x.shape, one),
+                centred=(index == 0 and self._keeps_means(size)) or _has_few_patches(x.shape, one),
                 filters=one.filters,
             )
             x = _slices(filtered, self._depth)
@@ -230,6 +237,12 @@ class Ridge:
         correlated = self.noise.spectrum is not None
         return first_share(self.channels, self._level(size), correlated, self._depth)
 
+    def _keeps_means(self, size: int) -> bool:
+        """Return whether the first pass of a size takes the mean of the patches off."""
+        # Else the smallest picture of few photons would be too dark, and no other makes up for it.
+        counts = self.noise.gain > 0 and size + 1 == len(self.speeds)
+        return counts or self._level(size) < _WEAK
+
     def _level(self, size: int) -> float:
         """Return the standard deviation of the noise of a size."""
         return math.sqrt(_scale(self.noise)) / (1 << size)
@@ -243,6 +256,7 @@ class Ridge:
         # Of the mean over the channels where these were mixed.
         clean = self._table.clean(self._primary(pilot))
         variance: Floats = self._table.variance(clean)  # a new array
+        variance += np.float32(self._uncertainty)
         variance /= np.float32(_scale(self.noise))
         if self._turned:
             variance[...] = variance.mean(axis=0)
