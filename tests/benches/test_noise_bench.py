@@ -169,6 +169,11 @@ def test_sky_and_light_of_stars() -> None:
     assert offset == pytest.approx(3, abs=5 * error)
 
 
+def test_the_peak_of_stars_is_the_brightest_true_value() -> None:
+    for case in denoise.stars(Path(), 64):
+        assert case.peak == case.clean.max() > denoise.SKY
+
+
 def test_isolated_stars() -> None:
     # A faint one near a bright one is not isolated; the bright one is.
     stars = np.array([[20, 20, 1000], [24, 24, 50], [20, 40, 50], [2, 60, 50], [60, 60, 50.0]])

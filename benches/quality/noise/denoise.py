@@ -10,6 +10,7 @@ The sets:
 - ``factor``: photographs with white noise, whose sigma is told as half, right, and twice;
 - ``clean``: photographs without noise, and with as little as sigma 1 and 2;
 - ``stars``: fields of stars: brightness of the sky, and of stars by their signal-to-noise ratio;
+  the peak of the PSNR is the brightest value of the clean picture;
 - ``photons``: photographs with photon noise.
 
 The pictures are given to :func:`dipfast.denoise` in their own unit, in processes of two threads.
@@ -63,9 +64,6 @@ PEAKS = (30.0, 300.0, 3000.0)
 # Fields of stars: stars for each pixel; the sky and the noise of reading, in electrons.
 DENSITIES = (0.0005, 0.002, 0.008)
 SKY, READ_NOISE, FWHM = 100.0, 5.0, 2.5
-# The peak of the PSNR of stars, in electrons: twenty times the noise of reading above the sky. A
-# hundred times less than the brightest stars have, so that it shows the faint ones and the sky.
-PEAK_OF_STARS = SKY + 20 * READ_NOISE
 # Radius of the aperture in which a star is measured. A star is isolated if no other one of more
 # than a tenth of its light is nearer than two radii.
 APERTURE, OTHERS = 4.0, 0.1
@@ -305,7 +303,8 @@ def stars(folder: Path, size: int) -> Iterator[Case]:
             read_noise=READ_NOISE,
             fwhm=FWHM,
         )
-        yield Case(name, made.noisy, made.clean, PEAK_OF_STARS, stars=catalogue)
+        brightest = float(made.clean.max())
+        yield Case(name, made.noisy, made.clean, brightest, stars=catalogue)
 
 
 def photons(folder: Path, size: int) -> Iterator[Case]:
