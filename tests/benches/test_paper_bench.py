@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,3 +123,18 @@ def test_spikes_are_found(tmp_path: Path) -> None:
     assert [spike["iteration"] for spike in found["spike_list"]] == [100, 150]
     assert found["psnr_lost"] == pytest.approx(10)
     assert len(list(tmp_path.glob("run-spike-*.png"))) == 2
+
+
+def test_spikes_that_were_undone_count(
+    data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    denoise = dipfast.denoise
+
+    def with_undone(*arguments: Any, **options: Any) -> dipfast.Result:
+        return replace(denoise(*arguments, **options), spikes=2, failures=1)
+
+    monkeypatch.setattr(dipfast, "denoise", with_undone)
+    source = pictures.Source(data, 32, ("F16",))
+    (picture,) = source.denoise()
+    row = runs.run(picture, {"max_iterations": 3}, "rgb", tmp_path / "run")
+    assert (row["spikes"], row["spikes_undone"], row["spike_list"]) == (3, 3, [])

@@ -21,7 +21,8 @@ __all__ = ["measured", "run"]
 
 Pixels: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
-# A spike is a loss larger than 1.5 times the median of the last 50 losses.
+# A spike is a loss larger than 1.5 times the median of the last 50 losses. Those of 5 dB and more
+# are undone before a callback sees them (dipfast.run.recovery); the result has their number.
 _SPIKE, _WINDOW = 1.5, 50
 
 
@@ -71,7 +72,7 @@ def run(picture: Picture, options: dict[str, Any], measure: str, save: Path) -> 
         "best_iteration": result.best_iteration,
         "stop_reason": result.stop_detail,
         "seconds": time.perf_counter() - start,
-        **watch.findings(),
+        **_spikes(watch, result),
         "settings": result.settings,
         "found": result.found,
     }
@@ -96,6 +97,15 @@ def run(picture: Picture, options: dict[str, Any], measure: str, save: Path) -> 
             for name, other in picture.published.items()
         }
     return row
+
+
+def _spikes(watch: _Watch, result: Any) -> dict[str, Any]:
+    """Return what was found of spikes, those included that were undone.
+
+    An iteration that was undone has no image: the worst loss of PSNR is of those that stayed.
+    """
+    found, undone = watch.findings(), result.spikes + result.failures
+    return {**found, "spikes": found["spikes"] + undone, "spikes_undone": undone}
 
 
 def write(path: Path, pixels: Pixels) -> None:
@@ -144,7 +154,7 @@ def _before(picture: Picture) -> Pixels:
 
 
 class _Watch:
-    """Find spikes of the loss in the states of a run, and save the image of each."""
+    """Find spikes of the loss that were not undone, and save the image of each."""
 
     def __init__(self, save: Path) -> None:
         self.save = save
