@@ -74,6 +74,28 @@ def test_tables(
         make(monkeypatch, data, "denoise", "--only", "F16", "--variants", "plain DIP")
 
 
+def test_a_table_has_the_runs_of_its_seeds_and_device(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = "denoise", "--only", "F16", "--variants", "two stages"
+    make(monkeypatch, data, *arguments, "--device", "cpu")
+    path = data.parent / "out/denoise.jsonl"
+    row = json.loads(path.read_text())
+    others = [{**row, "seed": 1, "psnr": 1.25}, {**row, "device": "auto", "psnr": 2.25}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in (row, *others)))
+    for asked, psnr in (
+        (("--device", "cpu"), row["psnr"]),
+        (("--device", "cpu", "--seeds", "1"), 1.25),
+        (("--device", "cpu", "--seeds", "0", "1"), (row["psnr"] + 1.25) / 2),
+        ((), 2.25),
+    ):
+        capsys.readouterr()
+        make(monkeypatch, data, *arguments, *asked)
+        assert f"| inf | inf | {psnr:.2f} |" in capsys.readouterr().out
+    make(monkeypatch, data, *arguments, "--device", "cpu", "--seeds", "0")
+    assert len(path.read_text().splitlines()) == 3  # nothing was run again
+
+
 def test_other_tasks(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(monkeypatch, data, "stage1", "--only", "boat", "--variants", "plain DIP")
     make(monkeypatch, data, "sr4", "--only", "bird", "--variants", "two stages")

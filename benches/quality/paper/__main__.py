@@ -5,8 +5,9 @@
 For each table the program writes to the output folder ``TABLE.jsonl`` (a line for each run, with
 its settings), ``TABLE.md``, pictures in ``TABLE/``, and figures.  Runs that are there already are
 not repeated, so that an interrupted table continues with the same command, and tables that share
-runs do them once.  Without the name of a table, all tables are made from the lines that there are,
-and put together in ``tables.md``.
+runs do them once.  Without the name of a table, all tables are made from the lines that there are
+of this form, these seeds and this device (``--device``, as it was named then), and put together in
+``tables.md``.
 
 The reduced form (the default) takes the middle 128x128 pixels and 500 iterations of the
 narrow network: minutes on two cores for most tables.  ``--full`` takes whole pictures and
@@ -132,12 +133,13 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def same(row: dict[str, Any], options: Any) -> bool:
-    """Return whether a run has the size, quality and iterations that are asked for."""
-    return (row["size"], row["quality"], row["iterations_asked"]) == (
-        options.size,
-        options.quality,
-        options.iterations,
-    )
+    """Return whether a run is one of those that are asked for.
+
+    The device is compared as it was asked for: "auto" is not the device that it was.
+    """
+    asked = (options.size, options.quality, options.iterations, options.device)
+    keys = "size", "quality", "iterations_asked", "device"
+    return tuple(row[key] for key in keys) == asked and row["seed"] in options.seeds
 
 
 def _form(options: Any) -> str:
