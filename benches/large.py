@@ -7,10 +7,11 @@
 Pictures are those of scikit-image (or NAME_GT.png of a folder), enlarged twice, turned and put side
 by side, with noise of sigma 25 of our own, clipped and rounded to 8 bits; noise is estimated.  Each
 runs in a process of its own; seconds are those of its processors, which other work hardly changes.
-``growth`` prints the peak of its resident memory, less that before
-the picture was there, and with ``--tiles`` ends after so many tiles and prints what all of them
-would take.  ``borders`` prints the error within four pixels of the middle of each overlap, and that
-elsewhere, for tiles and for the whole: without seams both have the same ratio.
+``growth`` prints how much the peak of its resident memory grows while the picture is denoised: the
+picture, the clean one and the code, which are there before, are not in it.  With ``--tiles`` it
+ends after so many tiles and prints what all of them would take.  ``borders`` prints the error
+within four pixels of the middle of each overlap, and that elsewhere, for tiles and for the whole:
+without seams both have the same ratio.
 """
 
 from __future__ import annotations
