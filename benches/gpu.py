@@ -3,7 +3,7 @@
     python -m benches.gpu [--device cuda] [--no-tests] [--json FILE]
 
 It needs torch, dipfast and NumPy, and pytest for the tests that need CUDA.  Without a GPU it says
-so and ends.  Figures are medians of repeats, in turn.
+so and ends.  Figures are medians of repeats, in turn.  If tests fail, the exit status is 1.
 """
 
 from __future__ import annotations
@@ -145,13 +145,16 @@ def step_figures(size: int, network: str, device: torch.device) -> dict[str, Any
     return figures
 
 
-def run_tests() -> str:
-    """Run the tests that need CUDA, and return the last line of what they say."""
+def run_tests() -> tuple[str, bool]:
+    """Run the tests that need CUDA; return the last lines of what they say, and if all went well.
+
+    Without pytest there is nothing that can fail.
+    """
     if importlib.util.find_spec("pytest") is None:
-        return "pytest is missing"
+        return "pytest is missing", True
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", "-k"]
     done = subprocess.run([*command, "cuda or Cuda"], capture_output=True, text=True, check=False)
-    return "\n".join(done.stdout.strip().splitlines()[-12:])
+    return "\n".join(done.stdout.strip().splitlines()[-12:]), done.returncode == 0
 
 
 def main() -> None:
@@ -176,12 +179,15 @@ def main() -> None:
             for size in SIZES
         },
     }
+    passed = True
     if not options.no_tests:
-        found["tests"] = run_tests()
+        found["tests"], passed = run_tests()
     text = json.dumps(found, indent=1)
     print(text)
     if options.json:
         options.json.write_text(text + "\n")
+    if not passed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
