@@ -183,8 +183,9 @@ class Settings(BaseModel):
         "denoise; pnp for everything else, with linear operators. joined is nl_ridge and some "
         "guided fits, or pnp and a fit in two stages, which are weighted by what they are expected "
         "to err. 'auto', unless something is said of a fit (tv_weight, stop, preset, "
-        "max_iterations, learning_rate), is nl_ridge or pnp to denoise, inpaint and enlarge with "
-        "quality fast, and joined with more; else, and where an operator is not linear, two_stage.",
+        "max_iterations, learning_rate, network_input), is nl_ridge or pnp to denoise, inpaint and "
+        "enlarge with quality fast, and joined with more; else, and where an operator is not "
+        "linear, two_stage.",
         in_python="Also a sequence of stages of your own, with all their iterations.",
         choices=METHOD_NAMES,
         type="the name of a method, or a sequence of dipfast.Stage",
