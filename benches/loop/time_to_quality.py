@@ -7,7 +7,8 @@
 FOLDER has NAME_GT.png and NAME_noisy.png, white noise of sigma 25 in 8 bits; the middle of each is
 taken.  Compared are the loop of the Deep Image Prior paper (benches/loop/original.py), stopped by
 an oracle where its running average is best; the two stages of dipfast, stopped by themselves;
-its defaults, with the first picture that there is; nl_ridge; total variation; and BM3D.
+its defaults, with the first picture that there is; nl_ridge; total variation; and BM3D.  Sigma is
+told to all of them but the defaults, which estimate it, and the original's loop, which needs none.
 
 A fit has the same PSNR after the same iteration on every device but for rounding, so curves may
 come from a fast one (``--fit-device``).  Seconds are those of ``--device``: the median time of an
