@@ -99,7 +99,7 @@ class NoiseReport:
 
         Where the noise does not grow with the signal, it is the same at any brightness.
         """
-        return math.sqrt(self.model.gain / 2 + self.model.sigma**2) * self._width
+        return self.model.typical_sigma * self._width
 
     @property
     def kind(self) -> Kind:
@@ -327,7 +327,7 @@ def _report_of(estimate: NoiseEstimate, layout: Layout) -> NoiseReport:
     model, outliers = estimate.model, estimate.outliers
     # The interval is that of the part of the noise that does not grow with the signal; the other
     # part is as uncertain.
-    sigma = math.sqrt(model.gain / 2 + model.sigma**2) * width
+    sigma = model.typical_sigma * width
     ends = [end / model.sigma if model.sigma > 0 else 1.0 for end in estimate.interval]
     return NoiseReport(
         model=model,

@@ -292,8 +292,57 @@ class TestEstimates:
         model = estimate_noise(torch.from_numpy(scaled), ends=ends).model
         step = (ends[1] - ends[0]) / counts.max()
         for photons in (5.0, 10.0, 20.0):
-            found = model.gain * (ends[0] + photons * step) + model.sigma**2
+            found = float(model.variance(torch.tensor(ends[0] + photons * step)))
             assert found == pytest.approx(photons * step**2, rel=0.5)
+
+    @pytest.mark.parametrize("ends", [(0.0, 4095.0), None])
+    def test_photons_above_an_offset(self, ends: tuple[float, float] | None) -> None:
+        true = NoiseModel(3.5, 2.2, offset=100.0)
+        clean = 100 + 200 * self.picture()[:2].square()
+        counts = true.sample(clean, torch.Generator().manual_seed(0)).round()
+        low, high = ends or (float(counts.min()), float(counts.max()))
+        model = estimate_noise_model((counts - low) / (high - low))
+        for bright in (120.0, 200.0, 280.0):
+            found = float(model.variance(torch.tensor((bright - low) / (high - low)))) ** 0.5
+            told = float(true.variance(torch.tensor(bright))) ** 0.5
+            assert found * (high - low) == pytest.approx(told, rel=0.1)
+
+    def test_few_bright_places_tell_the_photons(self) -> None:
+        rows, columns = np.mgrid[:256, :256]
+        clean = sum(
+            200 * np.exp(-((rows - i) ** 2 + (columns - j) ** 2) / 300)
+            for i, j in ((60, 60), (100, 190), (180, 90), (200, 210))
+        )
+        true = NoiseModel(3.5, 2.2, offset=100.0)
+        counts = true.sample(torch.from_numpy(clean[None] + 100), torch.Generator().manual_seed(0))
+        low, width = float(counts.min()), float(counts.max() - counts.min())
+        model = estimate_noise_model((counts - low) / width)
+        for bright in (100.0, 150.0, 250.0):
+            found = float(model.variance(torch.tensor((bright - low) / width))) ** 0.5 * width
+            assert found == pytest.approx(
+                float(true.variance(torch.tensor(bright))) ** 0.5, rel=0.2
+            )
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_a_dark_frame_has_no_photons(self, seed: int) -> None:
+        frame = np.random.default_rng(seed).normal(100, 4.5, (1, 256, 256)).round()
+        frame = torch.from_numpy(frame - frame.min())
+        model = estimate_noise_model(frame / frame.max())
+        assert model.gain == 0
+        assert model.sigma * float(frame.max()) == pytest.approx(4.5, rel=0.05)
+
+    def test_charges_that_one_photon_frees_do_not_stand_alone(self) -> None:
+        # An EMCCD: where it is dark, one photon is seen as a value of an exponential law.
+        random = np.random.default_rng(0)
+        photons = random.poisson(np.broadcast_to(np.linspace(0, 0.04, 128), (1, 128, 128)))
+        charges = random.gamma(np.maximum(photons, 1), 1.0) * (photons > 0)
+        model = NoiseModel(0.05, 2.0)
+        noisy = torch.from_numpy(charges + random.normal(0, 0.05, charges.shape))
+        assert isolated_outliers(noisy, model) is None
+        noisy[0, 20, 20] = 60.0
+        found = isolated_outliers(noisy, model)
+        assert found is not None
+        assert found.nonzero().tolist() == [[0, 20, 20]]
 
     def test_one_pixel_squares_beside_an_outlier(self) -> None:
         drawn = 100.0 * (np.indices((64, 64)).sum(axis=0) % 2)

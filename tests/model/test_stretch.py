@@ -214,6 +214,29 @@ def test_photon_noise_of_stars(seed: int) -> None:
     assert scaled.sigma * 6000 == pytest.approx(math.sqrt(model.sigma**2 + 50 * model.gain))
 
 
+def test_photon_noise_above_an_offset() -> None:
+    true = NoiseModel(5.0, 1.0, offset=1000.0)
+    field = 1000 + 4000 * torch.sin(torch.linspace(0, 20, 256)).clamp_min(0).square().repeat(256, 1)
+    model = photon_noise(true.sample(field, torch.Generator().manual_seed(0)))
+    assert model.gain == pytest.approx(1, rel=0.1)
+    for bright in (1100.0, 2000.0, 4000.0):
+        u = torch.tensor(bright)
+        assert model.variance(u) == pytest.approx(float(true.variance(u)), rel=0.1)
+
+
+@pytest.mark.parametrize("kappa", [0.0, 0.05])
+@pytest.mark.parametrize("gain", [0.0, 2.0])
+def test_an_offset_moves_the_stretch(gain: float, kappa: float) -> None:
+    x = torch.linspace(-5, 300, 50, dtype=torch.float64)
+    plain = Stretch(NoiseModel(3.0, gain), -10.0, 400.0, 20.0, kappa)
+    moved = Stretch(NoiseModel(3.0, gain, offset=100.0), 90.0, 500.0, 120.0, kappa)
+    assert torch.allclose(moved.forward(x + 100), plain.forward(x), atol=1e-12)
+    for inverse in ("inverse", "unbiased_inverse"):
+        t = plain.forward(x)
+        there = getattr(moved, inverse)(t)
+        assert torch.allclose(there, getattr(plain, inverse)(t) + 100, atol=1e-8)
+
+
 def test_photon_noise_pools_channels() -> None:
     fields = torch.stack([star_field(seed)[0] for seed in range(2)])
     assert photon_noise(fields).gain == pytest.approx(1, rel=0.15)
@@ -234,10 +257,10 @@ def test_photon_noise_without_photons() -> None:
     assert photon_noise(torch.ones(64, 64)) == NoiseModel(0.0)
 
 
-def test_photon_noise_is_right_at_the_sky_above_an_offset() -> None:
+def test_photon_noise_of_stars_above_an_offset() -> None:
     noisy, _ = star_field(0)
     model = photon_noise(noisy + 900)
-    assert model.sigma == 0
+    assert model.gain == pytest.approx(1, rel=0.15)
     assert float(model.variance(torch.tensor(1000.0))) == pytest.approx(125, rel=0.05)
 
 

@@ -26,6 +26,7 @@ MODELS: list[dict[str, Any]] = [
     {"sigma": 0.0001, "low": 0.0, "high": 1.0},
     {"sigma": 0.5, "low": 0.0, "high": 1.0},
     {"sigma": 0.02, "gain": 0.01, "low": 0.0},
+    {"sigma": 0.01, "gain": 0.01, "low": 0.2, "offset": 0.25},
     {"sigma": 0.1, "high": 1.0},
     {"sigma": 0.02, "low": 0.2, "high": 0.8},
     {"sigma": 0.1, "low": -3.0, "high": 5.0},

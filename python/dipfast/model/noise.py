@@ -31,7 +31,7 @@ class NoiseModel(NoiseParameters):
     A clean value u is measured as
 
     .. math:: y = \min(\max(u + s(u) \xi, low), high), \qquad
-              s(u)^2 = gain \cdot u + sigma^2, \qquad \xi \sim N(0, 1).
+              s(u)^2 = gain \max(u - offset, 0) + sigma^2, \qquad \xi \sim N(0, 1).
 
     With gain = 0 this is white noise; with gain > 0 it is the Poisson-Gaussian noise of
     cameras, microscopes and telescopes in its normal approximation [1]_.  All numbers are in
@@ -40,7 +40,7 @@ class NoiseModel(NoiseParameters):
     Parameters
     ----------
     sigma
-        Standard deviation at u = 0, from 0 up.
+        Standard deviation where there is no signal, from 0 up.
     gain
         What one unit of signal adds to the variance, from 0 up: the inverse of the number of
         photons that make a white pixel.  The default of 0 is noise without photon noise.
@@ -52,11 +52,14 @@ class NoiseModel(NoiseParameters):
         (:class:`~dipfast.settings.noise.NoiseParameters`); None, the default, for noise that is
         independent from pixel to pixel.  Expectation, variance and samples are those of single
         pixels, whatever the spectrum.
+    offset
+        The value of a pixel without signal, which is some 100 counts in cameras for science; 0 by
+        default.
 
     Raises
     ------
     ValueError
-        If sigma or gain is negative or not finite, or low is not below high.
+        If sigma or gain is negative, a number is not finite, or low is not below high.
 
     References
     ----------
@@ -190,7 +193,8 @@ class NoiseModel(NoiseParameters):
     def _unclipped_variance(self, clean: Tensor) -> Tensor:
         if self.gain == 0:
             return torch.full_like(clean, max(self.sigma**2, LEAST_VARIANCE))
-        return (self.gain * clean.clamp_min(0) + self.sigma**2).clamp_min(LEAST_VARIANCE)
+        signal = (clean - self.offset).clamp_min(0)
+        return (self.gain * signal + self.sigma**2).clamp_min(LEAST_VARIANCE)
 
     def _moments(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Return E[y - u] and E[(y - u)^2]."""

@@ -394,9 +394,10 @@ def _beyond_noise(isolated: Any, pixels: Floats, around: Floats, model: NoiseMod
 
     ``around`` has what is around them in their place.
     """
-    variance = model.sigma**2 + model.gain * np.maximum(around[isolated], 0.0)
-    away = np.square(pixels[isolated] - around[isolated])
-    isolated[isolated] = away > _LEAST_EXCESS**2 * variance
+    signal = np.maximum(around[isolated] - model.offset, 0.0)
+    away = np.abs(pixels[isolated] - around[isolated])
+    deviation_there = np.sqrt(model.sigma**2 + model.gain * signal)
+    isolated[isolated] = away > _LEAST_EXCESS * deviation_there + _LEAST_PHOTONS * model.gain
     return isolated if isolated.any() else None
 
 
@@ -445,7 +446,7 @@ def _model(
         raise InputError(
             "too few known pixels of image lie side by side to tell its noise; sigma tells it"
         )
-    gain = 0.0
+    gain, offset = 0.0, 0.0
     of_white: float | None = sigma
     step = _least_gap(pixels if measured is None else pixels[measured])
     are_few = step > 1.5 * _LEVEL * (most - least)
@@ -459,10 +460,10 @@ def _model(
         return NoiseModel(0.0, step, None, cuts[1]), {}, None
     if may_grow:
         # Of a few counts the median deviation is wrong, as where noise is cut off.
-        gain, offset = _affine_variance(channels, low if are_few else cuts[0], cuts[1], sigma)
-        of_white = offset
-        if kind == "auto" and not _shows_photons(channels, gain, offset):
-            gain, of_white = 0.0, None
+        line = _affine_variance(channels, low if are_few else cuts[0], cuts[1], sigma)
+        gain, of_white, offset = line.gain, line.sigma, line.offset
+        if kind == "auto" and not (line.is_told and _shows_photons(channels, line)):
+            gain, of_white, offset = 0.0, None, 0.0
     levels = {}
     if of_white is None:
         first = NoiseModel(_white_level(channels, *cuts), gain, *cuts)
@@ -478,7 +479,7 @@ def _model(
                 of_white = min(of_white, flattest)
     # Where there is no light there is next to no noise of photons: none of it is cut off.
     cut = cuts[0] if kind == "clipped" or of_white >= _LEAST_CUT * max(gain, step) else None
-    return NoiseModel(of_white, gain, cut, cuts[1]), levels, None
+    return NoiseModel(of_white, gain, cut, cuts[1], offset=offset), levels, None
 
 
 def _compared(
@@ -492,7 +493,7 @@ def _compared(
     except InputError:  # too few pixels: nothing to compare with
         return *_model(*given, sigma, ends), None
     seen = 0.0 if found.is_free else math.sqrt(found.typical_variance)
-    model = replace(found, sigma=sigma, gain=0.0)
+    model = replace(found, sigma=sigma, gain=0.0, offset=0.0)
     if given[4] != "clipped" and sigma > _MOST_ABOVE_SEEN * seen:
         model = replace(model, low=None, high=None)
     # Levels of white noise are those of an estimate, which the model is not made of.
@@ -592,6 +593,9 @@ _AT_A_TIME = 1 << 16
 # A value that stands alone is an outlier from so many standard deviations of the noise on, which
 # few values of noise reach, of photons neither.
 _LEAST_EXCESS = 6.0
+# Where it is dark, counts of photons have longer tails than a normal law of the same variance: the
+# charges that an EMCCD makes of one photon are 14 times their mean in one of a million.
+_LEAST_PHOTONS = 7.0
 # More outliers than this share are no defects of a sensor.
 _MOST_OUTLIERS = 0.05
 # The bootstrap: rows and columns of tiles, the least rows and columns of one, and the resamples.
@@ -618,6 +622,16 @@ Blocks: TypeAlias = "list[tuple[Floats, Floats]]"
 
 # One level of eight bits.
 _LEVEL = 1 / 255
+# Blocks of a group at least and on average, and groups at most.
+_GROUP, _USUAL_GROUP, _MOST_GROUPS = 64, 400, 4096
+# What a line may be off by, as a share of a variance, beside what is by chance; and from where on a
+# variance above it is that of texture.
+_OF_LINE, _OF_TEXTURE = 0.1, 0.3
+# The variance of the square of a median deviation of normal values, times their number.
+_OF_MEDIAN = 5.4
+# A gain is told from so many standard errors on; an offset, without which the line would be that
+# through 0, too.
+_TOLD_GAIN, _TOLD_OFFSET = 2.0, 1.5
 # Noise is cut off at black only if it is stronger there than this share of a count.
 _LEAST_CUT = 0.5
 # A photon adds one to the variance, to this factor; up to so many photons the variance is that of
@@ -643,15 +657,28 @@ def _joined(channels: Blocks) -> tuple[Floats, Floats]:
     return np.concatenate(means), np.concatenate(details)
 
 
-def _shows_photons(channels: Blocks, gain: float, level: float) -> bool:
+@dataclass(frozen=True)
+class _Line:
+    """Hold what a line through variances tells: gain max(signal - offset, 0) + sigma^2.
+
+    ``is_told`` is whether the variance grows clearly.
+    """
+
+    gain: float
+    sigma: float
+    offset: float = 0.0
+    is_told: bool = True
+
+
+def _shows_photons(channels: Blocks, line: _Line) -> bool:
     """Return whether by far the larger part of the variance comes from the signal.
 
     It does not if many blocks are flat that are bright enough for their noise to be seen.
     """
-    if gain / 2 <= _PHOTON_RATIO * level**2:
+    if line.gain / 2 <= _PHOTON_RATIO * line.sigma**2:
         return False
     means, details = _joined(channels)
-    seen = gain * means + level**2 > _LEVEL**2
+    seen = line.gain * (means - line.offset) + line.sigma**2 > _LEVEL**2
     return bool(np.mean(seen & (details == 0)) <= _FLAT_SHARE)
 
 
@@ -810,15 +837,15 @@ def _unclipped_level(distances: Floats, details: Floats, width: float | None) ->
 
 def _affine_variance(
     channels: Blocks, low: float | None, high: float | None, sigma: float | None
-) -> tuple[float, float]:
-    """Return gain and sigma of the line variance = gain signal + sigma^2."""
+) -> _Line:
+    """Return the line of variance against signal."""
     means, details = _joined(channels)
     # Blocks that are exactly flat, such as those of a border, have no noise.
     means, details = means[details != 0], details[details != 0]
     order = np.argsort(means, kind="stable")
     if not len(order):
-        return 0.0, sigma or 0.0
-    groups = _groups_of(order)
+        return _Line(0.0, sigma or 0.0)
+    groups = _groups_of(means, order)
     signal = np.array([means[group].mean() for group in groups])
     spread = np.array([deviation(details[group]) for group in groups])
     # Where values are clipped, the variance is below the line.
@@ -827,14 +854,29 @@ def _affine_variance(
         whole &= signal > low + 2 * spread
     if high is not None:
         whole &= signal < high - 2 * spread
+    counts = np.array([len(group) for group in groups])
     if np.count_nonzero(whole) >= 4:
-        signal, spread = signal[whole], spread[whole]
-    return _line(signal, spread**2, sigma)
+        signal, spread, counts = signal[whole], spread[whole], counts[whole]
+    return _line(signal, spread**2, sigma, counts)
 
 
-def _groups_of(order: Any) -> list[Any]:
-    """Return blocks, which are in the order of their brightness, in groups of a few hundred."""
-    return np.array_split(order, min(max(len(order) // 400, 1), 4096))
+def _groups_of(means: Floats, order: Any) -> list[Any]:
+    """Return blocks, which are in the order of their brightness, in groups of a few hundred.
+
+    Groups are of equal parts of the range, as far as there are enough blocks: the background of a
+    picture, however large, tells no more of what brightness adds than what is bright does.
+    """
+    sorted_means = means[order]
+    parts = min(max(len(order) // _USUAL_GROUP, 1), _MOST_GROUPS)
+    # From the darkest to the brightest, but for a few.
+    first, last = sorted_means[[min(_GROUP, len(order) - 1), max(-_GROUP, -len(order))]]
+    ends = np.searchsorted(sorted_means, np.linspace(first, last, parts + 1)[1:-1])
+    cuts, begin = [], 0
+    for end in ends:
+        if end - begin >= _GROUP and len(order) - end >= _GROUP:
+            cuts.append(end)
+            begin = end
+    return np.split(order, cuts)
 
 
 def _counts_photons(channels: Blocks, zero: float, step: float) -> bool:
@@ -849,7 +891,7 @@ def _counts_photons(channels: Blocks, zero: float, step: float) -> bool:
     if not usual.any():
         return False
     counts, details, squares = counts[usual], details[usual] / step, squares[usual]
-    groups = _groups_of(np.argsort(counts, kind="stable"))
+    groups = _groups_of(counts, np.argsort(counts, kind="stable"))
     signal = np.array([counts[group].mean() for group in groups])
     variance = np.array(
         [
@@ -861,29 +903,54 @@ def _counts_photons(channels: Blocks, zero: float, step: float) -> bool:
     lit = (signal > 0) & (variance > 0)
     if np.count_nonzero(lit) < 4:
         return False
-    gain, sigma = _line(signal[lit], variance[lit], None)
-    return 1 / _ABOUT_ONE < gain < _ABOUT_ONE and sigma < _LEAST_CUT
+    sizes = np.array([len(group) for group in groups])
+    line = _line(signal[lit], variance[lit], None, sizes[lit])
+    is_one = 1 / _ABOUT_ONE < line.gain < _ABOUT_ONE and line.sigma < _LEAST_CUT
+    # What varies about a level far from 0, such as a dark frame, is told by nothing but its growth.
+    return is_one and line.offset < _LEAST_CUT and (line.is_told or signal[0] < _FEW_COUNTS)
 
 
-def _line(signal: Floats, variance: Floats, sigma: float | None) -> tuple[float, float]:
-    """Return gain and sigma of the line through variances of groups."""
-    # Texture makes the variance of some groups too large and of none too small: robust weights
-    # that fall where the variance is above the line.
-    offset = 0.0 if sigma is None else sigma**2
-    gain, constant = 0.0, float(np.median(variance))
+def _line(signal: Floats, variance: Floats, sigma: float | None, counts: Any) -> _Line:
+    """Return the line through variances of groups of so many blocks."""
+    if sigma is not None:
+        slope, _ = _fitted(signal[:, None], variance - sigma**2, variance, counts)
+        return _Line(max(float(slope[0]), 0.0), sigma)
+    columns = np.stack([signal, np.ones_like(signal)], axis=1)
+    (gain, constant), errors = _fitted(columns, variance, variance, counts)
+    is_told = gain > _TOLD_GAIN * errors[0]
+    if gain <= 0:  # no photon noise
+        return _Line(0.0, math.sqrt(float(np.median(variance))), is_told=False)
+    if constant >= 0:
+        return _Line(float(gain), math.sqrt(constant), is_told=is_told)
+    # Nothing but photon noise, above the least value or above that of no signal.
+    if -constant > _TOLD_OFFSET * errors[1] and is_told:
+        # Darker than any group something of the noise is left.
+        least = max(gain * signal.min() + constant, 0.0) / 2
+        return _Line(float(gain), math.sqrt(least), float((least - constant) / gain))
+    slope, _ = _fitted(signal[:, None], variance, variance, counts)
+    return _Line(float(slope[0]), 0.0, is_told=is_told)
+
+
+def _fitted(
+    columns: Floats, target: Floats, variance: Floats, counts: Any
+) -> tuple[Floats, Floats]:
+    """Return coefficients, and their standard errors by chance.
+
+    Texture makes the variance of some groups too large and of none too small: robust weights that
+    fall where the variance is above the line.
+    """
+    beside = variance - target
+    # The variance of a variance, as that of a median of squares is, as a share of its square.
+    chance = _OF_MEDIAN / counts
+    textured = _OF_TEXTURE**2 + 2 * chance
     weights = np.ones_like(variance)
     for _ in range(20):
-        columns = signal[:, None] if sigma is not None else np.stack([signal, 0 * signal + 1], 1)
         root = np.sqrt(weights)
-        target = (variance - offset) * root
-        solution = np.linalg.lstsq(columns * root[:, None], target, rcond=None)[0]
-        gain = float(solution[0])
-        constant = offset if sigma is not None else float(solution[1])
-        if gain < 0:  # no photon noise
-            gain, constant = 0.0, float(np.median(variance)) if sigma is None else offset
-        elif constant < 0:  # nothing but photon noise
-            constant = 0.0
-            gain = float((weights * signal * variance).sum() / (weights * signal**2).sum())
-        fitted = np.maximum(gain * signal + constant, LEAST_VARIANCE)
-        weights = 1 / (fitted**2 * (1 + ((variance - fitted) / (0.3 * fitted)).clip(0) ** 2))
-    return gain, math.sqrt(constant)
+        solution = np.linalg.lstsq(columns * root[:, None], target * root, rcond=None)[0]
+        # Below a small share of what is usual nothing is known so well.
+        least = max(1e-3 * float(np.median(variance)), LEAST_VARIANCE)
+        fitted = np.maximum(columns @ solution + beside, least)
+        above = ((variance - fitted) / fitted).clip(0) ** 2 / textured
+        weights = 1 / (fitted**2 * (_OF_LINE**2 + chance) * (1 + above))
+    pull = np.linalg.pinv((columns * weights[:, None]).T @ columns) @ (columns.T * weights)
+    return np.asarray(solution), np.sqrt(pull**2 @ (chance * fitted**2))

@@ -48,7 +48,7 @@ class Stretch:
 
     .. math:: t(x) = \frac{T(x) - T(low)}{T(high) - T(low)}, \qquad
               T(x) = \int \frac{dx}{\sqrt{v(x) + (\kappa \max(x - x_0, 0))^2}}, \qquad
-              v(x) = gain \max(x, 0) + sigma^2 + \tfrac{3}{8} gain^2
+              v(x) = gain \max(x - offset, 0) + sigma^2 + \tfrac{3}{8} gain^2
 
     For :math:`\kappa = 0` this is the generalised Anscombe transform [1]_, which stabilises the
     variance of Poisson-Gaussian noise: it is Anscombe's for photons alone, and linear for white
@@ -104,8 +104,11 @@ class Stretch:
                 "low must be below high and kappa not below 0, all finite, got "
                 f"low={self.low}, high={self.high}, sky={self.sky}, kappa={self.kappa}"
             )
-        if self.measured.gain > 0 and self.sky < 0:
-            raise InputError(f"sky must be 0 or more where there is photon noise, got {self.sky}")
+        if self.measured.gain > 0 and self.sky < self.measured.offset:
+            raise InputError(
+                "sky must not be below the offset where there is photon noise, got "
+                f"sky={self.sky} and offset={self.measured.offset}"
+            )
         if self.measured.is_free:
             raise InputError("measured must have noise; a picture without needs no stretch")
 
@@ -141,12 +144,12 @@ class Stretch:
         if not values.numel() or not bool(values.isfinite().all()):
             raise InputError("picture must have values, and all of them finite")
         least, greatest, median = float(values.min()), float(values.max()), float(values.median())
-        sky = max(median, 0.0) if noise.gain > 0 else median
+        sky = max(median, noise.offset) if noise.gain > 0 else median
         margins = [_MARGIN * math.sqrt(_stable_variance(noise, x)) for x in (least, greatest)]
         found = cls(noise, least - margins[0], greatest + margins[1], sky)
         if found._span(least, sky) > _DARK_UNITS:
             sky = found._at(found._units_of(least) + _DARK_UNITS)
-            found = replace(found, sky=max(sky, 0.0) if noise.gain > 0 else sky)
+            found = replace(found, sky=max(sky, noise.offset) if noise.gain > 0 else sky)
         if found._span(least, greatest) <= _UNITS:
             return found
         few, many = _EXPONENTS
@@ -169,7 +172,7 @@ class Stretch:
 
         Where the signal is so strong that it is compressed, the noise is smaller than that.
         """
-        return replace(self.measured, sigma=1 / self.width, gain=0.0, low=None, high=None)
+        return NoiseModel(1 / self.width, spectrum=self.measured.spectrum)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return values stretched to [0, 1].
@@ -206,8 +209,8 @@ class Stretch:
     def unbiased_inverse(self, t: Tensor) -> Tensor:
         r"""Return the clean values whose measurement has the expectation t after the stretch.
 
-        .. math:: x: \; E[t(x + s(x) \xi)] = t, \qquad s(x)^2 = gain \max(x, 0) + sigma^2, \qquad
-                  \xi \sim N(0, 1)
+        .. math:: x: \; E[t(x + s(x) \xi)] = t, \qquad
+                  s(x)^2 = gain \max(x - offset, 0) + sigma^2, \qquad \xi \sim N(0, 1)
 
         The stretch is concave, so the mean of stretched measurements is below the stretched mean;
         a network that is fitted to them learns that mean.  This is the exact unbiased inverse
@@ -235,9 +238,10 @@ class Stretch:
     # --- T and its inverse, in standard deviations of the noise ----------------------------------
 
     def _units(self, x: Tensor) -> Tensor:
-        """Return T(x), which is 0 at 0."""
-        dark, above = x.clamp_max(self.sky), (x - self.sky).clamp_min(0)
-        gain, kappa, black = self.measured.gain, self.kappa, self._deviation(0.0)
+        """Return T(x), which is 0 at the offset."""
+        gain, kappa, offset = self.measured.gain, self.kappa, self.measured.offset
+        black = self._deviation(offset)
+        dark, above = x.clamp_max(self.sky) - offset, (x - self.sky).clamp_min(0)
         if gain > 0:
             signal = dark.clamp_min(0)
             root = (gain * signal + black**2).sqrt()
@@ -257,8 +261,8 @@ class Stretch:
         """Return the x of T(x)."""
         middle = self._units_of(self.sky)
         dark, above = units.clamp_max(middle), (units - middle).clamp_min(0)
-        gain, kappa, black = self.measured.gain, self.kappa, self._deviation(0.0)
-        x = dark * black
+        gain, kappa, offset = self.measured.gain, self.kappa, self.measured.offset
+        x = offset + dark * self._deviation(offset)
         if gain > 0:
             x = x + dark.clamp_min(0).square() * (gain / 4)
         start = self._deviation(self.sky)
@@ -292,7 +296,7 @@ class Stretch:
     def _expected(self) -> Tensor:
         """The expectation of the stretched measurement at values that are evenly spaced in t."""
         x = self._inverse(torch.linspace(0, 1, _KNOTS, dtype=torch.float64))
-        noise = NoiseModel(self.measured.sigma, self.measured.gain)
+        noise = replace(self.measured, low=None, high=None, spectrum=None)
         nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
         samples = x[:, None] + noise.variance(x)[:, None].sqrt() * torch.from_numpy(nodes)
         mean = self._units(samples) @ torch.from_numpy(weights / weights.sum())
@@ -334,7 +338,8 @@ def needs_stretch(picture: Tensor, noise: NoiseModel) -> bool:
 
 def _stable_variance(noise: NoiseModel, x: float) -> float:
     """Return the variance whose root is the local unit of T, always positive."""
-    variance = noise.gain * (max(x, 0.0) + _ANSCOMBE * noise.gain) + noise.sigma**2
+    signal = max(x - noise.offset, 0.0)
+    variance = noise.gain * (signal + _ANSCOMBE * noise.gain) + noise.sigma**2
     return max(variance, LEAST_VARIANCE)
 
 
@@ -364,6 +369,8 @@ _CUT_VARIANCE -= (
 _FITS = 30
 # A gain below so many standard errors cannot be told from none.
 _TOLD = 1.5
+# An offset is told with a gain from so many standard errors on.
+_TOLD_OFFSET = 5.0
 # So many pixels of the greatest value are no coincidence: they are saturated.
 _SATURATED = 4
 
@@ -391,8 +398,9 @@ def photon_noise(picture: Tensor) -> NoiseModel:
     -------
     NoiseModel
         The noise in the unit of the picture, not clipped.  The gain is 0 if it is less than 1.5
-        standard errors.  Where the fitted variance is negative at 0, as in a picture with an
-        offset, sigma is 0, and the gain such that the variance is right at the sky.
+        standard errors.  Where the fitted variance is negative at 0, the picture has an offset; if
+        the gain is less than 5 standard errors then, sigma is 0, and the gain such that the
+        variance is right at the sky.
 
     Raises
     ------
@@ -424,10 +432,13 @@ def photon_noise(picture: Tensor) -> NoiseModel:
         levels = [_plain_level(plane) for plane in planes]
         return NoiseModel(math.sqrt(float(np.mean(np.square(levels)))))
     sky = float(np.median(means))
-    constant, gain = _line(details, means - sky)
-    if gain * sky > constant:
+    constant, gain, error = _line(details, means - sky)
+    if gain * sky <= constant:
+        return NoiseModel(math.sqrt(constant - gain * sky), gain)
+    if gain < _TOLD_OFFSET * error:
         return NoiseModel(0.0, constant / sky)
-    return NoiseModel(math.sqrt(constant - gain * sky), gain)
+    # Darker than the sky something of the noise is left.
+    return NoiseModel(math.sqrt(constant / 2), gain, offset=sky - constant / 2 / gain)
 
 
 def _differences(plane: Floats) -> tuple[Floats, Floats]:
@@ -464,8 +475,8 @@ def _plain_level(plane: Floats) -> float:
     return deviation(blocks[1])
 
 
-def _line(details: Floats, above: Floats) -> tuple[float, float]:
-    """Return the variance of the details at the sky, and what a unit above it adds."""
+def _line(details: Floats, above: Floats) -> tuple[float, float, float]:
+    """Return the variance of the details at the sky, what a unit above it adds, and its error."""
     squares, counts = np.square(details), np.ones_like(details)
     if len(squares) > _MOST:  # all of the brightest, and some of the others
         order = np.argpartition(above, len(above) - _MOST // 2)
@@ -479,7 +490,7 @@ def _line(details: Floats, above: Floats) -> tuple[float, float]:
     # The median of the square of a normal value is 0.455.
     constant = float(np.median(squares[above <= 0])) / 0.455
     if constant == 0:
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0
     solution = np.array([constant, 0.0, 0.0])
     for _ in range(_FITS):
         variance = (solution @ columns).clip(0.05 * constant)
@@ -490,8 +501,8 @@ def _line(details: Floats, above: Floats) -> tuple[float, float]:
     if solution[1] > 0:
         error = math.sqrt(_CUT_VARIANCE / _CUT_MEAN**2 * _OVERLAP * error)
         if solution[1] >= _TOLD * error:
-            return float(solution[0]), float(solution[1])
-    return float(solution[0]), 0.0
+            return float(solution[0]), float(solution[1]), error
+    return float(solution[0]), 0.0, 0.0
 
 
 def _not_negative(matrix: Floats, right: Floats) -> tuple[Floats, float]:

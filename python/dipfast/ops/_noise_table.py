@@ -53,16 +53,13 @@ class NoiseTable:
             np.concatenate(
                 [
                     np.linspace(-_BEYOND, 1 + _BEYOND, _ENTRIES),
-                    (-_FAR, _FAR),  # what is linear stays so
+                    (-_FAR, noise.offset, _FAR),  # what is linear stays so
                     *(end + around for end in ends),
-                    *(
-                        end + math.sqrt(noise.gain * max(end, 0) + noise.sigma**2) / level * around
-                        for end in ends
-                    ),
+                    *(end + math.sqrt(_variance(noise, end)) / level * around for end in ends),
                 ]
             )
         )
-        plain = np.maximum(noise.gain * np.maximum(u, 0) + noise.sigma**2, LEAST_VARIANCE)
+        plain = np.maximum(_variance(noise, u), LEAST_VARIANCE)
         s = np.sqrt(plain)
         first, second = np.zeros_like(u), plain.copy()
         for end, sign in ((noise.low, -1.0), (noise.high, 1.0)):
@@ -93,6 +90,11 @@ class NoiseTable:
             return expected
         found = _looked_up(expected, self._expected, self._clean)
         return np.clip(found, noise.low, noise.high, out=found)
+
+
+def _variance(noise: NoiseParameters, clean: Any) -> Any:
+    """Return the variance of the noise of clean values, before it is cut off."""
+    return noise.gain * np.maximum(clean - noise.offset, 0) + noise.sigma**2
 
 
 def _looked_up(x: Floats, at: Floats, values: Floats) -> Floats:

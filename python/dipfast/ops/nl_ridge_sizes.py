@@ -39,11 +39,11 @@ _DEPTH, _MOST_CHANNELS = 3, 3
 # Standard deviation, as a share of the range, below which the first pass takes the mean of the
 # patches off: float32 has not enough digits otherwise.  Stronger noise is better left without.
 _WEAK = 4 / 255
-# Photons by which the variance of their noise is taken to be larger than a picture tells.  Where few
-# are counted, groups of patches without any look as if there was no noise, and a single one stands
-# out of them; it is nothing where many are.  Of 0, 0.06, 0.12, 0.25 and 0.5 photons it gave the
-# highest PSNR of six grey pictures of 0.3 to 10 photons at most, and of an EMCCD, whose noise has
-# longer tails.
+# Photons by which the variance of their noise is taken to be larger than a picture tells, over the
+# number of channels.  Where few are counted, groups of patches without any look as if there was no
+# noise, and a single one stands out of them; it is nothing where many are.  Chosen out of 0, 0.06,
+# 0.12, 0.25 and 0.5 for six grey pictures of 0.3 to 10 photons, and for the same by an EMCCD, whose
+# noise has longer tails.
 _UNCERTAIN_COUNT = 0.25
 # Distance in pixels up to which noise is taken to be correlated.
 _RADIUS = 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from dipfast.checks import as_number
@@ -25,7 +26,7 @@ class NoiseParameters:
     Parameters
     ----------
     sigma
-        Standard deviation at u = 0, in units of a picture in [0, 1].
+        Standard deviation where there is no signal, in units of a picture in [0, 1].
     gain
         What one unit of signal adds to the variance: the inverse of the number of photons
         that make a white pixel.
@@ -37,6 +38,8 @@ class NoiseParameters:
         of a pixel.  One row for all channels alike; or, for pictures of three channels, one each
         for (R + G + B) / sqrt(3), (R - B) / sqrt(2) and (R - 2 G + B) / sqrt(6).  None, the
         default, is noise that is independent from pixel to pixel and channel to channel.
+    offset
+        Value of a pixel without signal; 0 by default.  Cameras for science add some 100 counts.
 
     Raises
     ------
@@ -55,10 +58,12 @@ class NoiseParameters:
     low: float | None = None
     high: float | None = None
     spectrum: tuple[tuple[float, ...], ...] | None = None
+    offset: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("sigma", "gain"):
             object.__setattr__(self, name, as_number(name, getattr(self, name), least=0))
+        object.__setattr__(self, "offset", as_number("offset", self.offset))
         for name in ("low", "high"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, as_number(name, getattr(self, name)))
@@ -97,6 +102,11 @@ class NoiseParameters:
         return self.sigma == 0 and self.gain == 0
 
     @property
+    def typical_sigma(self) -> float:
+        """The standard deviation half way from no signal to 1, without clipping."""
+        return math.sqrt(self.gain * max(1 - self.offset, 0.0) / 2 + self.sigma**2)
+
+    @property
     def typical_variance(self) -> float:
-        """The variance of a pixel of medium brightness, without clipping: gain / 2 + sigma^2."""
-        return max(self.gain / 2 + self.sigma**2, LEAST_VARIANCE)
+        """The variance there, which is not 0."""
+        return max(self.typical_sigma**2, LEAST_VARIANCE)
