@@ -249,6 +249,27 @@ def test_inpaint_with_a_painted_mask(page: Any) -> None:
     assert not np.array_equal(result[mask], values[mask])
 
 
+def test_strokes_begin_on_the_picture(page: Any) -> None:
+    opened(page, png(noisy()))
+    choose(page, task="inpaint", mask_kind="painted")
+    page.locator("#brush").fill("1")
+    box = page.locator("#canvas").bounding_box()
+    assert box is not None
+
+    def drag(*places: tuple[float, float]) -> None:
+        moves = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in places]
+        page.mouse.move(*moves[0])
+        page.mouse.down()
+        for place in moves[1:]:
+            page.mouse.move(*place)
+        page.mouse.up()
+
+    drag((0.1, 0.1), (0.2, 0.1))
+    painted = page.evaluate("paint.canvas().toDataURL()")
+    drag((-0.02, 0.5), (0.5, 0.5), (0.9, 0.9))
+    assert page.evaluate("paint.canvas().toDataURL()") == painted
+
+
 def test_inpaint_with_a_mask_of_a_file(page: Any) -> None:
     values, mask = noisy(), np.zeros((32, 40), np.uint8)
     mask[10:14, 20:26] = 255

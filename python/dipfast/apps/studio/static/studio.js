@@ -176,7 +176,9 @@ document.addEventListener("pointerdown", (event) => {
 });
 document.addEventListener("pointermove", (event) => {
   if (!event.buttons) return;
-  if (event.target.id === "canvas" && event.isPrimary) paint.stroke(event);
+  // A stroke begins on the canvas: what comes from beside it with a button down is none.
+  if (event.target.id === "canvas" && event.target.hasPointerCapture(event.pointerId))
+    paint.stroke(event);
   else if (event.target.closest?.(".wipe") && event.pointerType === "mouse") wipe.follow(event);
 });
 document.addEventListener("dragstart", (event) => {
