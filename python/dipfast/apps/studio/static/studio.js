@@ -138,7 +138,8 @@ const paint = {
     context.lineWidth = Number(document.getElementById("brush").value);
     context.beginPath();
     context.moveTo(lastX, lastY);
-    context.lineTo(x, y);
+    // A line of no length would not be drawn, and a click makes a dot.
+    context.lineTo(x + (x === lastX && y === lastY ? 1e-3 : 0), y);
     context.stroke();
     paint.last = [x, y];
     paint.isUsed = true;
