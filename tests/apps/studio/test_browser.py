@@ -270,6 +270,20 @@ def test_strokes_begin_on_the_picture(page: Any) -> None:
     assert page.evaluate("paint.canvas().toDataURL()") == painted
 
 
+def test_what_was_painted_outlasts_a_loss_of_connection(page: Any) -> None:
+    opened(page, png(noisy()))
+    choose(page, task="inpaint", mask_kind="painted", max_iterations="12")
+    page.click("#canvas")  # a dot
+    # Longer than the framework waits by itself.
+    lost = "socket.io.reconnectionDelay(4500).randomizationFactor(0).engine.close()"
+    page.evaluate(lost)
+    page.wait_for_function("!socket.connected")
+    page.wait_for_function("socket.connected && did_handshake")
+    begin(page)
+    _, path = downloaded(page, "text=Mask")
+    assert 0.1 < (read_image(path).image > 0).mean() < 0.9
+
+
 def test_inpaint_with_a_mask_of_a_file(page: Any) -> None:
     values, mask = noisy(), np.zeros((32, 40), np.uint8)
     mask[10:14, 20:26] = 255

@@ -18,6 +18,9 @@ __all__ = ["add_pages"]
 
 # Seconds from one look at a run to the next.
 _BETWEEN_LOOKS = 0.5
+# Seconds that a page waits for a browser whose connection was lost, as by a computer that sleeps;
+# after them it is loaded anew, and what was painted and filled in is gone.
+_WAITING, _WAITING_WITH_A_FORM = 60.0, 3600.0
 
 # The masks that were painted are sent before what the form says.
 _SEND_FORM = "async (event) => { event.preventDefault(); emit(await studio.fields(event.target)); }"
@@ -32,7 +35,7 @@ def add_pages(registry: Registry) -> None:
         The pictures and runs.
     """
 
-    @ui.page("/")
+    @ui.page("/", reconnect_timeout=_WAITING)
     def start() -> None:
         _begin()
         _html(markup.header("Restore a picture", "Without training data, on your computer."), "top")
@@ -47,7 +50,7 @@ def add_pages(registry: Registry) -> None:
             update()
             ui.timer(2.0, update)
 
-    @ui.page("/picture/{number}")
+    @ui.page("/picture/{number}", reconnect_timeout=_WAITING_WITH_A_FORM)
     def picture_page(number: int) -> None:
         picture = registry.pictures.get(number)
         if picture is None:
@@ -55,7 +58,7 @@ def add_pages(registry: Registry) -> None:
             return
         _picture_page(registry, picture)
 
-    @ui.page("/run/{number}")
+    @ui.page("/run/{number}", reconnect_timeout=_WAITING)
     def run_page(number: int) -> None:
         run = registry.runs.get(number)
         if run is None:
@@ -202,7 +205,8 @@ class _RunPage:
 
     def _update(self) -> None:
         run = self._run
-        view = run.look()
+        # A page that was closed is kept for a while, and nobody looks at it.
+        view = run.look(watches=ui.context.client.has_socket_connection)
         self._progress.show(markup.progress(view))
         self._status.show(markup.status(view))
         self._stop.set_visibility(not view.is_over)
