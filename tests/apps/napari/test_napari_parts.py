@@ -69,6 +69,12 @@ def test_function_denoises_arrays_of_napari(shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(made[..., : expected.shape[-1]], expected)
 
 
+@pytest.mark.parametrize(("planes", "megabytes"), [(1, 40 * 4), (100, 2.56)])
+def test_pictures_of_iterations_of_all_planes_have_a_bound(planes: int, megabytes: float) -> None:
+    run = Run("denoise", Source(np.broadcast_to(np.float32(0), (planes, 1000, 1000))), {})
+    assert run._megabytes() == pytest.approx(megabytes)
+
+
 def test_unit_is_that_of_the_measurement() -> None:
     image = np.linspace(1000, 3000, 32 * 32).reshape(32, 32).astype(np.uint16)
     unit = Unit("denoise", image)

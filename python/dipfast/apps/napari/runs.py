@@ -223,7 +223,8 @@ class Run:
     def _megabytes(self) -> float:
         """Return the memory for the pictures of the iterations of a plane."""
         values: float = self.source.image.size / self.source.count * self.factor**2
-        return min(_SNAPSHOTS * 4 * values / 1e6, _MOST_MEGABYTES)
+        # Those of all planes are there at the end.
+        return min(_SNAPSHOTS * 4 * values / 1e6, _MOST_MEGABYTES / self.source.count)
 
     def _frames(self, result: Result) -> tuple[Any, tuple[Any, ...]]:
         """Return the pictures of iterations along an axis, and their iterations."""
