@@ -250,6 +250,16 @@ class TestPixels:
         assert np.array_equal(page.pictures()["Before"], expected)
         assert "0 is shown as black and 4095 as white." in page.text
 
+    def test_inks_darken(self, tmp_path: Path) -> None:
+        image = np.full((16, 20, 4), 100, np.uint8)
+        image[:, 10:] = 200
+        page = page_of(make(image // 2, 2), image, tmp_path, inks=True)
+        pictures = page.pictures()
+        assert pictures["Before"][0, [0, -1]].tolist() == [155, 55]
+        assert pictures["After"][0, [0, -1]].tolist() == [205, 155]
+        assert "255 is shown as black and 0 as white." in page.text
+        assert "Its root mean square is 79.1" in page.text
+
     def test_tensors_of_half_precision(self, tmp_path: Path) -> None:
         image = torch.rand(1, 3, 16, 12).to(torch.bfloat16)
         result = make(image.clone(), 1, found={"data_range": [0, 1], "shape": [1, 3, 16, 12]})

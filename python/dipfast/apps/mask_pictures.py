@@ -54,13 +54,16 @@ def marks_of(picture: ImageFile, name: str, marks: str = "missing") -> tuple[Any
     Raises
     ------
     InputError
-        If it marks nothing, is a photograph, or has values that are not finite.
+        If it marks nothing, is a photograph, is of the inks of print, or has values that are not
+        finite.
 
     Warns
     -----
     UserWarning
         If some marks look like traces of compression.
     """
+    if picture.metadata.get("inks"):  # white is where there is none of them
+        raise InputError(f"{name} is of the inks of print (CMYK); save it in grey or RGB")
     pixels, axis, alpha = picture.image, picture.channel_axis, picture.alpha
     white = white_of(pixels)
     colours = pixels[None] if axis is None else np.moveaxis(pixels, axis, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,20 @@ def test_ending_is_that_of_the_content(registry: Registry, tmp_path: Path) -> No
     opened = registry.open_copy(path)
     assert opened.suffix == ".jpg"
     assert abs((opened.jpeg_quality or 0) - 50) <= 2
+
+
+def test_no_ink_is_white(registry: Registry, tmp_path: Path) -> None:
+    inks = np.zeros((32, 40, 4), np.uint8)
+    inks[:, 20:] = 200
+    Image.frombytes("CMYK", (40, 32), inks.tobytes()).save(tmp_path / "print.jpg", quality=100)
+    shown = Image.open(BytesIO(registry.open_copy(tmp_path / "print.jpg").preview.data))
+    assert (np.asarray(shown)[0, [0, -1]] // 10).tolist() == [25, 5]
+
+
+def test_inks_are_no_mask(picture: Picture, tmp_path: Path) -> None:
+    Image.new("CMYK", (40, 32)).save(tmp_path / "mask.tif")
+    with pytest.raises(InputError, match=r"the mask m\.tif is of the inks of print"):
+        loaded_mask(tmp_path / "mask.tif", "m.tif", picture)
 
 
 def test_large_picture_is_shown_small_as_jpeg(registry: Registry, tmp_path: Path) -> None:

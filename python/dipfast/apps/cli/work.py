@@ -479,6 +479,7 @@ def _draw(result: Result, job: _Job, source: ImageFile) -> bool:
             name=Path(own.image).name,
             command=job.command,
             log_x=own.log_x,
+            inks=bool(source.metadata.get("inks")),
             overwrite=own.force,
         )
 

@@ -60,6 +60,7 @@ def save_page(
     name: str = "",
     command: str = "",
     log_x: bool = False,
+    inks: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Write a page that shows a result beside its input, to be opened in a browser.
@@ -82,6 +83,9 @@ def save_page(
         The command that made the result; by default the call in Python is shown.
     log_x
         Whether the axis of the iterations is logarithmic; not by default.
+    inks
+        Whether the channels are the inks of print, whose least value is shown as white; not by
+        default.
     overwrite
         Whether an existing file may be replaced; not by default, so that nothing is lost.
 
@@ -116,14 +120,14 @@ def save_page(
     '<!DOCTYPE html>'
     """
     check_page(path, overwrite=overwrite)
-    text = _page(result, image, name, command, log_x)
+    text = _page(result, image, name, command, log_x, inks)
     with write_atomically(path, overwrite=overwrite) as stream:
         # Names of files may hold bytes that are no text.
         stream.write(text.encode("utf-8", "replace"))
 
 
-def _page(result: Result, image: Any, name: str, command: str, log_x: bool) -> str:
-    views = make_views(result, image)
+def _page(result: Result, image: Any, name: str, command: str, log_x: bool, inks: bool) -> str:
+    views = make_views(result, image, inks=inks)
     task = str(result.settings.get("task", "restoration"))
     title = escape(f"{name}: {task}" if name else task)
     parts = [

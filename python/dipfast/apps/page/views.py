@@ -96,7 +96,7 @@ class Views:
         return bool(self.before.shape[:2] == self.after.shape[:2])
 
 
-def make_views(result: Result, image: Any) -> Views:
+def make_views(result: Result, image: Any, *, inks: bool = False) -> Views:
     """Return what a page shows of an image and its result.
 
     Parameters
@@ -105,6 +105,8 @@ def make_views(result: Result, image: Any) -> Views:
         The result of a restoration of one image.
     image
         The image that was restored.
+    inks
+        Whether the channels are the inks of print, whose least value is white; not by default.
 
     Returns
     -------
@@ -126,6 +128,8 @@ def make_views(result: Result, image: Any) -> Views:
     first, unknown = _input_of(result, image)
     after = to_planes(result.image, result.channel_axis)
     data_range = range_of(first, result.found)
+    if inks:
+        data_range = data_range[::-1]
     notes = []
     if unknown.any():
         notes.append("Pixels that are missing are black.")
@@ -277,4 +281,4 @@ def _difference(
     taken = before - after
     taken[unknown] = 0
     pixels = to_8_bits(taken, (-spread, spread))
-    return Difference(pixels, size * (data_range[1] - data_range[0]), related, count)
+    return Difference(pixels, size * abs(data_range[1] - data_range[0]), related, count)

@@ -132,6 +132,8 @@ class Picture:
                 raise InputError(f"{name} has no pixels")
             finite = planes[np.isfinite(planes)]
             shown = range_of(finite, {}) if finite.size else _NO_RANGE
+            if source.metadata.get("inks"):  # none of them is white
+                shown = shown[::-1]
             small = preview(source.image, source.channel_axis, shown)
         return cls(
             number=number,

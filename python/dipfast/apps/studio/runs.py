@@ -431,6 +431,7 @@ class Run:
                 path,
                 name=self.picture.name,
                 command=self.order.command(self.picture),
+                inks=bool(source.metadata.get("inks")),
                 overwrite=True,
             )
 
