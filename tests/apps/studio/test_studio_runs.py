@@ -8,6 +8,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,8 +97,15 @@ def test_kept_snapshot_is_what_is_saved(
     assert len(run.frames) > 5
     assert [frame.iteration for frame in run.frames] == sorted(f.iteration for f in run.frames)
     assert sum(frame.is_automatic for frame in run.frames) == 1
+    # What the run says of the picture that it has chosen is not told of another one.
+    run._result = replace(run.result, expected_psnr=30.0, best_iteration=7)
+    assert dict(run.figures())["Expected PSNR"] == "30.0 dB"
     run.keep(2)
     assert run.kept == 2 != run.automatic
+    found = dict(run.figures())
+    assert found["End"] == f"{run.frames[2].name}, chosen by hand"
+    assert "Expected PSNR" not in found
+    assert "best" not in found["Found"]
     path = run.saved(run.kept)
     assert np.array_equal(read_image(path).image, run.frames[2].image)
     record = json.loads(path.with_name(path.name + ".json").read_text())

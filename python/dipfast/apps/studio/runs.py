@@ -488,7 +488,12 @@ class Run:
         result = self._result
         if result is None:
             return []
-        rows = []
+        rows, end = [], result.stop_detail or str(result.stop_reason)
+        if self._kept != self.automatic:
+            end = f"{self._frames[self._kept].name}, chosen by hand"
+            # What these say is of the picture that the run itself has chosen.
+            last = result.stop_iteration
+            result = replace(result, best_iteration=last, expected_psnr=None, unfinished=None)
         if result.expected_psnr is not None:
             rows.append(("Expected PSNR", f"{result.expected_psnr:.1f} dB"))
         # The same is not told twice.
@@ -496,7 +501,7 @@ class Run:
         return [
             *rows,
             ("Found", "\n".join(parts)),
-            ("End", result.stop_detail or str(result.stop_reason)),
+            ("End", end),
         ]
 
     # --- in the thread that computes ---------------------------------------------------------
