@@ -49,7 +49,7 @@ def test_fields_of_other_tasks_are_ignored(picture: Picture) -> None:
         ({"task": "denoise", "max_iterations": "0"}, "^Iterations must be"),
         ({"task": "super_resolve", "factor": "5"}, "factor must be one of 2, 3, 4, 8, got '5'"),
         ({"task": "restore"}, "the blur must be told"),
-        ({"task": "restore", "blur": "100"}, "at most 9.75 pixels, got 100"),
+        ({"task": "restore", "blur": "100"}, "at most 7.75 pixels, got 100"),
         ({"task": "inpaint"}, "paint over them, or load a mask"),
         ({"task": "inpaint", "mask": "1"}, "paint over them, or load a mask"),
         ({"task": "inpaint", "mask_kind": "transparent"}, "all pixels of scan.png are opaque"),

@@ -338,8 +338,8 @@ def _blur(text: str, picture: Picture) -> float:
     if not text:
         raise InputError("the blur must be told: the standard deviation of the Gaussian in pixels")
     sigma = _number(text, "Blur")
-    # The kernel reaches four standard deviations to either side.
-    most = (max(picture.size) - 1) / 4
+    # The kernel reaches four standard deviations to every side, and no edge is mirrored twice.
+    most = (min(picture.size) - 1) / 4
     if not 0 < sigma <= most:
         raise InputError(f"Blur must be above 0 and at most {most:g} pixels, got {sigma:g}")
     return sigma
