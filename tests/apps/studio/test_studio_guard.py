@@ -101,6 +101,21 @@ def test_token_is_asked_for_and_kept_as_a_cookie(guard: Guard) -> None:
     assert ask(guard, cookie=f"{COOKIE}=other")[0]["status"] == 403
 
 
+def test_studios_in_one_browser_do_not_lock_each_other_out() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    hosts = {f"10.0.0.7:{port}": Guard(app, "10.0.0.7", f"secret of {port}") for port in (1, 2)}
+    # A browser sends every cookie of a computer to all of its ports, whatever others have set.
+    kept = ["malformed"]
+    for host, guard in hosts.items():
+        shown = ask(guard, query=f"token={guard.token}".replace(" ", "+"), host=host)[0]
+        kept.append(dict(shown["headers"])[b"set-cookie"].decode().partition(";")[0])
+    for host, guard in hosts.items():
+        assert ask(guard, cookie="; ".join(kept), host=host)[0]["status"] == 200
+        assert ask(guard, cookie=kept[0], host=host)[0]["status"] == 403
+
+
 def test_cookie_opens_links_of_other_pages_and_nothing_else(guard: Guard) -> None:
     cookie = f"{COOKIE}=secret"
     foreign = {"cookie": cookie, "sec-fetch-site": "cross-site"}

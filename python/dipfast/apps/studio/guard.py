@@ -6,7 +6,6 @@ import ipaddress
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,7 +17,7 @@ _Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _App: TypeAlias = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
 COOKIE = "dipfast-studio"
-"""The cookie of a browser that has shown the token."""
+"""The cookie of a browser that has shown the token; the port at which it did so follows."""
 
 _OWN_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -124,12 +123,12 @@ class Guard:
             return
         headers = {name.decode("latin-1"): v.decode("latin-1") for name, v in scope["headers"]}
         reason = refusal(headers, self.host)
-        if reason is None and self.token and not self._knows_token(headers.get("cookie", "")):
+        if reason is None and self.token and not self._knows_token(headers):
             given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
             if scope["type"] == "http" and secrets.compare_digest(
                 given.encode(), self.token.encode()
             ):
-                await _remember(send, scope["path"], self.token)
+                await _remember(send, scope["path"], _cookie_name(headers), self.token)
                 return
             reason = "open the address that the terminal shows, with its token"
         if reason is not None:
@@ -147,13 +146,21 @@ class Guard:
 
         await self.app(scope, receive, send_with_headers)
 
-    def _knows_token(self, cookies: str) -> bool:
-        try:
-            shown = SimpleCookie(cookies).get(COOKIE)
-        except CookieError:
-            return False
-        value = "" if shown is None else shown.value
-        return secrets.compare_digest(value.encode(), self.token.encode())
+    def _knows_token(self, headers: Mapping[str, str]) -> bool:
+        # By hand: a cookie of another server that is malformed must not hide this one.
+        pairs = (part.strip().partition("=") for part in headers.get("cookie", "").split(";"))
+        name = _cookie_name(headers)
+        return any(
+            secrets.compare_digest(value.encode(), self.token.encode())
+            for key, _, value in pairs
+            if key == name
+        )
+
+
+def _cookie_name(headers: Mapping[str, str]) -> str:
+    """Return the name of the cookie: browsers send it to all ports of a computer."""
+    port = headers.get("host", "").rpartition(":")[2]
+    return f"{COOKIE}-{port}" if port.isdecimal() else COOKIE
 
 
 async def _refuse(scope: _Scope, receive: _Receive, send: _Send, reason: str) -> None:
@@ -171,11 +178,11 @@ async def _refuse(scope: _Scope, receive: _Receive, send: _Send, reason: str) ->
     await send({"type": "http.response.body", "body": f"Refused: {reason}.\n".encode()})
 
 
-async def _remember(send: _Send, path: str, token: str) -> None:
+async def _remember(send: _Send, path: str, name: str, token: str) -> None:
     """Let a browser keep the token, and send it to the address without it."""
     # Where the link was clicked in another page, the next request is that page's too, and a strict
     # cookie would not go along.  What other pages load and post still goes without it.
-    cookie = f"{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax"
+    cookie = f"{name}={token}; Path=/; HttpOnly; SameSite=Lax"
     # A path of two slashes would lead to another server.
     place = "/" + path.lstrip("/\\")
     await send(
