@@ -450,6 +450,19 @@ class TestRefusals:
 
 
 class TestCharts:
+    def test_tiles_are_no_stages(self, tmp_path: Path) -> None:
+        history: dict[str, Any] = {
+            "iteration": [40, 90, 130],
+            "stage": ["tile 4", "tile 0", "tile 7"],
+            "loss": [3.0, 2.0, 1.0],
+            "weight": [0.5, 0.4, 0.3],
+        }
+        image = random_pixels(8, 9)
+        page = page_of(make(255 - image, history=history, best_iteration=130), image, tmp_path)
+        assert "Curves" in page.headings
+        assert "stage tile" not in page.text
+        assert "returned" not in page.text
+
     def test_points(self) -> None:
         svg = chart("t", "u", [1, 2, 3], [Curve("c", "one", [1.0, 2.0, 3.0])])
         (line,) = (attributes for tag, attributes in Page(svg).elements if tag == "polyline")

@@ -90,6 +90,14 @@ class TestCurves:
         labels = [{line.get_label() for line in figure.axes[1].lines} for figure in figures]
         assert ["returned" in each for each in labels] == [True, False]
 
+    def test_tiles_are_no_stages(self, tmp_path: Path, figures: list[Figure]) -> None:
+        fit = make(3, psnr=True)
+        own = {"stage": ["tile 4", "tile 0", "tile 7"], "weight": [0.5, 0.4, 0.3]}
+        draw_curves(replace(fit, history={**fit.history, **own}), tmp_path / "curves.png")
+        for axis in figures[0].axes:
+            assert not axis.texts
+            assert "returned" not in {line.get_label() for line in axis.lines}
+
     def test_end_of_a_stage_is_between_two_iterations(
         self, tmp_path: Path, figures: list[Figure]
     ) -> None:

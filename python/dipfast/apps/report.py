@@ -109,6 +109,9 @@ def draw_curves(result: Result, path: str | Path, *, log_x: bool = False) -> Non
     if len(set(history.get("item", ()))) > 1:
         raise InputError("curves are drawn of one image, not of a batch")
     iterations = history["iteration"]
+    # Of tiles, every row is one of them: only they have a weight, and none is a stage.
+    has_tiles = "weight" in history
+    stages = () if has_tiles else history["stage"]
     panels = 2 if "psnr" in history else 1
     figure = Figure(figsize=(5.5 * panels, 3.8), layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
@@ -122,13 +125,13 @@ def draw_curves(result: Result, path: str | Path, *, log_x: bool = False) -> Non
         psnr = axes[1]
         psnr.plot(iterations, history["psnr"], label="output", linewidth=1, alpha=0.6)
         psnr.plot(iterations, history["psnr_average"], label="running average", linewidth=1.5)
-        # What is joined is that of no iteration.
-        if not result.members:
+        # What is joined, and a picture of tiles, is that of no iteration.
+        if not (result.members or has_tiles):
             psnr.axvline(result.best_iteration, color="green", linestyle=":", label="returned")
         psnr.axhline(result.metrics["psnr_input"], color="grey", linestyle=":", label="input")
         psnr.set_ylabel("PSNR (dB)")
     for axis in axes:
-        for before, after, at in zip(history["stage"], history["stage"][1:], iterations[1:]):
+        for before, after, at in zip(stages, stages[1:], iterations[1:]):
             if before != after:
                 axis.axvline(at - 0.5, color="black", linestyle="--", linewidth=1)
                 axis.annotate(

@@ -117,9 +117,13 @@ def curves(result: Result, *, log_x: bool = False) -> str:
     if result.stop_iteration != result.best_iteration:
         marks.append(Mark(f"last ({result.stop_iteration})", "faint", result.stop_iteration))
     is_joined = bool(result.members)
-    # What is joined is that of no iteration, and no iteration is returned that there was not.
-    inside = [m for m in marks if iterations[0] <= m.at <= iterations[-1] and not is_joined]
-    stages = history.get("stage", ())
+    # Of tiles, every row is one of them: only they have a weight.
+    has_tiles = "weight" in history
+    # What is joined, and a picture of tiles, is that of no iteration, and no iteration is returned
+    # that there was not.
+    has_iteration = not (is_joined or has_tiles)
+    inside = [m for m in marks if iterations[0] <= m.at <= iterations[-1] and has_iteration]
+    stages = () if has_tiles else history.get("stage", ())
     loss = [Curve("objective", "one", history["loss"])]
     if "data" in history and list(history["data"]) != list(history["loss"]):
         loss.append(Curve("data term", "two", history["data"]))
