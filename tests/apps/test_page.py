@@ -311,6 +311,13 @@ class TestPixels:
             for other in zooms[:number]:
                 assert abs(one.top - other.top) >= 64 or abs(one.left - other.left) >= 64
 
+    def test_places_that_are_the_same_are_no_zooms(self) -> None:
+        image = random_pixels(200, 200, dtype="float64") / 255
+        changed = image.copy()
+        changed[5:55, 5:55] += np.random.default_rng(1).normal(0, 0.1, (50, 50))
+        zooms = make_views(make(changed, found={"data_range": [0, 1]}), image).zooms
+        assert [(z.top, z.left) for z in zooms] == [(0, 0)]
+
     @pytest.mark.parametrize(
         ("kind", "words"),
         [

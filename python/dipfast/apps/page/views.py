@@ -18,6 +18,8 @@ _Array = np.ndarray[Any, Any]
 
 # A zoom is of so many rows and columns, and there are no more of them than these.
 _ZOOM, _MOST_ZOOMS = 64, 3
+# So small a share of the sum of all pixels may have come from rounding.
+_ROUNDED = 1e-9
 # A difference of so many standard deviations is shown as black or white.
 _SPREAD = 3.0
 
@@ -240,7 +242,8 @@ def _zooms(energy: _Array, before: _Array, after: _Array) -> list[Zoom]:
     zooms: list[Zoom] = []
     for place in np.argsort(-of_places, axis=None, kind="stable"):
         row, column = np.unravel_index(place, of_places.shape)
-        if len(zooms) == _MOST_ZOOMS or of_places[row, column] <= 0:
+        # What is left of a sum of equal pixels is rounded.
+        if len(zooms) == _MOST_ZOOMS or of_places[row, column] <= _ROUNDED * sums[-1, -1]:
             break
         top, left = int(tops[row]), int(lefts[column])
         if any(abs(z.top - top) < height and abs(z.left - left) < width for z in zooms):
