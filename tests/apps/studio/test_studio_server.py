@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dipfast.apps.cli import main
 from dipfast.apps.studio import server
+from dipfast.apps.studio.orders import read_order
 from dipfast.apps.studio.pictures import Picture
 from dipfast.apps.studio.runs import Registry
 from dipfast.apps.studio.server import LOCALHOST, bind, serve
@@ -93,7 +96,9 @@ def test_bad_file_is_told_before_a_server_is_there(
     assert "cannot read bad.png" in capsys.readouterr().err
 
 
-def test_pictures_are_those_of_this_studio(registry: Registry, picture: Picture) -> None:
+def test_files_are_those_of_this_studio(
+    registry: Registry, picture: Picture, until: Callable
+) -> None:
     import asyncio
 
     import httpx
@@ -103,16 +108,27 @@ def test_pictures_are_those_of_this_studio(registry: Registry, picture: Picture)
 
     app = FastAPI()
     add_routes(app, registry)
+    fields = {"task": "inpaint", "quality": "fast", "mask_kind": "file"}
+    mask = np.zeros(picture.size, bool)
+    mask[4:8, 4:8] = True
+    run = registry.start(
+        picture, read_order({**fields, "mask": str(picture.add_mask(mask))}, picture)
+    )
+    until(run, lambda view: view.is_over)
 
-    async def ask(*tags: str) -> list[httpx.Response]:
+    async def ask(address: str, *tags: str) -> list[httpx.Response]:
         client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://studio")
-        address = f"/picture/{picture.number}/before"
         async with client:
             return [await client.get(address, headers={"if-none-match": tag}) for tag in tags]
 
-    (first,) = asyncio.run(ask(""))
     # Another studio has the same addresses: a browser has to ask.
-    assert "no-cache" in first.headers["cache-control"]
-    again, other = asyncio.run(ask(first.headers["etag"], '"of another"'))
+    shown = f"/picture/{picture.number}/before"
+    files = [f"/run/{run.number}/{which}" for which in ("report/0", "result/0", "mask")]
+    for address in (shown, *files):
+        (answer,) = asyncio.run(ask(address, ""))
+        assert answer.status_code == 200
+        assert "no-cache" in answer.headers["cache-control"]
+    (first,) = asyncio.run(ask(shown, ""))
+    again, other = asyncio.run(ask(shown, first.headers["etag"], '"of another"'))
     assert (again.status_code, again.content) == (304, b"")
     assert (other.status_code, other.content) == (200, first.content)

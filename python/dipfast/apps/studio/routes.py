@@ -122,6 +122,7 @@ def add_routes(app: FastAPI, registry: Registry) -> None:
             media_type="text/html",
             filename=name,
             content_disposition_type="inline",
+            headers={"cache-control": _ASK_FIRST},
         )
 
     @app.get("/run/{number}/mask")
@@ -144,7 +145,9 @@ def _picture(made: Preview, request: Request) -> Response:
 
 
 def _download(path: Path, name: str) -> Response:
-    return FileResponse(path, media_type="application/octet-stream", filename=name)
+    headers = {"cache-control": _ASK_FIRST}
+    kind = "application/octet-stream"
+    return FileResponse(path, media_type=kind, filename=name, headers=headers)
 
 
 def _mask_file(order: Order, picture: Picture) -> Response:
@@ -153,7 +156,8 @@ def _mask_file(order: Order, picture: Picture) -> Response:
     from dipfast.images.display import encode_png
 
     content = encode_png(order.mask.astype("uint8") * 255)
-    headers = {"content-disposition": _attachment(order.mask_name(picture))}
+    attachment = _attachment(order.mask_name(picture))
+    headers = {"content-disposition": attachment, "cache-control": _ASK_FIRST}
     return Response(content, media_type="image/png", headers=headers)
 
 
