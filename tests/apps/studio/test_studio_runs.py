@@ -90,6 +90,12 @@ def test_stopped_run_keeps_what_there_is(
     assert run.curve().startswith("<svg")
 
 
+def test_stop_of_a_run_that_is_over_changes_nothing(picture: Picture, finished: Finish) -> None:
+    run = finished(picture, quality="fast")
+    run.stop()
+    assert (run.look().headline, run.look().is_stopping) == ("Done", False)
+
+
 def test_kept_snapshot_is_what_is_saved(
     registry: Registry, picture: Picture, finished: Finish
 ) -> None:

@@ -299,8 +299,10 @@ class Run:
         return drawn
 
     def stop(self) -> None:
-        """End the run after the step at hand, and keep what there is."""
+        """End the run after the step at hand, and keep what there is; nothing if it is over."""
         with self._lock:
+            if self._status not in ("waiting", "running"):
+                return
             self._interrupt.stop(_STOPPED)
             if self._status == "waiting":
                 self._status = "cancelled"
