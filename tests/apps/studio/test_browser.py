@@ -434,6 +434,21 @@ def test_bad_file_is_told_and_the_studio_goes_on(page: Any) -> None:
     page.wait_for_selector("#download")
 
 
+def test_only_the_picture_that_was_chosen_last_is_opened(page: Any) -> None:
+    held: list[Any] = []
+    page.route("**/upload", lambda route: held.append(route))
+    page.set_input_files("#file", png(noisy(), "first.png"))
+    wait_until(page, lambda: len(held) == 1)
+    page.set_input_files("#file", png(noisy((24, 24)), "second.png"))
+    wait_until(page, lambda: len(held) == 2)
+    with page.expect_response("**/upload"):
+        held[0].continue_()
+    page.wait_for_timeout(100)
+    held[1].continue_()
+    page.wait_for_url("**/picture/*")
+    page.wait_for_selector(".top >> text=second.png")
+
+
 def test_failed_run_is_told(page: Any) -> None:
     stream = io.BytesIO()
     values = np.full((16, 16), np.nan, np.float32)

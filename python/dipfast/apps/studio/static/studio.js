@@ -44,11 +44,15 @@ window.studio = studio;
 
 // --- the picture to begin with -----------------------------------------------------------------
 
+let uploads = 0;
+
 async function upload(file) {
+  const number = ++uploads;
   const drop = document.getElementById("drop");
   const error = document.getElementById("upload-error");
   const bar = document.getElementById("upload");
   error.textContent = "";
+  bar.hidden = true;
   const most = Number(drop.dataset.most);
   if (file.size > most) {
     error.textContent =
@@ -59,6 +63,7 @@ async function upload(file) {
   bar.hidden = false;
   bar.removeAttribute("value");
   const answer = await studio.send("/upload", file, file.name);
+  if (number !== uploads) return; // another one was chosen meanwhile
   bar.hidden = true;
   if (answer.error) {
     error.textContent = answer.error;
