@@ -91,7 +91,10 @@ def test_without_a_network(shown: Shown) -> None:
     assert "<img" not in shown.pages[-1]
 
 
-def test_a_good_picture_is_not_replaced_by_the_beginning_of_a_fit(shown: Shown) -> None:
+def test_a_good_picture_is_not_replaced_by_the_beginning_of_a_fit(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_SHARE", 0)  # every iteration is shown, however long that takes
     noisy = np.full((40, 40), 120, np.uint8)
     noisy[:, 20:] = 200
     noise = np.random.default_rng(5).normal(0, 15, noisy.shape)
