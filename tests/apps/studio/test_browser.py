@@ -639,7 +639,8 @@ def test_ctrl_c_ends_it_and_leaves_nothing(studio: Studio, browser: Any, tmp_pat
     printed = end_studio(other)
     page.close()
     assert other.process.returncode == 0
-    assert printed.strip() == "the studio is closed"
+    # Where the machine is busy, libraries may tell of what they could not end in time.
+    assert printed.splitlines()[-1] == "the studio is closed"
     # Libraries may have left something of their own.
     assert not list(folder.glob("dipfast-studio-*"))
     assert not (folder / ".nicegui").exists()

@@ -24,7 +24,8 @@ from dipfast.apps.studio.pictures import Picture
 from dipfast.apps.studio.previews import LARGEST, Preview, live_range, shrunk
 from dipfast.apps.studio.runs import Registry, Run
 from dipfast.errors import InputError
-from dipfast.images.files import read_image
+from dipfast.images.files import ImageFile, read_image
+from dipfast.prior.loop import State
 from dipfast.run.observers import Progress
 
 LONG = {"max_iterations": "100000", "quality": "fast"}
@@ -48,16 +49,24 @@ def test_result_is_that_of_the_library(
 
 
 def test_first_picture_is_there_before_the_fit_has_ended(
-    registry: Registry, picture: Picture, until: Callable
+    registry: Registry, picture: Picture, until: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    was_seen, observe = threading.Event(), Run._observe
+
+    def observe_and_wait(run: Run, source: ImageFile, state: State | Progress) -> None:
+        observe(run, source, state)
+        if run._fit_live.number:
+            was_seen.wait(60)
+
+    monkeypatch.setattr(Run, "_observe", observe_and_wait)
+    monkeypatch.setattr("dipfast.apps.studio.runs._LOOKING", 60.0)
     run = started(registry, picture, quality="balanced")
-    view = until(run, lambda view: view.picture)
-    assert view.status == "running"
     view = until(run, lambda view: view.fit or view.is_over)
+    assert (view.status, view.picture > 0) == ("running", True)
     shown = run.live()
-    if view.status == "running":
-        assert shown is not None
-        assert (shown.width, shown.height) == (40, 32)
+    assert shown is not None
+    assert (shown.width, shown.height) == (40, 32)
+    was_seen.set()
     assert until(run, lambda view: view.is_over).status == "done"
     assert run.frames[run.kept].is_automatic
     assert run.frames[0].name == "the first picture"
@@ -67,7 +76,7 @@ def test_live_pictures_are_made_only_while_somebody_looks(
     registry: Registry, picture: Picture, until: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dipfast.apps.studio.runs._BETWEEN_PICTURES", 0.0)
-    monkeypatch.setattr("dipfast.apps.studio.runs._LOOKING", 0.0)
+    monkeypatch.setattr("dipfast.apps.studio.runs._LOOKING", -60.0)
     run = started(registry, picture, **LONG)
     until(run, lambda view: "Iteration" in view.headline)
     assert run.look().picture == 0
