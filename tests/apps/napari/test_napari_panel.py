@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import dipfast
+from dipfast.apps.napari.runs import Done, Run
 
 Wait = Callable[..., None]
 
@@ -73,12 +75,20 @@ def test_run_may_end_while_the_bar_of_napari_is_told(
     viewer: Any, panel: Any, wait: Wait, noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Napari lets Qt work within ``update``, and the end of a run may be what is waiting there."""
+    may_begin, compute = threading.Event(), Run.compute
+
+    def wait_and_compute(run: Run) -> Done:
+        may_begin.wait(60)
+        return compute(run)
+
+    monkeypatch.setattr(Run, "compute", wait_and_compute)
     viewer.add_image(noisy, name="cells")
     panel.fields["quality"].set("fast")
     panel.start()
     monkeypatch.setattr(
         panel._bar_of_napari, "update", lambda _: wait(lambda: panel.run is None), raising=False
     )
+    may_begin.set()
     while panel.run.look().share is None:  # Qt does not work here, so that the run cannot end
         time.sleep(0.005)
     panel._look_at_run()
@@ -167,7 +177,7 @@ def test_stop_keeps_the_picture_that_was_shown_meanwhile(
     viewer.add_image(noisy, name="cells")
     panel.fields["max_iterations"].set(10**6)
     panel.start()
-    wait(lambda: len(viewer.layers) == 2)
+    wait(lambda: "Iteration" in panel.status.text() and len(viewer.layers) == 2)
     live = viewer.layers[-1]
     assert live.name == "cells denoised (running)"
     assert live.data.dtype == np.uint16
