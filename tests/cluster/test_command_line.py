@@ -98,6 +98,29 @@ def test_a_result_whose_worker_was_killed_before_it_told_is_replaced(
     assert sorted(path.name for path in Path("out").glob("*.png")) == sorted(lines("out"))
 
 
+def test_a_file_that_comes_meanwhile_stays(
+    pictures: Make,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pictures(1)
+    monkeypatch.chdir(tmp_path)
+    restore = dipfast.denoise
+
+    def slow(*arguments: Any, **options: Any) -> dipfast.Result:
+        Path("out/00.png").write_text("somebody's")
+        return restore(*arguments, **options)
+
+    there = ["--scheduler", "threads", "--workers", "1", "--quality", "fast", "--quiet"]
+    with monkeypatch.context() as patch:
+        patch.setattr(dipfast, "denoise", slow)
+        assert main(["denoise", "in", "out", *there]) == 1
+    assert "00-2.png" in capsys.readouterr().err
+    assert main(["denoise", "in", "out", *there]) == 1
+    assert Path("out/00.png").read_text() == "somebody's"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c(
     typed: Any, client: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]

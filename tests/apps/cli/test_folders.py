@@ -21,6 +21,7 @@ from dipfast.apps.cli import main
 from dipfast.cluster.record import FolderRecord
 from dipfast.images import files
 from dipfast.images.files import limits, read_image, safe, write_image
+from dipfast.stop_reason import StopReason
 
 FAST = ["--quality", "fast", "--quiet"]
 
@@ -308,6 +309,24 @@ class TestSecondRun:
         monkeypatch.setattr(dipfast, "denoise", slow)
         assert denoise("in/a.*", "out") == 1
         assert f"the result is in {Path('out', 'a-2.png')}" in capsys.readouterr().err
+        assert denoise("in/a.*", "out") == 1
+        assert Path("out/a.png").read_text() == "somebody's"
+
+    def test_a_file_that_comes_before_ctrl_c_stays(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        restore = dipfast.denoise
+
+        def interrupted(*arguments: Any, **options: Any) -> dipfast.Result:
+            Path("out/a.png").write_text("somebody's")
+            result = restore(*arguments, **options)
+            return dataclasses.replace(result, stop_reason=StopReason.INTERRUPTED)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(dipfast, "denoise", interrupted)
+            assert denoise("in/a.*", "out") == 130
+        assert f"the result is in {Path('out', 'a-2.png')}" in capsys.readouterr().err
+        assert statuses() == [("a.png", "failed")]
         assert denoise("in/a.*", "out") == 1
         assert Path("out/a.png").read_text() == "somebody's"
 

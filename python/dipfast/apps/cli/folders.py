@@ -351,9 +351,16 @@ def _attempt_there(picture: _Picture, replaces: bool) -> _Attempt:
     # Where nothing is to be replaced, nothing was there when the picture was sent: what is there
     # now is of an earlier try, as the record takes it for, too.
     attempt = _attempt(picture, lambda: replaces or os.path.lexists(picture.output), heard.append)
-    # Here, so that the process that sends pictures out need not read what all of them write.
-    known |= digests_of(picture.output) if attempt.report else {}
+    # Here, so that the process that sends pictures out need not read what all of them write; and
+    # only of what was written, because the record takes a file with these digests for a result.
+    known |= digests_of(picture.output) if _is_in_place(picture, attempt) else {}
     return replace(attempt, heard=tuple(heard), known=known)
+
+
+def _is_in_place(picture: _Picture, attempt: _Attempt) -> bool:
+    """Return whether there is a result, and it was written where it was asked for."""
+    here = os.path.abspath(picture.output)
+    return bool(attempt.written) and os.path.abspath(attempt.written) == here
 
 
 class _Run:
@@ -500,8 +507,8 @@ class _Run:
     ) -> int:
         """Write the line of a picture, and return its exit code."""
         code, report = attempt.code, attempt.report
-        here = os.path.abspath(picture.output)
-        if report and code in (DONE, UNFINISHED) and os.path.abspath(attempt.written) != here:
+        # What failed has been told, with where the result is.
+        if report and code != FAILED and not _is_in_place(picture, attempt):
             self._hear(
                 picture,
                 said,
