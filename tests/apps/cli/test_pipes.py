@@ -45,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(monkeypatch: pytest.MonkeyPatch, arguments: list[str], **streams: Stream) -> int:
+def run(monkeypatch: pytest.MonkeyPatch, arguments: list[str], **streams: Stream | None) -> int:
     with monkeypatch.context() as patch:
         for name, stream in streams.items():
             patch.setattr(sys, name, stream)
@@ -96,7 +96,7 @@ def test_output_is_in_the_format_of_the_input_without_loss(
 def test_what_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def told(*arguments: str, **streams: Stream) -> str:
+    def told(*arguments: str, **streams: Stream | None) -> str:
         assert run(monkeypatch, ["denoise", *arguments], **streams) == 2
         return capsys.readouterr().err
 
@@ -104,6 +104,8 @@ def test_what_is_refused(
     broken = Stream(Path("in.png").read_bytes()[:90])
     assert "cannot read standard input: " in told("-", "out.png", stdin=broken)
     assert "standard input is a terminal" in told("-", "out.png", stdin=Stream(terminal=True))
+    assert "there is no standard output" in told("in.png", "-", stdout=None)
+    assert "there is no standard input" in told("-", "out.png", stdin=None)
     assert "standard output is a terminal" in told("in.png", "-", stdout=Stream(terminal=True))
     assert "--json prints on standard output" in told("in.png", "-", "--json")
     Path("many").mkdir()

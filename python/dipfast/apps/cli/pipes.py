@@ -113,7 +113,7 @@ def _stream(name: str, *, reads: bool) -> BinaryIO:
     """Return a standard stream of bytes, and refuse a terminal."""
     stream = getattr(sys, name)
     which = "IN" if reads else "OUT"
-    if stream is None or stream.closed:
+    if stream is None or stream.closed or getattr(stream, "leads_nowhere", False):
         raise InputError(f"{which} is -, and there is no standard {name[3:]}put")
     if stream.isatty():
         raise InputError(

@@ -23,10 +23,18 @@ class SteadyStream:
     """Wrap a text stream, and write to it for as long as that works.
 
     Characters that its encoding does not have are escaped.
+
+    Parameters
+    ----------
+    stream
+        The stream.
+    leads_nowhere
+        Whether it stands for one that there is not, so that what is written to it is lost.
     """
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, *, leads_nowhere: bool = False) -> None:
         self._stream = stream
+        self.leads_nowhere = leads_nowhere
         self.failure: Exception | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -84,7 +92,7 @@ def steady_streams() -> Iterator[None]:
             os.open(os.devnull, os.O_RDWR)
     before = sys.stdout, sys.stderr
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        out, err = (SteadyStream(stream or nowhere) for stream in before)
+        out, err = (SteadyStream(s or nowhere, leads_nowhere=s is None) for s in before)
         sys.stdout, sys.stderr = out, err
         try:
             yield
