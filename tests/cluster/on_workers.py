@@ -23,6 +23,11 @@ def square(number: int, folder: str) -> int:
     return number**2
 
 
+def square_after(number: int, seconds: float) -> int:
+    time.sleep(seconds)
+    return number**2
+
+
 def square_or_die(number: int, folder: str, mortal: int, times: int) -> int:
     """Return a square, and kill the worker at the first times of one number."""
     before = count(folder, str(number))

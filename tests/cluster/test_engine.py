@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -78,6 +81,25 @@ def test_one_whose_worker_is_killed_is_done_by_another(client: Any, tmp_path: Pa
     times = begun(tmp_path)
     assert times.pop(str(mortal)) == 2
     assert set(times.values()) == {1}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_one_whose_worker_is_killed_before_its_value_is_fetched_is_done_again(client: Any) -> None:
+    seconds = {1: 0.0, 2: 0.5, 3: 0.0}
+    run = run_orders(
+        client,
+        on_workers.square_after,
+        (Order(number, (number, after)) for number, after in seconds.items()),
+    )
+    assert next(run) == (1, 1)
+    slow = list(client.futures)[-1]  # a third order is sent when this one has been taken
+    while client.futures[slow].status == "pending":
+        time.sleep(0.005)
+    (holder,) = client.who_has()[slow]
+    os.kill(client.run(os.getpid, workers=[holder])[holder], signal.SIGKILL)
+    while client.futures[slow].status == "finished":
+        time.sleep(0.005)
+    assert dict(run) == {2: 4, 3: 9}
 
 
 def test_stop_gives_up_what_is_not_done(client: Any) -> None:

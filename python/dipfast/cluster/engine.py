@@ -283,6 +283,7 @@ def run_orders(
     workers = _Workers(client)
     finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
     flying: dict[str, tuple[Order[Item], Future]] = {}
+    again: list[Future] = []
     orders, left = iter(orders), True
     try:
         while not stop():
@@ -309,10 +310,12 @@ def run_orders(
                 if not left:
                     return
                 continue
-            arrived = _take_all(finished)
+            arrived = [*again, *_take_all(finished)]
             values = _values(client, arrived)
-            for future, value in zip(arrived, values):
-                yield flying.pop(future.key)[0].item, value
+            # Their workers died before the values were fetched, and others do them again.
+            again = [future for future in arrived if future.key not in values]
+            for key, value in values.items():
+                yield flying.pop(key)[0].item, value
     finally:
         if flying:
             client.cancel([future for _, future in flying.values()], force=True)
@@ -329,13 +332,14 @@ def _take_all(finished: queue.SimpleQueue[Future]) -> list[Future]:
         return arrived
 
 
-def _values(client: Client, futures: list[Future]) -> list[Any]:
-    """Return what jobs returned, or why they did not, fetched together."""
-    done = [future for future in futures if future.status == "finished"]
-    fetched = dict(zip((future.key for future in done), client.gather(done) if done else []))
-    return [
-        fetched[future.key] if future.key in fetched else _failure(future) for future in futures
-    ]
+def _values(client: Client, futures: list[Future]) -> dict[str, Any]:
+    """Return by key what jobs returned, or why they did not; nothing of one that is done again."""
+    # Looked at once, because a worker may die at any moment.
+    statuses = {future.key: future.status for future in futures}
+    done = [future for future in futures if statuses[future.key] == "finished"]
+    values = dict(zip((future.key for future in done), client.gather(done) if done else []))
+    ended = (future for future in futures if statuses[future.key] in ("error", "cancelled"))
+    return values | {future.key: _failure(future) for future in ended}
 
 
 def _failure(future: Future) -> Failure:
