@@ -9,13 +9,14 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from tests.cluster import on_workers
 
 from dipfast.cluster import connect
-from dipfast.cluster.engine import Failure, Order, run_orders
+from dipfast.cluster.engine import Failure, Order, _failure, run_orders
 from dipfast.errors import (
     InputError,
     InputTypeError,
@@ -114,9 +115,17 @@ def test_one_that_ends_three_workers_for_memory_fails_and_the_others_go_on() -> 
     (number, failure), *rest = found
     assert isinstance(failure, Failure)
     assert isinstance(failure.error, ProcessError)
-    assert "3 workers ended while they did it" in str(failure.error)
+    assert "3 workers ended while doing it" in str(failure.error)
     assert "memory" in str(failure.error)
     assert [number, *rest] == [3, (0, 0), (0, 0)]
+
+
+def test_as_many_deaths_are_told_as_the_scheduler_allows() -> None:
+    from distributed import Future, KilledWorker
+
+    future = Mock(spec=Future, status="error")
+    future.exception.return_value = KilledWorker("key", Mock(), 0)
+    assert str(_failure(future).error).startswith("its worker ended while doing it")
 
 
 def test_threads_leave_the_threads_of_torch_as_they_were() -> None:

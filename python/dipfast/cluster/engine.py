@@ -353,9 +353,12 @@ def _failure(future: Future) -> Failure:
         )
     error = future.exception()
     if isinstance(error, KilledWorker):
+        # A scheduler that was there before has a number of its own.
+        number = error.allowed_failures + 1
+        who = f"{number} workers" if number > 1 else "its worker"
         error = ProcessError(
-            f"{_MOST_DEATHS} workers ended while they did it, most likely because their memory "
-            "did not suffice; give workers more memory_limit, or cut the picture into pieces"
+            f"{who} ended while doing it, most likely because memory did not suffice; give "
+            "workers more memory_limit, or cut the picture into pieces"
         )
     return Failure(error)
 
