@@ -125,8 +125,8 @@ def test_a_result_whose_worker_was_killed_before_it_told_is_known(
     result = dipfast.denoise(read_image(paths[0]).image, quality="fast")
     begin = FolderRecord.begin
 
-    def begin_and_write(self: Any, line: Any, output: Path) -> None:
-        begin(self, line, output)
+    def begin_and_write(self: Any, line: Any, output: Path, **more: Any) -> None:
+        begin(self, line, output, **more)
         if output.name == paths[0].name:
             result.save(output)
 

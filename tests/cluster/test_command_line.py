@@ -84,8 +84,8 @@ def test_a_result_whose_worker_was_killed_before_it_told_is_replaced(
     result = dipfast.denoise(read_image("in/01.png").image, quality="fast")
     begin = FolderRecord.begin
 
-    def begin_and_write(self: Any, line: Any, output: Path) -> None:
-        begin(self, line, output)
+    def begin_and_write(self: Any, line: Any, output: Path, **more: Any) -> None:
+        begin(self, line, output, **more)
         if output.name == "01.png":
             result.save(output)
             if not with_report:
@@ -119,6 +119,29 @@ def test_a_file_that_comes_meanwhile_stays(
     assert "00-2.png" in capsys.readouterr().err
     assert main(["denoise", "in", "out", *there]) == 1
     assert Path("out/00.png").read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_what_was_given_up_is_known_after_a_run_over_others(
+    elsewhere: bool,
+    pictures: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker may write it even after that run; what no worker did is nobody's."""
+    pictures(2)
+    monkeypatch.chdir(tmp_path)
+    first = FolderRecord(Path("out"))
+    Path("out").mkdir()
+    first.begin({"input": "in/00.png", "output": "out/00.png"}, Path("out/00.png"), elsewhere=True)
+    if not elsewhere:
+        first.begin({"input": "in/00.png", "output": "out/00.png"}, Path("out/00.png"))
+    first.close()
+    assert main(["denoise", "in/01.*", "out", "--quality", "fast", "--quiet"]) == 0
+    write_image("out/00.png", np.zeros((4, 4), np.uint8))
+    assert main(["denoise", "in", "out", "--quality", "fast", "--quiet"]) == (not elsewhere)
+    assert (read_image("out/00.png").image.shape == (24, 24)) is elsewhere
+    assert not Path("out/.dipfast-current").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")

@@ -218,7 +218,7 @@ def restore_files(
                     client,
                     _restore_file,
                     orders,
-                    begin=lambda file: record.begin(_head(file, key), file.output),
+                    begin=lambda file: record.begin(_head(file, key), file.output, elsewhere=True),
                     stop=lambda: interrupt.requested,
                 )
                 for file, value in results:

@@ -171,7 +171,9 @@ class FolderRecord:
             line, output = begun.get("line"), self._folder / name
             untouched = _stamp(output) in (None, begun.get("stamp"))
             if untouched:
-                self._given_up[name] = begun
+                # What the run before did itself has ended with it.
+                if begun.get("elsewhere"):
+                    self._given_up[name] = begun
             elif isinstance(line, dict) and not self._is_told(name, output):
                 self._recover(line, begun.get("report"), output)
         self._begun = {}
@@ -268,7 +270,7 @@ class FolderRecord:
         as_dated = line.get("input") == str(source) and known.get("modified") == there.st_mtime_ns
         return as_dated or known.get("sha256") == digest(source)
 
-    def begin(self, line: dict[str, Any], output: Path) -> None:
+    def begin(self, line: dict[str, Any], output: Path, *, elsewhere: bool = False) -> None:
         """Say that a picture is being done from now on, until its line is added.
 
         Parameters
@@ -277,16 +279,19 @@ class FolderRecord:
             What is known of its line.
         output
             Where its result is written.
+        elsewhere
+            Whether another process does it, which may write the result after this one has ended.
         """
         begun = {
             "name": output.name,
             "line": line,
+            "elsewhere": elsewhere,
             # What is there before: what differs from it later was written since.
             "stamp": _stamp(output),
             "report": digest(files.report_path(output)),
         }
         text = json.dumps(begun).encode()
-        if self._begun:
+        if self._unsettled():
             with open(self._folder / _CURRENT, "ab", buffering=0) as stream:
                 stream.write(b"\n" + text)
                 os.fsync(stream.fileno())
@@ -328,12 +333,17 @@ class FolderRecord:
         self.close()
 
     def _write_begun(self) -> None:
-        """Write what is being done, nothing if that is nothing."""
-        if not self._begun:
+        """Write what is being done or may yet be written, nothing if that is nothing."""
+        unsettled = self._unsettled()
+        if not unsettled:
             (self._folder / _CURRENT).unlink(missing_ok=True)
             return
         with files.write_atomically(self._folder / _CURRENT) as stream:
-            stream.write(b"\n".join(json.dumps(each).encode() for each in self._begun.values()))
+            stream.write(b"\n".join(json.dumps(each).encode() for each in unsettled.values()))
+
+    def _unsettled(self) -> dict[str, dict[str, Any]]:
+        """Return what is being done, and what was given up and may go on, also by earlier runs."""
+        return {**self._given_up, **self._begun}
 
 
 def _is_held(folder: int) -> bool:

@@ -368,6 +368,7 @@ class _Run:
 
     def __init__(self, record: FolderRecord, own: OwnOptions) -> None:
         self._record, self._own = record, own
+        self._on_cluster = own.workers is not None or own.scheduler is not None
         self._counts: Counter[str] = Counter()
 
     def do(self, pictures: list[_Picture]) -> int:
@@ -385,9 +386,7 @@ class _Run:
         )
         ended = DONE
         try:
-            own = self._own
-            on_cluster = own.workers is not None or own.scheduler is not None
-            do = self._do_on_cluster if on_cluster and todo else self._do_here
+            do = self._do_on_cluster if self._on_cluster and todo else self._do_here
             for code in do(todo):
                 if code in (INTERRUPTED, TERMINATED):
                     ended = code
@@ -490,7 +489,7 @@ class _Run:
                 "was written; --force replaces it"
             )
         replaces = bool(there) or self._record.gave_up(output)
-        self._record.begin(line, output)
+        self._record.begin(line, output, elsewhere=self._on_cluster)
         return replaces
 
     def _hear(self, picture: _Picture, said: list[str], message: str) -> None:
