@@ -121,6 +121,14 @@ def test_a_file_that_comes_meanwhile_stays(
     assert Path("out/00.png").read_text() == "somebody's"
 
 
+@pytest.mark.parametrize("device", ["cuda:77", "abacus"])
+def test_devices_are_those_of_the_workers(device: str, typed: Any) -> None:
+    assert typed("out", "--quiet", "--device", device) == 1
+    found = lines("out")
+    assert len(found) == 5
+    assert all(f"--device {device} cannot be used" in line["message"] for line in found.values())
+
+
 @pytest.mark.parametrize("elsewhere", [True, False])
 def test_what_was_given_up_is_known_after_a_run_over_others(
     elsewhere: bool,

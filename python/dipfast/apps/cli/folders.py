@@ -108,7 +108,8 @@ def run(request: Request) -> int:
     out = Path(own.output)
     record = FolderRecord(out)
     named = _outputs(own, _sources(own, record), out)
-    work.check_device(settings.device)
+    if "://" not in (own.scheduler or ""):  # workers of other computers have devices of their own
+        work.check_device(settings.device)
     out.mkdir(parents=True, exist_ok=True)
     _check_folder(out)
     record.recover()
