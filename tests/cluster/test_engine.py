@@ -68,6 +68,17 @@ def test_one_that_no_worker_has_the_memory_for_is_not_sent(client: Any, tmp_path
     assert set(begun(tmp_path)) == {"1"}
 
 
+def test_others_go_on_at_once_beside_one_that_is_too_large() -> None:
+    begun: list[int] = []
+    orders = (Order(n, (n, 0.0), memory=10**15 if n == 0 else 1) for n in range(4))
+    with connect("threads", workers=3) as client:
+        run = run_orders(client, on_workers.square_after, orders, begin=begun.append)
+        assert isinstance(next(run)[1], Failure)
+        next(run)
+        assert begun == [1, 2, 3]
+        run.close()
+
+
 def test_memory_is_booked(client: Any) -> None:
     resources = [worker["resources"] for worker in client.scheduler_info()["workers"].values()]
     limits = [worker["memory_limit"] for worker in client.scheduler_info()["workers"].values()]

@@ -292,10 +292,10 @@ def run_orders(
                 if order is None:
                     left = False
                     break
-                workers.largest = max(workers.largest, order.memory)
                 if order.memory > workers.memory:
                     yield order.item, Failure(MemoryLimitError(_too_large(order, workers)))
                     continue
+                workers.largest = max(workers.largest, order.memory)
                 begin(order.item)
                 future = client.submit(
                     function,
@@ -369,7 +369,7 @@ class _Workers:
     Attributes
     ----------
     largest
-        The most bytes that one order takes.
+        The most bytes that an order takes that was sent.
     """
 
     def __init__(self, client: Client) -> None:
