@@ -85,6 +85,15 @@ def test_memory_is_booked(client: Any) -> None:
     assert [each["memory"] for each in resources] == limits
 
 
+def test_threads_book_the_memory_that_they_are_given() -> None:
+    with connect("threads", workers=2, memory_limit="1 GB") as client:
+        (worker,) = client.scheduler_info()["workers"].values()
+        assert worker["resources"] == {"memory": 2e9}
+        large = Order(0, (0, 0.0), memory=3 * 10**9)
+        (only,) = run_orders(client, on_workers.square_after, iter([large]))
+        assert isinstance(only[1].error, MemoryLimitError)
+
+
 def test_one_whose_worker_is_killed_is_done_by_another(client: Any, tmp_path: Path) -> None:
     found = dict(
         run_orders(client, on_workers.square_or_die, orders(12, str(tmp_path), mortal := 5, 1))

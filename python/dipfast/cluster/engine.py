@@ -119,7 +119,8 @@ def connect(
         every two cores.
     memory_limit
         The memory of each of them, in bytes or as ``"4 GB"``; None, the default, for its share of
-        the memory of this computer.  A worker that takes more is ended, and its job is done again.
+        the memory of this computer.  A worker that takes more is ended, and its job is done again;
+        a thread cannot be ended, and no more jobs run at once than all threads have memory for.
     threads
         Threads of torch for each job; None, the default, divides the cores of a computer by the
         jobs that run on it at once.
@@ -191,8 +192,8 @@ def connect(
         processes=not in_threads,
         # A thread cannot be ended for what it takes.
         memory_limit=0 if in_threads else limit,
-        # What jobs book; all of it is that of the threads together.
-        resources={_MEMORY: MEMORY_LIMIT if in_threads else limit},
+        # What jobs book; threads have theirs together.
+        resources={_MEMORY: count * limit if in_threads else limit},
         dashboard_address="127.0.0.1:0",  # any free port, and only for this computer
         silence_logs=logging.CRITICAL,
         scheduler_kwargs={
