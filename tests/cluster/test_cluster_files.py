@@ -363,6 +363,17 @@ def test_heads_tell_shapes(ending: str, tmp_path: Path) -> None:
     assert shape_of(tmp_path / "none") is None
 
 
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".bmp", ".pgm", ".ppm"])
+def test_heads_of_pictures_beyond_the_limit_of_pillow(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"a{ending}"
+    channels = 3 if ending == ".ppm" else 1
+    write_image(path, np.zeros((20, 31, 3)[: 2 + (channels > 1)], np.uint8))
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
+    assert shape_of(path) == (1, channels, 20, 31)
+
+
 def test_memory_grows_with_the_picture() -> None:
     fast, fit = DenoiseSettings(quality="fast", device="cpu"), DenoiseSettings(device="cpu")
     small, large = (1, 3, 500, 500), (1, 3, 3000, 4000)

@@ -22,6 +22,9 @@ _IDLE = 800_000_000
 # Copies of all planes: as they were read, as tensors, the result, and what is written.
 _COPIES = 4
 
+# What Pillow calls formats that it has under other names.
+_OF_NETPBM = {"PGM": "PPM"}
+
 Shape = tuple[int, int, int, int]
 
 
@@ -42,17 +45,21 @@ def shape_of(path: str | Path) -> Shape | None:
         with open_regular(path) as stream:
             row = formats.by_content(stream.read(formats.longest_signature()))
             stream.seek(0)
-            read = _READERS.get("" if row is None else row.name, _of_pillow)
-            return read(stream)
+            name = "" if row is None else row.name
+            return _READERS[name](stream) if name in _READERS else _of_pillow(stream, name)
     except Exception:
         # A decoder may raise anything, and what is wrong is told when the file is read.
         return None
 
 
-def _of_pillow(stream: Any) -> Shape:
+def _of_pillow(stream: Any, name: str) -> Shape:
     from PIL import Image
 
-    with Image.open(stream) as picture:
+    Image.init()
+    name = _OF_NETPBM.get(name, name.upper())
+    # Image.open refuses large pictures that are read here, by a limit for the whole process.
+    opened = Image.OPEN[name][0](stream, "") if name in Image.OPEN else Image.open(stream)
+    with opened as picture:
         return 1, len(picture.getbands()), picture.height, picture.width
 
 
