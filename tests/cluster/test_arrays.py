@@ -92,6 +92,14 @@ def test_noise_is_estimated_once_and_before() -> None:
     assert np.array_equal(found[2], alone)
 
 
+def test_a_sigma_far_above_the_noise_is_compared_with_the_picture() -> None:
+    noise = np.random.default_rng(0).normal(0, 5, (64, 64))
+    halves = np.where(np.arange(64) < 32, 1.0, 100.0)
+    picture = (halves + noise).round().clip(0, 255).astype(np.uint8)
+    found = denoise_array(picture, sigma=60.0, quality="fast").compute()
+    assert np.array_equal(found, dipfast.denoise(picture, sigma=60.0, quality="fast").image)
+
+
 @pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
 @pytest.mark.parametrize("spread", [0.0, 20.0])
 def test_what_is_far_brighter_than_the_windows(dtype: str, spread: float) -> None:

@@ -233,7 +233,9 @@ def _common_noise(
     sigma = None if settings.sigma == "auto" else float(settings.sigma) / (high - low)
     if sigma == 0 and settings.noise != "poisson_gaussian":
         return NoiseModel(0.0), ends
-    return estimate_stack_noise(planes, settings.noise, sigma=sigma).shared.model, ends
+    # A sigma is compared with what the windows tell, as dipfast.denoise does it.
+    found = estimate_stack_noise(planes, settings.noise, sigma=sigma, compares=True)
+    return found.shared.model, ends
 
 
 def _windows(array: Array, pixels: slice) -> list[Array]:
