@@ -58,6 +58,17 @@ def test_blocks_with_a_halo_are_those_of_the_whole(dtype: str, axis: int | None)
         assert np.count_nonzero(difference > 1e-3) <= 1e-4 * difference.size
 
 
+@pytest.mark.filterwarnings("ignore:99% of the values")
+def test_blocks_of_a_high_dynamic_range_have_one_scale() -> None:
+    sky = 100 + np.random.default_rng(0).normal(0, 5, (730, 96)).astype(np.float32)
+    sky[100:104, 40:44] = 30000
+    options: Any = {"noise": NoiseModel(5 / 31000), "data_range": 31000.0, "quality": "fast"}
+    # The one with the star alone would be stretched.
+    found = denoise_array(sky, tile=240, **options).compute()
+    whole = dipfast.denoise(sky, stretch=False, **options).image
+    assert np.abs(found - whole).max() <= 1e-2
+
+
 def test_tiles_of_a_network_are_blended(use_small_network: Any) -> None:
     use_small_network(5)
     plane = noisy(90, 120)

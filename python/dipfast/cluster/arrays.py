@@ -95,8 +95,9 @@ def denoise_array(
     Notes
     -----
     Larger pictures are cut into blocks.  A method without a network (``quality="fast"``) is given
-    more pixels around each block than its result depends on: the blocks are those of the whole, but
-    for rounding.  Of a network they are tiles that overlap by 64 pixels, blended by the weights of
+    more pixels around each block than its result depends on: the blocks are those of the whole with
+    ``stretch=False``, but for rounding.  Of a network they are tiles that overlap by 64 pixels,
+    each stretched for itself where ``stretch`` asks for it, and blended by the weights of
     :class:`dipfast.images.tiles.Tiles`.
 
     Examples
@@ -135,6 +136,9 @@ def denoise_array(
     decided["channel_axis"] = None if axis is None else -1
     if not is_direct:
         decided["tile"] = 0
+    elif max(size) > side:
+        # A stretch is made of all values of what it is given, and each block would get its own.
+        decided["stretch"] = False
     # Integers far beyond a range are taken for a mistake, and of one that was found they are none.
     as_floats = data_range is None and array.dtype.kind in "iu" and array.dtype != np.uint8
     first = array.ndim - (2 if axis is None else 3)
