@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import dipfast
 from dipfast import NoiseModel
@@ -157,6 +158,24 @@ def test_on_workers(client: Any) -> None:
     assert np.array_equal(client.compute(lazy).result(), here)
 
 
+def test_a_masked_array_without_masked_pixels() -> None:
+    stack = noisy(2, 24, 24)
+    lazy = denoise_array(np.ma.masked_array(stack), **KNOWN)
+    assert np.array_equal(lazy.compute(), denoise_array(stack, **KNOWN).compute())
+    getdata = da.ma.getdata(da.from_array(np.ma.masked_array(stack)))
+    assert np.array_equal(denoise_array(getdata, **KNOWN).compute(), lazy.compute())
+
+
+MASKED = np.ma.masked_less(np.arange(9.0).reshape(3, 3), 2)
+
+
+class DataArray:
+    """What is like an array of xarray from outside."""
+
+    __module__ = "xarray.core.dataarray"
+    shape, dtype, ndim = (3, 3), np.dtype(float), 2
+
+
 @pytest.mark.parametrize(
     ("x", "options", "error", "text"),
     [
@@ -166,7 +185,13 @@ def test_on_workers(client: Any) -> None:
         (np.zeros((3, 3, 3)), {"channel_axis": 3}, InputError, "no axis of x"),
         (np.zeros((3, 3)), {"tile": 8}, InputError, "tile must be"),
         (np.zeros((3, 3)), {"callback": print}, InputError, "callback does not work"),
+        (np.zeros((3, 3)), {"neighbours": 4}, InputError, "neighbours does not work"),
         (np.zeros((3, 3)), {"noise": NoiseModel(0.1)}, InputError, "data_range is needed"),
+        (MASKED, {}, InputError, "x has 2 masked pixels, which only inpaint fills"),
+        (da.from_array(MASKED), {}, InputError, "masked pixels only inpaint fills"),
+        (DataArray(), {}, InputTypeError, r"got DataArray: pass x\.data"),
+        (torch.zeros(3, 3), {}, InputTypeError, r"got Tensor: pass x\.numpy"),
+        (da.eye(9)[da.eye(9)[0] > 0], {}, InputError, r"x\.compute_chunk_sizes\(\) finds"),
     ],
 )
 def test_wrong_arguments(x: Any, options: Any, error: type[Exception], text: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 import dipfast
+from dipfast.arrays import as_pixels
 from dipfast.cluster.engine import check_extra
 from dipfast.denoisers.nl_ridge import GRID, REACH
 from dipfast.errors import InputError, InputTypeError
@@ -37,8 +38,10 @@ _WINDOWS, _WINDOW = 8, 512
 # Options that say something of a single image, or are of the process that calls.
 _NOT_OF_BLOCKS = (
     *("callback", "interrupt", "snapshots", "checkpoint", "resume", "reference"),
-    *("network_input", "jpeg", "stack_axis", "time_limit", "executor"),
+    *("network_input", "jpeg", "stack_axis", "time_limit", "executor", "neighbours"),
 )
+# What to pass of objects that look like arrays, by the package that they come from.
+_OTHER_ARRAYS = {"xarray": ": pass x.data", "torch": ": pass x.numpy(force=True)"}
 
 
 def denoise_array(
@@ -121,6 +124,7 @@ def denoise_array(
     )
     is_direct = decide_method(settings) in DIRECT_METHODS
     side = _side(tile, is_direct)
+    x = _plain(x)
     axis = _check_array(x, channel_axis)
     if isinstance(x, da.Array):
         array = x if axis is None else da.moveaxis(x, axis, -1)
@@ -166,14 +170,36 @@ def _side(tile: int | str, is_direct: bool) -> int:
     return tile
 
 
+def _plain(x: Any) -> Any:
+    """Return an array without its subclass, and refuse masked pixels, which would be data."""
+    from dask.array import Array
+    from dask.array.utils import meta_from_array
+
+    if isinstance(x, np.ndarray):
+        return as_pixels("x", x)
+    # Which pixels are masked is not known before blocks are computed.
+    if isinstance(x, Array) and isinstance(meta_from_array(x), np.ma.MaskedArray):
+        raise InputError(
+            "x is made of masked arrays, and masked pixels only inpaint fills: "
+            "dipfast.inpaint(image); where none is masked, pass dask.array.ma.getdata(x)"
+        )
+    return x
+
+
 def _check_array(x: Any, channel_axis: int | None) -> int | None:
     """Return the axis of the channels, not negative, and refuse what is no array of pictures."""
-    for name in ("shape", "dtype", "ndim"):
-        if not hasattr(x, name):
-            raise InputTypeError(
-                "x must be a Dask array, an array of Zarr or another one that is sliced lazily, "
-                f"got {type(x).__name__}"
-            )
+    home = type(x).__module__.partition(".")[0]
+    is_array = all(hasattr(x, name) for name in ("shape", "dtype", "ndim"))
+    if not is_array or home in _OTHER_ARRAYS:
+        raise InputTypeError(
+            "x must be a Dask array, an array of Zarr or another one that is sliced lazily, "
+            f"got {type(x).__name__}" + _OTHER_ARRAYS.get(home, "")
+        )
+    if any(math.isnan(n) for n in x.shape):
+        raise InputError(
+            f"x must have chunks of known sizes, got shape {x.shape}: x.compute_chunk_sizes() "
+            "finds them"
+        )
     if np.dtype(x.dtype).kind not in "uif":
         raise InputTypeError(f"x must hold real numbers, got {x.dtype}")
     least = 2 if channel_axis is None else 3
