@@ -55,6 +55,12 @@ def test_noise_goes(capsys: pytest.CaptureFixture[str]) -> None:
     assert after == pytest.approx(float(ops.psnr(result, truth)), abs=0.006)
 
 
+def test_floats_are_in_one_unit() -> None:
+    write_image("32.tif", noisy(clean()).astype(np.float32))
+    np.save("64.npy", clean().astype(np.float64))
+    assert main(["tv", "32.tif", "out.tif", "--reference", "64.npy"]) == 0
+
+
 def test_is_the_function_of_the_library() -> None:
     options = ["--weight", "30", "--kind", "anisotropic"]
     assert main(["tv", "grey.png", "out.png", *options]) == 0
@@ -110,6 +116,12 @@ def test_what_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "clean.png exists already" in told(capsys, "grey.png", "clean.png")
     overwriting = ("grey.png", "clean.png", "--reference", "clean.png", "--force")
     assert "OUT would overwrite clean.png" in told(capsys, *overwriting)
+    write_image("16.tif", clean().astype(np.uint16) * 257)
+    other_unit = ("16.tif", "out.tif", "--reference", "clean.png")
+    assert "is uint8 and 16.tif is uint16" in told(capsys, *other_unit)
+    write_image("two.tif", clean(2), channel_axis=2)
+    of_two = ("colour.png", "out.png", "--reference", "two.tif")
+    assert "has shape (32, 40, 2), and colour.png has (32, 40, 3)" in told(capsys, *of_two)
     holes = clean().astype(np.float32)
     holes[3, 4] = np.nan
     write_image("holes.tif", holes)

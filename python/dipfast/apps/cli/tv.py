@@ -47,12 +47,29 @@ def run(request: TvRequest) -> int:
         if Path(request.output).resolve() == Path(request.reference).resolve():
             raise InputError(f"OUT would overwrite {request.output}; choose another name")
         reference = read_reference(str(request.reference), source, str(request.image), 1)
+        _check_unit(reference, source, request)
     cleaned, told = _denoised(source, request)
     files.write_image(request.output, cleaned, like=source, overwrite=request.force)
     if reference is not None:
         told |= _ratios(source, cleaned, reference)
     _tell(request, source, told)
     return DONE
+
+
+def _check_unit(reference: Any, source: ImageFile, request: TvRequest) -> None:
+    """Refuse a clean picture of other channels, or of values that may be in another unit."""
+    image = source.image
+    if reference.shape != image.shape:
+        raise InputError(
+            f"--reference {request.reference} has shape {reference.shape}, and {request.image} has "
+            f"{image.shape}; convert one of them"
+        )
+    mine, other = reference.dtype, image.dtype
+    if not (mine.name == other.name or mine.kind == other.kind == "f"):
+        raise InputError(
+            f"--reference {request.reference} is {mine} and {request.image} is {other}, whose "
+            "values may be in other units; convert one of them"
+        )
 
 
 def words_of() -> Words:
