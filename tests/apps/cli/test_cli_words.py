@@ -236,6 +236,20 @@ class TestValues:
         name = option[2:].replace("-", "_")
         assert {**request.own.model_dump(), **request.options}[name] == value
 
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("denoise", "a", "b", "--workers", "-"), "--workers: a whole number expected"),
+            (("denoise", "a", "b", "--data-range", "-"), "--data-range: a number, or two with"),
+            (("tv", "a", "b", "--weight", "-"), "--weight: a number expected, got '-'"),
+            (("info", "a", "--noise", "-"), "--noise: one of auto, gaussian, "),
+        ],
+    )
+    def test_a_lone_dash_is_no_value(
+        self, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+    ) -> None:
+        assert refused(capsys, *arguments).startswith(message)
+
     def test_names_that_begin_with_a_dash(self) -> None:
         own = request_of("denoise", "--quiet", "--", "-a.png", "--b.png").own
         assert (own.image, own.output) == ("-a.png", "--b.png")

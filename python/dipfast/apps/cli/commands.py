@@ -193,13 +193,12 @@ def _converter(reader: Reader) -> Callable[[Any, tuple[Token, ...]], Any]:
 
     def convert(_: Any, tokens: tuple[Token, ...]) -> Any:
         token = tokens[0]
-        if token.value == DASH:
-            return "-"
+        text = "-" if token.value == DASH else token.value
         # An option took the next one for its value.
-        if token.keyword is not None and token.value.startswith("--"):
-            raise UsageError(f"{token.keyword} needs a value in front of {token.value}")
+        if token.keyword is not None and text.startswith("--"):
+            raise UsageError(f"{token.keyword} needs a value in front of {text}")
         try:
-            return reader(token.value)
+            return reader(text)
         except InputError as error:
             raise UsageError(f"{token.keyword}: {error}") from None
 
