@@ -386,6 +386,25 @@ class TestWhatIsRefused:
         with pytest.raises(ValueError, match="turned in different ways"):
             read_image(path)
 
+    @pytest.mark.parametrize(
+        ("odd", "message"),
+        [
+            ({"extratags": [(274, 3, 1, 3, True)]}, "turned in different ways"),
+            ({"photometric": "miniswhite"}, "different sizes or kinds"),
+        ],
+    )
+    def test_a_page_in_the_middle_of_many(
+        self, tmp_path: Path, odd: dict[str, Any], message: str
+    ) -> None:
+        # Of eight pages and more, tifffile looks at a few only to find that they are alike.
+        path = tmp_path / "in.tif"
+        with tifffile.TiffWriter(path) as writer:
+            for number in range(9):
+                options = odd if number == 4 else {"photometric": "minisblack"}
+                writer.write(np.zeros((9, 7), np.uint8), metadata=None, **options)
+        with pytest.raises(ValueError, match=message):
+            read_image(path)
+
     def test_names_of_pages_are_told_to_be_lost(self, tmp_path: Path) -> None:
         path = tmp_path / "in.tif"
         with tifffile.TiffWriter(path) as writer:

@@ -32,10 +32,11 @@ __all__ = ["read", "write"]
 _Array = np.ndarray[Any, Any]
 
 # Kinds of TIFF that tifffile must not interpret: they never are one image, or their metadata lead
-# it to other files, or into loops whose length they declare.
+# it to other files, or into loops whose length they declare.  Pages are taken for uniform if four
+# of them are alike, and then the tags of the others are not read, so that none could be checked.
 _NOT_INTERPRETED = (
     *("avs", "bif", "eer", "indica", "lsm", "mmstack", "ndpi", "ndtiff", "ome", "philips"),
-    *("qpi", "scanimage", "scn", "stk", "svs"),
+    *("qpi", "scanimage", "scn", "stk", "svs", "uniform"),
 )
 
 _PHOTOMETRIC, _DESCRIPTION, _SOFTWARE, _SUB_IFDS = 262, 270, 305, 330
