@@ -168,6 +168,25 @@ class TestTiff:
         with pytest.raises(UnreadableFileError, match=r"pyramids|different sizes"):
             read_image(tmp_path / "in.tif")
 
+    @pytest.mark.parametrize("factor", [2, 3, 4])
+    def test_smaller_pages_that_are_no_copies(self, tmp_path: Path, factor: int) -> None:
+        with tifffile.TiffWriter(tmp_path / "in.tif") as tiff:
+            tiff.write(pixels((48, 36)), metadata=None)
+            tiff.write(pixels((48 // factor, 36 // factor)), metadata=None)
+        with pytest.raises(UnreadableFileError, match="2 images of different sizes"):
+            read_image(tmp_path / "in.tif")
+
+    @pytest.mark.parametrize("inside", [True, False])
+    def test_smaller_copies_are_told_to_be_lost(self, tmp_path: Path, inside: bool) -> None:
+        with tifffile.TiffWriter(tmp_path / "in.tif") as tiff:
+            tiff.write(pixels((32, 32)), subifds=2 * inside, metadata=None)
+            for size in (16, 8):
+                tiff.write(pixels((size, size)), subfiletype=1, metadata=None)
+        source = read_image(tmp_path / "in.tif")
+        assert source.image.shape == (32, 32)
+        with pytest.warns(UserWarning, match="without: its 2 smaller copies$"):
+            write_image(tmp_path / "out.tif", source.image, like=source)
+
     def test_palettes(self, tmp_path: Path) -> None:
         table = np.random.default_rng(0).integers(0, 2**16, (3, 256), dtype=np.uint16)
         options: Any = {"photometric": "palette", "colormap": table, "metadata": None}

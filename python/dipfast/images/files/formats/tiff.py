@@ -96,9 +96,11 @@ def read(stream: BinaryIO) -> ImageFile:
                 "its first image is a preview; if it is a raw photograph, develop it to an image "
                 "first, or give its name the ending of a raw format, such as .dng"
             )
-        if len(tiff.series) > 1:
+        copies, others = _smaller(series)
+        count = len(tiff.series) + others
+        if count > 1:
             raise UnreadableFileError(
-                f"it holds {len(tiff.series)} images of different sizes or kinds, expected one "
+                f"it holds {count} images of different sizes or kinds, expected one "
                 "image, or a stack of images of one size; write each to a file of its own"
             )
         ome = Ome.read(page.description) if page.is_ome else None
@@ -131,6 +133,9 @@ def read(stream: BinaryIO) -> ImageFile:
             metadata["axes"] = axes
         if stack:
             _check_pages(series, metadata)
+        if copies:
+            said = "its smaller copy" if copies == 1 else f"its {copies} smaller copies"
+            metadata["lost"] = (*metadata.get("lost", ()), said)
         orientation = page.tags.valueof(ORIENTATION, 1)
         if orientation in range(2, 9):
             first = axes.index("Y")
@@ -146,6 +151,17 @@ def read(stream: BinaryIO) -> ImageFile:
             said = "its four planes are taken for three colours and opacity"
             read = replace(read, remarks=(said,))
         return replace(read, stack_axes=stack, stack_names="".join(axes[k] for k in stack))
+
+
+def _smaller(series: Any) -> tuple[int, int]:
+    """Return how many smaller copies of an image there are, and how many smaller other images.
+
+    tifffile takes every image of half the size, or a third or a quarter, for a copy.  One is only
+    where the file says so: pages that were scanned at 600 and 300 dpi are two pages.
+    """
+    levels = [level.keyframe for level in series.levels[1:]]
+    copies = sum(bool(page.is_reduced or page.is_subifd) for page in levels)
+    return copies, len(levels) - copies
 
 
 def _check_pages(series: Any, metadata: dict[str, Any]) -> None:
