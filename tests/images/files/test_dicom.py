@@ -204,6 +204,32 @@ class TestCompressed:
         assert kept.LossyImageCompression == "01"
         assert np.array_equal(kept.pixel_array, source.image)
 
+    @pytest.mark.parametrize("kind", ["YBR_FULL_422", "YBR_FULL", "RGB"])
+    @pytest.mark.parametrize("jfif", [True, False])
+    def test_colours_of_adobe_are_converted_once(self, path: Path, kind: str, jfif: bool) -> None:
+        array = np.full((16, 16, 3), (200, 60, 20), np.uint8)
+        stream = io.BytesIO()
+        Image.fromarray(array).save(stream, "JPEG", quality=95)
+        frame = stream.getvalue()
+        adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x01"  # colours are YCbCr
+        frame = frame[: 20 if jfif else 2] + adobe + frame[20:]
+        content = compressed(array, frame, uid.JPEGBaseline8Bit, PhotometricInterpretation=kind)
+        assert abs(read(path, content).image.astype(int) - array).max() <= 3
+
+    @pytest.mark.parametrize("kind", ["YBR_FULL_422", "RGB"])
+    def test_colours_that_adobe_calls_rgb(self, path: Path, kind: str) -> None:
+        array = np.full((16, 16, 3), (200, 60, 20), np.uint8)
+        stream = io.BytesIO()
+        stored = array if kind == "RGB" else np.array(Image.fromarray(array).convert("YCbCr"))
+        Image.fromarray(stored).save(stream, "JPEG", quality=95, keep_rgb=True)
+        frame = stream.getvalue()
+        assert frame[2:4] == b"\xff\xee"
+        # With the usual numbers in place of letters, the marker alone says what they are.
+        frame = frame.replace(b"R\x11\0G\x11\0B\x11\0", b"\1\x11\0\2\x11\0\3\x11\0")
+        frame = frame.replace(b"R\0G\0B\0", b"\1\0\2\0\3\0")
+        content = compressed(array, frame, uid.JPEGBaseline8Bit, PhotometricInterpretation=kind)
+        assert abs(read(path, content).image.astype(int) - array).max() <= 3
+
     @pytest.mark.parametrize(
         "syntax", ["HTJ2KLossless", "MPEG2MPML", "ExplicitVRBigEndian", "JPEGLossless"]
     )

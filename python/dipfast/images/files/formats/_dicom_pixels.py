@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from itertools import islice
 from typing import Any, NamedTuple
 
 import imagecodecs
 import numpy as np
+from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
@@ -19,6 +21,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
@@ -43,6 +46,8 @@ MOST_FRAMES = 4096
 
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+# JPEG that Pillow decodes.
+_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit)
 _JPEG_2000 = (JPEG2000Lossless, JPEG2000)
 # Grey pictures of these, which pydicom cannot decode by itself, or in 8 bits only.
 _DECODERS: dict[UID, Callable[[bytes], _Array]] = {
@@ -215,6 +220,14 @@ def _decompressed(dataset: Dataset, form: Form, syntax: UID) -> Iterator[_Array]
     if syntax != RLELossless:
         for frame in _compressed(dataset, form):
             _check_frame(frame, form, syntax)
+    if own is None and form.samples > 1 and syntax in _LOSSY:
+        converted = {_becomes_rgb(frame) for frame in _compressed(dataset, form)}
+        if len(converted) > 1:
+            raise UnreadableFileError(
+                f"the colours of its frames are stored in different ways; {_ADVICE}"
+            )
+        if converted == {True}:
+            return iter_pixels(dataset, as_rgb=False, decoding_plugin="pillow")
     if own is None:
         return iter_pixels(dataset)
     return map(own, _compressed(dataset, form))
@@ -234,6 +247,17 @@ def _check_frame(frame: bytes, form: Form, syntax: UID) -> None:
             f"its compressed pixels have the shape {found}, expected "
             f"{(form.rows, form.columns, form.samples)} as it declares"
         )
+
+
+def _becomes_rgb(frame: bytes) -> bool:
+    """Return whether pydicom gets a JPEG as RGB from Pillow, whatever the tags say it is.
+
+    It asks for the colours as they are stored, unless there is a marker of Adobe.  Then libjpeg
+    converts them, but for those that the marker calls RGB where no marker of JFIF comes before.
+    """
+    with Image.open(BytesIO(frame), formats=("JPEG",)) as image:
+        said = image.info
+    return "adobe_transform" in said and ("jfif" in said or said["adobe_transform"] != 0)
 
 
 def _is_available(syntax: UID) -> bool:
