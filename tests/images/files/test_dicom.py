@@ -305,6 +305,22 @@ class TestTags:
         assert kept.ImagePositionPatient == [10 - 0.0625, 20 - 0.125, 30]
         assert (kept.Rows, kept.Columns) == (18, 14)
 
+    @pytest.mark.parametrize("axes", [None, [1, 0, 0, 0, -1, 0], [0, 1, 0, 1, 0, 0]])
+    def test_an_enlarged_image_of_radiotherapy(
+        self, path: Path, out: Path, axes: list[int] | None
+    ) -> None:
+        tags: dict[str, Any] = {"ImagePlanePixelSpacing": [0.5, 0.25], "RTImagePosition": [-10, 20]}
+        tags |= {} if axes is None else {"RTImageOrientation": axes}
+        source = read(path, content_of(dataset(numbers((9, 7), "uint8", 8), **tags)))
+        assert source.metadata["resolution"] == Resolution(Fraction(4), Fraction(2), "mm")
+        write_image(out, np.kron(source.image, np.ones((2, 2), np.uint8)), like=source)
+        kept = pydicom.dcmread(out)
+        assert kept.ImagePlanePixelSpacing == [0.25, 0.125]
+        upright = axes is None or axes[0]
+        # Rows of an upright image go down, and the axis of the receptor up.
+        first = [-10 - 0.0625, 20 + 0.125] if upright else [-10 - 0.125, 20 - 0.0625]
+        assert kept.RTImagePosition == first
+
     def test_overlays_in_bits_of_pixels(self, path: Path, out: Path) -> None:
         array = numbers((9, 7), "uint16", 12)
         made = dataset(array | np.uint16(1 << 14), 12)

@@ -28,7 +28,13 @@ __all__ = [
     "without_warnings",
 ]
 
-_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+_SPACINGS = (
+    *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"),
+    "ImagePlanePixelSpacing",
+)
+# Directions of rows and columns of an image of radiotherapy that does not say them: across, and
+# against the axis that goes up.
+_UPRIGHT = [1.0, 0.0, 0.0, 0.0, -1.0, 0.0]
 # What counts in pixels, by groups of tags: (name, group, first element, last element).
 _PLACES = (
     ("shutters", 0x0018, 0x1600, 0x1624),
@@ -102,6 +108,7 @@ class Tags:
         """Return what ``enlarged`` does."""
         dataset, lost = copy.deepcopy(self.dataset), list(self.lost)
         _move(dataset, dataset, dataset, factor)
+        _move_on_receptor(dataset, factor)
         shared = _items(dataset, _SHARED)[:1]
         of_frames = [*shared, *_items(dataset, _EACH)]
         for said in of_frames:
@@ -164,9 +171,28 @@ def _move(dataset: Dataset, turned: Dataset, measured: Dataset, factor: int) -> 
     spacing = numbers_of(measured, "PixelSpacing", 2)
     if place is None or axes is None or spacing is None:
         return
+    dataset.ImagePositionPatient = _moved(place, axes, spacing, factor)
+
+
+def _move_on_receptor(dataset: Dataset, factor: int) -> None:
+    """Set the position of the first pixel of an image of radiotherapy, on its receptor."""
+    place = numbers_of(dataset, "RTImagePosition", 2)
+    spacing = numbers_of(dataset, "ImagePlanePixelSpacing", 2)
+    if place is None or spacing is None:
+        return
+    x, y, _ = _moved(
+        [*place, 0.0], numbers_of(dataset, "RTImageOrientation", 6) or _UPRIGHT, spacing, factor
+    )
+    dataset.RTImagePosition = [x, y]
+
+
+def _moved(
+    place: list[float], axes: list[float], spacing: list[float], factor: int
+) -> list[DSfloat]:
+    """Return the middle of the first pixel, as pixels around the same corner become smaller."""
     row, column = spacing  # distance of rows, and of columns
     shift = (1 / factor - 1) / 2
-    dataset.ImagePositionPatient = [
+    return [
         decimal(at + shift * (column * along + row * down))
         for at, along, down in zip(place, axes[:3], axes[3:])
     ]
