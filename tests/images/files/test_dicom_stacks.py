@@ -198,6 +198,28 @@ class TestFrames:
         save(dataset(volume(), NumberOfFrames=frames), path)
         assert refusal(path).startswith(reason)
 
+    @pytest.mark.parametrize("shared", [True, False])
+    def test_rescaling_of_all_frames(self, tmp_path: Path, path: Path, shared: bool) -> None:
+        made = enhanced(volume())
+        each = made.PerFrameFunctionalGroupsSequence
+        for said in made.SharedFunctionalGroupsSequence if shared else each:
+            said.PixelValueTransformationSequence = [item(RescaleSlope=2, RescaleIntercept=-1)]
+        source = read_image(save(made, path))
+        with pytest.warns(UserWarning, match="rescaling of its numbers"):
+            write_image(tmp_path / "out.tif", source.image, like=source)
+
+    @pytest.mark.parametrize("tag", ["RescaleSlope", "RescaleIntercept"])
+    @pytest.mark.parametrize("said_of", [range(4), range(1), range(3, 4)])
+    def test_rescaling_of_single_frames(self, path: Path, tag: str, said_of: range) -> None:
+        made = enhanced(volume())
+        each = made.PerFrameFunctionalGroupsSequence
+        usual = item(RescaleSlope=1, RescaleIntercept=0)
+        made.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence = [usual]
+        for frame in said_of:
+            other = item(**{"RescaleSlope": 1, "RescaleIntercept": 0, tag: 2 + frame})
+            each[frame].PixelValueTransformationSequence = [other]
+        assert "frames are rescaled in different ways" in refusal(save(made, path))
+
     def test_all_frames_count(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         save(dataset(volume(4, 40, 50)), path)
         monkeypatch.setattr(limits, "LARGEST_IMAGE", 4 * 40 * 50 * 2 - 1)

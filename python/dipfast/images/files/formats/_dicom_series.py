@@ -12,7 +12,12 @@ from pydicom.dataset import Dataset
 
 from dipfast.errors import UnreadableFileError
 from dipfast.images.files.formats._dicom_pixels import Form
-from dipfast.images.files.formats._dicom_tags import Tags, numbers_of, without_warnings
+from dipfast.images.files.formats._dicom_tags import (
+    RESCALING,
+    Tags,
+    numbers_of,
+    without_warnings,
+)
 
 __all__ = ["Series", "check_alike", "in_order"]
 
@@ -20,8 +25,6 @@ __all__ = ["Series", "check_alike", "in_order"]
 _PARALLEL = 1e-3
 # How far two slices are apart at least, in millimetres.
 _APART = 1e-4
-# What one number of a slice means.
-_RESCALING = ("RescaleSlope", "RescaleIntercept")
 # What is true of a single slice only.
 _OF_A_SLICE = (
     *("ImagePositionPatient", "SliceLocation", "InstanceNumber", "AcquisitionNumber"),
@@ -103,7 +106,7 @@ def check_alike(name: str, dataset: Dataset, form: Form, first: Dataset, other: 
             f"{name[:60]} has another size or type of pixels than the first file, expected slices "
             "of one volume; put those of each size into a folder of their own"
         )
-    if any(dataset.get(tag) != first.get(tag) for tag in _RESCALING):
+    if any(dataset.get(tag) != first.get(tag) for tag in RESCALING):
         raise UnreadableFileError(
             f"the numbers of {name[:60]} are rescaled otherwise than those of the first file "
             "(RescaleSlope), so that they are no measure of each other; restore the files one by "

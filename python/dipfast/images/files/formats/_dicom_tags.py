@@ -15,10 +15,13 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.valuerep import DSfloat
 
+from dipfast.errors import UnreadableFileError
 from dipfast.images.files.image_file import Resolution
 
 __all__ = [
+    "RESCALING",
     "Tags",
+    "check_frames",
     "decimal",
     "numbers_of",
     "spacing_of",
@@ -27,6 +30,9 @@ __all__ = [
     "without_overlays",
     "without_warnings",
 ]
+
+RESCALING = ("RescaleSlope", "RescaleIntercept")
+"""Tags of what the numbers of pixels mean."""
 
 _SPACINGS = (
     *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"),
@@ -48,6 +54,7 @@ _MEASURES, _PLACE, _TURN = (
     "PlanePositionSequence",
     "PlaneOrientationSequence",
 )
+_TRANSFORMED = "PixelValueTransformationSequence"
 # What there is one of for each frame, besides.
 _OF_FRAMES = (
     *("FrameTimeVector", "PageNumberVector", "FrameLabelVector", "FrameIncrementPointer"),
@@ -94,8 +101,10 @@ class Tags:
         """Return what of the tags another format would lack, in words."""
         with without_warnings():
             inverted = self.dataset.get("PhotometricInterpretation") == "MONOCHROME1"
+            of_frames = [*_items(self.dataset, _SHARED), *_items(self.dataset, _EACH)]
+            rescaled = any(_TRANSFORMED in said for said in of_frames)
         names = ("inversion of brightness",) if inverted else ()
-        if "RescaleSlope" in self.dataset or "ModalityLUTSequence" in self.dataset:
+        if rescaled or "RescaleSlope" in self.dataset or "ModalityLUTSequence" in self.dataset:
             names = (*names, "rescaling of its numbers")
         return ("tags of patient, examination and device", *names)
 
@@ -256,6 +265,33 @@ def spacing_of(dataset: Dataset) -> Resolution | None:
                 row, column = (Fraction(repr(value)) for value in spacing)
                 return Resolution.of(1 / column, 1 / row, "mm")
     return None
+
+
+def check_frames(dataset: Dataset, frames: int) -> None:
+    """Check that the numbers of all frames of a file mean the same.
+
+    Parameters
+    ----------
+    dataset
+        The tags.
+    frames
+        How many frames there are.
+
+    Raises
+    ------
+    UnreadableFileError
+        If they do not.
+    """
+    shared, each = _items(dataset, _SHARED)[:1], _items(dataset, _EACH)[:frames]
+    if len(each) < frames:
+        each.append(Dataset())  # the others, of which nothing is said but what is said of all
+    said = [_first([frame, *shared], _TRANSFORMED) for frame in each]
+    if any(other.get(tag) != said[0].get(tag) for other in said[1:] for tag in RESCALING):
+        raise UnreadableFileError(
+            "the numbers of its frames are rescaled in different ways (RescaleSlope), so that they "
+            "are no measure of each other; write each frame to a file of its own, and restore "
+            "the files one by one, as a folder"
+        )
 
 
 def stack_name(dataset: Dataset) -> str:

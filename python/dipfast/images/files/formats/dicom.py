@@ -34,6 +34,7 @@ from dipfast.images.files.formats._dicom_pixels import GREY, MOST_FRAMES, Form, 
 from dipfast.images.files.formats._dicom_series import Series, check_alike, in_order
 from dipfast.images.files.formats._dicom_tags import (
     Tags,
+    check_frames,
     decimal,
     spacing_of,
     stack_name,
@@ -92,6 +93,7 @@ def read(stream: BinaryIO) -> ImageFile:
     with without_warnings():
         dataset = _read_dataset(stream)
         form = Form.of(dataset)
+        check_frames(dataset, form.frames)
         pixels = decode(dataset, form)
         metadata = {"dicom": _sound(_without_pixels(dataset)), **_metadata(dataset, form)}
         name = stack_name(dataset)
