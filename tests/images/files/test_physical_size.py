@@ -517,6 +517,35 @@ class TestOme:
         again(self.write(tmp_path / "in.tif", text), out, 2)
         assert [each.get("ID") for each in ome_of(out).findall(f"{OME}Image")] == ["Image:0"]
 
+    @pytest.mark.parametrize("size", ["10", "40"])
+    @pytest.mark.parametrize("is_there", [True, False])
+    def test_a_file_of_a_set(self, tmp_path: Path, out: Path, size: str, is_there: bool) -> None:
+        # The text is about all files of the set, and that of the first image comes first.
+        data = '<o:TiffData IFD="0"><o:UUID FileName="x.tif">urn:uuid:{}</o:UUID></o:TiffData>'
+        first = self.text(data.format(2), SizeX=size)
+        second = self.text(data.format(1 if is_there else 3), ID="Pixels:1", PhysicalSizeX="100")
+        image = second.partition("<o:Image ")[2].replace("Image:0", "Image:1")
+        text = first.removesuffix("</o:OME>") + "<o:Image " + image
+        source = self.write(tmp_path / "in.tif", text)
+        if not is_there:
+            assert "resolution" not in source.metadata
+            with pytest.warns(UserWarning, match="without: OME metadata, which are not about one"):
+                again(source, out, 2)
+            return
+        resolution = source.metadata["resolution"]
+        assert (1 / resolution.x, 1 / resolution.y) == pytest.approx((100, 250))
+        again(source, out, 2)
+        (kept,) = ome_of(out).findall(f"{OME}Image")
+        assert kept.get("ID") == "Image:1"
+        assert float(kept[0].get("PhysicalSizeX", "")) == 50
+
+    @pytest.mark.parametrize("axis", "XY")
+    def test_an_image_of_another_size(self, tmp_path: Path, out: Path, axis: str) -> None:
+        source = self.write(tmp_path / "in.tif", self.text(**{f"Size{axis}": "40"}))
+        assert "resolution" not in source.metadata
+        with pytest.warns(UserWarning, match="without: OME metadata, which are not about one"):
+            again(source, out, 2)
+
     @pytest.mark.parametrize(
         "attributes",
         [

@@ -20,6 +20,9 @@ _Edit = tuple[int, int, bytes]
 # Elements that say where the pixels are.
 _DATA = ("TiffData", "BinData", "MetadataOnly")
 _NAMES = frozenset(("OME", "Image", "Pixels", "Channel", "ROI", "ROIRef", *_DATA))
+# Bytes of the name of a file, and of its UUID behind it; elements within each other must not be
+# searched to their ends.
+_LONGEST_NAME = 8192
 # What OME calls the types of NumPy.
 _TYPES = {
     **{name: name for name in ("int8", "int16", "int32", "uint8", "uint16", "uint32")},
@@ -38,6 +41,8 @@ class Ome:
         The text in UTF-8, without a declaration.
     elements
         Those of its elements that may change.
+    index
+        Which of them is about the pixels of this file, -1 if none is.
     factor
         By how much the image has been enlarged since the text was read.
     lost
@@ -48,18 +53,21 @@ class Ome:
 
     xml: bytes
     elements: tuple[Element, ...]
+    index: int = -1
     factor: int = 1
     lost: tuple[str, ...] = ()
     names = ("OME metadata",)
 
     @classmethod
-    def read(cls, text: str) -> Ome | None:
+    def read(cls, text: str, height: int, width: int) -> Ome | None:
         """Return the metadata in a text.
 
         Parameters
         ----------
         text
             OME-XML.
+        height, width
+            Size of the page that has the text.
 
         Returns
         -------
@@ -76,9 +84,10 @@ class Ome:
             text = text.partition("?>")[2]
         xml = text.strip().strip("\0").encode("utf-8", "surrogatepass")
         try:
-            return cls(xml, tuple(find_elements(xml, _NAMES)))
+            elements = tuple(find_elements(xml, _NAMES))
         except ExpatError:
             return None
+        return cls(xml, elements, _index_of_pixels(xml, elements, height, width))
 
     def axes(self, pages: int, samples: int) -> list[tuple[str, int]]:
         """Return the axes of so many pages: their letters C, Z and T, and their lengths.
@@ -138,25 +147,16 @@ class Ome:
                 return False
         return True
 
-    def _pixels(self) -> int:
-        """Return the index of the element about the pixels, -1 if there is none."""
-        for index, element in enumerate(self.elements):
-            if element.name == "Pixels":
-                return index
-        return -1
-
     def is_about(self, channels: int, planes: int = 1) -> bool:
         """Return whether the metadata are about a stack of so many planes with so many channels."""
-        index = self._pixels()
-        attributes = self.elements[index].attributes if index >= 0 else {}
+        attributes = self.elements[self.index].attributes if self.index >= 0 else {}
         sizes = [_size(attributes, f"Size{axis}") for axis in "CZT"]
         return sizes[0] == channels and sizes[1] * sizes[2] == planes
 
     @property
     def resolution(self) -> Resolution | None:
         """Return the size of a pixel, as pixels per unit."""
-        index = self._pixels()
-        attributes = self.elements[index].attributes if index >= 0 else {}
+        attributes = self.elements[self.index].attributes if self.index >= 0 else {}
         sizes = [_number(attributes, f"PhysicalSize{axis}") for axis in "XY"]
         units = {attributes.get(f"PhysicalSize{axis}Unit", "µm") for axis in "XY"}
         if 0 in sizes or len(units) > 1:
@@ -192,7 +192,7 @@ class Ome:
         """
         if dtype not in _TYPES:
             return None
-        index = self._pixels()
+        index = self.index
         pixels = self.elements[index]
         changes = {
             "DimensionOrder": self._order(),
@@ -219,7 +219,7 @@ class Ome:
 
     def _order(self) -> str:
         """Return the order of the axes, which does not matter but for stacks."""
-        attributes = self.elements[self._pixels()].attributes
+        attributes = self.elements[self.index].attributes
         is_stack = any(_size(attributes, f"Size{axis}") > 1 for axis in "ZT")
         return attributes.get("DimensionOrder", "XYCZT") if is_stack else "XYCZT"
 
@@ -228,7 +228,7 @@ class Ome:
 
         Changes of elements that are there already are added to ``edits`` instead.
         """
-        index = self._pixels()
+        index = self.index
         prefix, colon, _ = self.elements[index].tag.rpartition(":")
         data = f"<{prefix}{colon}TiffData/>"
         channels = [
@@ -275,6 +275,33 @@ class Ome:
             pieces += [self.xml[at:start], text]
             at = end
         return b"".join((*pieces, self.xml[at:]))
+
+
+def _index_of_pixels(xml: bytes, elements: tuple[Element, ...], height: int, width: int) -> int:
+    """Return which element is about the pixels of a file, -1 if none is.
+
+    Each file of a set has the text about all of them, and says in it which one it is (UUID).
+    """
+    uuid = next((each.attributes.get("UUID", "") for each in elements if each.name == "OME"), "")
+    named: dict[int, set[str]] = {}
+    for element in elements:
+        if element.name == "TiffData":
+            # In it is the UUID of the file that the pixels are in, if it is another one.
+            inside = xml[element.inside : min(element.end, element.inside + _LONGEST_NAME)]
+            name = inside.partition(b"</")[0].rpartition(b">")[2].decode("utf-8", "replace")
+            named.setdefault(element.parent, set()).add(name.strip() or uuid)
+    found = [
+        index
+        for index, element in enumerate(elements)
+        if element.name == "Pixels"
+        and _size(element.attributes, "SizeX") in (0, width)
+        and _size(element.attributes, "SizeY") in (0, height)
+    ]
+    here = [index for index in found if uuid and uuid in named.get(index, ())]
+    first = next((k for k, element in enumerate(elements) if element.name == "Pixels"), -1)
+    if first in found and (first in here or not uuid or first not in named):
+        return first
+    return here[0] if here else -1
 
 
 def _size(attributes: Mapping[str, str], name: str, usual: int = 0) -> int:

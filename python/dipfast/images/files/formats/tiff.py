@@ -103,7 +103,9 @@ def read(stream: BinaryIO) -> ImageFile:
                 f"it holds {count} images of different sizes or kinds, expected one "
                 "image, or a stack of images of one size; write each to a file of its own"
             )
-        ome = Ome.read(page.description) if page.is_ome else None
+        ome = None
+        if page.is_ome:
+            ome = Ome.read(page.description, page.imagelength, page.imagewidth)
         axes, shape = _axes_of(series, ome)
         stack = _check_axes(axes, shape)
         if stack and page.tags.get(_SUB_IFDS) is not None:
