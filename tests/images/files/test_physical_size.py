@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
 
+import dipfast
 from dipfast.images.files import ImageFile, Resolution, read_image, write_image
 
 SHAPE = (12, 10)
@@ -621,6 +622,44 @@ class TestGeoTiff:
             assert got == pytest.approx(self.place(path, column, row), rel=1e-12)
         with tifffile.TiffFile(out) as file:
             assert file.pages.first.tags[42113].value == "-9999"
+
+    @pytest.mark.parametrize("value", ["-9999", "-3.4028234663852886e+38", "-3.40282347E+38 "])
+    @pytest.mark.parametrize("bands", [(), (3,)])
+    def test_floats_without_data_are_missing(
+        self, tmp_path: Path, out: Path, value: str, bands: tuple[int, ...]
+    ) -> None:
+        array = np.random.default_rng(0).random((10, 12, *bands)).astype(np.float32)
+        expected = array.copy()
+        array[2:4, 5], expected[2:4, 5] = float(value), np.nan
+        tags: Any = [(42113, "s", 0, value, True)]
+        options: Any = {"photometric": "rgb" if bands else "minisblack"}
+        tifffile.imwrite(tmp_path / "in.tif", array, extratags=tags, **options)
+        source = read_image(tmp_path / "in.tif")
+        assert np.array_equal(source.image, expected, equal_nan=True)
+        assert "mean no data: they are NaN" in source.remarks[0]
+        with pytest.raises(ValueError, match="inpaint"):
+            dipfast.denoise(source.image, channel_axis=source.channel_axis)
+        # What is written says that NaN means no data, as the old value is no longer there.
+        write_image(out, source.image, like=source)
+        again_ = read_image(out)
+        assert np.array_equal(again_.image, expected, equal_nan=True)
+        with tifffile.TiffFile(out) as file:
+            assert file.pages.first.tags[42113].value == "nan"
+
+    @pytest.mark.parametrize("bands", [1, 3])
+    @pytest.mark.parametrize("value", [0, 2**31 - 1])
+    def test_integers_without_data_are_told(self, tmp_path: Path, bands: int, value: int) -> None:
+        array = pixels(10, 12, bands, dtype="int32") | 1
+        array[2:4, 5] = value
+        array[7, 7, 0] = value  # the other bands, if there are any, have data
+        tags: Any = [(42113, "s", 0, str(value), True)]
+        kind: Any = "rgb" if bands == 3 else "minisblack"
+        tifffile.imwrite(tmp_path / "in.tif", array.squeeze(), extratags=tags, photometric=kind)
+        source = read_image(tmp_path / "in.tif")
+        assert np.array_equal(source.image, array.squeeze())
+        (said,) = source.remarks
+        assert said.startswith(f"{3 if bands == 1 else 2} pixels are {value}, which means no data")
+        assert f"value:{value} " in said
 
     def test_is_named_where_it_is_lost(self, tmp_path: Path, out: Path) -> None:
         tags: Any = [(33550, "d", 3, (30.0, 20.0, 1.0), True), (50844, "d", 2, (1.0, 2.0), True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["KEPT", "Tags"]
 
@@ -29,7 +29,8 @@ _OF_PIXELS = {
 KEPT = (*_TEXTS, *_COLOURS, *_GEOTIFF, *_GDAL, *_OF_PIXELS)
 """Codes of the tags that are kept."""
 
-_DOUBLE, _SHORT = 12, 3
+_DOUBLE, _SHORT, _ASCII = 12, 3, 2
+_LONGEST_NUMBER = 64
 # A key of GeoTIFF that says what a position means, and its value for the middle of a pixel.
 _RASTER_TYPE, _IS_POINT = 1025, 2
 
@@ -62,6 +63,20 @@ class Tags:
     def is_georeferenced(self) -> bool:
         """Say whether they place the picture on the globe."""
         return any(code in self.values for code in _GEOTIFF)
+
+    @property
+    def no_data(self) -> float | None:
+        """Return the value of pixels that means no data, None if there is none."""
+        _, text = self.values.get(_NO_DATA, (0, b""))
+        try:
+            # A text is not converted if it is longer than any number has to be.
+            return float(text.rstrip(b"\0 ")) if len(text) <= _LONGEST_NUMBER else None
+        except ValueError:
+            return None
+
+    def of_missing(self) -> Tags:
+        """Return the tags of the picture that has NaN for the value that means no data."""
+        return replace(self, values={**self.values, _NO_DATA: (_ASCII, b"nan\0")})
 
     def of_values(self, factor: int, offset: int) -> Tags:
         """Return the tags of the picture of values ``factor`` times the old plus an offset."""

@@ -147,11 +147,11 @@ def read(stream: BinaryIO) -> ImageFile:
         metadata["colour"] = kind in ("RGB", "YCBCR", "PALETTE")
         if kind == "SEPARATED":
             metadata["inks"] = True
-        read = _seen(pixels, axis, kind, page, metadata)
+        read = _with_missing(_seen(pixels, axis, kind, page, metadata))
         if read.alpha is not None and page.planarconfig == 2 and _UNSPECIFIED in page.extrasamples:
             # Some writers take any four planes for colours.
             said = "its four planes are taken for three colours and opacity"
-            read = replace(read, remarks=(said,))
+            read = replace(read, remarks=(*read.remarks, said))
         return replace(read, stack_axes=stack, stack_names="".join(axes[k] for k in stack))
 
 
@@ -335,6 +335,36 @@ def _seen(
         if key in metadata:
             metadata[key] = metadata[key].of_values(factor, offset)
     return read
+
+
+def _with_missing(read: ImageFile) -> ImageFile:
+    """Return an image whose pixels without data are NaN, if they are floats.
+
+    Integers have nothing that is no number, so that is told of them.
+    """
+    tags: Tags | None = read.metadata.get("tags")
+    if tags is None or tags.no_data is None or math.isnan(tags.no_data):
+        return read
+    image, value = read.image, tags.no_data
+    with np.errstate(over="ignore"):
+        # In digits there are numbers that pixels have only rounded.
+        same = image == (image.dtype.type(value) if image.dtype.kind == "f" else value)
+    if image.dtype.kind == "f":
+        if not same.any():
+            return read
+        said = f"{np.count_nonzero(same)} values of {value:g} mean no data: they are NaN"
+        metadata = {**read.metadata, "tags": tags.of_missing()}
+        image = np.where(same, image.dtype.type(np.nan), image)
+        return replace(read, image=image, metadata=metadata, remarks=(said,))
+    if read.channel_axis is not None:
+        same = same.all(axis=read.channel_axis)
+    if not same.any():
+        return read
+    said = (
+        f"{np.count_nonzero(same)} pixels are {int(value)}, which means no data, and count like "
+        f"others; inpainting with the mask value:{int(value)} takes them for missing"
+    )
+    return replace(read, remarks=(said,))
 
 
 def _is_grey(page: Any) -> bool:
