@@ -20,7 +20,17 @@ from dipfast.errors import UnreadableFileError
 from dipfast.images.files.formats._tiff_directories import TYPE_SIZES, read_directory
 from dipfast.images.files.image_file import Resolution
 
-__all__ = ["DIRECTORIES", "TEXTS", "Exif", "Values", "directory", "pack", "resolution_of"]
+__all__ = [
+    "DIRECTORIES",
+    "MAKER_NOTE",
+    "NOTES",
+    "TEXTS",
+    "Exif",
+    "Values",
+    "directory",
+    "pack",
+    "resolution_of",
+]
 
 Values = Mapping[int, tuple[int, Any]]
 """A directory: by its code, each tag has a type, and its values as bytes or as a directory."""
@@ -30,6 +40,12 @@ TEXTS = (270, 271, 272, 305, 306, 315, 316, 33432)
 
 DIRECTORIES = {0x8769: "EXIF of the camera", 0x8825: "position on the globe"}
 """Tags that lead from the first directory to another one."""
+
+MAKER_NOTE = 0x927C
+"""Notes of the maker, which only mean something at their place in the file."""
+
+NOTES = "notes of the maker"
+"""What they are called where they are lost."""
 
 _ORIENTATION = 0x0112
 # Orientation, width and height: they are not kept, because the pixels may differ.
@@ -284,12 +300,14 @@ class Exif:
         Parameters
         ----------
         lost
-            A list to which the names of directories that are damaged are added.
+            A list to which the names of directories that are damaged are added, and the notes of
+            the maker.
 
         Returns
         -------
         dict
-            Types and values, by code, without what is damaged.
+            Types and values, by code, without what is damaged.  As the values will have other
+            places, they are without the notes of the maker, whose offsets would mean nothing.
         """
         editor = _Editor(self.data)
         kept = {code: value for code, value in editor.values(0).items() if code in TEXTS}
@@ -298,6 +316,8 @@ class Exif:
                 inner = editor.values(code)
                 if code == _PHOTO and _RELATED in editor.offsets:
                     inner[_RELATED] = (4, editor.values(_RELATED))
+                if inner.pop(MAKER_NOTE, None) is not None and lost is not None:
+                    lost.append(NOTES)
             except UnreadableFileError:
                 if lost is not None:
                     lost.append(f"{name}, which is damaged")

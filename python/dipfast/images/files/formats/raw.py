@@ -11,7 +11,14 @@ import rawpy
 
 from dipfast.errors import UnreadableFileError, UnwritableFileError
 from dipfast.images.files import limits
-from dipfast.images.files.formats._exif import DIRECTORIES, TEXTS, Exif, directory, pack
+from dipfast.images.files.formats._exif import (
+    DIRECTORIES,
+    MAKER_NOTE,
+    TEXTS,
+    Exif,
+    directory,
+    pack,
+)
 from dipfast.images.files.formats._linear_profile import LINEAR_GREY, LINEAR_SRGB
 from dipfast.images.files.image_file import ImageFile
 from dipfast.images.files.pixels import ORIENTATION
@@ -20,7 +27,7 @@ __all__ = ["read", "write"]
 
 # Blocks of data that only mean something at their place in the file, and may be longer than the
 # picture: notes of the maker, and a copy of them.
-_OF_THE_PLACE = (0x927C, 0xC634)
+_OF_THE_PLACE = (MAKER_NOTE, 0xC634)
 _EXIF = 0x8769
 # The colours that a pixel has while it is developed, of 16 bits each.
 _COLOURS, _ITEMSIZE = 4, 2

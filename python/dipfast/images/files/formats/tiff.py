@@ -435,10 +435,12 @@ def _beside(
         if code in raw:
             offset = int.from_bytes(raw[code][1], "little" if order == "<" else "big")
             try:
-                inner = _exif.directory(stream, order, page.parent.is_bigtiff, offset)
+                inner = dict(_exif.directory(stream, order, page.parent.is_bigtiff, offset))
             except (ValueError, OverflowError):
                 lost.append(name)
             else:
+                if inner.pop(_exif.MAKER_NOTE, None) is not None:
+                    lost.append(_exif.NOTES)
                 texts[code] = 4, inner
     if texts:
         head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8)
