@@ -256,6 +256,21 @@ class TestCoordinates:
         assert changed == expected
         assert source.metadata["fits"].image["LTV1"] == -3.0
 
+    @pytest.mark.parametrize("first", [True, False])
+    def test_areas_of_pixels_and_colours_of_single_ones(self, tmp_path: Path, first: bool) -> None:
+        # What is said of the instrument is often in the header of the first unit, without an image.
+        cards = fits.Header({"PIXAR_SR": 4e-14, "PIXAR_A2": 2e-3, "PIXSCALE": 0.5})
+        cards.update({"BAYERPAT": "RGGB", "XBAYROFF": 0, "YBAYROFF": 1})
+        image = fits.ImageHDU(numbers((9, 7), "uint8"), None if first else cards)
+        source = read(
+            tmp_path / "in.fits", written(fits.PrimaryHDU(header=cards if first else None), image)
+        )
+        with pytest.warns(UserWarning, match="is without: BAYERPAT, XBAYROFF, YBAYROFF$"):
+            write_image(tmp_path / "out.fits", np.zeros((18, 14), np.uint8), like=source)
+        kept = fits.getheader(tmp_path / "out.fits", int(not first))
+        assert (kept["PIXAR_SR"], kept["PIXAR_A2"], kept["PIXSCALE"]) == (1e-14, 5e-4, 0.25)
+        assert not [key for key in kept if "BAY" in key]
+
     def test_a_header_without_coordinates_gets_none(self, tmp_path: Path) -> None:
         image = fits.PrimaryHDU(numbers((9, 7), "uint8"), fits.Header({"OBJECT": "M 31"}))
         source = read(tmp_path / "in.fits", written(image))

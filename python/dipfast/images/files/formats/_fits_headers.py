@@ -18,7 +18,9 @@ _TABLES = re.compile(
     r"CPDIS\d|CPERR\d|CQDIS\d|CQERR\d|D[PQ]\d(\..*)?|D2IM(DIS|ERR)?\d(\..*)?"
     r"|D2IMEXT|NPOLEXT|AXISCORR"
 )
-_SECTIONS = ("DATASEC", "TRIMSEC", "BIASSEC")  # parts of the image, in pixels
+# What an enlarged image has not: parts of it in pixels, and the colours of single pixels.
+_OF_PIXELS = ("DATASEC", "TRIMSEC", "BIASSEC", "BAYERPAT", "XBAYROFF", "YBAYROFF")
+_PIXEL_AREAS = ("PIXAR_SR", "PIXAR_A2")
 _PIXEL_SIZES = ("XPIXSZ", "YPIXSZ", "PIXSCALE", "SECPIX", "SECPIX1", "SECPIX2")
 _SIP = re.compile(r"(A|B|AP|BP)_(\d)_(\d)")
 # Descriptions of coordinates: the main one, and others that a letter tells apart.
@@ -69,24 +71,36 @@ class Headers:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of astropy, about cards that are not standard
             kept = self.without_tables()
-            header = kept.image.copy()
-            sections = [key for key in _SECTIONS if key in header]
-            for key in sections:
-                header.remove(key, remove_all=True)
-            for letter in _LETTERS:
-                _enlarge_coordinates(header, letter, factor)
-            for axis in "12":
-                _change(header, f"LTV{axis}", lambda value: _place(value, factor))
-                for other in "12":
-                    _change(header, f"LTM{axis}_{other}", lambda value: value * factor)
-            for key in _PIXEL_SIZES:
-                _change(header, key, lambda value: value / factor)
-            for key in list(header):
-                term = _SIP.fullmatch(key)
-                if term is not None and f"{term[1]}_ORDER" in header:
-                    power = 1 - int(term[2]) - int(term[3])
-                    _change(header, key, lambda value, power=power: value * factor**power)
-        return replace(kept, image=header, lost=(*kept.lost, *sections))
+            image, lost = _enlarged(kept.image, factor)
+            primary = kept.primary
+            if primary is not None:
+                # What it says of the instrument is true of the image, too.
+                primary, more = _enlarged(primary, factor)
+                lost += [key for key in more if key not in lost]
+        return replace(kept, image=image, primary=primary, lost=(*kept.lost, *lost))
+
+
+def _enlarged(header: Any, factor: int) -> tuple[Any, list[str]]:
+    """Return a header of an enlarged image, and the cards that it has no longer."""
+    header = header.copy()
+    lost = [key for key in _OF_PIXELS if key in header]
+    for key in lost:
+        header.remove(key, remove_all=True)
+    for letter in _LETTERS:
+        _enlarge_coordinates(header, letter, factor)
+    for axis in "12":
+        _change(header, f"LTV{axis}", lambda value: _place(value, factor))
+        for other in "12":
+            _change(header, f"LTM{axis}_{other}", lambda value: value * factor)
+    for power, keys in enumerate((_PIXEL_SIZES, _PIXEL_AREAS), 1):
+        for key in keys:
+            _change(header, key, lambda value, power=power: value / factor**power)
+    for key in list(header):
+        term = _SIP.fullmatch(key)
+        if term is not None and f"{term[1]}_ORDER" in header:
+            power = 1 - int(term[2]) - int(term[3])
+            _change(header, key, lambda value, power=power: value * factor**power)
+    return header, lost
 
 
 def _place(value: float, factor: int) -> float:
