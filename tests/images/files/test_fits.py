@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dipfast.apps.cli import main
 from dipfast.errors import DipfastError, MissingExtraError, UnreadableFileError
-from dipfast.images.files import ImageFile, formats, read_image, write_image
+from dipfast.images.files import ImageFile, formats, limits, read_image, write_image
 from dipfast.images.files.formats import by_name
 
 fits = pytest.importorskip("astropy.io.fits", reason="FITS needs the extra fits")
@@ -36,8 +36,8 @@ def numbers(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     rng = np.random.default_rng(0)
     if "float" in dtype:
         return rng.normal(size=shape).astype(dtype)
-    limits = np.iinfo(dtype)
-    return rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+    ends = np.iinfo(dtype)
+    return rng.integers(ends.min, ends.max, shape, dtype, endpoint=True)
 
 
 def header(**cards: Any) -> Any:
@@ -362,6 +362,44 @@ class TestRefusals:
             stream.truncate(2880 + 50_000**2)  # a hole, which takes no space
         with pytest.raises(UnreadableFileError, match="expected 2 GiB at most"):
             read_image(path)
+
+    @pytest.mark.parametrize(
+        ("bits", "cards", "itemsize"),
+        [
+            *((bits, [], abs(bits) // 8) for bits in (8, 16, 32, 64, -32, -64)),
+            *((bits, [f"BZERO   = {1 << (bits - 1)}"], bits // 8) for bits in (16, 32)),
+            *((16, [card], 4) for card in ("BLANK   = 5", "BSCALE  = 2", "BZERO   = 5")),
+            *((8, [card], 4) for card in ("BLANK   = 5", "BSCALE  = 2", "BZERO   = 128")),
+            *((32, [card], 8) for card in ("BLANK   = 5", "BSCALE  = 2", "BZERO   = 5")),
+            (-32, ["BSCALE  = 2", "BZERO   = 5"], 4),
+        ],
+    )
+    def test_the_limit_counts_what_numbers_become(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        bits: int,
+        cards: list[str],
+        itemsize: int,
+    ) -> None:
+        data = np.arange(6).astype(f">{'f' if bits < 0 else 'i'}{abs(bits) // 8}").tobytes()
+        content = raw(*plain(bits, 3, 2), *cards, data=data)
+        checked: list[tuple[int, ...]] = []
+        monkeypatch.setattr(limits, "check_size", lambda *size: checked.append(size))
+        assert read(tmp_path / "in.fits", content).image.nbytes <= 6 * itemsize
+        assert checked == [(3, 2, 1, itemsize)]
+
+    @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32"])
+    def test_the_limit_of_compressed_images(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+    ) -> None:
+        array = numbers((24, 20), dtype)
+        image = fits.CompImageHDU(array, compression_type="GZIP_1")
+        content = written(fits.PrimaryHDU(), image)
+        checked: list[tuple[int, ...]] = []
+        monkeypatch.setattr(limits, "check_size", lambda *size: checked.append(size))
+        assert read(tmp_path / "in.fits", content).image.nbytes == array.nbytes
+        assert checked == [(20, 24, 1, array.itemsize)]
 
     def test_a_header_without_end(self, tmp_path: Path) -> None:
         content = raw(*plain(8, 3, 2))[: 5 * 80].ljust(80 * 36 * 600)

@@ -27,6 +27,8 @@ _Array = np.ndarray[Any, Any]
 _TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 # FITS has these types as others that are shifted: BZERO, by BITPIX.
 _SHIFTED = {8: -128, 16: 2**15, 32: 2**31, 64: 2**63}
+# What says which number means no data, in an image and in one that is compressed.
+_BLANKS = ("BLANK", "ZBLANK")
 _CHANNELS = (3, 4)
 _MOST_AXES = 5
 # What may be in a header; other bytes become question marks.
@@ -74,9 +76,7 @@ def read(stream: BinaryIO) -> ImageFile:
         others = before - (before > 0 and first.size == 0) + _number_of(every)
         shape, ones = _shape(unit.shape)
         planes = math.prod(shape[:-2])
-        # Integers may become floats, which have 8 bytes if those of 4 would not hold them.
-        itemsize = 4 if unit.bits in (8, 16, -32) else 8
-        limits.check_size(shape[-1], shape[-2], planes, itemsize)
+        limits.check_size(shape[-1], shape[-2], planes, _itemsize(unit))
         if unit.tile:
             numbers, header = _decompressed(stream, unit)
         else:
@@ -115,6 +115,17 @@ def _without_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def _itemsize(unit: Unit) -> int:
+    """Return how many bytes a number of an image has at most when it has been read."""
+    header = _header_of(unit)
+    scale, zero = _number(header, "BSCALE", 1), _number(header, "BZERO", 0)
+    stays = scale == 1 and zero in (0, _SHIFTED.get(unit.bits))
+    if unit.bits < 0 or (stays and not any(key in header for key in _BLANKS)):
+        return abs(unit.bits) // 8
+    # Integers become floats, which have 8 bytes if those of 4 would not hold them.
+    return 4 if unit.bits in (8, 16) else 8
 
 
 def _number_of(rest: Iterator[Unit]) -> int:
