@@ -184,6 +184,23 @@ class TestCompressed:
             source = read(path, compressed(array, bytes(frame), syntax, bits=12))
             assert np.array_equal(source.image, array)
 
+    def test_offsets_of_compressed_frames_are_not_kept(self, path: Path, out: Path) -> None:
+        array = numbers((9, 7), "uint8", 8)
+        frame = bytes(imagecodecs.ljpeg_encode(array))
+        made = pydicom.dcmread(io.BytesIO(compressed(array, frame, uid.JPEGLosslessSV1)))
+        data, table, lengths = encaps.encapsulate_extended([frame])
+        made.PixelData, made.ExtendedOffsetTable, made.ExtendedOffsetTableLengths = (
+            data,
+            table,
+            lengths,
+        )
+        made.add_new((0x7FE0, 0x0003), "UV", len(data))
+        source = read(path, content_of(made))
+        assert np.array_equal(source.image, array)
+        write_image(out, source.image, like=source)
+        kept = pydicom.dcmread(out)
+        assert [each.keyword for each in kept if each.tag.group == 0x7FE0] == ["PixelData"]
+
     def test_jpeg_2000(self, path: Path) -> None:
         array = numbers((40, 36), "uint16", 12)
         frame = bytes(imagecodecs.jpeg2k_encode(array, level=0, codecformat="j2k"))

@@ -58,7 +58,12 @@ _OF_PIXELS = (
     *("DigitalSignaturesSequence", "MACParametersSequence"),
     *("InstanceCreationDate", "InstanceCreationTime", "PixelDataProviderURL"),
 )
-_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+# Pixels, and where those of each frame are among them if they are compressed.
+_PIXELS = (
+    *("PixelData", "FloatPixelData", "DoubleFloatPixelData"),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    "EncapsulatedPixelDataValueTotalLength",
+)
 # What a picture that comes from elsewhere does not know, and must be there nevertheless.
 _UNKNOWN = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
