@@ -166,7 +166,8 @@ class TestWeights:
         y = noise.sample(CLEAN, torch.Generator().manual_seed(0))
         splits = splits_of(y, noise, CLEAN, 0)
         good = judge("", [blurred(s.fitted) for s in splits], splits, blurred(y), noise)
-        for useless in (torch.zeros_like(y), torch.rand_like(y), 1 - CLEAN):
+        random = torch.rand(y.shape, generator=torch.Generator().manual_seed(1))
+        for useless in (torch.zeros_like(y), random, 1 - CLEAN):
             bad = judge("", [useless, useless], splits, blurred(y), noise)
             assert combine([good, bad], noise).weights[1] < 0.01
 
