@@ -71,8 +71,8 @@ class TestNoiseTable:
     @pytest.mark.parametrize(
         ("parameters", "values"),
         [
-            ({"sigma": 0.1, "low": 0.0}, [2.5, 100.0, 5e4]),
-            ({"sigma": 0.1, "high": 1.0}, [-1.5, -100.0, -5e4]),
+            ({"sigma": 0.1, "low": 0.0}, [2.5, 100.0, 5e4, 9e6]),
+            ({"sigma": 0.1, "high": 1.0}, [-1.5, -100.0, -5e4, -9e6]),
             ({"sigma": 0.1, "low": -3.0, "high": 5.0}, [-2.0, 4.0]),
         ],
     )

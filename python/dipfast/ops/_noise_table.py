@@ -18,8 +18,8 @@ __all__ = ["NoiseTable", "band_covariance"]
 
 # Entries of a table, over the range and this share of it beyond each end.
 _ENTRIES, _BEYOND = 4097, 1.0
-# The values at which the table ends.
-_FAR = 1e6
+# The values at which the table ends: all that are denoised are nearer (ops/nl_ridge.py).
+_FAR = 2e7
 # Standard deviations to each side of an end within which there are as many entries again.
 _AROUND = 8.0
 # Numbers that are looked up at a time: NumPy does it in float64.
