@@ -74,6 +74,7 @@ def test_arrays_have_no_device() -> None:
         "total_variation": lambda a, b: ops.total_variation(a, return_gradient=True),
         "tv_objective": lambda a, b: ops.tv_objective(a, b, 0.1, return_gradient=True),
         "tv_denoise": lambda a, b: ops.tv_denoise(a, 5.0),
+        "nl_ridge": lambda a, b: ops.nl_ridge(a, 5.0, speed="fast"),
         "downsample": lambda a, b: ops.downsample(a, 2),
         "resize_adjoint": lambda a, b: ops.resize_adjoint(a, (20, 20)),
     }.items(),

@@ -129,9 +129,9 @@ def nl_ridge(
     -------
     array or tensor
         The denoised image, of the same shape: float64 for float64 and integers of more than 16
-        bits, float32 for others.  Values are not cut off, unless ``noise`` is clipped; those
-        beyond 1e7 times the usual range stay as they are.  It is computed in float32, and has the
-        same bits for every number of threads.
+        bits, float32 for others and on the device MPS.  Values are not cut off, unless ``noise`` is
+        clipped; those beyond 1e7 times the usual range stay as they are.  It is computed in
+        float32, and has the same bits for every number of threads.
 
     Raises
     ------
@@ -236,7 +236,7 @@ def nl_ridge(
     if is_tensor(given):
         import torch
 
-        result = torch.from_numpy(result).to(given.device)
+        result = _arguments.to_home(torch.from_numpy(result), given.device)
     return axes.back(result)
 
 
