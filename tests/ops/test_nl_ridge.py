@@ -412,6 +412,27 @@ class TestQuality:
         np.testing.assert_allclose(denoised[~missing], expected[~missing], rtol=0, atol=0.15)
         assert gain_in_decibels(noisy[~missing], denoised[~missing], clean[~missing]) > 4
 
+    @pytest.mark.parametrize("filled", [-3.4e38, 1e9, 1e300])
+    @pytest.mark.parametrize("rows", [1, 8, 28])
+    def test_many_missing_pixels_of_one_value_spoil_no_others(
+        self, filled: float, rows: int
+    ) -> None:
+        clean = photograph()
+        noisy = with_noise(clean, 0.1).astype(np.float32 if abs(filled) < 1e39 else np.float64)
+        noisy[:rows] = filled
+        denoised = ops.nl_ridge(noisy, 0.1, speed="fast")
+        assert np.array_equal(denoised[:rows], noisy[:rows])
+        assert gain_in_decibels(noisy[rows:], denoised[rows:], clean[rows:]) > 4
+
+    @pytest.mark.parametrize("background", [0.0, 1e-17])
+    def test_a_picture_on_hardly_any_background_is_not_missing(self, background: float) -> None:
+        clean = background * np.random.default_rng(0).normal(size=(64, 64))
+        sigma = np.zeros((64, 64))
+        clean[:24], sigma[:24] = photograph()[:24], 0.1
+        noisy = clean + np.random.default_rng(1).normal(size=clean.shape) * sigma
+        denoised = ops.nl_ridge(noisy, sigma, speed="fast")
+        assert gain_in_decibels(noisy, denoised, clean) > 3
+
     @pytest.mark.parametrize("sigma", [0.0, 1e-6, 1e-3])
     @pytest.mark.parametrize("channels", [1, 3])
     def test_smooth_drawings_with_hardly_any_noise(self, sigma: float, channels: int) -> None:

@@ -375,6 +375,14 @@ class _Work:
 def _usual_range(x: Any) -> tuple[float, float]:
     """Return the range of most values, which a few outliers do not change."""
     some = x.ravel()[:: max(x.size // _SOME, 1)].astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # More pixels may hold one or two values that stand for missing ones, but fewer than half.
+        # What has many values is a picture, even on a background that rounding alone has left.
+        away = np.abs(some - np.median(some))
+        usual = np.median(away)
+        far = away > _OUTSIDE * usual
+        if usual > 0 and far.any() and len(np.unique(some[far])) <= 2:
+            some = some[~far]
     low, high = (float(end) for end in np.quantile(some, (0.002, 0.998)))
     if not high > low:
         low, high = float(x.min()), float(x.max())
