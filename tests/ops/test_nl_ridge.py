@@ -362,6 +362,14 @@ class TestQuality:
                 denoised = ops.nl_ridge(noisy, noise=model, speed=speed)
                 assert np.sqrt(np.mean((denoised - clean) ** 2)) < 1.2 * sigma + 3e-4
 
+    def test_weak_correlated_noise_is_taken_out_of_bright_places_too(self) -> None:
+        clean = np.full((64, 64), 0.9)
+        noisy = with_correlated_noise(clean, 1e-3)
+        model = NoiseModel(1e-3, spectrum=(BANDS,))
+        bright = gain_in_decibels(noisy, ops.nl_ridge(noisy, noise=model), clean)
+        dark = ops.nl_ridge(noisy - 0.85, noise=model) + 0.85
+        assert bright > gain_in_decibels(noisy, dark, clean) - 0.3
+
     def test_everything_at_once(self) -> None:
         clean = photograph("astronaut")
         noisy = with_correlated_noise(clean, 0.1).clip(0, 1)

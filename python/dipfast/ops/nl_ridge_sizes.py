@@ -39,6 +39,9 @@ _DEPTH, _MOST_CHANNELS = 3, 3
 # Standard deviation, as a share of the range, below which the first pass takes the mean of the
 # patches off: float32 has not enough digits otherwise.  Stronger noise is better left without.
 _WEAK = 4 / 255
+# The same for later passes that combine patches where noise is correlated: that is less than what
+# the kernel adds to the diagonal, 1e-5 of the square of a bright patch, which would keep it.
+_FAINT = math.sqrt(1e-5)
 # Photons by which the variance of their noise is taken to be larger than a picture tells, over the
 # number of channels.  Where few are counted, groups of patches without any look as if there was no
 # noise, and a single one stands out of them; it is nothing where many are.  Chosen out of 0, 0.06,
@@ -213,7 +216,7 @@ class Ridge:
                 reach=one.reach,
                 slices_reach=max(self.neighbours - self._depth // 2, 0),
                 share=self._first_share(size),
-                centred=(index == 0 and self._keeps_means(size)) or _has_few_patches(x.shape, one),
+                centred=self._is_centred(size, index) or _has_few_patches(x.shape, one),
                 filters=one.filters,
             )
             x = _slices(filtered, self._depth)
@@ -237,8 +240,11 @@ class Ridge:
         correlated = self.noise.spectrum is not None
         return first_share(self.channels, self._level(size), correlated, self._depth)
 
-    def _keeps_means(self, size: int) -> bool:
-        """Return whether the first pass of a size takes the mean of the patches off."""
+    def _is_centred(self, size: int, index: int) -> bool:
+        """Return whether a pass takes the mean of patches off."""
+        if index > 0:
+            weak = self._passes(size)[index].filters == "patches"
+            return weak and self._level(size) < _FAINT
         # Else the smallest picture of few photons would be too dark, and no other makes up for it.
         counts = self.noise.gain > 0 and size + 1 == len(self.speeds)
         return counts or self._level(size) < _WEAK
