@@ -113,6 +113,7 @@ class NlRidgePass:
         *,
         first: int,
         count: int,
+        guide_covariance: NDArray[np.float32] | None = None,
         pilot: NDArray[np.float32] | None = None,
         gain: NDArray[np.float32] | None = None,
     ) -> None: ...

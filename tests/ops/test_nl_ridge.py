@@ -57,6 +57,8 @@ def passes(draw: st.DrawFn) -> tuple[list[np.ndarray], dict[str, Any]]:
     if draw(st.booleans()):
         options["gain"] = rng.uniform(0.2, 3, shape).astype(np.float32)
     if draw(st.booleans()):
+        options["guide_covariance"] = covariance_table(1, draw(st.integers(0, 2)))[0]
+    if draw(st.booleans()):
         options["pilot"] = rng.random(shape).astype(np.float32)
         options["filters"] = draw(st.sampled_from(["patches", "values", "both"]))
     return [x.astype(np.float32) for x in pictures], options
@@ -142,6 +144,32 @@ class TestPass:
             torch.set_num_threads(before)
         assert np.array_equal(got, expected)
 
+    @pytest.mark.parametrize("rows", [1, 3])
+    @pytest.mark.parametrize(("channels", "slices"), [(1, 1), (2, 1), (3, 1), (5, 1), (2, 5)])
+    def test_the_noise_of_the_guide_is_that_of_a_mean(
+        self, channels: int, slices: int, rows: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if rows == 3 and channels != 3:
+            pytest.skip("is for colours")
+        told: list[tuple[np.ndarray, np.ndarray | None]] = []
+
+        def recorded(noisy: Any, guide: Any, covariance: Any, **options: Any) -> Any:
+            told.append((guide, options["guide_covariance"]))
+            return nl_ridge_pass(noisy, guide, covariance, **options)
+
+        monkeypatch.setattr("dipfast.ops.nl_ridge_sizes.nl_ridge_pass", recorded)
+        shape = (64, 64, channels * slices)
+        noise = with_correlated_noise(np.zeros(shape), 0.1).reshape(64, 64, channels, slices)
+        model = NoiseModel(0.1, spectrum=(BANDS,) * rows)
+        ops.nl_ridge(noise.transpose(2, 3, 0, 1), noise=model, spatial_dims=3, channel_axis=0)
+        (guide, covariance), (_, of_second) = told
+        assert covariance is not None
+        assert of_second is None
+        middle = len(covariance) // 2
+        for y, x in ((0, 0), (0, 1), (1, 1)):
+            products = guide * np.roll(guide, (y, x), (-2, -1))
+            assert covariance[middle + y, middle + x] == pytest.approx(products.mean(), rel=0.25)
+
     def test_callback(self) -> None:
         pictures, options = many_tiles(step=1)
         shares: list[float] = []
@@ -166,6 +194,8 @@ class TestPass:
                 nl_ridge_pass(noisy, guide, noise, **(options | call))
         with pytest.raises(InputError, match="covariance must have a square for each channel"):
             nl_ridge_pass(noisy, guide, noise[:2].copy(), **options)
+        with pytest.raises(InputError, match="guide_covariance has"):
+            nl_ridge_pass(noisy, guide, noise, **options, guide_covariance=noise)
         with pytest.raises(InputError, match="guide has"):
             nl_ridge_pass(noisy, guide[:1].copy(), noise, **options)
         with pytest.raises(InputTypeError, match="noisy must be an array of float32"):

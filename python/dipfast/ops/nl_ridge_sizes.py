@@ -207,6 +207,7 @@ class Ridge:
                 _windows(source, self._depth),
                 np.ascontiguousarray(_windows(guide, self._depth).mean(axis=0)),
                 np.concatenate([level] * self._depth),
+                guide_covariance=None if index else self._of_guide(level),
                 pilot=_windows(x, self._depth) if index else None,
                 gain=None if own is None else _windows(own, self._depth),
                 callback=part_of_progress(callback, index, 1, len(passes)),
@@ -239,6 +240,14 @@ class Ridge:
     def _first_share(self, size: int) -> float:
         correlated = self.noise.spectrum is not None
         return first_share(self.channels, self._level(size), correlated, self._depth)
+
+    def _of_guide(self, level: Floats) -> Floats | None:
+        """Return the covariance of the noise of the guide; None where noise is not correlated."""
+        if self.noise.spectrum is None:
+            return None
+        # Channels and slices are independent: their mean has less noise.
+        of_plane = level[0] if self._turned else level.mean(axis=0) / np.float32(len(level))
+        return np.ascontiguousarray(of_plane / np.float32(self._depth), np.float32)
 
     def _is_centred(self, size: int, index: int) -> bool:
         """Return whether a pass takes the mean of patches off."""

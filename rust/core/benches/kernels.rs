@@ -167,6 +167,8 @@ fn non_local(criterion: &mut Criterion) {
                     guide: &guide,
                     gain,
                     covariance,
+                    guide_covariance: (pilot.is_none() && covariance.len() > channels)
+                        .then_some(&correlated[..9]),
                 };
                 let all = 0..tiles(size, parameters);
                 group.bench_function(BenchmarkId::new(name, count), |b| {

@@ -20,6 +20,7 @@ struct Case {
     gain: Option<Vec<f32>>,
     guide: Vec<f32>,
     covariance: Vec<f32>,
+    guide_covariance: Option<Vec<f32>>,
 }
 
 impl Case {
@@ -30,6 +31,7 @@ impl Case {
             guide: &self.guide,
             gain: self.gain.as_deref(),
             covariance: &self.covariance,
+            guide_covariance: self.guide_covariance.as_deref(),
         }
     }
 
@@ -79,14 +81,9 @@ impl Case {
         values
     }
 
-    fn noise(&self, channel: usize, [z, y, x]: [isize; 3]) -> f64 {
-        let side = (self.covariance.len() / self.size.channels).isqrt();
-        let radius = (side / 2) as isize;
-        if z != 0 || y.abs() > radius || x.abs() > radius {
-            return 0.0;
-        }
-        let (y, x) = ((y + radius) as usize, (x + radius) as usize);
-        f64::from(self.covariance[(channel * side + y) * side + x])
+    fn noise(&self, channel: usize, offset: [isize; 3]) -> f64 {
+        let square = self.covariance.len() / self.size.channels;
+        at(&self.covariance[channel * square..][..square], offset)
     }
 
     /// The patches most like that at `reference`; of equal ones, the first.
@@ -102,7 +99,6 @@ impl Case {
             at.saturating_sub(reach)..(at + reach).min(last) + 1
         };
         let own = self.values(&self.guide, reference);
-        let correlated = self.covariance.len() > self.size.channels && self.pilot.is_none();
         let mut found = Vec::new();
         for z in around(reference[0], slices_reach, self.size.slices - 1) {
             for y in around(reference[1], reach, self.size.rows - rows) {
@@ -110,9 +106,9 @@ impl Case {
                     let other = self.values(&self.guide, [z, y, x]);
                     let mut distance: f64 =
                         own.iter().zip(other).map(|(a, b)| (a - b).powi(2)).sum();
-                    if correlated {
+                    if let Some(table) = &self.guide_covariance {
                         let offset = difference([z, y, x], reference);
-                        distance += 2.0 * (rows * columns) as f64 * self.noise(0, offset);
+                        distance += 2.0 * (rows * columns) as f64 * at(table, offset);
                     }
                     let own = [z, y, x] == reference;
                     found.push((if own { -1.0 } else { distance.max(0.0) }, [z, y, x]));
@@ -361,6 +357,17 @@ fn in_256ths(x: &[f32]) -> Vec<f32> {
     x.iter().map(|x| (256.0 * x).round() / 256.0).collect()
 }
 
+/// A covariance at a distance, of a square of them.
+fn at(square: &[f32], [z, y, x]: [isize; 3]) -> f64 {
+    let side = square.len().isqrt();
+    let radius = (side / 2) as isize;
+    if z != 0 || y.abs() > radius || x.abs() > radius {
+        return 0.0;
+    }
+    let (y, x) = ((y + radius) as usize, (x + radius) as usize);
+    f64::from(square[y * side + x])
+}
+
 /// The covariance of noise that a small blur left, in 2^-17 so that sums with distances are exact.
 fn covariance(channels: usize, radius: usize) -> Vec<f32> {
     let side = 2 * radius + 1;
@@ -384,11 +391,13 @@ fn case() -> impl Strategy<Value = Case> {
         Just(Filters::Values),
         Just(Filters::Both)
     ];
-    let rest = (any::<[bool; 4]>(), filters, 0..3_usize, any::<u64>());
+    let radii = (0..3_usize, proptest::option::of(0..3_usize));
+    let rest = (any::<[bool; 4]>(), filters, radii, any::<u64>());
     (size, patches, rest).prop_map(|(size, patches, rest)| {
         let (channels, slices, rows, columns) = size;
         let (patch, group, reach, slices_reach, step) = patches;
-        let ([has_pilot, has_gain, small_share, centred], filters, radius, seed) = rest;
+        let ([has_pilot, has_gain, small_share, centred], filters, radii, seed) = rest;
+        let (radius, of_guide) = radii;
         let plane = slices * rows * columns;
         let n = channels * plane;
         let gain = numbers(seed ^ 3, n).iter().map(|x| 0.2 + 3.0 * x).collect();
@@ -415,6 +424,7 @@ fn case() -> impl Strategy<Value = Case> {
             gain: has_gain.then_some(gain),
             guide: in_256ths(&numbers(seed ^ 2, plane)),
             covariance: covariance(channels, radius),
+            guide_covariance: of_guide.map(|radius| covariance(1, radius)),
         }
     })
 }
@@ -472,6 +482,7 @@ fn large(filters: Filters, has_pilot: bool, radius: usize) -> Case {
         gain: Some(numbers(3, n)),
         guide: numbers(4, plane),
         covariance: covariance(3, radius),
+        guide_covariance: (radius > 0 && !has_pilot).then(|| covariance(1, radius)),
     }
 }
 
@@ -566,6 +577,7 @@ fn what_has_hardly_any_noise_stays_as_it_is() {
                     gain: None,
                     guide: pixels.clone(),
                     covariance: vec![variance],
+                    guide_covariance: None,
                 };
                 let (sums, weights) = case.run(usize::MAX, &threads(2));
                 for ((sum, weight), pixel) in sums.iter().zip(weights).zip(&pixels) {
@@ -599,6 +611,7 @@ fn one_pixel() {
         guide: &[0.5],
         gain: None,
         covariance: &[0.25],
+        guide_covariance: None,
     };
     let run = |pictures| {
         let (mut sums, mut weights) = ([0.0], [0.0]);
@@ -673,13 +686,27 @@ fn what_does_not_fit_is_refused() {
             })
         ));
     }
-    assert!(
-        given(Pictures {
+    for guide_covariance in [&[1.0; 5][..], &[1.0; 4]] {
+        assert!(length(
+            "guide_covariance",
+            given(Pictures {
+                guide_covariance: Some(guide_covariance),
+                ..pictures
+            })
+        ));
+    }
+    for none in [
+        Pictures {
             covariance: &[],
             ..pictures
-        })
-        .is_err()
-    );
+        },
+        Pictures {
+            guide_covariance: Some(&[]),
+            ..pictures
+        },
+    ] {
+        assert!(given(none).is_err());
+    }
     assert!(length(
         "sums",
         run(pictures, case.size, case.parameters, n - 1, n / 3)

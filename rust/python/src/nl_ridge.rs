@@ -72,7 +72,8 @@ impl NlRidgePass {
 
     /// Add the denoised patches of some tiles to `sums`, and their weights to `weights`.
     #[pyo3(signature = (
-        noisy, guide, covariance, sums, weights, *, first, count, pilot=None, gain=None
+        noisy, guide, covariance, sums, weights, *, first, count, guide_covariance=None,
+        pilot=None, gain=None
     ))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments")]
     fn add(
@@ -84,6 +85,7 @@ impl NlRidgePass {
         weights: &Bound<'_, PyAny>,
         first: usize,
         count: usize,
+        guide_covariance: Option<&Bound<'_, PyAny>>,
         pilot: Option<&Bound<'_, PyAny>>,
         gain: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
@@ -91,6 +93,9 @@ impl NlRidgePass {
         let noisy = read::<f32>("noisy", noisy)?;
         let guide = read::<f32>("guide", guide)?;
         let covariance = read::<f32>("covariance", covariance)?;
+        let guide_covariance = guide_covariance
+            .map(|x| read::<f32>("guide_covariance", x))
+            .transpose()?;
         let pilot = pilot.map(|x| read::<f32>("pilot", x)).transpose()?;
         let gain = gain.map(|x| read::<f32>("gain", x)).transpose()?;
         let mut sums = write::<f32>("sums", sums)?;
@@ -105,6 +110,10 @@ impl NlRidgePass {
             noisy: noisy.as_slice()?,
             pilot: pilot.as_ref().map(|x| x.as_slice()).transpose()?,
             guide: guide.as_slice()?,
+            guide_covariance: guide_covariance
+                .as_ref()
+                .map(|x| x.as_slice())
+                .transpose()?,
             gain: gain.as_ref().map(|x| x.as_slice()).transpose()?,
             covariance: covariance.as_slice()?,
         };

@@ -25,6 +25,7 @@ def nl_ridge_pass(
     guide: Floats,
     covariance: Floats,
     *,
+    guide_covariance: Floats | None = None,
     pilot: Floats | None = None,
     gain: Floats | None = None,
     callback: Callable[[float], object] | None = None,
@@ -46,6 +47,7 @@ def nl_ridge_pass(
             weights,
             first=first,
             count=_TILES,
+            guide_covariance=guide_covariance,
             pilot=pilot,
             gain=gain,
         )

@@ -22,6 +22,7 @@ def nl_ridge_pass(
     guide: Tensor,
     covariance: Tensor,
     *,
+    guide_covariance: Tensor | None = None,
     pilot: Tensor | None = None,
     gain: Tensor | None = None,
     patch: int,
@@ -48,15 +49,18 @@ def nl_ridge_pass(
 
     ``guide`` is the plane (Z, H, W) in which similar patches are looked for; ``covariance``, of
     shape (C, 2 r + 1, 2 r + 1), that of the noise of each channel at distances of up to r pixels,
-    and ``gain`` the variance of each value relative to it.
+    and ``gain`` the variance of each value relative to it.  ``guide_covariance``, of shape
+    (2 s + 1, 2 s + 1), is that of the noise of the guide: what overlapping patches share of it
+    makes them look more alike than they are, and is added to their distances.
     """
     noisy, guide, table = noisy.double(), guide.double(), covariance.double()
     size = min(patch, noisy.shape[-2]), min(patch, noisy.shape[-1])
     of_noisy, of_guide = _patches(noisy, size), _patches(guide[None], size)
     of_pilot = None if pilot is None else _patches(pilot.double(), size)
     of_gain = _patches(torch.ones_like(noisy) if gain is None else gain.double(), size)
-    # Noise that overlapping patches share makes them look more alike than they are.
-    excess = 2 * size[0] * size[1] * table[:1] if pilot is None and table.shape[-1] > 1 else None
+    excess = None
+    if guide_covariance is not None:
+        excess = 2 * size[0] * size[1] * guide_covariance.double()[None]
     sums, weights = torch.zeros_like(noisy), torch.zeros_like(guide)
     last = (of_guide.shape[1] - 1, of_guide.shape[2] - 1)
     places_of_references = range(len(guide)), _every(step, last[0]), _every(step, last[1])

@@ -99,6 +99,10 @@ pub struct Pictures<'a> {
     pub pilot: Option<&'a [f32]>,
     /// The plane in which similar patches are looked for.
     pub guide: &'a [f32],
+    /// The covariance of the noise of the guide at distances of up to the same number of rows and
+    /// columns, a square: noise that overlapping patches share makes them look more alike than they
+    /// are.  None to compare them as they are.
+    pub guide_covariance: Option<&'a [f32]>,
     /// The variance of the noise of each value, relative to `covariance`; None for 1.
     pub gain: Option<&'a [f32]>,
     /// The covariance of the noise of each channel with itself at distances of up to the same
@@ -190,6 +194,20 @@ pub fn nl_ridge(
         channels: size.channels,
     };
     check_length("covariance", side, noise.side())?;
+    let of_guide = pictures
+        .guide_covariance
+        .map(|table| {
+            let side = table.len().isqrt();
+            check_positive("guide_covariance", side)?;
+            let noise = Noise {
+                table,
+                radius: (side - 1) / 2,
+                channels: 1,
+            };
+            check_length("guide_covariance", table.len(), noise.side() * noise.side())?;
+            Ok(noise)
+        })
+        .transpose()?;
     let Some(plan) = Plan::new(size, parameters) else {
         return Ok(());
     };
@@ -200,6 +218,7 @@ pub fn nl_ridge(
             OneTile {
                 pictures,
                 noise: &noise,
+                of_guide: of_guide.as_ref(),
                 plan: &plan,
                 index: first + index,
             }
@@ -330,6 +349,8 @@ macro_rules! with_columns {
 struct OneTile<'a> {
     pictures: Pictures<'a>,
     noise: &'a Noise<'a>,
+    /// That of the guide.
+    of_guide: Option<&'a Noise<'a>>,
     plan: &'a Plan,
     index: usize,
 }
@@ -368,10 +389,10 @@ impl OneTile<'_> {
         let mut candidates = Candidates::default();
         let mut group = Group::default();
         let mut places = Vec::new();
-        let excess = |offset: [isize; 3]| {
-            2.0 * (plan.patch.0 * plan.patch.1) as f32 * self.noise.covariance(0, offset)
-        };
-        let correlated = self.noise.radius > 0 && self.pictures.pilot.is_none();
+        let pixels = (plan.patch.0 * plan.patch.1) as f32;
+        let excess = self
+            .of_guide
+            .map(|noise| move |offset| 2.0 * pixels * noise.covariance(0, offset));
         for &row in rows {
             for &column in columns {
                 let window = [
@@ -383,7 +404,7 @@ impl OneTile<'_> {
                     &region,
                     ([slice, row, column], &window),
                     plan.patch,
-                    correlated.then_some(&excess as _),
+                    excess.as_ref().map(|excess| excess as _),
                     plan.parameters.group,
                     &mut places,
                 );
