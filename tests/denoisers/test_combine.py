@@ -226,6 +226,26 @@ class TestHeldOut:
         assert np.mean(weights) == pytest.approx(true, abs=0.05)
         assert np.std(weights) == pytest.approx(np.mean(spread), rel=0.4)
 
+    @pytest.mark.parametrize(
+        "noise",
+        [
+            NoiseModel(0.0, gain=0.05),
+            NoiseModel(0.02, gain=0.05, low=0.0),
+            NoiseModel(0.2, low=0.0, high=1.0),
+        ],
+    )
+    def test_a_brighter_member_is_not_preferred(self, noise: NoiseModel) -> None:
+        clean = torch.full((1, 1, 96, 96), 0.2)
+        y = noise.sample(clean, torch.Generator().manual_seed(0))
+        problem = HeldOut(0.4).prepare(Problem(y, Identity(), noise))
+        first = judge_held_out("first", [clean], [problem])
+        for factor in (0.8, 1.2):
+            other = judge_held_out("other", [factor * clean], [problem], first=first)
+            assert combine([first, other], noise).weights[1] < 0.15
+            away = mean_square(noise.expectation(factor * clean) - noise.expectation(clean))
+            assert other.risk == pytest.approx(away, abs=2e-3)
+        assert first.risk == pytest.approx(0, abs=1e-3)
+
     def test_only_held_out_elements_count(self) -> None:
         problem = self.problem(0, 0.0)
         held_out = problem.held_out_problem

@@ -225,10 +225,12 @@ def judge_held_out(
 
     The risk is that of the measurement,
 
-    .. math:: \frac{1}{n_h} \| h (A f - y) \|^2 - \sigma^2,
+    .. math:: \frac{1}{n_h} \| h (E[A f] - y) \|^2 - \bar v,
 
-    with h the elements that were held out, which holds for every linear operator A and without
-    noise; of half of the pixels of a picture it is that of those that are missing.
+    with h the elements that were held out and the mean variance of their noise, which holds for
+    every linear operator A and without noise; of half of the pixels of a picture it is that of
+    those that are missing.  Noise that grows with the signal has no weights: those of a brighter
+    estimate would be less.
 
     Parameters
     ----------
@@ -242,29 +244,37 @@ def judge_held_out(
         What the estimate is of all elements, for an estimator that is fast enough to be applied to
         them, too; None, the default, takes the mean of the estimates.
     first
-        The estimate beside which this one has a weight; None, the default, for the first itself.
+        The estimate beside which this one has a weight, and whose image tells the variance of the
+        noise; None, the default, for the first itself.
 
     Returns
     -------
     Estimate
         The mean of the estimates, or ``result``, with its risk.
     """
-    parts, level = [], 0.0
+    noise, estimate = problems[0].noise, _mean_of(images) if result is None else result
+    reference = (estimate if first is None else first.image).clamp(0, 1)
+    level = 0.0 if noise.is_free else noise.typical_variance
+    parts, variances = [], []
     for image, problem in zip(images, problems):
         unseen = problem.held_out_problem
         assert unseen is not None
         assert unseen.known is not None
-        residual = unseen.residual(image)
-        parts.append(residual[unseen.known.expand(residual.shape)])
-        level += 0.0 if problem.noise.is_free else problem.noise.typical_variance
+        error = unseen.error(image)
+        known = unseen.known.expand(error.shape)
+        parts.append(error[known])
+        if not noise.is_white:
+            variances.append(noise.variance(problem.operator(reference))[known])
+    if variances:
+        level = float(torch.cat(variances).double().mean())
     errors = torch.cat(parts).double()
     spread = 0.0
     if first is not None and first.expected is not None:
         spread = _spread_of_weight(errors, first.expected)
     return Estimate(
         name,
-        _mean_of(images) if result is None else result,
-        _square(errors) - level / len(images),
+        estimate,
+        _square(errors) - level,
         spread,
         errors,
     )

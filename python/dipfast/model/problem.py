@@ -81,6 +81,25 @@ class Problem:
         unseen = replace(self, held_out=~self.held_out)
         return unseen if unseen.count > 0 else None
 
+    def error(self, image: Tensor) -> Tensor:
+        """Return the difference E[y] - y for an image u, which no weights scale.
+
+        It tells which of several images is the best: the weights of :meth:`residual` are those of
+        the image itself, and less for a brighter one where noise grows with the signal.
+
+        Parameters
+        ----------
+        image
+            The image u, of a shape that the operator takes, in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            The difference, of the shape of y; 0 where y is not fitted.
+        """
+        error = self.noise.expectation(self.operator(image)) - self.measurement
+        return error if self.known is None else error.where(self.known, 0)
+
     def unseen_error(self, image: Tensor) -> float:
         """Return the mean square error of an image, but for a constant; waits for the device.
 
