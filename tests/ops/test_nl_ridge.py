@@ -415,6 +415,14 @@ class TestQuality:
         better = gain_in_decibels(noisy, known, clean) - gain_in_decibels(noisy, typical, clean)
         assert better > 0.5
 
+    def test_a_few_values_that_are_hardly_known_change_no_others(self) -> None:
+        noisy = with_noise(photograph(size=128), 0.1)
+        sigma = np.full(noisy.shape, 0.1)
+        expected = ops.nl_ridge(noisy, sigma, speed="fast")
+        sigma[2:4, 3] = 1e3
+        got = ops.nl_ridge(noisy, sigma, speed="fast")
+        np.testing.assert_allclose(got[100:, 100:], expected[100:, 100:], rtol=0, atol=1e-3)
+
     @pytest.mark.parametrize("background", [0.0, 0.4])
     def test_noise_in_a_part_alone(self, background: float) -> None:
         clean = photograph()

@@ -34,6 +34,9 @@ _MOST = 1e3
 # Pixels further than this many ranges from the range are values that stand for missing ones, or
 # the like: float32 has no digits for others beside their squares.
 _OUTSIDE = 1e7
+# Standard deviations so many times as large as that which a tenth of the values exceed do not say
+# what noise is usual: such values are hardly known.
+_UNUSUAL, _MOST_UNUSUAL = 3.0, 0.1
 # About how many values tell the range.
 _SOME = 1 << 20
 
@@ -359,7 +362,7 @@ class _Work:
         if isinstance(self.sigma, float):
             return NoiseParameters(self.sigma), None
         levels = self.sigma[item]
-        typical = math.sqrt(float(np.mean(np.square(levels))))
+        typical = _typical(levels)
         gain = np.square(levels / typical) if typical > 0 else np.ones_like(levels)
         return NoiseParameters(typical), gain.astype(np.float32)
 
@@ -370,6 +373,14 @@ class _Work:
             x += np.float32(self.low)
             return x
         return x.astype(np.float64) * self.width + self.low
+
+
+def _typical(levels: Any) -> float:
+    """Return the usual standard deviation of the noise, by which passes are chosen."""
+    most = _UNUSUAL * float(np.quantile(levels, 1 - _MOST_UNUSUAL))
+    if most > 0:
+        levels = np.minimum(levels, most)
+    return math.sqrt(float(np.mean(np.square(levels))))
 
 
 def _usual_range(x: Any) -> tuple[float, float]:
