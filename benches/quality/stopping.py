@@ -83,9 +83,10 @@ class AllRules(StopRule):
             if decision.stop is not None:
                 self.stopped[name] = state.iteration
         problem, average = state.problem, state.average
-        assert problem.held_out_problem is not None
+        unseen = problem.held_out_problem
+        assert unseen is not None
         self.residuals.append(problem.mean_square(average))
-        self.errors.append(problem.held_out_problem.mean_square(average))
+        self.errors.append(float(unseen.error(average).square().sum()) / unseen.count)
         return Decision(best=True)
 
 

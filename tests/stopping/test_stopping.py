@@ -145,6 +145,15 @@ def test_held_out_pixels_find_the_image_nearest_to_the_clean_one(operator) -> No
     assert abs(run.best - 50) <= 8
 
 
+@pytest.mark.parametrize("noise", [NoiseModel(0.0, gain=0.2), NoiseModel(0.3, low=0.0, high=1.0)])
+def test_held_out_pixels_prefer_no_image_that_is_too_bright(noise: NoiseModel) -> None:
+    run = Run(HeldOut(fraction=0.5, patience=1.0), problem_of(noise))
+    # Brighter and brighter, and as bright as the clean image at iteration 50.
+    for k in range(1, 101):
+        run.show(CLEAN * (0.5 + k / 100))
+    assert abs(run.best - 50) <= 6
+
+
 def test_held_out_pixels_are_those_that_the_fit_does_not_see() -> None:
     rule, problem = HeldOut(fraction=0.1), problem_of()
     prepared = rule.prepare(problem)

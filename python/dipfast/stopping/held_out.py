@@ -25,8 +25,8 @@ _OWN_STREAM = 0x2545F4914F6CDD1D
 class HeldOut(StopRule):
     r"""Stop at the least error of pixels that are held out from the fit.
 
-    A small part h of the measurement is held out from the fit.  The mean square of the residual
-    of the running average u there,
+    A small part h of the measurement is held out from the fit.  The mean squared distance of the
+    running average u from it,
 
     .. math:: \frac{1}{n_h} \| h (A u - y) \|^2
               \approx \frac{1}{n_h} \| h (A u - A u^*) \|^2 + \sigma^2,
@@ -76,7 +76,8 @@ class HeldOut(StopRule):
         unseen = state.problem.held_out_problem
         if unseen is None:
             return Decision(best=True)
-        error = unseen.mean_square(state.average)
+        # Not of the residual, whose weights are less for a brighter image where noise grows.
+        error = float(unseen.error(state.average).square().sum()) / unseen.count
         decision = seek_minimum(
             error, state, memory, patience=self.patience, name="the error of held-out pixels"
         )
