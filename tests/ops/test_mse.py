@@ -322,6 +322,14 @@ class TestRange:
             values = ops.mse(a, b, per_image=True, backend=backend)
             np.testing.assert_equal(values, [0, math.nan, 4])
 
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_weights_of_zero_hide_differences(self, backend: str) -> None:
+        a, b = np.array([[1.0, 5.0], [1e-200, 0.0]]), np.array([[1.0, 2.0], [0.0, 0.0]])
+        for form in (np.array, torch.tensor):
+            weights = form(np.array([1.0, 0.0]))
+            values = ops.mse(form(a), form(b), mask=weights, per_image=True, backend=backend)
+            np.testing.assert_equal(values.tolist(), [0, math.nan])
+
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     @pytest.mark.parametrize("backend", BACKENDS)
     def test_half_precision(self, dtype: torch.dtype, backend: str) -> None:

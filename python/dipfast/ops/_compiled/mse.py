@@ -45,9 +45,11 @@ def mse(a: Any, b: Any, *, mask: Any = None, gradient: Any = None, **form: Any) 
         if all(abs(value) >= SMALLEST for value in values) or _are_equal(values, a, b):
             return values
         # The mean may be 0 because squares vanished.  In this unit they do not, so that here only
-        # equal images have a mean of 0.
+        # equal images have a mean of 0.  Weights only say what counts: large squares are infinite,
+        # and times a weight of 0 they would be NaN.
         enlarged = (a.astype(np.float64) - b) * 2.0**700
-        squares = _native.mse(enlarged, np.zeros_like(enlarged), mask=mask, **form)
+        counts = (mask != 0).view(np.uint8) if weights else mask
+        squares = _native.mse(enlarged, np.zeros_like(enlarged), mask=counts, **form)
     lost = (abs(value) < SMALLEST and square != 0 for value, square in zip(values, squares))
     return [np.nan if gone else value for gone, value in zip(lost, values)]
 
