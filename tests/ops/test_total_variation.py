@@ -167,6 +167,29 @@ class TestObjective:
         (slope,) = torch.autograd.grad(loss, leaf)
         np.testing.assert_allclose(slope.numpy(), gradient, rtol=1e-6, atol=1e-6)
 
+    @pytest.mark.parametrize("garbage", [math.nan, math.inf, -1.797e308])
+    @pytest.mark.parametrize(("dtype", "unit"), [("float32", 1e21), ("float64", 1e-160)])
+    @pytest.mark.parametrize("mask_dtype", ["bool", "float64"])
+    @pytest.mark.parametrize("channels_last", [False, True])
+    def test_holes_beside_squares_without_room(
+        self, garbage: float, dtype: str, unit: float, mask_dtype: str, channels_last: bool
+    ) -> None:
+        rng = np.random.default_rng(0)
+        u, y = (unit * rng.random((2, 2, 5, 7))).astype(dtype)
+        known = rng.random((5, 7)) < 0.7
+        with np.errstate(over="ignore"):
+            holed = np.where(known, y, garbage).astype(dtype)
+        if channels_last:
+            u, y, holed = (np.moveaxis(x, 0, -1).copy() for x in (u, y, holed))
+        options = {"mask": known.astype(mask_dtype), "kind": "isotropic", "return_gradient": True}
+        options |= {"channel_axis": -1 if channels_last else -3, "return_terms": True}
+        *terms, gradient = ops.tv_objective(u, y, unit, **options)
+        *got, got_gradient = ops.tv_objective(u, holed, unit, **options)
+        assert got == terms
+        assert np.isfinite(terms).all()
+        assert gradient.any()
+        np.testing.assert_array_equal(got_gradient, gradient)
+
     @given(images(count=3, depth=True), st.sampled_from([0.0, 0.25, 1.5]), st.booleans(), forms)
     def test_is_the_definition(
         self, tensors: list[Tensor], weight: float, masked: bool, form: tuple[str, float, int]

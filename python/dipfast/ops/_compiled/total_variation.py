@@ -57,8 +57,12 @@ def tv_objective(
     data, tv = _native.tv_objective(
         u, y, mask, weight, kind=kind, epsilon=epsilon, gradient=gradient, **layout
     )
-    sound = data > u.size * _least_square(u.dtype) and _is_sound(tv, u, kind)
-    if sound or not (scale := _scale(u, y)):
+    if data > u.size * _least_square(u.dtype) and _is_sound(tv, u, kind):
+        return data, tv
+    if mask is not None:
+        # What stands in holes has no influence, and must not have one on the unit either.
+        y = np.where(mask != 0, y, y.dtype.type(0))
+    if not (scale := _scale(u, y)):
         return data, tv
     if mask is not None and mask.dtype.kind == "f":
         mask = mask.astype(np.float64)
