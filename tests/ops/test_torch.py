@@ -179,6 +179,17 @@ class TestMemoryOfGradients:
         value.backward()
         close(u.grad, expected)
 
+    @pytest.mark.parametrize("name", KERNELS)
+    @pytest.mark.parametrize("again", [False, True])
+    def test_gradients_with_a_graph_are_of_their_own(self, name: str, again: bool) -> None:
+        u = self.u.clone().requires_grad_()
+        value = KERNELS[name](u)
+        (first,) = torch.autograd.grad(value, u, create_graph=True)
+        expected = first.detach().clone()
+        (second,) = torch.autograd.grad(value, u, create_graph=again, retain_graph=True)
+        second.detach().zero_()
+        assert torch.equal(first, expected)
+
 
 class TestThreads:
     @pytest.mark.parametrize("threads", [1, 2, 3, 8])

@@ -43,6 +43,8 @@ class Slope:
         # The graph of the saved gradient is needed only if a graph of this gradient is recorded;
         # otherwise what is written to it must not be noted as a change of what is saved.
         if torch.is_grad_enabled():
+            # It is in other hands too from now on, and a later pass must not share it with them.
+            self.copies = True
             return gradient
         self._is_given_away = True
         return gradient.data
