@@ -387,6 +387,25 @@ class TestConvJoined:
             with pytest.raises(RuntimeError, match="once_differentiable"):
                 slope.sum().backward()
 
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_many_gradients_side_by_side(self, dtype: torch.dtype) -> None:
+        side, below = normal(1, 2, 6, 4, dtype=dtype), normal(1, 3, 3, 2, dtype=dtype)
+        kind = torch.promote_types(dtype, torch.float32)
+        weight, norms = normal(2, 5, 3, 3, dtype=kind), some_weights(2, 4, 0, kind)
+        inputs = [tensor.requires_grad_() for tensor in (side, below, weight, *norms)]
+        y = joined(batch_norm_act(side, *pairs(norms)), below, weight)
+
+        def pull(direction: Tensor) -> tuple[Tensor, ...]:
+            return torch.autograd.grad(y, inputs, direction, retain_graph=True)
+
+        directions = normal(3, *y.shape, seed=1, dtype=dtype)
+        expected = [torch.stack(slopes) for slopes in zip(*map(pull, directions))]
+        with warnings.catch_warnings():
+            # What has no rule of its own for many is computed one by one.
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            for got, slope in zip(torch.vmap(pull)(directions), expected):
+                near(got, slope.double(), TOLERANCES[dtype], slope.abs().max())
+
     def test_half_of_it_may_be_fixed(self) -> None:
         side, below, weight = normal(1, 2, 6, 4), normal(1, 3, 3, 2), normal(2, 5, 3, 3)
         assert not joined(side, below, weight).requires_grad

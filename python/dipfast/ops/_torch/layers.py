@@ -188,6 +188,17 @@ def _run(kernel: Callable[..., Any], operator: Any, *inputs: Any) -> Any:
         return operator(*inputs)
 
 
+def _pull(kernel: Callable[..., Any], operator: Any, *inputs: Any) -> Any:
+    """Call the kernel of a backward pass as :func:`_run` does."""
+    if type(inputs[0]) in (Tensor, Parameter) and inputs[0].is_cpu:
+        try:
+            return kernel(*inputs)
+        except RuntimeError:
+            pass  # many gradients side by side (vmap), of which the operator takes each by itself
+    # Not below autograd, by which the plain definitions get their gradients.
+    return operator(*inputs)
+
+
 class _BatchNormAct(torch.autograd.Function):
     """Call the kernels without the dispatcher, which takes as long as they do on small layers."""
 
@@ -203,7 +214,7 @@ class _BatchNormAct(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_v: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         operator = torch.ops.dipfast.batch_norm_act_backward
-        of_x, of_weights = _run(_backward_cpu, operator, of_v, *ctx.saved_tensors, *ctx.form)
+        of_x, of_weights = _pull(_backward_cpu, operator, of_v, *ctx.saved_tensors, *ctx.form)
         gradients = of_weights.unbind()
         return (of_x, *gradients, *(None,) * (4 - len(gradients)), *(None,) * 5)
 
@@ -279,7 +290,7 @@ class _Interleave(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         operator = torch.ops.dipfast.interleave_backward
-        return gradient, _run(_interleave_backward_cpu, operator, gradient)
+        return gradient, _pull(_interleave_backward_cpu, operator, gradient)
 
 
 interleave = _unless_compiling(_Interleave, "interleave")
@@ -359,7 +370,7 @@ class _SplitWeights(torch.autograd.Function):
     def backward(ctx: Any, of_fine: Tensor, of_coarse: Tensor) -> tuple[Tensor, None, None]:
         operator = torch.ops.dipfast.split_weights_backward
         inputs = of_fine, of_coarse, *ctx.saved_tensors
-        return _run(_split_backward_cpu, operator, *inputs), None, None
+        return _pull(_split_backward_cpu, operator, *inputs), None, None
 
 
 split_weights = _unless_compiling(_SplitWeights, "split_weights")
