@@ -191,6 +191,26 @@ class TestMemoryOfGradients:
         assert torch.equal(first, expected)
 
 
+class TestManyGradients:
+    @pytest.mark.parametrize("name", KERNELS)
+    def test_side_by_side_are_those_of_each(self, name: str) -> None:
+        u = torch.rand(2, 3, 14, 15, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        values = torch.stack([KERNELS[name](u), 3 * KERNELS[name](u.flip(-1))])
+        expected = torch.stack(
+            [torch.autograd.grad(value, u, retain_graph=True)[0] for value in values]
+        )
+
+        def pull(direction: Tensor, **options: bool) -> Tensor:
+            return torch.autograd.grad(values, u, direction, retain_graph=True, **options)[0]
+
+        directions = torch.eye(2, dtype=values.dtype)
+        with warnings.catch_warnings():
+            # What has no rule of its own for many is computed one by one.
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            close(pull(directions, is_grads_batched=True), expected)
+            close(torch.vmap(pull)(directions), expected)
+
+
 class TestThreads:
     @pytest.mark.parametrize("threads", [1, 2, 3, 8])
     @pytest.mark.parametrize("form", [SIGNS, ("isotropic", 0.0, 3)])

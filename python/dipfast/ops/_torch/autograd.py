@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["Slope", "add", "is_one", "kept"]
+__all__ = ["Slope", "add", "holds", "is_one", "kept"]
 
 
 def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
@@ -59,4 +59,13 @@ def is_one(by: Tensor) -> bool:
     # To look at the value of a tensor of another device would wait for it, and traced tensors,
     # whose class is another, have no value.
     plain = type(by) is Tensor and by.device.type == "cpu"
-    return plain and by.ndim == 0 and not by.requires_grad and bool(by == 1)
+    return plain and by.ndim == 0 and not by.requires_grad and holds(by == 1)
+
+
+def holds(condition: Tensor) -> bool:
+    """Return whether a condition is known to hold."""
+    try:
+        return bool(condition)
+    except RuntimeError:
+        # That of many gradients side by side (vmap), some of which may fulfil it and others not.
+        return False

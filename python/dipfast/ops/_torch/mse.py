@@ -11,7 +11,7 @@ from dipfast.ops import _reference as reference
 from dipfast.ops._arguments import SMALLEST
 from dipfast.ops._compiled import mse as compiled
 from dipfast.ops._memory import array, computed_in, dense, empty_like, mask_planes, match
-from dipfast.ops._torch.autograd import Slope, add, is_one, kept
+from dipfast.ops._torch.autograd import Slope, add, holds, is_one, kept
 from dipfast.ops._triton import register
 
 __all__ = ["mse", "weighted_mse"]
@@ -194,10 +194,10 @@ def _scaled_gradient(
     """
     limits = torch.finfo(torch.float32)
     factor = of_value * (2 / reference.total_weight(mask, a, per_image))
-    size = factor.detach().abs()
+    size = factor.abs()  # detach() is not for many factors side by side (vmap)
     flags = mask is None or mask.dtype == torch.bool
     fits = (size >= limits.tiny) & (size <= limits.max) & (value.detach() < 2.0**190)
-    if a.dtype != torch.float32 or not flags or not fits.all():
+    if a.dtype != torch.float32 or not flags or not holds(fits.all()):
         return reference.mse_gradient(a, b, mask, per_image, of_value)
     distance = a - b if mask is None else torch.where(mask, a - b, 0)
     return distance.mul_(reference.over_images(factor.to(a.dtype), a))
