@@ -270,6 +270,15 @@ class TestBatchNormAct:
         with pytest.raises(RuntimeError, match="once_differentiable"):
             slope.sum().backward()
 
+    def test_another_default_device(self) -> None:
+        x, ones = normal(1, 2, 4, 4, dtype=torch.float32).requires_grad_(), torch.ones(2)
+        expected = batch_norm_act(x, (ones, ones))
+        with torch.device("meta"):
+            v = batch_norm_act(x, (ones, ones))
+            (slope,) = torch.autograd.grad(v.square().sum(), x)
+        assert torch.equal(v, expected)
+        assert torch.equal(slope, torch.autograd.grad(expected.square().sum(), x)[0])
+
     def test_only_what_requires_gradients_gets_one(self) -> None:
         x, ones = torch.rand(1, 2, 4, 4), torch.ones(2)
         assert not batch_norm_act(x, (ones, ones)).requires_grad

@@ -88,7 +88,7 @@ def _forward_cpu(
     if x.dtype not in _DTYPES:
         return _forward_torch(x, weight, bias, weight2, bias2, *form)
     v = _empty(x, _padded_shape(x, *form))
-    statistics = torch.empty(len(weights), x.shape[1], dtype=torch.float32)
+    statistics = torch.empty(len(weights), x.shape[1], dtype=torch.float32, device=x.device)
     _native.batch_norm(
         _pixels(x),
         [_vector(w) for w in weights],
