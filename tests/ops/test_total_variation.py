@@ -246,6 +246,13 @@ class TestObjective:
         expected = ops.tv_objective(u, target.clone(), 0.3, mask=mask.clone(), backend="torch")
         close(slope, torch.autograd.grad(expected, u)[0])
 
+    def test_an_image_made_in_inference_mode(self) -> None:
+        with torch.inference_mode():
+            u = torch.rand(5, 6)
+        y = torch.rand(5, 6, requires_grad=True)
+        (slope,) = torch.autograd.grad(ops.tv_objective(u, y, 0.3), y)
+        close(slope, y.detach() - u)
+
     @pytest.mark.parametrize("which", [[1], [2], [1, 2]])
     def test_gradients_of_some(self, which: list[int]) -> None:
         inputs = [torch.rand(2, 3, 5, 7, dtype=torch.float64) for _ in range(3)]

@@ -243,7 +243,7 @@ def _tv_objective_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ..
     op = torch.ops.dipfast.tv_objective
     slope = output[3] if gradient else op(u.detach(), y, mask, weight, *form, True)[3]
     ctx.slope = Slope()
-    ctx.save_for_backward(u, kept(y), kept(mask), slope)
+    ctx.save_for_backward(*map(kept, (u, y, mask)), slope)
 
 
 def _tv_objective_backward(
