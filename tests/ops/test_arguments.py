@@ -202,7 +202,14 @@ class TestNumbers:
     """Weights are numbers of any kind, and nothing else."""
 
     @pytest.mark.parametrize(
-        "number", [np.float32(0.25), np.array(0.25), torch.tensor(0.25), np.float64(0.25)]
+        "number",
+        [
+            np.float32(0.25),
+            np.array(0.25),
+            torch.tensor(0.25),
+            torch.tensor(0.25, dtype=torch.bfloat16),
+            np.float64(0.25),
+        ],
     )
     def test_of_every_kind(self, number: Any) -> None:
         u = np.random.default_rng(0).random((8, 9))

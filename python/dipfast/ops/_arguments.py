@@ -10,6 +10,7 @@ import numpy as np
 
 from dipfast.arrays import (
     as_double,
+    as_numpy,
     as_pixels,
     check_channel_axis,
     is_channels_last,
@@ -374,7 +375,7 @@ def _number(name: str, value: Any) -> float:
     if is_tensor(value):
         if value.requires_grad:
             raise InputTypeError(f"{name} carries no gradient: pass {name}.detach()")
-        value = value.cpu().numpy() if value.numel() == 1 else value
+        value = as_numpy(value) if value.numel() == 1 else value
     if np.ndim(value) or np.asarray(value).dtype.kind not in "biuf":
         raise InputTypeError(f"{name} must be a number, got {value!r}")
     return float(value)
