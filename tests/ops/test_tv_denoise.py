@@ -409,6 +409,10 @@ class TestWeight:
             u, reached = ops.tv_denoise(np.full((9, 9), 0.1), 0.5, return_gap=True, backend=backend)
             np.testing.assert_allclose(u, 0.1, rtol=1e-12)
             assert reached == 0.0
+            for weight in (1e39, 1e308):  # float32 has neither
+                flat = np.full((2, 8, 8), 3.0, np.float32)
+                u = ops.tv_denoise(flat, weight, backend=backend)
+                np.testing.assert_array_equal(u, flat)
 
     @pytest.mark.parametrize("backend", ["native", "torch"])
     @pytest.mark.parametrize("kind", KINDS)

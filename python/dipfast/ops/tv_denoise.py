@@ -526,10 +526,10 @@ def _bounded(weight: float, width: float, sizes: Any, channels: int) -> float:
 
     That solution is the mean.  f minus its mean is the adjoint of running sums, along the rows
     and then of their means, none of which is larger than a quarter of its length times the range
-    of f: weights above that leave nothing else.
+    of f: weights above that leave nothing else.  A flat image is its mean with any weight.
     """
     most = width * math.sqrt(channels * sum(n * n for n in sizes if n > 1))
-    return min(weight, most) if most else weight
+    return min(weight, most or 1.0)
 
 
 class _Denoiser(Protocol):
