@@ -167,6 +167,20 @@ class TestObjective:
         (slope,) = torch.autograd.grad(loss, leaf)
         np.testing.assert_allclose(slope.numpy(), gradient, rtol=1e-6, atol=1e-6)
 
+    @pytest.mark.parametrize("backend", ["native", "torch"])
+    @pytest.mark.parametrize("garbage", [math.nan, math.inf])
+    def test_gradients_of_holes(self, backend: str, garbage: float) -> None:
+        u, y, mask = torch.rand(3, 5, 6, dtype=torch.float64).unbind()
+        y[1, 2], mask[1, 2] = garbage, 0
+        leaves = [x.clone().requires_grad_() for x in (u, y, mask)]
+        value = ops.tv_objective(*leaves[:2], 0.0, mask=leaves[2], backend=backend)
+        slopes = torch.autograd.grad(value, leaves, create_graph=True)
+        to_u, to_y, to_mask = (mask**2 * (u - y), mask**2 * (y - u), mask * (u - y) ** 2)
+        for slope, expected in zip(slopes, (to_u, to_y, to_mask)):
+            close(slope.detach(), expected.where(mask != 0, 0))
+        seconds = torch.autograd.grad(torch.stack(slopes).sum(), leaves)
+        assert all(second.isfinite().all() for second in seconds)
+
     @pytest.mark.parametrize("garbage", [math.nan, math.inf, -1.797e308])
     @pytest.mark.parametrize(("dtype", "unit"), [("float32", 1e21), ("float64", 1e-160)])
     @pytest.mark.parametrize("mask_dtype", ["bool", "float64"])

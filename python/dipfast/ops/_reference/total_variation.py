@@ -132,4 +132,5 @@ def tv_objective_gradient(
 
 def masked(mask: Tensor, x: Tensor) -> Tensor:
     """Return mask * x, but 0 where the mask is 0, so that NaN and infinity there do not count."""
-    return (mask * x).where(mask != 0, 0)
+    # Chosen before the product, whose derivative by the mask is x.
+    return mask * x.where(mask != 0, 0)

@@ -279,7 +279,7 @@ def _tv_objective_backward(
             to_y = add(to_y, -_masked_twice(of_gradient, mask))
     if mask is not None and ctx.needs_input_grad[2]:
         if of_residual is not None:
-            to_mask = of_residual * reference.masked(mask, (u - y).square())
+            to_mask = of_residual * mask * (u - y).where(mask != 0, 0).square()
         if of_gradient is not None:
             to_mask = add(to_mask, 2 * reference.masked(mask, u - y) * of_gradient)
         if to_mask is not None:
