@@ -260,6 +260,15 @@ class TestObjective:
         expected = ops.tv_objective(u, target.clone(), 0.3, mask=mask.clone(), backend="torch")
         close(slope, torch.autograd.grad(expected, u)[0])
 
+    @pytest.mark.parametrize("backend", ["native", "torch"])
+    def test_a_sum_of_terms_that_overflows_is_nan(self, backend: str) -> None:
+        u, y = np.array([[0.0, 100.0]]), np.zeros((1, 2))
+        for form in (np.array, torch.tensor):
+            options = {"backend": backend, "return_terms": True}
+            value, *terms = ops.tv_objective(form(u), form(y), 1e307, **options)
+            assert math.isnan(value)
+            assert terms == [5000, 100]
+
     def test_an_image_made_in_inference_mode(self) -> None:
         with torch.inference_mode():
             u = torch.rand(5, 6)

@@ -463,7 +463,7 @@ def _array_objective(
         gradient=gradient,
     )
     gradient = _arguments.as_channels_first(gradient, channels_last, dims)
-    return data + weight * tv, data, tv, gradient
+    return compiled.finite_or_nan(data + weight * tv), data, tv, gradient
 
 
 def _tensor_objective(

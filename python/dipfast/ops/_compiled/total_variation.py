@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-__all__ = ["total_variation", "tv_objective"]
+__all__ = ["finite_or_nan", "total_variation", "tv_objective"]
 
 
 def total_variation(
@@ -39,7 +39,7 @@ def total_variation(
     )
     if gradient is not None and slope is not None:
         gradient[...] = slope
-    return _finite_or_nan(value / scale)
+    return finite_or_nan(value / scale)
 
 
 def tv_objective(
@@ -80,7 +80,7 @@ def tv_objective(
     if gradient is not None and slope is not None:
         with np.errstate(over="ignore"):
             gradient[...] = slope / scale
-    return _finite_or_nan(data / scale / scale), _finite_or_nan(tv / scale)
+    return finite_or_nan(data / scale / scale), finite_or_nan(tv / scale)
 
 
 def _is_sound(tv: float, u: Array, kind: str) -> bool:
@@ -111,6 +111,6 @@ def _scaled(x: Array, scale: float) -> Array:
     return x.astype(np.float64) * scale
 
 
-def _finite_or_nan(value: float) -> float:
+def finite_or_nan(value: float) -> float:
     """Return a finite number itself, and NaN for others."""
     return value if math.isfinite(value) else math.nan

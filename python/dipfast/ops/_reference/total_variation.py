@@ -113,7 +113,8 @@ def tv_objective(
     data = (0.5 * _wide(residual).square().sum()).to(residual.dtype)
     data = nan_unless(data.isfinite(), data)
     tv = total_variation(u, kind, epsilon, spatial_dims)
-    return data + tv_weight * tv, data, tv
+    value = data + tv_weight * tv
+    return nan_unless(value.isfinite(), value), data, tv
 
 
 def tv_objective_gradient(
