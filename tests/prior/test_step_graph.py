@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from dipfast.networks import HourglassConfig
+from dipfast.prior import step_graph
 from dipfast.prior.loop import DeepImagePrior
 from dipfast.prior.objective import Goal
 from dipfast.prior.stages import Stage
@@ -74,6 +77,8 @@ def recorders(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", make)
     monkeypatch.setattr(torch.cuda, "graph", record)
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    monkeypatch.setattr(step_graph, "_stream", lambda device: device)
     return made
 
 
@@ -158,3 +163,55 @@ def test_steps_that_cannot_be_recorded_are_computed(recorders: list[Recorder]) -
     graph = StepGraph(compute, torch.Generator())
     assert not any(graph.replay(Goal(0.1)) for _ in range(9))
     assert len(recorders) == 1
+
+
+def test_one_step_is_recorded_at_a_time(
+    recorders: list[Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, together = threading.Barrier(2), []
+
+    @contextmanager
+    def record(graph: Recorder, **_: object) -> Iterator[None]:
+        with suppress(threading.BrokenBarrierError):
+            together.append(both.wait(timeout=0.2))
+        yield
+
+    def fit() -> None:
+        graph = StepGraph(lambda goal: None, torch.Generator())
+        replayed.append([graph.replay(Goal(0.1)) for _ in range(5)])
+
+    monkeypatch.setattr(torch.cuda, "graph", record)
+    replayed: list[list[bool]] = []
+    threads = [threading.Thread(target=fit) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not together
+    assert replayed == [[False, False, False, True, True]] * 2
+
+
+def test_steps_are_recorded_on_their_device(
+    recorders: list[Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current = [torch.device("cuda:0")]
+    recorded = []
+
+    @contextmanager
+    def use(device: torch.device) -> Iterator[None]:
+        current.append(device)
+        yield
+        current.pop()
+
+    @contextmanager
+    def record(graph: Recorder, *, stream: torch.device, **_: object) -> Iterator[None]:
+        recorded.append((current[-1], stream))
+        yield
+
+    monkeypatch.setattr(torch.cuda, "device", use)
+    monkeypatch.setattr(torch.cuda, "graph", record)
+    second: Any = SimpleNamespace(device=torch.device("cuda:1"))
+    graph = StepGraph(lambda goal: None, second)
+    assert [graph.replay(Goal(0.1)) for _ in range(5)] == [False] * 3 + [True] * 2
+    assert recorded == [(second.device, second.device)]
+    assert current == [torch.device("cuda:0")]

@@ -6,7 +6,9 @@ launch them.  A graph is launched as one.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from functools import cache
 
 import torch
 
@@ -17,6 +19,19 @@ __all__ = ["StepGraph"]
 # Iterations of a goal before its step is recorded: libraries choose and compile their kernels in
 # the first, and a control that changes the goal all the time would have every step recorded.
 _WARM_UP = 3
+
+# Torch can record one graph at a time in a process, on all of its devices.
+_recording = threading.Lock()
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream of a device that steps are recorded on.
+
+    It is one, because libraries keep memory to work in for each.  Torch itself has only one, on
+    the device that was the current one when it was first asked for it.
+    """
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 class StepGraph:
@@ -82,8 +97,13 @@ class StepGraph:
         try:
             graph = torch.cuda.CUDAGraph()
             graph.register_generator_state(self._generator)
+            device = self._generator.device
             # Fits in other threads may use the device meanwhile.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with (
+                _recording,
+                torch.cuda.device(device),
+                torch.cuda.graph(graph, stream=_stream(device), capture_error_mode="thread_local"),
+            ):
                 self._compute(goal)
         except torch.OutOfMemoryError:
             raise
