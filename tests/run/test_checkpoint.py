@@ -287,6 +287,17 @@ class TestResume:
         assert (once.stop_reason, once.stop_iteration) == ("stopped", 6)
         assert check_same(dipfast.denoise(noisy_pair[0], checkpoint=path, resume=True), whole)
 
+    def test_of_a_fit_that_gives_up_early(self, noisy_pair: Pair, path: Path) -> None:
+        """Its last image is the best one, and a file cannot hold one memory under two names."""
+
+        def run(**more: Any) -> dipfast.Result:
+            return dipfast.denoise(noisy_pair[0], method="dip", learning_rate=1e30, **more)
+
+        whole = run()
+        assert whole.stop_reason is StopReason.GAVE_UP
+        assert check_same(run(checkpoint=path), whole)
+        assert check_same(run(checkpoint=path, resume=True), whole)
+
     def test_spikes_are_undone_after_resuming(self, noisy_pair: Pair, path: Path) -> None:
         # The copy of the weights and the recent losses are in the checkpoint.
         def run(**more):

@@ -144,7 +144,9 @@ class Runner:
         if self.recovery.returned_to is not None:
             at, loss = self.recovery.returned_to
             if at == 0:  # no copy is of an iteration yet
-                return self.best
+                # Tensors of its own: a checkpoint cannot hold the same memory under two names.
+                best = self.best
+                return None if best is None else _copy_of(best)
             iteration = self._before + at
         return Iterate(iteration, loss, self.prior.image, self.prior.average)
 
@@ -262,6 +264,10 @@ class Runner:
     def _psnr(self, image: Tensor) -> Tensor:
         assert self._reference is not None
         return ops.psnr(self.job.finish(image), self._reference, data_range=self.job.peak)
+
+
+def _copy_of(iterate: Iterate) -> Iterate:
+    return replace(iterate, output=iterate.output.clone(), average=iterate.average.clone())
 
 
 def _values_of(name: str, stop: Stop | None) -> dict[str, str]:
