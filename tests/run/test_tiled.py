@@ -458,6 +458,15 @@ class TestRefuses:
         with pytest.raises(InputError, match="hole at row 0, column 36"):
             dipfast.restore(pair[1], known, tile=64, method="two_stage")
 
+    def test_a_hole_across_a_narrow_picture(self) -> None:
+        """All of its 20 rows are missing there: a tile in it has nothing to be fitted to."""
+        strip = np.tile(np.arange(20, dtype=np.uint8)[:, None], (1, 600))
+        mask = np.zeros(strip.shape, bool)
+        mask[:, 200:400] = True
+        for image, missing in ((strip, mask), (strip.T, mask.T)):
+            with pytest.raises(InputError, match=r"has (20 rows and 32|32 rows and 20) col"):
+                dipfast.inpaint(image, missing, tile=128)
+
     def test_pixels_of_a_jpeg(self, pair: Any, tmp_path: Path) -> None:
         from PIL import Image
 

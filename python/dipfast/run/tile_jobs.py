@@ -82,9 +82,9 @@ def choose_tile(job: Job, asked: int | Literal["auto"]) -> int:
     hole = _hole_for(job, asked)
     if hole is not None:
         raise InputError(
-            f"tile={asked} is too small for the hole at row {hole[0]}, column {hole[1]}, which has "
-            f"{asked // _WIDE_HOLE} rows and columns at least: a tile has to be four times as wide "
-            "as a hole; tile=0 takes the whole"
+            f"tile={asked} is too small for the hole at row {hole.row}, column {hole.column}, "
+            f"which has {hole.height} rows and {hole.width} columns at least: a tile has to be "
+            "four times as wide as a hole; tile=0 takes the whole"
         )
     return asked
 
@@ -203,19 +203,20 @@ def _least_side(job: Job) -> int:
     return 4 * max(reach_of(job.problem.operator))
 
 
-def _hole_for(job: Job, side: int) -> tuple[int, int] | None:
-    """Return row and column of a hole that is too wide for tiles of a side; None for none."""
+def _hole_for(job: Job, side: int) -> Tile | None:
+    """Return what surely is of a hole that is too wide for tiles of a side; None for none."""
     known = known_mask(job.problem.operator)
-    block = side // _WIDE_HOLE
-    size = job.problem.measurement.shape[-2:]
-    if known is None or min(size) < block:
+    if known is None:
         return None
+    size = job.problem.measurement.shape[-2:]
+    # Of a picture that is narrower than such a hole, one that goes from end to end.
+    rows, columns = (min(side // _WIDE_HOLE, length) for length in size)
     known = known.expand(*known.shape[:-2], *size)
     planes = known.reshape(1, -1, *known.shape[-2:]).any(dim=1, keepdim=True)
-    for window in ((block, 1), (1, block)):
+    for window in ((rows, 1), (1, columns)):
         planes = torch.nn.functional.max_pool2d(planes.float(), window, stride=1)
     found = planes[0, 0] == 0
     if not bool(found.any()):
         return None
     row, column = found.nonzero()[0].tolist()
-    return row, column
+    return Tile(row, column, rows, columns)
