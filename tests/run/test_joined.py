@@ -136,6 +136,17 @@ class TestResult:
         assert math.isfinite(result.expected_psnr)
         assert set(result.history["item"]) == {0, 1}
 
+    def test_what_is_expected_counts_the_outliers_that_are_kept(self) -> None:
+        clean = skimage.data.camera()[100:164, 150:214]
+        noise = np.random.default_rng(0).normal(0, 10, clean.shape)
+        noisy = (clean + noise).round().clip(0, 255).astype(np.uint8)
+        noisy[8::20, 8::20] = np.where(clean[8::20, 8::20] < 128, 255, 0)
+        options = {"reference": clean, "method": "joined", "preset": SMALL}
+        kept, filled = (dipfast.denoise(noisy, fill_outliers=f, **options) for f in (False, True))
+        assert kept.psnr < filled.psnr - 4
+        assert kept.expected_psnr == pytest.approx(kept.psnr, abs=1.0)
+        assert kept.expected_psnr < filled.expected_psnr - 4
+
     def test_correlated_and_photon_noise(self, pair: Any) -> None:
         coarse = dipfast.NoiseModel(0.1, spectrum=((1.5, 1.4, 1.3, 1.1, 0.9, 0.7, 0.5),))
         for noise in (coarse, dipfast.NoiseModel(0.05, gain=0.02)):

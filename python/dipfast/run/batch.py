@@ -244,12 +244,28 @@ def _members(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> tuple[Member, 
 
 def _expected_psnr(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> float | None:
     """Return the PSNR that is expected of all images together; None where one is not known."""
-    risks = [outcome.risk for outcome in outcomes]
-    known = [risk for risk in risks if risk is not None and risk > 0]
-    # The risk of a stretched image is one of stretched values.
-    if len(known) < len(jobs) or any(job.stretch is not None for job in jobs):
+    risks = [_risk(job, outcome) for job, outcome in zip(jobs, outcomes)]
+    known = [risk for risk in risks if risk is not None]
+    if len(known) < len(jobs):
         return None
     return 10 * math.log10(jobs[0].peak ** 2 * len(known) / sum(known))
+
+
+def _risk(job: Job, outcome: Outcome) -> float | None:
+    """Return the mean square error that is expected of what is returned; None if it is not known.
+
+    The risk of an outcome is that of the values that are no outliers; an outlier that the result
+    keeps errs by as much as it differs from what was found in its place.
+    """
+    risk, best = outcome.risk, outcome.best
+    # The risk of a stretched image is one of stretched values.
+    if risk is None or risk <= 0 or best is None or job.stretch is not None:
+        return None
+    if job.kept_mask is None:
+        return risk
+    kept = job.kept_mask.double()
+    squares = (job.baseline - best.average.cpu()).double().square()
+    return float((kept * squares + (1 - kept) * risk).mean())
 
 
 def _joined(images: list[Tensor]) -> Tensor:
