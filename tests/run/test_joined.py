@@ -288,6 +288,28 @@ class TestCheckpoints:
         np.testing.assert_array_equal(rest.image, whole.image)
         assert rest.history == whole.history
 
+    def test_of_a_picture_without_noise_are_none(self, pair: Any, tmp_path: Path) -> None:
+        path = tmp_path / "fit"
+        message = "checkpoint keeps nothing: no network is fitted for a picture without noise; met"
+        with pytest.warns(UserWarning, match=message):
+            dipfast.denoise(pair[0], sigma=0, checkpoint=path, resume=True)
+        assert not path.exists()
+
+    def test_of_planes_that_help_each_other_are_none(self, pair: Any, tmp_path: Path) -> None:
+        stack, path = np.stack([pair[0][..., 0]] * 3), tmp_path / "fit"
+        limited = {"stack_axis": 0, "neighbours": 1, "time_limit": 1e-9}
+        with pytest.warns(UserWarning, match="planes") as caught:
+            dipfast.denoise(stack, checkpoint=path, **limited)
+        keeps, ended = (str(warning.message) for warning in caught)
+        assert "checkpoint keeps nothing: no network is fitted for planes that help" in keeps
+        assert ended.startswith("0 of 3 planes were worked on")
+        assert ended.endswith("; time_limit was too short")
+
+    def test_none_is_told_of_before_the_first_fit(self, pair: Any, tmp_path: Path) -> None:
+        with pytest.warns(UserWarning, match="time_limit was too short"):
+            dipfast.denoise(pair[0], checkpoint=tmp_path / "fit", time_limit=1e-9)
+        assert not (tmp_path / "fit").exists()
+
     def test_of_another_quality_is_refused(self, pair: Any, tmp_path: Path) -> None:
         options = {
             "method": "joined",

@@ -67,7 +67,8 @@ def restore_images(task: Task, settings: Settings) -> Result:
     Warns
     -----
     UserWarning
-        If the time limit ended a run so early that the image is likely worse than the input.
+        If the time limit ended a run so early that the image is likely worse than the input; if a
+        checkpoint was asked for, and no image has a fit that it could keep.
     """
     start = time.monotonic()
     if settings.executor is not None:
@@ -79,6 +80,7 @@ def restore_images(task: Task, settings: Settings) -> Result:
         there = run_on_executor(jobs, settings)
         seconds = time.monotonic() - start
         return _result(task, settings, jobs, there, [None] * len(jobs), seconds)
+    _warn_of_no_checkpoint(settings, jobs)
     checkpoint = _checkpoint(task, settings, jobs)
     outcomes: list[Outcome] = []
     snapshots: list[Snapshots | None] = []
@@ -115,7 +117,8 @@ def restore_images(task: Task, settings: Settings) -> Result:
             if not outcomes[-1].stop.reason.is_final:
                 break
         # Inside the block: a signal must not lose the result of a run that has ended.
-        return _result(task, settings, jobs, outcomes, snapshots, time.monotonic() - start)
+        seconds = time.monotonic() - start
+        return _result(task, settings, jobs, outcomes, snapshots, seconds, checkpoint)
 
 
 def _callback(settings: Settings, layout: Layout, item: int, job: Job) -> CallbackObserver | None:
@@ -126,6 +129,24 @@ def _callback(settings: Settings, layout: Layout, item: int, job: Job) -> Callba
     plane = None if planes is None else (item, planes)
     tiles = len(tiles_of(job)) if job.tile else 0
     return CallbackObserver(settings.callback, plane, tiles, job.tile)
+
+
+def _warn_of_no_checkpoint(settings: Settings, jobs: Sequence[Job]) -> None:
+    """Warn where a checkpoint is to be written, and a join turns out to have no fit to write.
+
+    Methods that never have any refuse it, but what an image is like is known no earlier.  That
+    there are no snapshots is seen in the result.
+    """
+    if settings.checkpoint is None or any(job.iterations for job in jobs):
+        return
+    causes = {
+        "planes that help each other": any(job.problem.neighbours is not None for job in jobs),
+        "a picture without noise": any(job.problem.noise.is_free for job in jobs),
+    }
+    cause = " and ".join(text for text, holds in causes.items() if holds) or "so few iterations"
+    warn_caller(
+        f"checkpoint keeps nothing: no network is fitted for {cause}; method='two_stage' fits one"
+    )
 
 
 def _checkpoint(task: Task, settings: Settings, jobs: Sequence[Job]) -> BatchCheckpoint | None:
@@ -149,6 +170,7 @@ def _result(
     outcomes: Sequence[Outcome],
     snapshots: Sequence[Snapshots | None],
     seconds: float,
+    checkpoint: BatchCheckpoint | None = None,
 ) -> Result:
     layout = task.layout
 
@@ -185,7 +207,8 @@ def _result(
     last = outcomes[-1]
     unfinished = _unfinished(jobs, outcomes)
     if unfinished is not None and settings.time_limit is not None:
-        advice = "time_limit was too short" if settings.checkpoint is None else "resume goes on"
+        goes_on = checkpoint is not None and checkpoint.is_written
+        advice = "resume goes on" if goes_on else "time_limit was too short"
         warn_caller(f"{unfinished}; {advice}")
     return Result(
         image=image,

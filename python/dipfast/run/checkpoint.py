@@ -85,6 +85,11 @@ class CheckpointFile:
         # Whether the file is known to be whole: only then may it replace the previous one.
         self._whole = False
 
+    @property
+    def is_whole(self) -> bool:
+        """Say whether the file is known to hold a whole checkpoint: it was read or written."""
+        return self._whole
+
     def check_free(self) -> None:
         """Refuse to begin where a checkpoint or another file would be replaced.
 
@@ -250,6 +255,11 @@ class BatchCheckpoint:
             # All of them are written again, also those of images that are not resumed yet.
             items = {name.partition(".")[0] for name in self._saved}
             self._states = {item: subtree(self._saved, item) for item in items}
+
+    @property
+    def is_written(self) -> bool:
+        """Say whether there is a checkpoint that a run can go on from."""
+        return self.file.is_whole
 
     def of(self, item: int) -> Observer:
         """Return an observer that keeps the run of one image in the checkpoint.

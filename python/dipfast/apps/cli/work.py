@@ -511,7 +511,9 @@ def _tell(result: Result, job: _Job) -> None:
         line += f", best of {result.stop_iteration} iterations: {result.best_iteration}"
     if result.metrics:
         line += f", PSNR {result.metrics['psnr_input']:.2f} -> {result.metrics['psnr']:.2f} dB"
-    if not result.stop_reason.is_final and job.settings.checkpoint is not None:
+    kept = job.settings.checkpoint
+    # What ended before its first fit has written none.
+    if not result.stop_reason.is_final and kept is not None and Path(kept).exists():
         line += " (--resume --force goes on)"
     print(one_line(line))
     print(one_line("; ".join([result.summary(), *job.told])))
