@@ -438,6 +438,25 @@ class TestTimeLimit:
         assert result.unfinished in result.summary()
         assert result.report()["unfinished"] == result.unfinished
 
+    @pytest.mark.parametrize("reason", ["callback", "stopped", "gave up"])
+    def test_is_not_blamed_for_what_ended_otherwise(self, noisy_pair: Pair, reason: str) -> None:
+        def stop(state: object) -> None:
+            raise StopIteration
+
+        interrupt = dipfast.Interrupt()
+        interrupt.stop()
+        options = {
+            "callback": {"callback": stop},
+            "stopped": {"interrupt": interrupt},
+            "gave up": {"learning_rate": 1e30},
+        }
+        options[reason] |= {"time_limit": 3600.0, "method": "dip", "max_iterations": 30}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            result = dipfast.denoise(noisy_pair[0], **options[reason])
+        assert reason in result.stop_detail
+        assert "likely worse than the image itself" in result.unfinished
+
     @pytest.mark.parametrize("task", ["inpaint", "super_resolve", "restore"])
     def test_other_tasks(self, noisy_pair: Pair, task: str) -> None:
         noisy = noisy_pair[0]

@@ -29,7 +29,7 @@ from dipfast.run.snapshots import Snapshot, Snapshots
 from dipfast.run.tile_jobs import tiles_of
 from dipfast.run.time_limit import TimeLimit, affordable
 from dipfast.settings.settings import Settings
-from dipfast.stop_reason import Stop
+from dipfast.stop_reason import Stop, StopReason
 from dipfast.warn import warn_caller
 
 __all__ = ["restore_images"]
@@ -206,7 +206,7 @@ def _result(
     image, raw_image = images(lambda outcome: outcome.best, "average", refined=True)
     last = outcomes[-1]
     unfinished = _unfinished(jobs, outcomes)
-    if unfinished is not None and settings.time_limit is not None:
+    if unfinished is not None and _is_of_time_limit(jobs, outcomes):
         goes_on = checkpoint is not None and checkpoint.is_written
         advice = "resume goes on" if goes_on else "time_limit was too short"
         warn_caller(f"{unfinished}; {advice}")
@@ -344,6 +344,23 @@ def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:
                 f"from the image, whose noise is {noise:.3g}: likely worse than the image itself"
             )
     return None
+
+
+def _is_of_time_limit(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> bool:
+    """Return whether the time limit is why a result is likely worse than the input.
+
+    It ended a run, or left time for fewer iterations than were asked for; and nothing else, such as
+    Ctrl-C, ended the batch after that.
+    """
+    reason = outcomes[-1].stop.reason
+    if not reason.is_final:
+        return reason is StopReason.TIME_LIMIT
+    return any(
+        outcome.excess is not None
+        and outcome.stop.reason is not StopReason.GAVE_UP
+        and outcome.iterations < (job.settings.max_iterations or 0)
+        for job, outcome in zip(jobs, outcomes)
+    )
 
 
 def _history(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
