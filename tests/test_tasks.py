@@ -381,6 +381,22 @@ class TestEnding:
         assert all((result.image == expected).all() for result in results)
 
 
+def test_seconds_count_what_is_done_at_the_end(
+    noisy_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = []
+
+    def slow(*_: object) -> dict[str, float]:
+        reached.append(time.monotonic())
+        time.sleep(0.5)
+        return {}
+
+    monkeypatch.setattr("dipfast.run.batch._metrics", slow)
+    begun = time.monotonic()
+    result = dipfast.denoise(noisy_pair[0], method="nl_ridge", quality="fast")
+    assert result.seconds > reached[0] - begun
+
+
 class TestTimeLimit:
     """Iterations are planned to fit into the time; a warning says if the time was too short."""
 

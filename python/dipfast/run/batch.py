@@ -78,8 +78,7 @@ def restore_images(task: Task, settings: Settings) -> Result:
     jobs = prepare(task, settings)
     if settings.executor is not None:
         there = run_on_executor(jobs, settings)
-        seconds = time.monotonic() - start
-        return _result(task, settings, jobs, there, [None] * len(jobs), seconds)
+        return _result(task, settings, jobs, there, [None] * len(jobs), start)
     _warn_of_no_checkpoint(settings, jobs)
     checkpoint = _checkpoint(task, settings, jobs)
     outcomes: list[Outcome] = []
@@ -117,8 +116,7 @@ def restore_images(task: Task, settings: Settings) -> Result:
             if not outcomes[-1].stop.reason.is_final:
                 break
         # Inside the block: a signal must not lose the result of a run that has ended.
-        seconds = time.monotonic() - start
-        return _result(task, settings, jobs, outcomes, snapshots, seconds, checkpoint)
+        return _result(task, settings, jobs, outcomes, snapshots, start, checkpoint)
 
 
 def _callback(settings: Settings, layout: Layout, item: int, job: Job) -> CallbackObserver | None:
@@ -169,7 +167,7 @@ def _result(
     jobs: Sequence[Job],
     outcomes: Sequence[Outcome],
     snapshots: Sequence[Snapshots | None],
-    seconds: float,
+    start: float,
     checkpoint: BatchCheckpoint | None = None,
 ) -> Result:
     layout = task.layout
@@ -231,7 +229,6 @@ def _result(
         failures=sum(outcome.failures for outcome in outcomes),
         unfinished=unfinished,
         hints=tuple(dict.fromkeys(hint for pair in zip(jobs, outcomes) for hint in hints(*pair))),
-        seconds=seconds,
         settings=given(settings),
         found=found(task, settings, jobs[: len(outcomes)]),
         metrics=_metrics(task, jobs, outcomes, image),
@@ -241,6 +238,8 @@ def _result(
         raw_image=raw_image,
         members=_members(jobs, outcomes),
         expected_psnr=_expected_psnr(jobs, outcomes),
+        # The last one: all that is done for the others takes its time.
+        seconds=time.monotonic() - start,
     )
 
 
