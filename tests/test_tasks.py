@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ import torch
 
 import dipfast
 from dipfast import ops
+from dipfast.denoisers.registry import DENOISERS
 from dipfast.operators import Blur, gaussian_kernel
 from dipfast.run import interrupt
 from dipfast.run import job as job_module
@@ -424,6 +426,36 @@ class TestTimeLimit:
         stages = result.history["stage"]
         assert set(stages) == {"tv", "details"}
         assert stages.count("tv") == result.found["max_iterations"] // 3
+
+    @pytest.mark.parametrize(
+        ("method", "iterations"), [("dip", 86), ("guided", 69), ("tv_target", 69), ("deep_red", 35)]
+    )
+    def test_what_is_made_beside_the_iterations_is_planned(
+        self, noisy_pair: Pair, monkeypatch: pytest.MonkeyPatch, method: str, iterations: int
+    ) -> None:
+        """By a clock that is 1 further after each iteration, and 10 after each picture."""
+        now = [0.0]
+
+        class Wait(StopRule):
+            def update(self, state, memory):
+                now[0] += 1
+                return Decision(best=True)
+
+        def restore(image, *_):
+            now[0] += 10
+            return image
+
+        clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=lambda: now[0])
+        monkeypatch.setattr("dipfast.run.time_limit.time", clock)
+        monkeypatch.setattr("dipfast.prior.controls.guide_of", lambda p: restore(p.measurement))
+        monkeypatch.setitem(DENOISERS, "tv", restore)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            result = dipfast.denoise(
+                noisy_pair[0], method=method, stop=Wait(), time_limit=100.0, max_iterations=400
+            )
+        assert result.found["max_iterations"] == iterations
+        assert result.stop_reason is StopReason.ALL_ITERATIONS
 
     def test_images_of_a_batch_share_it(self, noisy_pair: Pair) -> None:
         one = torch.from_numpy(noisy_pair[0]).permute(2, 0, 1)[None]

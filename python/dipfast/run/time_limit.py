@@ -7,6 +7,7 @@ import time
 
 from torch import Tensor
 
+from dipfast.prior.controls import DeepRED, DenoisedImage, Guide
 from dipfast.prior.loop import State
 from dipfast.run.interrupt import Interrupt
 from dipfast.run.job import Job
@@ -113,7 +114,28 @@ def affordable(job: Job, limit: TimeLimit, images: int, interrupt: Interrupt) ->
     steps = [after - before for before, after in itertools.pairwise(stopwatch.ends)]
     step = max(min(steps, default=1.0), 1e-9)
     # A fit that is joined makes its guide, and what the methods without a network make of its half.
-    guides = _GUIDES[job.settings.quality] * len(job.fits)
+    guides = _GUIDES[job.settings.quality] * len(job.fits) or int(_begins_with_a_picture(job))
     once = guides * max(steps[0] - step, 0.0) if steps else 0.0
+    # Not before the run above, because the first call of a denoiser also loads code.
+    step += _seconds_of_denoiser(job) if limit.remaining > 0 else 0.0
     possible = max(_PLANNED_SHARE * limit.remaining / images - once, 0.0) / step
     return job.shortened(max(int(possible), 1)) if possible < job.iterations else job
+
+
+def _begins_with_a_picture(job: Job) -> bool:
+    """Return whether the first iteration of a fit makes a picture that all of them use."""
+    return isinstance(job.stages[0].control, DenoisedImage | Guide)
+
+
+def _seconds_of_denoiser(job: Job) -> float:
+    """Return what a denoiser inside the loop takes, for each iteration; 0 where there is none.
+
+    It has its turn after some iterations, more of them than are timed.
+    """
+    control = job.stages[-1].control
+    if not isinstance(control, DeepRED):
+        return 0.0
+    image = job.baseline.to(job.device)
+    begun = time.perf_counter()
+    float(control.denoiser(image, control.sigma).sum())  # waits for the device
+    return (time.perf_counter() - begun) / control.every
