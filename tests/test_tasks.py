@@ -67,6 +67,15 @@ class TestLayouts:
         moved = few(np.moveaxis(image, -1, 1), channel_axis=1).image
         assert (np.moveaxis(moved, 1, -1) == expected).all()
 
+    @pytest.mark.parametrize("dtype", ["uint16", "uint32"])
+    def test_references_of_integers_agree(self, noisy_pair: Pair, dtype: str) -> None:
+        noisy, clean = (3 * x[..., 0].astype(dtype) for x in noisy_pair)
+        made = {"method": "nl_ridge", "quality": "fast"}
+        of_array = dipfast.denoise(noisy, reference=clean, **made)
+        as_tensors = torch.from_numpy(noisy), torch.from_numpy(clean)
+        of_tensor = dipfast.denoise(as_tensors[0], reference=as_tensors[1], **made)
+        assert of_tensor.metrics == of_array.metrics
+
     def test_batch_is_one_after_the_other(self, noisy_pair: Pair) -> None:
         one = torch.from_numpy(noisy_pair[0]).permute(2, 0, 1)[None]
         two = torch.cat([one, one.flip(-1)])

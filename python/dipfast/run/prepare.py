@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dipfast.arrays import as_constant, check_image, name_of_dtype
+from dipfast.arrays import as_constant, as_numpy, check_image, name_of_dtype
 from dipfast.denoisers.jpeg import without_artefacts
 from dipfast.denoisers.plug_and_play import check_operator
 from dipfast.errors import InputError, InputTypeError
@@ -642,6 +642,8 @@ def _peak(reference: Any, layout: Layout) -> float:
     low, high = layout.data_range
     if layout.range_source != "data":
         return high - low
+    # As an array: torch has no least and greatest of some unsigned integers.
+    reference = as_numpy(reference)
     if reference.min() == reference.max():
         return high - low
     low, high = find_data_range("reference", reference)
