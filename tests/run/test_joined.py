@@ -16,6 +16,7 @@ import dipfast
 from dipfast.errors import CheckpointMismatchError, InputError
 from dipfast.networks import HourglassConfig
 from dipfast.prior.loop import State
+from dipfast.run.checkpoint import Checkpoint, CheckpointFile, read_checkpoint
 from dipfast.run.observers import Progress
 from dipfast.run.record import read_settings
 from dipfast.settings.presets import PRESETS
@@ -267,6 +268,32 @@ class TestCheckpoints:
         rest = dipfast.denoise(pair[0], resume=True, **options)
         np.testing.assert_array_equal(rest.image, whole.image)
         assert rest.history == whole.history
+
+    @pytest.mark.parametrize("old", [False, True], ids=["new", "of before"])
+    def test_go_on_to_the_same_end_after_an_end_at_the_last_picture(
+        self, pair: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool
+    ) -> None:
+        monkeypatch.setattr("dipfast.run.joined._LEAST_GAIN", 100.0)
+        monkeypatch.setattr("dipfast.run.joined._FIRST_LOOK", 1.0)
+        options = {"quality": "best", "method": "joined", "preset": SMALL, "max_iterations": 20}
+        noisy = pair[0][:32, :32, 0]
+        whole = dipfast.denoise(noisy, **options)
+        assert whole.stop_reason is StopReason.MINIMUM
+        assert whole.stop_iteration == 10
+        path = tmp_path / "fit"
+        dipfast.denoise(noisy, checkpoint=path, callback=StopAt(3, _Picture), **options)
+        if old:
+            file, identity = CheckpointFile(path), read_checkpoint(path).identity
+            values = dict(file.read(identity).values)
+            for name in ("0.final_reason", "0.final_detail"):
+                del values[name]
+            file.write(Checkpoint(values, identity))
+        rest = dipfast.denoise(noisy, checkpoint=path, resume=True, **options)
+        np.testing.assert_array_equal(rest.image, whole.image)
+        assert rest.history == whole.history
+        if not old:  # which does not say why it ended
+            assert rest.stop_reason is whole.stop_reason
+            assert rest.stop_detail == whole.stop_detail
 
     def test_of_the_iteration_where_a_rule_ended_a_fit(
         self, pair: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

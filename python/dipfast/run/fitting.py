@@ -19,7 +19,7 @@ from dipfast.state_dict import Values, copy_to, flatten, subtree, tensor_of
 from dipfast.stop_reason import Stop, StopReason
 from dipfast.stopping import Decision
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "stop_of_values", "values_of_stop"]
 
 # Root mean square, in units of the value range, below which a difference from a measurement without
 # noise is not visible.
@@ -215,8 +215,8 @@ class Runner:
             parts["rule"] = self._rule_state
             parts["prior"] = self.prior.state_dict()
         return {
-            **_values_of("stop", self.stop),
-            **_values_of("ended", self._ended),
+            **values_of_stop("stop", self.stop),
+            **values_of_stop("ended", self._ended),
             **flatten(parts),
         }
 
@@ -233,7 +233,7 @@ class Runner:
         KeyError, TypeError, ValueError
             If the values are not the state of such a run.  This run is unusable then.
         """
-        stop = _stop_of("stop", values)
+        stop = stop_of_values("stop", values)
         self.stop = stop if stop is not None and stop.reason.is_final else None
         self.best, self._last = (self._iterate(subtree(values, part)) for part in ("best", "last"))
         self.recovery.load(subtree(values, "recovery"))
@@ -243,7 +243,7 @@ class Runner:
         if self.stop is None:
             self._rule_state = copy_to(self.prior.z.device, subtree(values, "rule"))
             self.prior.load(subtree(values, "prior"))
-            self._ended = _stop_of("ended", values)
+            self._ended = stop_of_values("ended", values)
 
     def _iterate(self, values: Values) -> Iterate | None:
         if not values:
@@ -270,13 +270,44 @@ def _copy_of(iterate: Iterate) -> Iterate:
     return replace(iterate, output=iterate.output.clone(), average=iterate.average.clone())
 
 
-def _values_of(name: str, stop: Stop | None) -> dict[str, str]:
-    """Return a reason to stop for a checkpoint."""
+def values_of_stop(name: str, stop: Stop | None) -> Values:
+    """Return a reason to stop for a checkpoint.
+
+    Parameters
+    ----------
+    name
+        The beginning of the names of its values.
+    stop
+        The reason; None for none.
+
+    Returns
+    -------
+    dict
+        Texts by name.
+    """
     reason, detail = ("", "") if stop is None else (stop.reason.name, stop.detail)
     return {f"{name}_reason": reason, f"{name}_detail": detail}
 
 
-def _stop_of(name: str, values: Values) -> Stop | None:
-    """Return a reason to stop of a checkpoint."""
+def stop_of_values(name: str, values: Values) -> Stop | None:
+    """Return a reason to stop of a checkpoint.
+
+    Parameters
+    ----------
+    name
+        The beginning of the names of its values.
+    values
+        Values of :func:`values_of_stop`, among others.
+
+    Returns
+    -------
+    Stop or None
+        The reason; None for none.
+
+    Raises
+    ------
+    KeyError
+        If it is not among the values.
+    """
     reason = str(values[f"{name}_reason"])
     return Stop(StopReason[reason], str(values[f"{name}_detail"])) if reason else None

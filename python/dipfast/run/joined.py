@@ -12,7 +12,7 @@ from dipfast.denoisers.combine import Combination, Estimate
 from dipfast.model.problem import Problem
 from dipfast.prior.loop import State
 from dipfast.run.direct import run_direct
-from dipfast.run.fitting import Runner
+from dipfast.run.fitting import Runner, stop_of_values, values_of_stop
 from dipfast.run.job import Job
 from dipfast.run.judges import ByHeldOut, ByNoise, Judge, Part, Variant, gain
 from dipfast.run.observers import Observer
@@ -145,6 +145,9 @@ class JoinedRunner(Runner):
         self._direct: tuple[Tensor, ...] = ()
         self._plan = plan
         self._first = first
+        # Why all of the fits are over, before an observer ends the run at their last picture: that
+        # is not finished, and goes on to the same end.
+        self._final: Stop | None = None
         super().__init__(job, observers)
 
     def _begin(self, job: Job, before: int = 0) -> None:
@@ -195,6 +198,8 @@ class JoinedRunner(Runner):
 
     def _loop(self) -> Stop:
         """Do the fits that are left, and return why they ended."""
+        if self._final is not None:
+            return self._final
         while len(self._done) < len(self.job.fits):
             stop = super()._loop()
             if not stop.reason.is_final:
@@ -209,18 +214,23 @@ class JoinedRunner(Runner):
             final = Stop(stop.reason, detail)
             is_pair = len(self._done) % 2 == 0
             if gave_up or len(self._done) == len(self.job.fits):
-                return self._show(joined.image) or final
+                return self._end_with(final, joined.image)
             if is_pair and self._gain_of_last_pair(estimates, joined) < _LEAST_GAIN:
                 text = f"{detail}; another pair of fits would gain little"
-                return self._show(joined.image) or Stop(StopReason.MINIMUM, text)
+                return self._end_with(Stop(StopReason.MINIMUM, text), joined.image)
             self._begin(self.job, self._before + self.prior.iteration)
             for observer in self.observers:
                 observer.begin_fit(self)
             asked = self._show(joined.image)
             if asked is not None:
                 return asked
-        # Of a checkpoint: all fits were done when an observer ended the run.
+        # Of a checkpoint of before, which does not say why.
         return Stop(StopReason.ALL_ITERATIONS, self._described(*self._joined(self._done)))
+
+    def _end_with(self, final: Stop, image: Tensor) -> Stop:
+        """Show the last picture, and return why the run ends with it."""
+        self._final = final
+        return self._show(image) or final
 
     def _gain_of_last_pair(self, estimates: list[Estimate], joined: Combination) -> float:
         """Return by how many dB the last pair of fits lowered the risk."""
@@ -342,6 +352,7 @@ class JoinedRunner(Runner):
             "before": self._before,
             "spikes": self._spikes,
             "failures": self._failures,
+            **values_of_stop("final", self._final),
             **flatten({"image": done, "direct": direct}),
         }
 
@@ -354,5 +365,7 @@ class JoinedRunner(Runner):
         if 0 < count < len(self.job.fits):
             self._begin(self.job)
         super().load(values)
+        # Checkpoints of before do not have it.
+        self._final = stop_of_values("final", values) if "final_reason" in values else None
         self._before = int(values["before"])
         self._spikes, self._failures = int(values["spikes"]), int(values["failures"])
