@@ -238,10 +238,12 @@ def inpaint(image: Any, mask: Any = None, **options: Unpack[InpaintOptions]) -> 
     )
     whole = as_constant("image", layout.filled(whole, missing))
     known = torch.from_numpy(np.ascontiguousarray(~missing))
+    # One for all, or one for each image of a batch: a copy, as a pickled view carries all of them.
+    masks = [known] if len(known) == 1 else [mask[None].clone() for mask in known]
     task = Task(
         whole,
         layout,
-        [Mask(m[None]) for m in known],  # a single one, or one for each image of a batch
+        [Mask(mask) for mask in masks],
         kept_mask=known if settings.keep_known else None,
         found={"missing": float(missing.mean())},
     )

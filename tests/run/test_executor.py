@@ -45,6 +45,15 @@ def test_result_is_that_of_one_process(options: Any) -> None:
     }
 
 
+def test_jobs_carry_their_own_masks() -> None:
+    executor = Pickling()
+    missing = np.random.default_rng(1).random(STACK.shape) < 0.3
+    dipfast.inpaint(STACK, missing, stack_axis=0, quality="fast", executor=executor)
+    masks = [job.problem.operator.known for ((job,),) in executor.jobs]
+    assert len(masks) == len(STACK)
+    assert [mask.untyped_storage().nbytes() for mask in masks] == [STACK[0].size] * len(STACK)
+
+
 def test_threads() -> None:
     with ThreadPoolExecutor(2) as executor:
         there = dipfast.denoise(STACK, stack_axis=0, quality="fast", executor=executor)
