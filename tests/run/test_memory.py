@@ -120,6 +120,20 @@ def test_float64_takes_more_than_twice_on_the_cpu_for_its_convolutions() -> None
     assert double == pytest.approx(2 * single, rel=0.01)
 
 
+def test_another_thread_may_empty_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Forgetful(dict):
+        def __contains__(self, form: object) -> bool:
+            return True
+
+        def __setitem__(self, form: object, value: object) -> None:
+            pass
+
+    network = Hourglass(8, 3, SMALL)
+    expected = estimate(network, 32, 32)
+    monkeypatch.setattr("dipfast.run.memory.estimate._estimates", Forgetful())
+    assert estimate(network, 32, 32) == expected
+
+
 class Stateful(nn.Module):
     """Draw random numbers, count calls, and keep running statistics."""
 

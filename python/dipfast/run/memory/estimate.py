@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import weakref
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -124,11 +125,14 @@ def estimate_fit(
     # Networks of this class differ by their configuration alone, which many fits share.
     weights = tuple(tuple(parameter.shape) for parameter in network.parameters())
     form = network.config, network.is_fused, weights, z_shape, image_shape, dtype, device
-    if form not in _estimates:
-        if len(_estimates) >= _MOST_ESTIMATES:
-            _estimates.clear()
-        _estimates[form] = _estimate(network, z_shape, image_shape, dtype, device)
-    return _estimates[form]
+    # Asked once, because another thread may empty the cache at any moment.
+    with suppress(KeyError):
+        return _estimates[form]
+    estimate = _estimate(network, z_shape, image_shape, dtype, device)
+    if len(_estimates) >= _MOST_ESTIMATES:
+        _estimates.clear()
+    _estimates[form] = estimate
+    return estimate
 
 
 _estimates: dict[Any, int | None] = {}
