@@ -15,7 +15,9 @@ import torch
 import dipfast
 from dipfast.errors import CheckpointMismatchError, InputError
 from dipfast.networks import HourglassConfig
+from dipfast.prior.controls import Guide, StageImage
 from dipfast.prior.loop import State
+from dipfast.prior.stages import Stage
 from dipfast.run.checkpoint import Checkpoint, CheckpointFile, read_checkpoint
 from dipfast.run.observers import Progress
 from dipfast.run.record import read_settings
@@ -623,6 +625,36 @@ def test_coordinates_leave_no_place_for_a_picture(pair: Any, method: str) -> Non
         dipfast.denoise(pair[0], method=method, preset="original-inpainting-object")
     with pytest.raises(InputError, match="network_input has no meaning for method="):
         dipfast.denoise(pair[0], method=method, network_input=pair[0])
+
+
+OWN_STAGES = {
+    "guide": (Stage("guided", 2, control=Guide()),),
+    "image": (Stage("first", 2), Stage("second", 2, control=StageImage(0.0, as_input=True))),
+}
+
+
+@pytest.mark.parametrize("name", OWN_STAGES)
+def test_stages_of_ones_own_have_place_for_a_picture(pair: Any, name: str) -> None:
+    picture = np.tile(pair[1][:16, :16], (1, 1, 11))
+    seen: list[int] = []
+    options = {"method": OWN_STAGES[name], "preset": SMALL, "channel_axis": -1, "sigma": 0}
+    dipfast.denoise(picture, callback=lambda state: seen.append(state.prior.z.shape[1]), **options)
+    assert set(seen) == {33 + 16}
+
+
+@pytest.mark.parametrize("name", OWN_STAGES)
+def test_stages_of_ones_own_without_place_are_refused_before_the_work(pair: Any, name: str) -> None:
+    def fail(state: object) -> None:
+        raise AssertionError("work was started")
+
+    options = {"method": OWN_STAGES[name], "callback": fail}
+    for given, count in (
+        ({"preset": "original-inpainting-object"}, 2),
+        ({"network_input": pair[0][..., :1]}, 1),
+    ):
+        message = f"input of the network must have 3 channels or more.* in a stage, got {count}"
+        with pytest.raises(InputError, match=message):
+            dipfast.denoise(pair[0], **given, **options)
 
 
 @pytest.mark.parametrize(("most", "told"), [(4, True), (5, False), (10, False)])

@@ -22,6 +22,7 @@ from dipfast.model.operators import Identity, LinearOperator, known_mask, on_dev
 from dipfast.model.problem import Problem
 from dipfast.model.stack_noise import StackNoise, estimate_stack_noise, spread
 from dipfast.model.stretch import Stretch, needs_stretch, photon_noise
+from dipfast.prior.controls import Guide, StageImage
 from dipfast.prior.methods import make_stages
 from dipfast.prior.stages import Stage
 from dipfast.run.fits import FITS, with_fits
@@ -47,6 +48,9 @@ _CPU = torch.device("cpu")
 _USUAL_LEVEL, _MOST_INPUT_NOISE = 0.1, 2.0
 
 _RANDOM_CHANNELS = 16
+
+# Of a meshgrid, rows and columns.
+_MESHGRID_CHANNELS = 2
 
 # tv_weight="auto" is sigma times this factor: of 1, 2 and 5, 2 gave the highest PSNR on two images.
 _TV_WEIGHT_PER_SIGMA = 2.0
@@ -135,6 +139,7 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
         reference = layout.to_tensor(picture, _CPU)
         peak = _peak(picture, layout) / _width(layout)
     network_input = _network_input(settings, layout, shape, baseline)
+    _check_channels(network_input, baseline.shape[1], settings)
     kept_mask = None if task.kept_mask is None else task.kept_mask.expand(measurement.shape)
     stack = _noise_of_stack(measurement, task, settings)
     photons = None if stack is None else _photon_noise_of_stack(measurement, stack, settings)
@@ -324,6 +329,37 @@ def _network_input(
             f"{tuple(baseline.shape[2:])}, got {tuple(given.shape[2:])}"
         )
     return given
+
+
+def _takes_picture(method: Any) -> bool:
+    """Return whether a stage of a method puts an image into the input of the network."""
+    if isinstance(method, str):
+        return method in ("guided", "two_stage_input")
+    controls = [stage.control for stage in method]
+    return any(
+        isinstance(control, Guide) or (isinstance(control, StageImage) and control.as_input)
+        for control in controls
+    )
+
+
+def _check_channels(network_input: MadeInput | Tensor, channels: int, settings: Settings) -> None:
+    """Refuse an input with too few channels for the image that comes in their place.
+
+    Where it is random, :func:`_preset_for` sees to that there are enough.
+    """
+    if not _takes_picture(settings.method):
+        return
+    if isinstance(network_input, Tensor):
+        count = network_input.shape[1]
+    elif network_input == "meshgrid":
+        count = _MESHGRID_CHANNELS
+    else:
+        return
+    if count < channels:
+        raise InputError(
+            f"the input of the network must have {channels} channels or more, in whose place an "
+            f"image comes in a stage, got {count}"
+        )
 
 
 def _rule(settings: Settings) -> StopRule:
@@ -586,7 +622,7 @@ def _preset_for(noise: NoiseModel, channels: int, settings: Settings) -> Preset:
     preset = settings.preset
     assert isinstance(preset, Preset)
     is_guided = fits_are_guided(settings.method, settings.task)
-    if is_guided or settings.method == "two_stage_input":
+    if is_guided or _takes_picture(settings.method):
         # Besides the channels of the picture the input has random ones.
         most = max(preset.input_channels, channels + _RANDOM_CHANNELS)
         preset = replace(preset, input_channels=most)
