@@ -237,6 +237,18 @@ def test_an_offset_moves_the_stretch(gain: float, kappa: float) -> None:
         assert torch.allclose(there, getattr(plain, inverse)(t) + 100, atol=1e-8)
 
 
+@pytest.mark.parametrize("width", [12, 40])
+@pytest.mark.parametrize("value", [0.0, 100.0])
+def test_photon_noise_leaves_constant_borders_out(width: int, value: float) -> None:
+    noisy, _ = star_field(0)
+    inside = torch.zeros(noisy.shape, dtype=torch.bool)
+    inside[width:-width, width:-width] = True
+    bordered = photon_noise(torch.where(inside, noisy, value))
+    assert bordered == photon_noise(torch.where(inside, noisy, math.nan))
+    assert float(bordered.variance(torch.tensor(100.0))) == pytest.approx(125, rel=0.05)
+    assert bordered.gain == pytest.approx(1, rel=0.25)
+
+
 def test_photon_noise_pools_channels() -> None:
     fields = torch.stack([star_field(seed)[0] for seed in range(2)])
     assert photon_noise(fields).gain == pytest.approx(1, rel=0.15)

@@ -392,7 +392,8 @@ def photon_noise(picture: Tensor) -> NoiseModel:
     ----------
     picture
         The picture, (..., H, W), one or more channels whose noise is the same, and white; NaN
-        where it is unknown.  Isolated outliers and saturated pixels are left out.
+        where it is unknown.  Isolated outliers, saturated pixels and constant parts, such as the
+        borders of registered pictures, are left out.
 
     Returns
     -------
@@ -445,7 +446,7 @@ def _differences(plane: Floats) -> tuple[Floats, Floats]:
     """Return the differences of a channel (H, W) and the means around, without unknown ones."""
     if min(plane.shape) <= _ORDER:
         return np.empty(0), np.empty(0)
-    known = np.isfinite(plane)
+    known = np.isfinite(plane) & ~_constant(plane)
     if known.any():
         brightest = plane == plane[known].max()
         if np.count_nonzero(brightest) >= _SATURATED:
@@ -456,6 +457,21 @@ def _differences(plane: Floats) -> tuple[Floats, Floats]:
     details, means = _filtered(values, _DIFFERENCE), _filtered(values, _DIFFERENCE**2)
     whole = np.isfinite(details)
     return details[whole], means[whole]
+
+
+def _constant(plane: Floats) -> Any:
+    """Return which pixels of a channel lie in a window, as large as a difference, of one value.
+
+    Such windows are padding, which has no noise: the median of the squares would be too low, or 0.
+    Their pixels are left out and not the windows alone, because what is beyond their edge is no
+    structure of the picture either.
+    """
+    first = plane[:-1, :-1]
+    others = plane[1:, :-1], plane[:-1, 1:], plane[1:, 1:]
+    differ = np.logical_or.reduce([first != other for other in others])
+    of_one_value = _filtered(differ.astype(np.float64), np.ones(_ORDER)) == 0
+    around = np.pad(of_one_value.astype(np.float64), _ORDER)
+    return _filtered(around, np.ones(_ORDER + 1)) > 0
 
 
 def _filtered(plane: Floats, taps: Floats) -> Floats:
