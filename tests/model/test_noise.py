@@ -440,6 +440,16 @@ class TestEstimates:
         rounded = (noisy * 255).round() / 255
         assert estimate_noise_model(rounded).sigma == pytest.approx(level / 255, rel=rel)
 
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("width", [40, 128])
+    def test_a_constant_border_is_no_part_of_the_noise(self, channels: int, width: int) -> None:
+        generator = np.random.default_rng(0)
+        ramp = np.linspace(0.2, 0.5, 256)[:, None]
+        noisy = ramp + generator.normal(0, 0.1, (channels, 256, 256))
+        noisy[:, :, -width:] = 0.5
+        model = estimate_noise_model(torch.from_numpy(noisy))
+        assert model.sigma == pytest.approx(0.1, rel=0.02)
+
     def test_many_channels(self) -> None:
         clean = self.picture()[:1].expand(8, -1, -1) * torch.linspace(0.5, 1, 8)[:, None, None]
         noisy = NoiseModel(0.05).sample(clean, torch.Generator().manual_seed(0))

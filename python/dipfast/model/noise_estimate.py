@@ -14,7 +14,13 @@ from dipfast.checks import check_choice
 from dipfast.errors import InputError
 from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_spectrum import Spectrum, find_spectrum, flattest_level
-from dipfast.ops.noise_level import deviation, find_isolated, find_outliers, wavelet_blocks
+from dipfast.ops.noise_level import (
+    deviation,
+    find_isolated,
+    find_outliers,
+    find_varied,
+    wavelet_blocks,
+)
 from dipfast.settings.names import NOISE_KINDS, NoiseKind
 from dipfast.settings.noise import LEAST_VARIANCE
 
@@ -771,17 +777,27 @@ def _level_of_groups(pixels: Floats, first: NoiseModel, known: Any, channels: in
 
 
 def _patches(planes: Floats, known: Any) -> Floats:
-    """Return the patches without unknown values, of shape (count, channels, pixels)."""
+    """Return the patches, of shape (count, channels, pixels).
+
+    Those with unknown values are left out, and those in constant regions, which have no noise.
+    Single patches are not judged, because weak noise that is rounded leaves some constant.
+    """
     size = int(math.sqrt(_PATCH_VALUES / len(planes)))
     if min(planes.shape[1:]) < size:
         return np.empty((0, len(planes), size**2))
-    windows = np.lib.stride_tricks.sliding_window_view(planes, (size, size), axis=(1, 2))
-    step = math.ceil(math.sqrt(windows.shape[1] * windows.shape[2] / _MOST_PATCHES))
-    found = windows[:, ::step, ::step].transpose(1, 2, 0, 3, 4)
-    whole: Any = np.ones(found.shape[:2], dtype=bool)
-    if known is not None:
-        windows = np.lib.stride_tricks.sliding_window_view(known, (size, size), axis=(1, 2))
-        whole = windows[:, ::step, ::step].all(axis=(0, 3, 4))
+
+    def windows(x: Any) -> Any:
+        return np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(-2, -1))
+
+    cut = windows(planes)
+    step = math.ceil(math.sqrt(cut.shape[1] * cut.shape[2] / _MOST_PATCHES))
+    found = cut[:, ::step, ::step].transpose(1, 2, 0, 3, 4)
+    counted: Any = np.ones(planes.shape[1:], dtype=bool)
+    for channel, plane in enumerate(planes):
+        of_plane = None if known is None else known[channel]
+        counted &= find_varied(plane, of_plane)
+        counted &= True if of_plane is None else of_plane
+    whole = windows(counted)[::step, ::step].all(axis=(2, 3))
     chosen = found[whole]
     return np.asarray(chosen.reshape(len(chosen), len(planes), size**2), np.float64)
 

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["deviation", "estimate_noise", "find_isolated", "find_outliers", "wavelet_blocks"]
+__all__ = [
+    "deviation",
+    "estimate_noise",
+    "find_isolated",
+    "find_outliers",
+    "find_varied",
+    "wavelet_blocks",
+]
 
 Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
@@ -256,8 +263,8 @@ def wavelet_blocks(plane: Floats, known: Any = None) -> tuple[Floats, Floats]:
     tall, some = plane.shape[0] >= taps, known is not None
     size, step = ((taps, taps), (2, 2)) if tall else ((1, taps), (1, 2))
     rounding = _rounding(plane, known)
+    varied = find_varied(plane, known)
     known = known if some else np.ones(plane.shape, dtype=bool)
-    varied = _varied(plane, known, rounding)
     whole = _all_known(known, size, step)
     details = _filter(plane.T, _HIGH_PASS).T
     if tall:
@@ -277,6 +284,25 @@ def wavelet_blocks(plane: Floats, known: Any = None) -> tuple[Floats, Floats]:
     return _brightness(plane, known, *centres), details[whole][counted]
 
 
+def find_varied(plane: Floats, known: Any = None) -> Bools:
+    """Return which pixels of an image (H, W) lie in 16x16 pixels that are not constant.
+
+    A constant region is saturated, masked or padding: it has no noise.  With ``known``, a boolean
+    image, only the pixels that are known count.
+    """
+    rows, columns = (-(-n // _REGION) * _REGION for n in plane.shape)
+    beyond = ((0, rows - plane.shape[0]), (0, columns - plane.shape[1]))
+    extremes = []
+    for fill, extreme in ((np.inf, np.min), (-np.inf, np.max)):
+        of_known = plane if known is None else np.where(known, plane, fill)
+        padded = np.pad(of_known, beyond, constant_values=fill)
+        regions = padded.reshape(rows // _REGION, _REGION, columns // _REGION, _REGION)
+        extremes.append(extreme(regions, axis=(1, 3)))
+    varied = extremes[1] - extremes[0] > _rounding(plane, known)
+    wide = varied.repeat(_REGION, axis=0).repeat(_REGION, axis=1)
+    return np.asarray(wide[: plane.shape[0], : plane.shape[1]])
+
+
 def _rounding(plane: Floats, known: Any = None) -> float:
     """Return the size below which a difference of known pixels is taken for rounding."""
     values = plane.ravel() if known is None else plane[known]
@@ -286,20 +312,6 @@ def _rounding(plane: Floats, known: Any = None) -> float:
     # The largest may be an outlier, beside which everything else would be rounding.
     usual = int(_USUAL_SIZES * (sizes.size - 1))
     return 1e-12 * float(np.partition(sizes, usual)[usual])
-
-
-def _varied(plane: Floats, known: Bools, rounding: float) -> Bools:
-    """Return which pixels lie in a region, of 16x16 pixels, that is not constant."""
-    rows, columns = (-(-n // _REGION) * _REGION for n in plane.shape)
-    beyond = ((0, rows - plane.shape[0]), (0, columns - plane.shape[1]))
-    extremes = []
-    for fill, extreme in ((np.inf, np.min), (-np.inf, np.max)):
-        padded = np.pad(np.where(known, plane, fill), beyond, constant_values=fill)
-        regions = padded.reshape(rows // _REGION, _REGION, columns // _REGION, _REGION)
-        extremes.append(extreme(regions, axis=(1, 3)))
-    varied = extremes[1] - extremes[0] > rounding
-    wide = varied.repeat(_REGION, axis=0).repeat(_REGION, axis=1)
-    return np.asarray(wide[: plane.shape[0], : plane.shape[1]])
 
 
 def _brightness(plane: Floats, known: Any, rows: Any, columns: Any, reach: int = 8) -> Floats:
