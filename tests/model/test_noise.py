@@ -440,6 +440,20 @@ class TestEstimates:
         rounded = (noisy * 255).round() / 255
         assert estimate_noise_model(rounded).sigma == pytest.approx(level / 255, rel=rel)
 
+    def test_a_channel_without_whole_blocks_tells_nothing(self) -> None:
+        generator = np.random.default_rng(0)
+        ramp = np.linspace(0.2, 0.8, 256)[:, None]
+        texture = 0.1 * np.sin(np.arange(256) * 1.9) * np.sin(np.arange(256) * 1.9)[:, None]
+        noisy = torch.from_numpy(ramp + texture + generator.normal(0, 0.1, (3, 256, 256)))
+        known = torch.ones(3, 256, 256, dtype=torch.bool)
+        known[0] = False
+        known[0, ::3, ::3] = True
+        found = estimate_noise(noisy, "gaussian", known=known)
+        of_two = estimate_noise(noisy[1:], "gaussian")
+        assert found.levels["wavelets"] == pytest.approx(of_two.levels["wavelets"])
+        # Patches of single channels, which texture does not mislead.
+        assert found.model.sigma == pytest.approx(0.1, rel=0.02)
+
     @pytest.mark.parametrize("channels", [1, 3])
     @pytest.mark.parametrize("width", [40, 128])
     def test_a_constant_border_is_no_part_of_the_noise(self, channels: int, width: int) -> None:

@@ -524,9 +524,13 @@ def _flat_share(channels: Blocks) -> float:
 
 
 def _fine_level(channels: Blocks) -> float:
-    """Return the standard deviation of white noise by the finest wavelet coefficients."""
-    levels = [deviation(details) for _, details in channels]
-    return math.sqrt(float(np.mean(np.square(levels))))
+    """Return the standard deviation of white noise by the finest wavelet coefficients.
+
+    It is the root mean square over the channels, without those that have no block, which tell
+    nothing.
+    """
+    levels = [deviation(details) for _, details in channels if len(details)]
+    return math.sqrt(float(np.mean(np.square(levels)))) if levels else 0.0
 
 
 def _interval(pixels: Floats, model: NoiseModel) -> tuple[float, float]:
@@ -757,13 +761,14 @@ def _patch_level(pixels: Floats, first: NoiseModel, known: Any) -> float:
     joint = _level_of_groups(pixels, first, known, _PATCH_CHANNELS)
     if len(pixels) > 1:
         single = _level_of_groups(pixels, first, known, 1)
-        if joint < _UNCORRELATED_SHARE * single:
-            return single
-    return joint
+        # Where one channel has gaps everywhere, no patch is whole in all of them.
+        if joint is None or (single is not None and joint < _UNCORRELATED_SHARE * single):
+            joint = single
+    return first.sigma if joint is None else joint
 
 
-def _level_of_groups(pixels: Floats, first: NoiseModel, known: Any, channels: int) -> float:
-    """Return the standard deviation from patches of so many channels each."""
+def _level_of_groups(pixels: Floats, first: NoiseModel, known: Any, channels: int) -> float | None:
+    """Return the standard deviation from patches of so many channels each; None without any."""
     variances = []
     for begin in range(0, len(pixels), channels):
         group = slice(begin, begin + channels)
@@ -773,7 +778,7 @@ def _level_of_groups(pixels: Floats, first: NoiseModel, known: Any, channels: in
             eigenvalues = np.linalg.eigvalsh(scaled.T @ scaled / len(scaled)).clip(0)
             # Subtracting the mean of each channel has left one eigenvalue of 0 for each.
             variances.append(_noise_eigenvalue(eigenvalues[patches.shape[1] :]))
-    return math.sqrt(float(np.mean(variances))) if variances else first.sigma
+    return math.sqrt(float(np.mean(variances))) if variances else None
 
 
 def _patches(planes: Floats, known: Any) -> Floats:
