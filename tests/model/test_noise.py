@@ -440,6 +440,20 @@ class TestEstimates:
         rounded = (noisy * 255).round() / 255
         assert estimate_noise_model(rounded).sigma == pytest.approx(level / 255, rel=rel)
 
+    @pytest.mark.parametrize(
+        "sigmas", [(0.05, 0.05, 0.1), (0.1, 0.05, 0.05), (0.05, 0.05, 0.05, 0.1)]
+    )
+    @pytest.mark.parametrize("clipped", [False, True])
+    def test_the_noise_of_channels_that_differ_is_their_mean(
+        self, sigmas: tuple[float, ...], clipped: bool
+    ) -> None:
+        generator = np.random.default_rng(0)
+        white = generator.normal(0, 1, (len(sigmas), 256, 256))
+        noisy = np.linspace(0.2, 0.8, 256)[:, None] + white * np.reshape(sigmas, (-1, 1, 1))
+        noisy = noisy.clip(0, 1) if clipped else noisy
+        model = estimate_noise_model(torch.from_numpy(noisy))
+        assert model.sigma == pytest.approx(np.sqrt(np.mean(np.square(sigmas))), rel=0.03)
+
     def test_a_channel_without_whole_blocks_tells_nothing(self) -> None:
         generator = np.random.default_rng(0)
         ramp = np.linspace(0.2, 0.8, 256)[:, None]
