@@ -50,6 +50,17 @@ def test_the_flattest_level_of_a_grey_picture_in_colour_is_that_of_one_channel()
     assert flattest_level(np.repeat(grey, 3, axis=0)) == pytest.approx(level)
 
 
+@pytest.mark.parametrize("sigmas", [(0.004, 0.02), (0.02, 0.004), (0.004, 0.004, 0.004, 0.02)])
+def test_the_flattest_level_of_channels_that_differ_is_their_mean(
+    sigmas: tuple[float, ...],
+) -> None:
+    white = np.random.default_rng(0).normal(0, 1, (len(sigmas), 256, 256))
+    noisy = np.linspace(0.2, 0.8, 256)[:, None] + white * np.reshape(sigmas, (-1, 1, 1))
+    mean = np.sqrt(np.mean(np.square(sigmas)))
+    assert flattest_level(noisy) == pytest.approx(mean, rel=0.05)
+    assert estimate_noise(torch.from_numpy(noisy)).model.sigma == pytest.approx(mean, rel=0.05)
+
+
 def test_every_band_of_white_noise_has_its_level() -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, (1, 512, 512))
     found = find_spectrum(0.5 + noise, always=True)

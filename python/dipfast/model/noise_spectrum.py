@@ -257,8 +257,9 @@ def flattest_level(
     Returns
     -------
     float or None
-        The least of the levels of two bands, in brightness and colour; None if the picture has too
-        few blocks without gaps.
+        The least of the levels of two bands, in brightness and colour.  Of any other number of
+        channels than three it is the root mean square of the least level of each, because their
+        noise may differ.  None if the picture has too few blocks without gaps.
     """
     coefficients = _coefficients(planes, known, ends)
     if coefficients is None:
@@ -268,11 +269,15 @@ def flattest_level(
         if len(planes) == len(_OPPONENT):  # a grey picture that is stored in colour
             coefficients = coefficients / math.sqrt(len(planes))
     floors = [
-        _floor(np.square(channel[:, band_of() == band]).mean(axis=1), _FLATTEST_SHARE, band)
+        min(
+            _floor(np.square(channel[:, band_of() == band]).mean(axis=1), _FLATTEST_SHARE, band)
+            for band in (5, 6)
+        )
         for channel in coefficients
-        for band in (5, 6)
     ]
-    return min(floors)
+    if len(planes) == len(_OPPONENT):
+        return min(floors)
+    return math.sqrt(float(np.mean(np.square(floors))))
 
 
 def _coefficients(planes: Floats, known: Any, ends: tuple[float, float]) -> Floats | None:
