@@ -17,6 +17,7 @@ from dipfast.operators import Downsample, Identity, LinearOperator, Mask
 from dipfast.stopping import (
     RULES,
     Automatic,
+    Bootstrap,
     Decision,
     Discrepancy,
     FirstOf,
@@ -152,6 +153,28 @@ def test_held_out_pixels_prefer_no_image_that_is_too_bright(noise: NoiseModel) -
     for k in range(1, 101):
         run.show(CLEAN * (0.5 + k / 100))
     assert abs(run.best - 50) <= 6
+
+
+@pytest.mark.parametrize("rule", [HeldOut(fraction=0.2), Bootstrap()], ids=str)
+def test_the_last_stage_has_its_time_to_fall(rule: StopRule) -> None:
+    def away(step: int) -> Tensor:  # least at step 10
+        return CLEAN + (0.05 + abs(step - 10) / 100) * CLEAN.flip(-1)
+
+    run = Run(rule, in_last_stage=False)
+    assert run.until_stop(map(away, range(1, 61))) is None
+    assert run.best == 10
+    run.in_last_stage = True
+    reason = run.until_stop(map(away, range(61, 101)))
+    assert reason is not None
+    assert reason.endswith("has not fallen for 20 iterations")
+    assert (run.best, run.iteration) == (10, 80)
+
+
+def test_a_search_that_was_kept_without_the_end_of_earlier_stages_goes_on() -> None:
+    run = Run(HeldOut(fraction=0.2))
+    run.iteration, run.memory = 59, {"least": 0.0, "least_at": 41}
+    assert run.show(CLEAN).stop is None
+    assert run.show(CLEAN).stop is not None
 
 
 def test_held_out_pixels_are_those_that_the_fit_does_not_see() -> None:

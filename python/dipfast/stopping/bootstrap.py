@@ -78,7 +78,6 @@ class Bootstrap(StopRule):
         if state.iteration % _EVERY and state.iteration != state.iterations:
             return Decision(best=not memory)  # before the first look, the latest is the best
         error = state.problem.unseen_error(state.average)
-        decision = seek_minimum(
+        return seek_minimum(
             error, state, memory, patience=self.patience, name="the error by the unseen half"
         )
-        return decision if state.in_last_stage else decision._replace(stop=None)

@@ -78,7 +78,6 @@ class HeldOut(StopRule):
             return Decision(best=True)
         # Not of the residual, whose weights are less for a brighter image where noise grows.
         error = float(unseen.error(state.average).square().sum()) / unseen.count
-        decision = seek_minimum(
+        return seek_minimum(
             error, state, memory, patience=self.patience, name="the error of held-out pixels"
         )
-        return decision if state.in_last_stage else decision._replace(stop=None)

@@ -33,22 +33,27 @@ def seek_minimum(
         The loop after that iteration.
     memory
         State of the search, empty before the first value: ``"least"`` and ``"least_at"``, the
-        least value and its iteration; changed in place.
+        least value and its iteration, and ``"from"``, the last iteration before the last stage,
+        if there was one; changed in place.
     patience
         Share of all iterations without a new minimum after which to stop; at least 20 iterations,
-        because a few may have no new minimum by chance.
+        because a few may have no new minimum by chance.  Those before the last stage do not count:
+        each stage has another objective, and the last one gets its time to fall.
     name
         What the value is, for the reason to stop.
 
     Returns
     -------
     Decision
-        Whether the value is the least so far, and why to stop.
+        Whether the value is the least so far, and why to stop, which is in the last stage only.
     """
+    if not state.in_last_stage:
+        memory["from"] = state.iteration
     if value < float(memory.get("least", math.inf)):
         memory.update(least=value, least_at=state.iteration)
         return Decision(best=True)
-    passed = state.iteration - int(memory.setdefault("least_at", state.iteration))
+    least_at = int(memory.setdefault("least_at", state.iteration))
+    passed = state.iteration - max(least_at, int(memory.get("from", 0)))
     if passed < max(patience * state.iterations, _LEAST_PATIENCE):
         return Decision(best=False)
     words = f"{name} has not fallen for {passed} iterations"
