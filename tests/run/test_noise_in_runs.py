@@ -311,6 +311,13 @@ class TestCounts:
         assert not any("give the image as floats" in hint for hint in fractions.hints)
         assert squared(fractions.image, true) < 0.9 * squared(whole.image, true)
 
+    @pytest.mark.parametrize("step", [2, 10])
+    def test_photons_of_several_counts_need_none(self, step: int) -> None:
+        counts, _ = self.counts(3)
+        hints = dipfast.denoise(step * counts, quality="fast").hints
+        assert counts.max() * step <= 100
+        assert not any("give the image as floats" in hint for hint in hints)
+
     def test_many_photons_need_none(self) -> None:
         counts, _ = self.counts(1000)
         hints = dipfast.denoise(counts, quality="fast").hints

@@ -26,9 +26,10 @@ _LEAST_CHANGE = 0.5 / 255
 # A sigma that was told differs from what the picture tells if it does by more than this factor.
 _OTHER_SIGMA = 2.0
 
-# Counts are those of photons if each adds about one to the variance; up to so many, a good estimate
-# errs by about one, and what rounding adds is seen.
-_LEAST_COUNTED, _MOST_COUNTED = 0.5, 100.0
+# Counts are those of photons if each adds about one to the variance, between these factors: where a
+# photon is several counts, rounding costs next to nothing.  Up to so many, a good estimate errs by
+# about one, and what rounding adds is seen.
+_ABOUT_ONE, _MOST_COUNTED = (0.5, 1.5), 100.0
 
 
 def hints(job: Job, outcome: Outcome) -> Iterator[str]:
@@ -102,7 +103,8 @@ def _of_counts(noise: NoiseModel, job: Job) -> Iterator[str]:
     if noise.gain == 0 or "float" in name_of_dtype(job.layout.dtype):
         return
     most = (float(job.problem.measurement.max()) - job.layout.ends[0]) * job.range_width
-    if noise.gain * job.range_width > _LEAST_COUNTED and most <= _MOST_COUNTED:
+    least, largest = _ABOUT_ONE
+    if least < noise.gain * job.range_width < largest and most <= _MOST_COUNTED:
         yield (
             f"these are counts of few photons (up to {most:.3g}), and the result is "
             "rounded to whole counts, which costs as much as the noise that is left: give the "
