@@ -9,7 +9,10 @@ The sets:
   authors published for CBM3D and for themselves;
 - ``grey``: the eleven grey pictures of the paper with white noise of three levels;
 - ``poisson``: photographs with photon and read noise at three levels of light;
-- ``counts``: photographs by counted photons, a few in a white pixel, without noise of reading;
+- ``counts``: photographs by counted photons, a few in a white pixel, without noise of reading, and
+  ``counts-grey``: the same in one channel;
+- ``offset``: photographs in one channel by a scientific camera, of 2.17 counts a photon above 100
+  counts, with one dead pixel of 0;
 - ``polyu``: pictures of real cameras; the clean one is the average of many shots;
 - ``time``: seconds for a picture of 512x512, and seconds and memory for one of 4000x3000;
 - ``speeds``: time and quality of the speeds, on photographs that are in no other table;
@@ -73,6 +76,8 @@ FACTOR = 4
 # Read noise and offset of photon noise, in counts.
 READ_NOISE, OFFSET = 3.0, 100.0
 COUNTED = (0.3, 1.0, 3.0, 10.0, 30.0)
+# A camera for science: photons of white, counts of one and of none, and electrons of reading.
+OF_CAMERA, PER_PHOTON, BLACK, READ_BY_CAMERA = (10.0, 30.0, 100.0, 300.0), 2.17, 100.0, 1.6
 REPEATS = 3
 LARGE = (3000, 4000, 3)
 # macOS reports the peak in bytes, Linux in units of 1024 bytes.
@@ -247,7 +252,7 @@ class Stabiliser:
         low, width = data_range[0], data_range[1] - data_range[0]
         if noise.gain == 0:
             return None
-        return cls(noise.gain * width, noise.sigma * width, low)
+        return cls(noise.gain * width, noise.sigma * width, low + noise.offset * width)
 
 
 def stabilised(
@@ -414,24 +419,46 @@ def poisson(options: Any) -> str:
     return _photons(cases, PEAKS, READ_NOISE, options)
 
 
-def counts(options: Any) -> str:
+def counts(options: Any, in_grey: bool = False) -> str:
     """Return the table of photographs by counted photons, as floats, which keep fractions."""
     cases = []
     for peak in COUNTED:
         for name in PHOTOGRAPHS[: options.limit]:
             label = f"{name}, {peak:g}"
             true = photograph(name, options.size or 10**6) / 255.0 * peak
+            true = true.mean(axis=-1) if in_grey else true
             noisy = generator_of(label).poisson(true).astype(np.float32)
             cases.append(Case(label, noisy, true, 0.0, peak))
     return _photons(cases, COUNTED, 0.0, options)
 
 
-def _photons(cases: Sequence[Case], peaks: Sequence[float], read_noise: float, options: Any) -> str:
+def offset(options: Any) -> str:
+    """Return the table of photographs by a scientific camera with a dead pixel."""
+    cases = []
+    for peak in OF_CAMERA:
+        for name in PHOTOGRAPHS[: options.limit]:
+            label = f"{name}, {peak:g}"
+            random = generator_of(label)
+            true = photograph(name, options.size or 10**6).mean(axis=-1) / 255.0 * peak
+            electrons = random.poisson(true) + random.normal(0, READ_BY_CAMERA, true.shape)
+            noisy = (PER_PHOTON * electrons + BLACK).round().clip(0).astype(np.float32)
+            noisy[17, 33] = 0
+            cases.append(Case(label, noisy, PER_PHOTON * true + BLACK, BLACK, PER_PHOTON * peak))
+    return _photons(cases, OF_CAMERA, READ_BY_CAMERA * PER_PHOTON, options, PER_PHOTON)
+
+
+def _photons(
+    cases: Sequence[Case],
+    peaks: Sequence[float],
+    read_noise: float,
+    options: Any,
+    per_photon: float = 1.0,
+) -> str:
     """Return the table of pictures with photon noise."""
 
     def true(case: Case) -> tuple[NoiseParameters, tuple[float, float]]:
         # In units of the range from no light to a white pixel.
-        noise = NoiseParameters(read_noise / case.width, 1 / case.width)
+        noise = NoiseParameters(read_noise / case.width, per_photon / case.width)
         return noise, (case.low, case.low + case.width)
 
     def by_truth(case: Case, speed: str) -> Pixels:
@@ -697,6 +724,8 @@ SETS: dict[str, Callable[[Any], str]] = {
     "grey": grey,
     "poisson": poisson,
     "counts": counts,
+    "counts-grey": partial(counts, in_grey=True),
+    "offset": offset,
     "polyu": polyu,
     "time": times,
     "speeds": speeds,

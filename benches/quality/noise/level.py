@@ -136,7 +136,8 @@ def find(pixels: Pixels, kind: NoiseKind = "auto") -> Found:
     low, high = layout.data_range
     level = estimate.model.sigma
     if estimate.model.gain > 0:
-        variance = estimate.model.gain * image.clamp_min(0).double() + level**2
+        signal = (image.double() - estimate.model.offset).clamp_min(0)
+        variance = estimate.model.gain * signal + level**2
         level = math.sqrt(float(variance.mean()))
     return Found(estimate, low, high - low, (high - low) * level)
 

@@ -43,7 +43,7 @@ _WEAK = 4 / 255
 # the kernel adds to the diagonal, 1e-5 of the square of a bright patch, which would keep it.
 _FAINT = math.sqrt(1e-5)
 # Photons by which the variance of their noise is taken to be larger than a picture tells, over the
-# number of channels.  Where few are counted, groups of patches without any look as if there was no
+# square of the number of channels.  Where few are counted, groups of patches without any look as if there was no
 # noise, and a single one stands out of them; it is nothing where many are.  Chosen out of 0, 0.06,
 # 0.12, 0.25 and 0.5 for six grey pictures of 0.3 to 10 photons, and for the same by an EMCCD, whose
 # noise has longer tails.
@@ -98,7 +98,7 @@ class Ridge:
         self._turned = spectrum is not None and len(spectrum) == len(_TO_OPPONENT) == channels
         self._covariance = _covariance(noise, channels)
         # Of counts, which are compared in so many channels and slices together.
-        self._uncertainty = _UNCERTAIN_COUNT / max(channels * self._depth, 1) * noise.gain**2
+        self._uncertainty = _UNCERTAIN_COUNT * (noise.gain / max(channels * self._depth, 1)) ** 2
         self.speeds = self._speeds(shape, speed)
 
     def _speeds(self, shape: tuple[int, ...], speed: Speed) -> tuple[Speed, ...]:
