@@ -114,11 +114,12 @@ def test_one_whose_worker_is_killed_before_its_value_is_fetched_is_done_again(cl
     )
     assert next(run) == (1, 1)
     slow = list(client.futures)[-1]  # a third order is sent when this one has been taken
-    while client.futures[slow].status == "pending":
+    until = time.monotonic() + 30
+    while client.futures[slow].status == "pending" and time.monotonic() < until:
         time.sleep(0.005)
     (holder,) = client.who_has()[slow]
     os.kill(client.run(os.getpid, workers=[holder])[holder], signal.SIGKILL)
-    while client.futures[slow].status == "finished":
+    while client.futures[slow].status == "finished" and time.monotonic() < until:
         time.sleep(0.005)
     assert dict(run) == {2: 4, 3: 9}
 

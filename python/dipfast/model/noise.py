@@ -145,8 +145,8 @@ class NoiseModel(NoiseParameters):
         .. math:: r = (E[y] - y) \sqrt{\bar v / v(u)}
 
         where v is the variance, taken as a constant by differentiation (iteratively
-        reweighted least squares), and :math:`\bar v` its value without clipping at
-        u = 1/2, so that r is the plain difference for white noise.  The ratio
+        reweighted least squares), and :math:`\bar v` its value without clipping half
+        way from no signal to 1, so that r is the plain difference for white noise.  The ratio
         :math:`\bar v / v(u)` is at most 25, so that no element dominates the others.
 
         Parameters

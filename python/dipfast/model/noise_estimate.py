@@ -179,8 +179,9 @@ def estimate_noise(
 
     For ``"poisson_gaussian"`` the level is estimated for groups of places of similar brightness,
     and a line is fitted to their variances ([1]_, without their refinement by maximum
-    likelihood).  Where a picture has few levels, and each adds one to the variance, these are
-    counts of photons, with nothing but their own noise.
+    likelihood).  Where it is 0 above the end of the range, that is the offset; ``"auto"`` takes no
+    gain of less than two standard errors.  Where a picture has few levels, and each adds one to
+    the variance, these are counts of photons, with nothing but their own noise.
 
     References
     ----------
@@ -685,7 +686,7 @@ def _shows_photons(channels: Blocks, line: _Line) -> bool:
 
     It does not if many blocks are flat that are bright enough for their noise to be seen.
     """
-    if line.gain / 2 <= _PHOTON_RATIO * line.sigma**2:
+    if line.gain * max(1 - line.offset, 0.0) / 2 <= _PHOTON_RATIO * line.sigma**2:
         return False
     means, details = _joined(channels)
     seen = line.gain * (means - line.offset) + line.sigma**2 > _LEVEL**2

@@ -45,9 +45,8 @@ _FAINT = math.sqrt(1e-5)
 # Photons by which the variance of their noise is taken to be larger than a picture tells, over the
 # square of the number of channels.  Where few are counted, groups of patches without any look as if
 # there was no noise, and a single one stands out of them; it is nothing where many are.  Chosen out
-# of 0, 0.06, 0.12, 0.25 and 0.5 for six grey pictures of 0.3 to 10 photons, and for the same by an
-# EMCCD, whose noise has longer tails.
-_UNCERTAIN_COUNT = 0.25
+# of 0, 0.06, 0.125, 0.25 and 0.5 for photographs of 0.3 to 10 photons, in grey and in colour.
+_UNCERTAIN_COUNT = 0.125
 # Distance in pixels up to which noise is taken to be correlated.
 _RADIUS = 12
 

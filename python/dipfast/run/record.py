@@ -261,6 +261,8 @@ def describe(value: Any) -> Any:
     if callable(value) and hasattr(value, "__qualname__"):
         return value.__qualname__
     attributes = {k: v for k, v in getattr(value, "__dict__", {}).items() if k[0] != "_"}
+    if isinstance(value, NoiseParameters) and not value.offset:
+        del attributes["offset"]  # records of before have none
     return {"class": type(value).__name__, **describe(attributes)}
 
 

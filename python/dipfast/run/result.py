@@ -14,6 +14,7 @@ import numpy as np
 
 from dipfast.errors import InputError
 from dipfast.images import display, files
+from dipfast.settings.noise import NoiseParameters
 from dipfast.stop_reason import StopReason
 
 __all__ = ["LARGEST_IN_TABLE", "Member", "Result", "figures_of"]
@@ -380,8 +381,8 @@ def _describe_noise(settings: dict[str, Any]) -> str:
     width = high - low
     words = [f"noise {model['sigma'] * width:.3g} of {width:.6g}"]
     if model["gain"] > 0:
-        at_half_range = math.sqrt(model["gain"] / 2 + model["sigma"] ** 2) * width
-        words = [f"noise {at_half_range:.3g} of {width:.6g} at medium brightness"]
+        typical = NoiseParameters(model["sigma"], model["gain"], offset=model.get("offset", 0.0))
+        words = [f"noise {typical.typical_sigma * width:.3g} of {width:.6g} at medium brightness"]
         words.append("growing with the signal")
     if model.get("spectrum") is not None:
         words.append("correlated")

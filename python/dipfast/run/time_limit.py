@@ -116,8 +116,12 @@ def affordable(job: Job, limit: TimeLimit, images: int, interrupt: Interrupt) ->
     # A fit that is joined makes its guide, and what the methods without a network make of its half.
     guides = _GUIDES[job.settings.quality] * len(job.fits) or int(_begins_with_a_picture(job))
     once = guides * max(steps[0] - step, 0.0) if steps else 0.0
-    # Not before the run above, because the first call of a denoiser also loads code.
-    step += _seconds_of_denoiser(job) if limit.remaining > 0 else 0.0
+    control = job.stages[-1].control
+    if isinstance(control, DeepRED) and limit.remaining > 0:
+        # Not before the run above, because the first call of a denoiser also loads code.
+        seconds = _seconds_of_denoiser(job, control)
+        once += seconds
+        step += seconds / control.every
     possible = max(_PLANNED_SHARE * limit.remaining / images - once, 0.0) / step
     return job.shortened(max(int(possible), 1)) if possible < job.iterations else job
 
@@ -127,15 +131,12 @@ def _begins_with_a_picture(job: Job) -> bool:
     return isinstance(job.stages[0].control, DenoisedImage | Guide)
 
 
-def _seconds_of_denoiser(job: Job) -> float:
-    """Return what a denoiser inside the loop takes, for each iteration; 0 where there is none.
+def _seconds_of_denoiser(job: Job, control: DeepRED) -> float:
+    """Return what a call of a denoiser inside the loop takes.
 
     It has its turn after some iterations, more of them than are timed.
     """
-    control = job.stages[-1].control
-    if not isinstance(control, DeepRED):
-        return 0.0
     image = job.baseline.to(job.device)
     begun = time.perf_counter()
     float(control.denoiser(image, control.sigma).sum())  # waits for the device
-    return (time.perf_counter() - begun) / control.every
+    return time.perf_counter() - begun
