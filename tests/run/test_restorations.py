@@ -294,7 +294,7 @@ class TestOptions:
         model = dipfast.NoiseModel(0.1, 0.01, low=0.0, high=1.0)
         result = dipfast.denoise(noisy, noise=model, max_iterations=3)
         assert result.found["noise"] == [
-            {"sigma": 0.1, "gain": 0.01, "low": 0.0, "high": 1.0, "spectrum": None}
+            {"sigma": 0.1, "gain": 0.01, "low": 0.0, "high": 1.0, "spectrum": None, "offset": 0.0}
         ]
         clipped = dipfast.denoise(noisy, noise="clipped", sigma=25, max_iterations=3)
         assert clipped.found["noise"][0]["low"] == 0.0
