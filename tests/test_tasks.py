@@ -437,7 +437,7 @@ class TestTimeLimit:
         assert stages.count("tv") == result.found["max_iterations"] // 3
 
     @pytest.mark.parametrize(
-        ("method", "iterations"), [("dip", 86), ("guided", 69), ("tv_target", 69), ("deep_red", 35)]
+        ("method", "iterations"), [("dip", 86), ("guided", 69), ("tv_target", 69), ("deep_red", 30)]
     )
     def test_what_is_made_beside_the_iterations_is_planned(
         self, noisy_pair: Pair, monkeypatch: pytest.MonkeyPatch, method: str, iterations: int
