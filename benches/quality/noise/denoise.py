@@ -155,7 +155,7 @@ def measure(run: Run, options: Mapping[str, Any]) -> dict[str, Any]:
 def level_in(found: Mapping[str, Any], noisy: Pixels) -> float:
     """Return the level of the noise that was found; for photon noise, its root mean square."""
     (low, high), noise = found["data_range"], found["noise"][0]
-    signal = ((noisy.astype(np.float64) - low) / (high - low) - noise["offset"]).clip(0)
+    signal = ((noisy.astype(np.float64) - low) / (high - low) - noise.get("offset", 0.0)).clip(0)
     return float((high - low) * math.sqrt(noise["gain"] * signal.mean() + noise["sigma"] ** 2))
 
 
