@@ -97,8 +97,7 @@ class Problem:
         Tensor
             The difference, of the shape of y; 0 where y is not fitted.
         """
-        error = self.noise.expectation(self.operator(image)) - self.measurement
-        return error if self.known is None else error.where(self.known, 0)
+        return self._difference(image, self.measurement)
 
     def unseen_error(self, image: Tensor) -> float:
         """Return the mean square error of an image, but for a constant; waits for the device.
@@ -115,11 +114,14 @@ class Problem:
             split.
         """
         assert self.split is not None
-        error = self.noise.expectation(self.operator(image)) - self.split.unseen
-        if self.known is not None:
-            error = error.where(self.known, 0)
+        error = self._difference(image, self.split.unseen)
         # Differences of a thousandth of the error matter; some devices have no float64.
         return float(error.cpu().double().square().sum()) / self.count
+
+    def _difference(self, image: Tensor, measured: Tensor) -> Tensor:
+        """Return E[y] of an image minus what was measured; 0 where it is not fitted."""
+        difference = self.noise.expectation(self.operator(image)) - measured
+        return difference if self.known is None else difference.where(self.known, 0)
 
     def residual(self, image: Tensor) -> Tensor:
         """Return the residual r of an image u: :meth:`NoiseModel.residual` of A u.
