@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,16 +13,20 @@ from torch import Tensor
 from dipfast.checks import check_choice
 from dipfast.errors import InputError
 from dipfast.model.noise import NoiseModel
-from dipfast.model.noise_spectrum import Spectrum, find_spectrum, flattest_level
-from dipfast.ops.noise_level import (
-    deviation,
-    find_isolated,
-    find_outliers,
-    find_varied,
-    wavelet_blocks,
+from dipfast.model.noise_blocks import (
+    EIGHT_BIT_LEVEL,
+    MOST_FLAT,
+    Blocks,
+    Floats,
+    fine_level,
+    flat_share,
+    joined,
 )
+from dipfast.model.noise_spectrum import Spectrum, find_spectrum, flattest_level
+from dipfast.model.photon_noise import LEAST_CUT, affine_variance, counts_photons, shows_photons
+from dipfast.model.white_noise import patch_level, white_level
+from dipfast.ops.noise_level import deviation, find_isolated, find_outliers, wavelet_blocks
 from dipfast.settings.names import NOISE_KINDS, NoiseKind
-from dipfast.settings.noise import LEAST_VARIANCE
 
 __all__ = [
     "JPEG_REMARK",
@@ -40,10 +44,47 @@ LARGE_PICTURE = 1 << 21
 JPEG_REMARK = "fine details look removed, as by JPEG: there may be more noise where there is detail"
 """Remark about a picture that is quantised."""
 
-# Photon noise is assumed only where its estimated variance is this many times that of the rest.  In
-# the nine pictures of the Deep Image Prior paper, which have no photon noise, texture alone makes
-# the estimated ratio 2.4 at most.
-_PHOTON_RATIO = 5.0
+# A channel with a larger share of black and white pixels than this does not tell of the noise,
+# where another one has a share below the second number.
+_CLIPPED_CHANNEL, _USABLE_CHANNEL = 0.3, 0.1
+# The noise of a large picture is that of strips of so many rows, which have about so many pixels.
+_SAMPLED_PIXELS, _STRIP = 1 << 20, 64
+# Then tiles of the bootstrap have so many rows and columns at most, and the part of the picture
+# that stripes are looked for in.
+_LARGEST_TILE, _STRIPES_OF = 256, 1024
+# So many outliers are compared with their neighbours at a time, for the sake of memory.
+_AT_A_TIME = 1 << 16
+# A value that stands alone is an outlier from so many standard deviations of the noise on, which
+# few values of noise reach, of photons neither.
+_LEAST_EXCESS = 6.0
+# Where it is dark, counts of photons have longer tails than a normal law of the same variance: the
+# charges that an EMCCD makes of one photon are 14 times their mean in one of a million.
+_LEAST_PHOTONS = 7.0
+# More outliers than this share are no defects of a sensor.
+_MOST_OUTLIERS = 0.05
+# The bootstrap: rows and columns of tiles, the least rows and columns of one, and the resamples.
+_TILES, _SMALLEST_TILE, _RESAMPLES = 6, 16, 500
+# Rows differ by chance; stripes are assumed if they do so this many times as much (in variance).
+_STRIPES_BY_CHANCE = 3.0
+# Stripes are told if they are this share of the noise, and of a level of eight bits.
+_TOLD_STRIPES = 0.2
+# Texture is taken for noise where there is little of that: below this share of the range the level
+# is at most that of the flattest blocks.
+_WEAK = 8 / 255
+# No camera takes more fine noise out: of more than 60 pictures of them, down to JPEG of quality 50,
+# the whole noise was up to 8 times the finest.
+_MOST_COARSE = 20.0
+# A sigma of more than this many times what the picture tells is not that of noise that was clipped.
+_MOST_ABOVE_SEEN = 1.5
+# Estimates that differ by more than this factor contradict each other.
+_DISAGREEMENT = 2.0
+# Values that are compared to find their levels.
+_MOST_COMPARED = 1 << 16
+# Clipping is assumed only if more values than these are at the end of the range: a few are there
+# in any picture, as its least and greatest values.
+_FEWEST_CLIPPED = 4
+# JPEG leaves more of them flat: of 15 photographs, up to 0.43.
+_FLAT_SHARE_OF_JPEG = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,11 +141,6 @@ def estimate_noise_model(
 ) -> NoiseModel:
     """Return the model of :func:`estimate_noise` alone; the arguments are the same."""
     return estimate_noise(image, kind, sigma=sigma, known=known, ends=ends).model
-
-
-# A channel with a larger share of black and white pixels than this does not tell of the noise,
-# where another one has a share below the second number.
-_CLIPPED_CHANNEL, _USABLE_CHANNEL = 0.3, 0.1
 
 
 def estimate_noise(
@@ -433,10 +469,10 @@ def _model(
         spectrum = find_spectrum(whole, known, ends, always=kind == "correlated")
     if spectrum is not None:
         channels = _blocks_of(pixels, measured)
-        flat = _FLAT_SHARE_OF_JPEG if spectrum.quantised else _FLAT_SHARE
-        fine = _fine_level(channels)
+        flat = _FLAT_SHARE_OF_JPEG if spectrum.quantised else MOST_FLAT
+        fine = fine_level(channels)
         coarse = spectrum.sigma > _MOST_COARSE * fine
-        if kind == "auto" and (coarse or _flat_share(channels) > flat):
+        if kind == "auto" and (coarse or flat_share(channels) > flat):
             spectrum = None  # a page of text, a drawing or a pattern
     if spectrum is not None:
         rows = tuple(tuple(level / spectrum.sigma for level in row) for row in spectrum.levels)
@@ -456,28 +492,28 @@ def _model(
     gain, offset = 0.0, 0.0
     of_white: float | None = sigma
     step = _least_gap(pixels if measured is None else pixels[measured])
-    are_few = step > 1.5 * _LEVEL * (most - least)
+    are_few = step > 1.5 * EIGHT_BIT_LEVEL * (most - least)
     may_grow = kind in ("auto", "poisson_gaussian")
     if (
         # With a margin around the values, zero is no place where there are no photons.
         (may_grow and not sigma and low < step / 2)
         and (are_few and most - low > 2.5 * step)  # not a drawing of two or three levels
-        and _counts_photons(channels, low, step)
+        and counts_photons(channels, low, step)
     ):
         return NoiseModel(0.0, step, None, cuts[1]), {}, None
     if may_grow:
         # Of a few counts the median deviation is wrong, as where noise is cut off.
-        line = _affine_variance(channels, low if are_few else cuts[0], cuts[1], sigma)
+        line = affine_variance(channels, low if are_few else cuts[0], cuts[1], sigma)
         gain, of_white, offset = line.gain, line.sigma, line.offset
-        if kind == "auto" and not (line.is_told and _shows_photons(channels, line)):
+        if kind == "auto" and not (line.is_told and shows_photons(channels, line)):
             gain, of_white, offset = 0.0, None, 0.0
     levels = {}
     if of_white is None:
-        first = NoiseModel(_white_level(channels, *cuts), gain, *cuts)
-        of_white = _patch_level(pixels, first, measured)
-        details = _joined(channels)[1]
+        first = NoiseModel(white_level(channels, *cuts), gain, *cuts)
+        of_white = patch_level(pixels, first, measured)
+        details = joined(channels)[1]
         levels = {"wavelets": first.sigma, "patches": of_white}
-        if _flat_share(channels) > _FLAT_SHARE:
+        if flat_share(channels) > MOST_FLAT:
             of_white = min(of_white, deviation(details))
         if 0 < of_white < _WEAK * (high - low):
             flattest = flattest_level(whole, known, ends)
@@ -485,7 +521,7 @@ def _model(
                 levels["flat blocks"] = flattest
                 of_white = min(of_white, flattest)
     # Where there is no light there is next to no noise of photons: none of it is cut off.
-    cut = cuts[0] if kind == "clipped" or of_white >= _LEAST_CUT * max(gain, step) else None
+    cut = cuts[0] if kind == "clipped" or of_white >= LEAST_CUT * max(gain, step) else None
     return NoiseModel(of_white, gain, cut, cuts[1], offset=offset), levels, None
 
 
@@ -514,24 +550,8 @@ def _blocks_of(pixels: Floats, known: Any) -> Blocks:
         strips = _strips(plane)
         of_known = [None] * len(strips) if known is None else _strips(known[channel])
         blocks = [wavelet_blocks(*pair) for pair in zip(strips, of_known)]
-        channels.append(blocks[0] if len(blocks) == 1 else _joined(blocks))
+        channels.append(blocks[0] if len(blocks) == 1 else joined(blocks))
     return channels
-
-
-def _flat_share(channels: Blocks) -> float:
-    """Return the share of blocks that are exactly flat."""
-    details = _joined(channels)[1]
-    return float(np.mean(details == 0)) if details.size else 0.0
-
-
-def _fine_level(channels: Blocks) -> float:
-    """Return the standard deviation of white noise by the finest wavelet coefficients.
-
-    It is the root mean square over the channels, without those that have no block, which tell
-    nothing.
-    """
-    levels = [deviation(details) for _, details in channels if len(details)]
-    return math.sqrt(float(np.mean(np.square(levels)))) if levels else 0.0
 
 
 def _interval(pixels: Floats, model: NoiseModel) -> tuple[float, float]:
@@ -589,108 +609,9 @@ def _remarks(
     if spectrum is not None and spectrum.quantised:
         remarks.append(JPEG_REMARK)
     for level, name in zip(stripes, ("rows", "columns")):
-        if level > _TOLD_STRIPES * max(math.sqrt(model.typical_variance), _LEVEL):
+        if level > _TOLD_STRIPES * max(math.sqrt(model.typical_variance), EIGHT_BIT_LEVEL):
             remarks.append(f"whole {name} are offset: stripes")
     return tuple(remarks)
-
-
-# The noise of a large picture is that of strips of so many rows, which have about so many pixels.
-_SAMPLED_PIXELS, _STRIP = 1 << 20, 64
-# Then tiles of the bootstrap have so many rows and columns at most, and the part of the picture
-# that stripes are looked for in.
-_LARGEST_TILE, _STRIPES_OF = 256, 1024
-# So many outliers are compared with their neighbours at a time, for the sake of memory.
-_AT_A_TIME = 1 << 16
-# A value that stands alone is an outlier from so many standard deviations of the noise on, which
-# few values of noise reach, of photons neither.
-_LEAST_EXCESS = 6.0
-# Where it is dark, counts of photons have longer tails than a normal law of the same variance: the
-# charges that an EMCCD makes of one photon are 14 times their mean in one of a million.
-_LEAST_PHOTONS = 7.0
-# More outliers than this share are no defects of a sensor.
-_MOST_OUTLIERS = 0.05
-# The bootstrap: rows and columns of tiles, the least rows and columns of one, and the resamples.
-_TILES, _SMALLEST_TILE, _RESAMPLES = 6, 16, 500
-# Rows differ by chance; stripes are assumed if they do so this many times as much (in variance).
-_STRIPES_BY_CHANCE = 3.0
-# Stripes are told if they are this share of the noise, and of a level of eight bits.
-_TOLD_STRIPES = 0.2
-# Texture is taken for noise where there is little of that: below this share of the range the level
-# is at most that of the flattest blocks.
-_WEAK = 8 / 255
-# No camera takes more fine noise out: of more than 60 pictures of them, down to JPEG of quality 50,
-# the whole noise was up to 8 times the finest.
-_MOST_COARSE = 20.0
-# A sigma of more than this many times what the picture tells is not that of noise that was clipped.
-_MOST_ABOVE_SEEN = 1.5
-# Estimates that differ by more than this factor contradict each other.
-_DISAGREEMENT = 2.0
-
-
-Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
-# For each channel the means and the diagonal wavelet coefficients of its blocks.
-Blocks: TypeAlias = "list[tuple[Floats, Floats]]"
-
-# One level of eight bits.
-_LEVEL = 1 / 255
-# Blocks of a group at least and on average, and groups at most.
-_GROUP, _USUAL_GROUP, _MOST_GROUPS = 64, 400, 4096
-# What a line may be off by, as a share of a variance, beside what is by chance; and from where on a
-# variance above it is that of texture.
-_OF_LINE, _OF_TEXTURE = 0.1, 0.3
-# The variance of the square of a median deviation of normal values, times their number.
-_OF_MEDIAN = 5.4
-# A gain is told from so many standard errors on; an offset, without which the line would be that
-# through 0, too.
-_TOLD_GAIN, _TOLD_OFFSET = 2.0, 1.5
-# Noise is cut off at black only if it is stronger there than this share of a count.
-_LEAST_CUT = 0.5
-# A photon adds one to the variance, to this factor; up to so many photons the variance is that of
-# the squares; blocks that differ by more than this times what photons do are none of photons.
-_ABOUT_ONE, _FEW_COUNTS, _MOST_SPREAD = 1.25, 6.0, 30.0
-# Values that are compared to find their levels.
-_MOST_COMPARED = 1 << 16
-# Fewer blocks than these give no estimate of a standard deviation.
-_FEWEST_BLOCKS = 64
-# Clipping is assumed only if more values than these are at the end of the range: a few are there
-# in any picture, as its least and greatest values.
-_FEWEST_CLIPPED = 4
-# Noise leaves few blocks flat.  If more than this share of the blocks are exactly flat, as in pages
-# of text and drawings, the details of the others are edges and not noise.
-_FLAT_SHARE = 0.1
-# JPEG leaves more of them flat: of 15 photographs, up to 0.43.
-_FLAT_SHARE_OF_JPEG = 0.5
-
-
-def _joined(channels: Blocks) -> tuple[Floats, Floats]:
-    """Return means and details of the blocks of all channels in two arrays."""
-    means, details = zip(*channels)
-    return np.concatenate(means), np.concatenate(details)
-
-
-@dataclass(frozen=True)
-class _Line:
-    """Hold what a line through variances tells: gain max(signal - offset, 0) + sigma^2.
-
-    ``is_told`` is whether the variance grows clearly.
-    """
-
-    gain: float
-    sigma: float
-    offset: float = 0.0
-    is_told: bool = True
-
-
-def _shows_photons(channels: Blocks, line: _Line) -> bool:
-    """Return whether by far the larger part of the variance comes from the signal.
-
-    It does not if many blocks are flat that are bright enough for their noise to be seen.
-    """
-    if line.gain * max(1 - line.offset, 0.0) / 2 <= _PHOTON_RATIO * line.sigma**2:
-        return False
-    means, details = _joined(channels)
-    seen = line.gain * (means - line.offset) + line.sigma**2 > _LEVEL**2
-    return bool(np.mean(seen & (details == 0)) <= _FLAT_SHARE)
 
 
 def _is_clipped(pixels: Floats, known: Any) -> bool:
@@ -699,10 +620,10 @@ def _is_clipped(pixels: Floats, known: Any) -> bool:
     if not values.size or values.min() < 0:
         return False
     # Counts of a few photons have fewer levels than eight bits.
-    level = max(_LEVEL, _least_gap(values))
-    at_end = int((values <= _LEVEL / 2).sum())
+    level = max(EIGHT_BIT_LEVEL, _least_gap(values))
+    at_end = int((values <= EIGHT_BIT_LEVEL / 2).sum())
     # The mean of the next three levels.
-    beside = int(((values > _LEVEL / 2) & (values <= 3.5 * level)).sum()) / 3
+    beside = int(((values > EIGHT_BIT_LEVEL / 2) & (values <= 3.5 * level)).sum()) / 3
     return at_end > max(2 * beside, 1e-4 * values.size, _FEWEST_CLIPPED)
 
 
@@ -711,299 +632,3 @@ def _least_gap(values: Floats) -> float:
     part = values.ravel()[:: max(values.size // _MOST_COMPARED, 1)]
     gaps = np.diff(np.unique(part))
     return float(gaps.min()) if gaps.size else 0.0
-
-
-def _white_level(channels: Blocks, low: float | None, high: float | None) -> float:
-    """Return the standard deviation of white noise, averaged over the channels."""
-    if low is None and high is None:
-        return _fine_level(channels)
-    levels = [deviation(details) for _, details in channels]
-    # All channels in one estimate, because a single one may be clipped everywhere.
-    distances = np.concatenate(
-        [
-            np.minimum(
-                np.inf if low is None else means - low, np.inf if high is None else high - means
-            )
-            for means, _ in channels
-        ]
-    )
-    details = np.concatenate([details for _, details in channels])
-    inside = details[distances > 2.5 * max(levels)]
-    # If only a few blocks are far from the ends, noise has carried most of them there, and their
-    # standard deviation is biased.
-    if len(inside) >= max(_FEWEST_BLOCKS, 0.05 * len(details)):
-        return deviation(inside)
-    width = None if low is None or high is None else high - low
-    return _unclipped_level(distances, details, width)
-
-
-# Patches have about this many values (5x5 pixels of three channels), and up to three channels.
-_PATCH_VALUES, _PATCH_CHANNELS = 75, 3
-# A covariance is estimated from up to this many patches, because more do not change it noticeably,
-# and from at least three times as many patches as a patch has values.
-_MOST_PATCHES, _FEWEST_PATCHES_PER_VALUE = 100_000, 3
-# If the estimate of joint patches is below this share of that of single channels, the noise of the
-# channels is taken to be correlated.
-_UNCORRELATED_SHARE = 0.4
-# Channels whose noise differs by less than this factor are taken to have the same.  With noise of 5
-# to 50 of 255, the estimates for channels of photographs differ by up to 1.14.
-_UNEQUAL = 1.2
-# Patches where clipping leaves a smaller share of the noise's variance than this are left out.
-_LEAST_VARIANCE_SHARE = 0.15
-
-
-def _patch_level(pixels: Floats, first: NoiseModel, known: Any) -> float:
-    """Return the standard deviation of white noise from the eigenvalues of patches.
-
-    The model ``first`` is the first estimate.  A patch has all channels of a group, because their
-    texture is correlated.  Where their noise is correlated too, as in grey pictures that are
-    stored in colour and in JPEG, such patches have almost no variance in some directions; then
-    the estimate is that of patches of one channel.  It is the root mean square over the channels.
-    """
-    if first.sigma == 0:
-        return 0.0
-    count = len(pixels)
-    alone = [_level_of_group(pixels, first, known, slice(k, k + 1)) for k in range(count)]
-    single = _mean_level(alone)
-    joint = None
-    if count > 1:
-        groups = [slice(k, k + _PATCH_CHANNELS) for k in range(0, count, _PATCH_CHANNELS)]
-        levels = [_level_of_group(pixels, first, known, k, _shares(alone[k])) for k in groups]
-        joint = _mean_level([x for k, x in zip(groups, levels) for _ in alone[k]])
-    # Where one channel has gaps everywhere, no patch is whole in all of them.
-    if joint is None or (single is not None and joint < _UNCORRELATED_SHARE * single):
-        joint = single
-    return first.sigma if joint is None else joint
-
-
-def _mean_level(levels: list[float | None]) -> float | None:
-    """Return the root mean square of the levels that were found, None without any."""
-    squares = [level**2 for level in levels if level is not None]
-    return math.sqrt(float(np.mean(squares))) if squares else None
-
-
-def _shares(levels: list[float | None]) -> Any:
-    """Return the noise of channels beside their root mean square, 1 where it may be the same.
-
-    Otherwise the smallest eigenvalues of joint patches would be those of the quietest channel.
-    """
-    found = np.array([level or 0.0 for level in levels])
-    if not found.all() or found.max() < _UNEQUAL * found.min():
-        return np.ones(len(levels))
-    return found / math.sqrt(float(np.mean(np.square(found))))
-
-
-def _level_of_group(
-    pixels: Floats, first: NoiseModel, known: Any, group: slice, shares: Any = 1.0
-) -> float | None:
-    """Return the standard deviation from patches of some channels; None for too few patches.
-
-    The noise of the channels is in the ratio of ``shares``.
-    """
-    patches = _patches(pixels[group], None if known is None else known[group])
-    scaled = _with_equal_noise(patches, first, shares)
-    if len(scaled) < _FEWEST_PATCHES_PER_VALUE * max(scaled.shape[1], 1):
-        return None
-    eigenvalues = np.linalg.eigvalsh(scaled.T @ scaled / len(scaled)).clip(0)
-    # Subtracting the mean of each channel has left one eigenvalue of 0 for each.
-    return math.sqrt(_noise_eigenvalue(eigenvalues[patches.shape[1] :]))
-
-
-def _patches(planes: Floats, known: Any) -> Floats:
-    """Return the patches, of shape (count, channels, pixels).
-
-    Those with unknown values are left out, and those in constant regions, which have no noise.
-    Single patches are not judged, because weak noise that is rounded leaves some constant.
-    """
-    size = int(math.sqrt(_PATCH_VALUES / len(planes)))
-    if min(planes.shape[1:]) < size:
-        return np.empty((0, len(planes), size**2))
-
-    def windows(x: Any) -> Any:
-        return np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(-2, -1))
-
-    cut = windows(planes)
-    step = math.ceil(math.sqrt(cut.shape[1] * cut.shape[2] / _MOST_PATCHES))
-    found = cut[:, ::step, ::step].transpose(1, 2, 0, 3, 4)
-    counted: Any = np.ones(planes.shape[1:], dtype=bool)
-    for channel, plane in enumerate(planes):
-        of_plane = None if known is None else known[channel]
-        counted &= find_varied(plane, of_plane)
-        counted &= True if of_plane is None else of_plane
-    whole = windows(counted)[::step, ::step].all(axis=(2, 3))
-    chosen = found[whole]
-    return np.asarray(chosen.reshape(len(chosen), len(planes), size**2), np.float64)
-
-
-def _with_equal_noise(patches: Floats, model: NoiseModel, shares: Any) -> Floats:
-    """Return patches with their means subtracted, scaled to the noise before clipping.
-
-    That of each channel is divided by its share.
-    """
-    means = patches.mean(axis=2)
-    left = np.ones_like(means)
-    if model.clipped:
-        clean = torch.linspace(-0.5, 1.5, 2001, dtype=torch.float64)
-        expected, variance = model.expectation(clean).numpy(), model.variance(clean).numpy()
-        left = np.interp(means, expected, variance / model.sigma**2)
-    whole = (left > _LEAST_VARIANCE_SHARE).all(axis=1)
-    scale = np.sqrt(left[whole]) * shares
-    scaled = (patches[whole] - means[whole, :, None]) / scale[:, :, None]
-    return np.asarray(scaled.reshape(len(scaled), patches.shape[1] * patches.shape[2]))
-
-
-def _noise_eigenvalue(eigenvalues: np.ndarray[Any, Any]) -> float:
-    """Return the mean of the smallest of ascending eigenvalues, which are those of noise alone.
-
-    It is that of the most eigenvalues whose mean is not above their median: the large
-    eigenvalues of texture raise the mean above it.
-    """
-    for count in range(len(eigenvalues), 1, -1):
-        mean = float(eigenvalues[:count].mean())
-        if mean <= np.median(eigenvalues[:count]):
-            return mean
-    return float(eigenvalues[0])
-
-
-def _unclipped_level(distances: Floats, details: Floats, width: float | None) -> float:
-    """Return the standard deviation of noise so strong that it is clipped everywhere.
-
-    The distances are those of the blocks from the nearer end of the range; the other end is
-    ``width`` away, or None.  A fixed-point iteration finds the mean and the standard deviation
-    before clipping that give those measured after it, in the blocks with the largest distances.
-    """
-    if not len(distances):
-        return 0.0
-    farthest = distances >= np.quantile(distances, 0.8)
-    mean, spread = float(distances[farthest].mean()), deviation(details[farthest])
-    u, sigma = mean, spread
-    for _ in range(50 if spread > 0 else 0):
-        # The formulas are symmetric, so the nearer end is taken for the dark one.
-        model = NoiseModel(sigma, low=0.0, high=width)
-        clean = torch.tensor(u, dtype=torch.float64)
-        u = min(max(u + mean - float(model.expectation(clean)), 0.0), width or 1.0)
-        sigma *= min(spread / math.sqrt(float(model.variance(clean))), 1.5)
-        if sigma > 10 * spread:  # clipping has left too little of the noise for an estimate
-            return spread
-    return sigma
-
-
-def _affine_variance(
-    channels: Blocks, low: float | None, high: float | None, sigma: float | None
-) -> _Line:
-    """Return the line of variance against signal."""
-    means, details = _joined(channels)
-    # Blocks that are exactly flat, such as those of a border, have no noise.
-    means, details = means[details != 0], details[details != 0]
-    order = np.argsort(means, kind="stable")
-    if not len(order):
-        return _Line(0.0, sigma or 0.0)
-    groups = _groups_of(means, order)
-    signal = np.array([means[group].mean() for group in groups])
-    spread = np.array([deviation(details[group]) for group in groups])
-    # Where values are clipped, the variance is below the line.
-    whole = np.ones(signal.shape, dtype=bool)
-    if low is not None:
-        whole &= signal > low + 2 * spread
-    if high is not None:
-        whole &= signal < high - 2 * spread
-    counts = np.array([len(group) for group in groups])
-    if np.count_nonzero(whole) >= 4:
-        signal, spread, counts = signal[whole], spread[whole], counts[whole]
-    return _line(signal, spread**2, sigma, counts)
-
-
-def _groups_of(means: Floats, order: Any) -> list[Any]:
-    """Return blocks, which are in the order of their brightness, in groups of a few hundred.
-
-    Groups are of equal parts of the range, as far as there are enough blocks: the background of a
-    picture, however large, tells no more of what brightness adds than what is bright does.
-    """
-    sorted_means = means[order]
-    parts = min(max(len(order) // _USUAL_GROUP, 1), _MOST_GROUPS)
-    # From the darkest to the brightest, but for a few.
-    first, last = sorted_means[[min(_GROUP, len(order) - 1), max(-_GROUP, -len(order))]]
-    ends = np.searchsorted(sorted_means, np.linspace(first, last, parts + 1)[1:-1])
-    cuts, begin = [], 0
-    for end in ends:
-        if end - begin >= _GROUP and len(order) - end >= _GROUP:
-            cuts.append(end)
-            begin = end
-    return np.split(order, cuts)
-
-
-def _counts_photons(channels: Blocks, zero: float, step: float) -> bool:
-    """Return whether values are counts of photons, each of which adds one to the variance.
-
-    What the finest differences of a picture of counts have for their variance is the mean count
-    around them, from the darkest places to the brightest.
-    """
-    means, details = _joined(channels)
-    counts, squares = (means - zero) / step, np.square(details / step)
-    usual = squares <= _MOST_SPREAD * (counts + 1)  # no hot pixels and cosmic rays
-    if not usual.any():
-        return False
-    counts, details, squares = counts[usual], details[usual] / step, squares[usual]
-    groups = _groups_of(counts, np.argsort(counts, kind="stable"))
-    signal = np.array([counts[group].mean() for group in groups])
-    variance = np.array(
-        [
-            # The median is not moved by edges, and is wrong for a few counts.
-            squares[group].mean() if mean < _FEW_COUNTS else deviation(details[group]) ** 2
-            for group, mean in zip(groups, signal)
-        ]
-    )
-    lit = (signal > 0) & (variance > 0)
-    if np.count_nonzero(lit) < 4:
-        return False
-    sizes = np.array([len(group) for group in groups])
-    line = _line(signal[lit], variance[lit], None, sizes[lit])
-    is_one = 1 / _ABOUT_ONE < line.gain < _ABOUT_ONE and line.sigma < _LEAST_CUT
-    # What varies about a level far from 0, such as a dark frame, is told by nothing but its growth.
-    return is_one and line.offset < _LEAST_CUT and (line.is_told or signal[0] < _FEW_COUNTS)
-
-
-def _line(signal: Floats, variance: Floats, sigma: float | None, counts: Any) -> _Line:
-    """Return the line through variances of groups of so many blocks."""
-    if sigma is not None:
-        slope, _ = _fitted(signal[:, None], variance - sigma**2, variance, counts)
-        return _Line(max(float(slope[0]), 0.0), sigma)
-    columns = np.stack([signal, np.ones_like(signal)], axis=1)
-    (gain, constant), errors = _fitted(columns, variance, variance, counts)
-    is_told = gain > _TOLD_GAIN * errors[0]
-    if gain <= 0:  # no photon noise
-        return _Line(0.0, math.sqrt(float(np.median(variance))), is_told=False)
-    if constant >= 0:
-        return _Line(float(gain), math.sqrt(constant), is_told=is_told)
-    # Nothing but photon noise, above the least value or above that of no signal.
-    if -constant > _TOLD_OFFSET * errors[1] and is_told:
-        # Darker than any group something of the noise is left.
-        least = max(gain * signal.min() + constant, 0.0) / 2
-        return _Line(float(gain), math.sqrt(least), float((least - constant) / gain))
-    slope, _ = _fitted(signal[:, None], variance, variance, counts)
-    return _Line(float(slope[0]), 0.0, is_told=is_told)
-
-
-def _fitted(
-    columns: Floats, target: Floats, variance: Floats, counts: Any
-) -> tuple[Floats, Floats]:
-    """Return coefficients, and their standard errors by chance.
-
-    Texture makes the variance of some groups too large and of none too small: robust weights that
-    fall where the variance is above the line.
-    """
-    beside = variance - target
-    # The variance of a variance, as that of a median of squares is, as a share of its square.
-    chance = _OF_MEDIAN / counts
-    textured = _OF_TEXTURE**2 + 2 * chance
-    weights = np.ones_like(variance)
-    for _ in range(20):
-        root = np.sqrt(weights)
-        solution = np.linalg.lstsq(columns * root[:, None], target * root, rcond=None)[0]
-        # Below a small share of what is usual nothing is known so well.
-        least = max(1e-3 * float(np.median(variance)), LEAST_VARIANCE)
-        fitted = np.maximum(columns @ solution + beside, least)
-        above = ((variance - fitted) / fitted).clip(0) ** 2 / textured
-        weights = 1 / (fitted**2 * (_OF_LINE**2 + chance) * (1 + above))
-    pull = np.linalg.pinv((columns * weights[:, None]).T @ columns) @ (columns.T * weights)
-    return np.asarray(solution), np.sqrt(pull**2 @ (chance * fitted**2))

@@ -1,0 +1,181 @@
+"""Tell the noise of photons: how the variance grows with the signal."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dipfast.model.noise_blocks import EIGHT_BIT_LEVEL, MOST_FLAT, Blocks, Floats, joined
+from dipfast.ops.noise_level import deviation
+from dipfast.settings.noise import LEAST_VARIANCE
+
+__all__ = ["LEAST_CUT", "VarianceLine", "affine_variance", "counts_photons", "shows_photons"]
+
+# Photon noise is assumed only where its estimated variance is this many times that of the rest.  In
+# the nine pictures of the Deep Image Prior paper, which have no photon noise, texture alone makes
+# the estimated ratio 2.4 at most.
+_PHOTON_RATIO = 5.0
+# Blocks of a group at least and on average, and groups at most.
+_GROUP, _USUAL_GROUP, _MOST_GROUPS = 64, 400, 4096
+# What a line may be off by, as a share of a variance, beside what is by chance; and from where on a
+# variance above it is that of texture.
+_OF_LINE, _OF_TEXTURE = 0.1, 0.3
+# The variance of the square of a median deviation of normal values, times their number.
+_OF_MEDIAN = 5.4
+# A gain is told from so many standard errors on; an offset, without which the line would be that
+# through 0, too.
+_TOLD_GAIN, _TOLD_OFFSET = 2.0, 1.5
+# Noise is cut off at black only if it is stronger there than this share of a count.
+LEAST_CUT = 0.5
+# A photon adds one to the variance, to this factor; up to so many photons the variance is that of
+# the squares; blocks that differ by more than this times what photons do are none of photons.
+_ABOUT_ONE, _FEW_COUNTS, _MOST_SPREAD = 1.25, 6.0, 30.0
+
+
+@dataclass(frozen=True)
+class VarianceLine:
+    """Hold what a line through variances tells: gain max(signal - offset, 0) + sigma^2.
+
+    ``is_told`` is whether the variance grows clearly.
+    """
+
+    gain: float
+    sigma: float
+    offset: float = 0.0
+    is_told: bool = True
+
+
+def affine_variance(
+    channels: Blocks, low: float | None, high: float | None, sigma: float | None
+) -> VarianceLine:
+    """Return the line of variance against signal."""
+    means, details = joined(channels)
+    # Blocks that are exactly flat, such as those of a border, have no noise.
+    means, details = means[details != 0], details[details != 0]
+    order = np.argsort(means, kind="stable")
+    if not len(order):
+        return VarianceLine(0.0, sigma or 0.0)
+    groups = _groups_of(means, order)
+    signal = np.array([means[group].mean() for group in groups])
+    spread = np.array([deviation(details[group]) for group in groups])
+    # Where values are clipped, the variance is below the line.
+    whole = np.ones(signal.shape, dtype=bool)
+    if low is not None:
+        whole &= signal > low + 2 * spread
+    if high is not None:
+        whole &= signal < high - 2 * spread
+    counts = np.array([len(group) for group in groups])
+    if np.count_nonzero(whole) >= 4:
+        signal, spread, counts = signal[whole], spread[whole], counts[whole]
+    return _line(signal, spread**2, sigma, counts)
+
+
+def _groups_of(means: Floats, order: Any) -> list[Any]:
+    """Return blocks, which are in the order of their brightness, in groups of a few hundred.
+
+    Groups are of equal parts of the range, as far as there are enough blocks: the background of a
+    picture, however large, tells no more of what brightness adds than what is bright does.
+    """
+    sorted_means = means[order]
+    parts = min(max(len(order) // _USUAL_GROUP, 1), _MOST_GROUPS)
+    # From the darkest to the brightest, but for a few.
+    first, last = sorted_means[[min(_GROUP, len(order) - 1), max(-_GROUP, -len(order))]]
+    ends = np.searchsorted(sorted_means, np.linspace(first, last, parts + 1)[1:-1])
+    cuts, begin = [], 0
+    for end in ends:
+        if end - begin >= _GROUP and len(order) - end >= _GROUP:
+            cuts.append(end)
+            begin = end
+    return np.split(order, cuts)
+
+
+def shows_photons(channels: Blocks, line: VarianceLine) -> bool:
+    """Return whether by far the larger part of the variance comes from the signal.
+
+    It does not if many blocks are flat that are bright enough for their noise to be seen.
+    """
+    if line.gain * max(1 - line.offset, 0.0) / 2 <= _PHOTON_RATIO * line.sigma**2:
+        return False
+    means, details = joined(channels)
+    seen = line.gain * (means - line.offset) + line.sigma**2 > EIGHT_BIT_LEVEL**2
+    return bool(np.mean(seen & (details == 0)) <= MOST_FLAT)
+
+
+def counts_photons(channels: Blocks, zero: float, step: float) -> bool:
+    """Return whether values are counts of photons, each of which adds one to the variance.
+
+    What the finest differences of a picture of counts have for their variance is the mean count
+    around them, from the darkest places to the brightest.
+    """
+    means, details = joined(channels)
+    counts, squares = (means - zero) / step, np.square(details / step)
+    usual = squares <= _MOST_SPREAD * (counts + 1)  # no hot pixels and cosmic rays
+    if not usual.any():
+        return False
+    counts, details, squares = counts[usual], details[usual] / step, squares[usual]
+    groups = _groups_of(counts, np.argsort(counts, kind="stable"))
+    signal = np.array([counts[group].mean() for group in groups])
+    variance = np.array(
+        [
+            # The median is not moved by edges, and is wrong for a few counts.
+            squares[group].mean() if mean < _FEW_COUNTS else deviation(details[group]) ** 2
+            for group, mean in zip(groups, signal)
+        ]
+    )
+    lit = (signal > 0) & (variance > 0)
+    if np.count_nonzero(lit) < 4:
+        return False
+    sizes = np.array([len(group) for group in groups])
+    line = _line(signal[lit], variance[lit], None, sizes[lit])
+    is_one = 1 / _ABOUT_ONE < line.gain < _ABOUT_ONE and line.sigma < LEAST_CUT
+    # What varies about a level far from 0, such as a dark frame, is told by nothing but its growth.
+    return is_one and line.offset < LEAST_CUT and (line.is_told or signal[0] < _FEW_COUNTS)
+
+
+def _line(signal: Floats, variance: Floats, sigma: float | None, counts: Any) -> VarianceLine:
+    """Return the line through variances of groups of so many blocks."""
+    if sigma is not None:
+        slope, _ = _fitted(signal[:, None], variance - sigma**2, variance, counts)
+        return VarianceLine(max(float(slope[0]), 0.0), sigma)
+    columns = np.stack([signal, np.ones_like(signal)], axis=1)
+    (gain, constant), errors = _fitted(columns, variance, variance, counts)
+    is_told = gain > _TOLD_GAIN * errors[0]
+    if gain <= 0:  # no photon noise
+        return VarianceLine(0.0, math.sqrt(float(np.median(variance))), is_told=False)
+    if constant >= 0:
+        return VarianceLine(float(gain), math.sqrt(constant), is_told=is_told)
+    # Nothing but photon noise, above the least value or above that of no signal.
+    if -constant > _TOLD_OFFSET * errors[1] and is_told:
+        # Darker than any group something of the noise is left.
+        least = max(gain * signal.min() + constant, 0.0) / 2
+        return VarianceLine(float(gain), math.sqrt(least), float((least - constant) / gain))
+    slope, _ = _fitted(signal[:, None], variance, variance, counts)
+    return VarianceLine(float(slope[0]), 0.0, is_told=is_told)
+
+
+def _fitted(
+    columns: Floats, target: Floats, variance: Floats, counts: Any
+) -> tuple[Floats, Floats]:
+    """Return coefficients, and their standard errors by chance.
+
+    Texture makes the variance of some groups too large and of none too small: robust weights that
+    fall where the variance is above the line.
+    """
+    beside = variance - target
+    # The variance of a variance, as that of a median of squares is, as a share of its square.
+    chance = _OF_MEDIAN / counts
+    textured = _OF_TEXTURE**2 + 2 * chance
+    weights = np.ones_like(variance)
+    for _ in range(20):
+        root = np.sqrt(weights)
+        solution = np.linalg.lstsq(columns * root[:, None], target * root, rcond=None)[0]
+        # Below a small share of what is usual nothing is known so well.
+        least = max(1e-3 * float(np.median(variance)), LEAST_VARIANCE)
+        fitted = np.maximum(columns @ solution + beside, least)
+        above = ((variance - fitted) / fitted).clip(0) ** 2 / textured
+        weights = 1 / (fitted**2 * (_OF_LINE**2 + chance) * (1 + above))
+    pull = np.linalg.pinv((columns * weights[:, None]).T @ columns) @ (columns.T * weights)
+    return np.asarray(solution), np.sqrt(pull**2 @ (chance * fitted**2))
