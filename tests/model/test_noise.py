@@ -344,6 +344,53 @@ class TestEstimates:
         assert found is not None
         assert found.nonzero().tolist() == [[0, 20, 20]]
 
+    @pytest.mark.parametrize("photons", [0.5, 2.0, 8.0])
+    @pytest.mark.parametrize("excess", [1.0, 3.0])
+    def test_noise_of_few_photons_that_is_nothing_like_normal(
+        self, photons: float, excess: float
+    ) -> None:
+        random = np.random.default_rng(0)
+        clean = photons * self.picture()[:1].numpy()
+        events = random.poisson(clean)
+        charges = random.gamma(np.maximum(events, 1), 1.0) * (events > 0) if excess > 1 else events
+        noisy = torch.from_numpy(charges + random.normal(0, 0.2, clean.shape))
+        low, width = float(noisy.min()), float(noisy.max() - noisy.min())
+        estimate = estimate_noise((noisy - low) / width)
+        assert estimate.outlier_share < 1e-4  # photons, which are none
+        assert estimate.model.excess == excess
+        size = 2.0 if excess > 1 else 1.0
+        assert estimate.model.gain * width == pytest.approx(size, rel=0.2)
+        for count in (0.2, 0.5, 0.8):
+            found = float(estimate.model.variance(torch.tensor((count * photons - low) / width)))
+            told = size * count * photons + 0.04
+            assert found * width**2 == pytest.approx(told, rel=0.3)
+
+    def test_hot_pixels_among_few_photons(self) -> None:
+        random = np.random.default_rng(0)
+        events = random.poisson(2 * self.picture()[:1].numpy())
+        charges = random.gamma(np.maximum(events, 1), 1.0) * (events > 0)
+        noisy = charges + random.normal(0, 0.2, charges.shape)
+        noisy[0, 9::40, 7::40] = 100
+        noisy = torch.from_numpy(noisy - noisy.min())
+        estimate = estimate_noise(noisy / noisy.max())
+        assert estimate.model.gain * float(noisy.max()) == pytest.approx(2.0, rel=0.2)
+        assert estimate.outliers is not None
+        assert bool(estimate.outliers[0, 9::40, 7::40].all())
+        assert int(estimate.outliers.sum()) <= estimate.outliers[0, 9::40, 7::40].numel() + 3
+
+    def test_points_of_light_are_no_few_photons(self) -> None:
+        random = np.random.default_rng(0)
+        rows, columns = np.mgrid[:128, :128]
+        stars = np.zeros((128, 128))
+        for i, j, flux in zip(*random.uniform(0, 128, (2, 150)), random.exponential(1, 150)):
+            stars += flux * np.exp(-((rows - i) ** 2 + (columns - j) ** 2) / 2)
+        noisy = torch.from_numpy(stars + random.normal(0, 0.02, stars.shape))[None]
+        width = float(noisy.max() - noisy.min())
+        model = estimate_noise_model((noisy - noisy.min()) / width)
+        assert model.sigma * width == pytest.approx(0.02, rel=0.15)
+        assert model.excess == 1
+        assert model.gain * width < 0.01
+
     def test_one_pixel_squares_beside_an_outlier(self) -> None:
         drawn = 100.0 * (np.indices((64, 64)).sum(axis=0) % 2)
         drawn[5, 5] = 101

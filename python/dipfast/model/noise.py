@@ -55,11 +55,17 @@ class NoiseModel(NoiseParameters):
     offset
         The value of a pixel without signal, which is some 100 counts in cameras for science; 0 by
         default.
+    excess
+        The fourth cumulant of the noise of photons over gain^2 times its variance: 1, the default,
+        where each photon adds the same, 3 for the charges of an EMCCD or a photomultiplier, where
+        ``gain`` is twice what a photon adds on average.  Of what this class computes, nothing
+        depends on it; :func:`dipfast.ops.nl_ridge` trusts counts of a few photons less.
 
     Raises
     ------
     ValueError
-        If sigma or gain is negative, a number is not finite, or low is not below high.
+        If sigma or gain is negative, excess is less than 1, a number is not finite, or low is not
+        below high.
 
     References
     ----------

@@ -23,7 +23,14 @@ from dipfast.model.noise_blocks import (
     joined,
 )
 from dipfast.model.noise_spectrum import Spectrum, find_spectrum, flattest_level
-from dipfast.model.photon_noise import LEAST_CUT, affine_variance, counts_photons, shows_photons
+from dipfast.model.photon_noise import (
+    LEAST_CUT,
+    VarianceLine,
+    affine_variance,
+    counts_photons,
+    few_photons,
+    shows_photons,
+)
 from dipfast.model.white_noise import patch_level, white_level
 from dipfast.ops.noise_level import deviation, find_isolated, find_outliers, wavelet_blocks
 from dipfast.settings.names import NOISE_KINDS, NoiseKind
@@ -60,6 +67,8 @@ _LEAST_EXCESS = 6.0
 # Where it is dark, counts of photons have longer tails than a normal law of the same variance: the
 # charges that an EMCCD makes of one photon are 14 times their mean in one of a million.
 _LEAST_PHOTONS = 7.0
+# The gain of few photons is up to so many times what median deviations tell.
+_MOST_BELOW = 3.0
 # More outliers than this share are no defects of a sensor.
 _MOST_OUTLIERS = 0.05
 # The bootstrap: rows and columns of tiles, the least rows and columns of one, and the resamples.
@@ -504,6 +513,11 @@ def _model(
     if may_grow:
         # Of a few counts the median deviation is wrong, as where noise is cut off.
         line = affine_variance(channels, low if are_few else cuts[0], cuts[1], sigma)
+        few = few_photons(
+            _blocks_with_photons(pixels, whole, known, line, channels), line.gain, sigma, cuts[1]
+        )
+        if few is not None:
+            return few.model(None, cuts[1]), {}, None
         gain, of_white, offset = line.gain, line.sigma, line.offset
         if kind == "auto" and not (line.is_told and shows_photons(channels, line)):
             gain, of_white, offset = 0.0, None, 0.0
@@ -523,6 +537,26 @@ def _model(
     # Where there is no light there is next to no noise of photons: none of it is cut off.
     cut = cuts[0] if kind == "clipped" or of_white >= LEAST_CUT * max(gain, step) else None
     return NoiseModel(of_white, gain, cut, cuts[1], offset=offset), levels, None
+
+
+def _blocks_with_photons(
+    pixels: Floats, whole: Floats, known: Any, line: VarianceLine, channels: Blocks
+) -> Blocks:
+    """Return blocks with the outliers that may be photons, which stand alone where it is dark.
+
+    ``line`` and ``channels`` are those without any outlier; median deviations make the gain of few
+    photons too small.
+    """
+    outliers = pixels != whole
+    if not outliers.any():
+        return channels
+    defects = None
+    if line.gain > 0:
+        model = NoiseModel(line.sigma, _MOST_BELOW * line.gain, offset=line.offset)
+        defects = _beyond_noise(outliers, pixels, whole, model)
+    if defects is None:
+        return _blocks_of(pixels, known)
+    return _blocks_of(pixels, ~defects if known is None else known & ~defects)
 
 
 def _compared(

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_blocks import EIGHT_BIT_LEVEL, MOST_FLAT, Blocks, Floats, joined
-from dipfast.ops.noise_level import deviation
+from dipfast.ops.noise_level import BRIGHTNESS_PIXELS, deviation
 from dipfast.settings.noise import LEAST_VARIANCE
 
-__all__ = ["LEAST_CUT", "VarianceLine", "affine_variance", "counts_photons", "shows_photons"]
+__all__ = [
+    "LEAST_CUT",
+    "VarianceLine",
+    "affine_variance",
+    "counts_photons",
+    "few_photons",
+    "shows_photons",
+]
 
 # Photon noise is assumed only where its estimated variance is this many times that of the rest.  In
 # the nine pictures of the Deep Image Prior paper, which have no photon noise, texture alone makes
@@ -33,19 +41,35 @@ LEAST_CUT = 0.5
 # A photon adds one to the variance, to this factor; up to so many photons the variance is that of
 # the squares; blocks that differ by more than this times what photons do are none of photons.
 _ABOUT_ONE, _FEW_COUNTS, _MOST_SPREAD = 1.25, 6.0, 30.0
+# The sum of the fourth powers of the weights of a detail, those of a Daubechies wavelet of order 2
+# along rows and columns: what a detail has of the fourth cumulant of a pixel.
+_FOURTH_OF_DETAIL = 0.299
+# Photons are few where the excess of the fourth moment is this share of the squared variance. What
+# it is beside what photons of one size make lies within these bounds (1 for these, 3 for charges of
+# an exponential law; edges and texture have 27 and more), and squares of neighbouring details are
+# less than this many times what they would be by chance (points of light, as stars, have more).
+_FEW_EXCESS, _OF_PHOTONS, _OF_CHARGES, _MOST_IN_CLUSTERS = 0.1, (0.4, 8.0), 3.0, 1.5
+# Brightness varies this many times as much (in variance) as by the events alone.
+_MORE_THAN_EVENTS = 1.5
 
 
 @dataclass(frozen=True)
 class VarianceLine:
     """Hold what a line through variances tells: gain max(signal - offset, 0) + sigma^2.
 
-    ``is_told`` is whether the variance grows clearly.
+    ``is_told`` is whether the variance grows clearly, and ``excess`` that of
+    :class:`~dipfast.model.noise.NoiseModel`.
     """
 
     gain: float
     sigma: float
     offset: float = 0.0
     is_told: bool = True
+    excess: float = 1.0
+
+    def model(self, low: float | None, high: float | None) -> NoiseModel:
+        """Return the noise, with the ends at which it is cut off."""
+        return NoiseModel(self.sigma, self.gain, low, high, offset=self.offset, excess=self.excess)
 
 
 def affine_variance(
@@ -133,6 +157,65 @@ def counts_photons(channels: Blocks, zero: float, step: float) -> bool:
     is_one = 1 / _ABOUT_ONE < line.gain < _ABOUT_ONE and line.sigma < LEAST_CUT
     # What varies about a level far from 0, such as a dark frame, is told by nothing but its growth.
     return is_one and line.offset < LEAST_CUT and (line.is_told or signal[0] < _FEW_COUNTS)
+
+
+def few_photons(
+    channels: Blocks, gain: float, sigma: float | None, high: float | None
+) -> VarianceLine | None:
+    """Return the line of noise of so few photons that it is nothing like normal, or None.
+
+    Around values that a photon or two have made, most have none, and a median deviation tells of
+    these alone.  Mean squares tell the variance, of edges, too; but only photons make its line and
+    the fourth moments agree: with events of size ``a`` the fourth cumulant is ``a`` squared times
+    the variance, and ``a`` the gain; with charges of an exponential law, as in an EMCCD, three
+    times as much, and the gain is twice the mean charge.
+
+    ``gain`` is that of the median deviations, 0 for none, and ``high`` where values are cut off.
+    """
+    means, details = joined(channels)
+    squares = details**2
+    order = np.argsort(means, kind="stable")
+    line = VarianceLine(gain, 0.0)
+    for _ in range(2):
+        if not len(order):
+            return None
+        if line.gain > 0:  # no hot pixels and cosmic rays
+            signal_there = np.maximum(means - line.offset, 0) + line.gain
+            order = order[(squares <= _MOST_SPREAD * line.gain * signal_there)[order]]
+        groups = _groups_of(means, order)
+        signal = np.array([means[group].mean() for group in groups])
+        variance = np.array([squares[group].mean() for group in groups])
+        fourth = np.array([(squares[group] ** 2).mean() for group in groups]) - 3 * variance**2
+        counts = np.array([len(group) for group in groups])
+        whole = variance > 0
+        if high is not None:
+            whole &= signal < high - 2 * np.sqrt(variance)
+        if np.count_nonzero(whole) < 4:
+            return None
+        signal, variance, fourth, counts = (x[whole] for x in (signal, variance, fourth, counts))
+        line = _line(signal, variance, sigma, counts)
+        if not (line.gain > 0 and line.is_told):
+            return None
+    of_photons = (variance - line.sigma**2).clip(0) * counts
+    excess = float((fourth * counts).sum())
+    events = excess / (_FOURTH_OF_DETAIL * line.gain**2 * max(float(of_photons.sum()), 1e-300))
+    few = excess > _FEW_EXCESS * float((variance**2 * counts).sum())
+    least, most = _OF_PHOTONS
+    if not (few and least < events < most):
+        return None
+    told = line.gain * np.maximum(means - line.offset, 0) + line.sigma**2
+    # Hot pixels of one value in a flat picture make the same line, of the brightness they make.
+    if means[order].var() < _MORE_THAN_EVENTS * told[order].mean() / BRIGHTNESS_PIXELS:
+        return None
+    kept = np.zeros(len(means), bool)
+    kept[order] = True
+    # Every other detail: those side by side have pixels in common.
+    pairs = kept[:-2] & kept[2:]
+    together = float((squares[:-2] * squares[2:])[pairs].mean())
+    by_chance = float((told[:-2] * told[2:])[pairs].mean())
+    if together >= _MOST_IN_CLUSTERS * by_chance:
+        return None
+    return replace(line, excess=_OF_CHARGES if events > math.sqrt(_OF_CHARGES) else 1.0)
 
 
 def _line(signal: Floats, variance: Floats, sigma: float | None, counts: Any) -> VarianceLine:

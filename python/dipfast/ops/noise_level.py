@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "BRIGHTNESS_PIXELS",
     "deviation",
     "estimate_noise",
     "find_isolated",
@@ -38,6 +39,10 @@ _MEDIAN_TO_DEVIATION = 0.6744897501960817
 
 # Rows, and columns, of a region; regions that are constant are left out.
 _REGION = 16
+# Brightness is that of so many pixels to each side.
+_REACH = 8
+BRIGHTNESS_PIXELS = (2 * _REACH) ** 2
+"""The pixels that the brightness around a block is a mean of."""
 # Standard deviations from the median of its neighbours from which on a pixel is an outlier.
 _OUTLIER = 6.0
 # An outlier is isolated if no more than one of its neighbours differs from the others by this share
@@ -314,11 +319,11 @@ def _rounding(plane: Floats, known: Any = None) -> float:
     return 1e-12 * float(np.partition(sizes, usual)[usual])
 
 
-def _brightness(plane: Floats, known: Any, rows: Any, columns: Any, reach: int = 8) -> Floats:
-    """Return the means of the known pixels around some pixels, ``reach`` pixels to each side."""
+def _brightness(plane: Floats, known: Any, rows: Any, columns: Any) -> Floats:
+    """Return the means of the known pixels around some pixels."""
     sums = [np.pad(x.cumsum(0).cumsum(1), ((1, 0), (1, 0))) for x in (plane * known, known * 1.0)]
     (top, bottom), (left, right) = (
-        (np.maximum(centre - reach, 0), np.minimum(centre + reach, n))
+        (np.maximum(centre - _REACH, 0), np.minimum(centre + _REACH, n))
         for centre, n in zip((rows, columns), plane.shape)
     )
     total, count = (s[bottom, right] - s[top, right] - s[bottom, left] + s[top, left] for s in sums)

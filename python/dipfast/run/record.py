@@ -261,8 +261,9 @@ def describe(value: Any) -> Any:
     if callable(value) and hasattr(value, "__qualname__"):
         return value.__qualname__
     attributes = {k: v for k, v in getattr(value, "__dict__", {}).items() if k[0] != "_"}
-    if isinstance(value, NoiseParameters) and not value.offset:
-        del attributes["offset"]  # records of before have none
+    if isinstance(value, NoiseParameters):  # records of before have none of these
+        usual = {"offset": 0.0, "excess": 1.0}
+        attributes = {k: v for k, v in attributes.items() if v != usual.get(k)}
     return {"class": type(value).__name__, **describe(attributes)}
 
 

@@ -384,6 +384,8 @@ def _describe_noise(settings: dict[str, Any]) -> str:
         typical = NoiseParameters(model["sigma"], model["gain"], offset=model.get("offset", 0.0))
         words = [f"noise {typical.typical_sigma * width:.3g} of {width:.6g} at medium brightness"]
         words.append("growing with the signal")
+        if model.get("excess", 1.0) > 1:
+            words.append("charges multiplied at random")
     if model.get("spectrum") is not None:
         words.append("correlated")
     elif model["gain"] == 0:

@@ -40,12 +40,16 @@ class NoiseParameters:
         default, is noise that is independent from pixel to pixel and channel to channel.
     offset
         Value of a pixel without signal; 0 by default.  Cameras for science add some 100 counts.
+    excess
+        The fourth cumulant of the noise of photons over gain^2 times its variance: 1, the default,
+        where each photon adds the same, and 3 where it frees a charge of an exponential law, as in
+        an EMCCD or a photomultiplier.  It tells how far the noise of a few photons is from normal.
 
     Raises
     ------
     InputError
-        If sigma or gain is negative, a number is not finite, low is not below high, or the
-        spectrum has no row, or rows of another length than there are bands.
+        If sigma or gain is negative, excess is less than 1, a number is not finite, low is not
+        below high, or the spectrum has no row, or rows of another length than there are bands.
 
     Examples
     --------
@@ -59,11 +63,13 @@ class NoiseParameters:
     high: float | None = None
     spectrum: tuple[tuple[float, ...], ...] | None = None
     offset: float = 0.0
+    excess: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("sigma", "gain"):
             object.__setattr__(self, name, as_number(name, getattr(self, name), least=0))
         object.__setattr__(self, "offset", as_number("offset", self.offset))
+        object.__setattr__(self, "excess", as_number("excess", self.excess, least=1))
         for name in ("low", "high"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, as_number(name, getattr(self, name)))
