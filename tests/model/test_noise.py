@@ -391,6 +391,47 @@ class TestEstimates:
         assert model.excess == 1
         assert model.gain * width < 0.01
 
+    @pytest.mark.parametrize("padding", [(16, 16, 16, 16), (40, 40, 0, 0), (0, 3, 64, 0)])
+    @pytest.mark.parametrize("value", [0.0, 0.5])
+    def test_padding_tells_nothing(self, padding: tuple[int, ...], value: float) -> None:
+        generator = torch.Generator().manual_seed(0)
+        noisy = NoiseModel(0.015).sample(self.picture() - 0.1, generator)
+        around = torch.nn.functional.pad(noisy, padding, value=value)
+        found, alone = estimate_noise_model(around), estimate_noise_model(noisy)
+        assert found.sigma == pytest.approx(alone.sigma, rel=0.01)
+        assert (found.gain, found.clipped) == (0, False)
+
+    def test_a_mask_of_one_value_tells_nothing(self) -> None:
+        noisy = NoiseModel(0.015).sample(self.picture()[:1] + 0.2, torch.Generator().manual_seed(0))
+        rows, columns = np.mgrid[:256, :256]
+        inside = torch.from_numpy((rows - 128) ** 2 + (columns - 128) ** 2 < 110**2)
+        masked = torch.where(inside, noisy, 0.5)
+        found = estimate_noise_model(masked).sigma
+        assert found == pytest.approx(estimate_noise_model(noisy).sigma, rel=0.1)
+
+    def test_saturated_places_do_not_hide_the_photons(self) -> None:
+        random = np.random.default_rng(0)
+        clean = 2000 * self.picture()[1].numpy()
+        counts = (100 + 2 * random.poisson(clean) + random.normal(0, 6, clean.shape)).round()
+        counts = torch.from_numpy(counts.clip(max=np.quantile(counts, 0.8)))[None]
+        width = float(counts.max() - counts.min())
+        model = estimate_noise_model((counts - counts.min()) / width)
+        # Texture of this picture adds as much where nothing is saturated.
+        assert 1.5 < model.gain * width < 3.5
+
+    @pytest.mark.parametrize(("levels", "is_told"), [((0.02, 0.021), False), ((0.02, 0.1), True)])
+    def test_channels_of_different_noise_are_told(
+        self, levels: tuple[float, ...], is_told: bool
+    ) -> None:
+        generator = torch.Generator().manual_seed(0)
+        planes = [
+            NoiseModel(level).sample(x[None] + 1, generator)
+            for level, x in zip(levels, self.picture())
+        ]
+        estimate = estimate_noise(torch.cat(planes) / 3)
+        told = [text for text in estimate.remarks if "one by one" in text]
+        assert bool(told) == is_told
+
     def test_one_pixel_squares_beside_an_outlier(self) -> None:
         drawn = 100.0 * (np.indices((64, 64)).sum(axis=0) % 2)
         drawn[5, 5] = 101

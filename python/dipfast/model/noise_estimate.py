@@ -32,7 +32,13 @@ from dipfast.model.photon_noise import (
     shows_photons,
 )
 from dipfast.model.white_noise import patch_level, white_level
-from dipfast.ops.noise_level import deviation, find_isolated, find_outliers, wavelet_blocks
+from dipfast.ops.noise_level import (
+    deviation,
+    find_constant,
+    find_isolated,
+    find_outliers,
+    wavelet_blocks,
+)
 from dipfast.settings.names import NOISE_KINDS, NoiseKind
 
 __all__ = [
@@ -67,6 +73,11 @@ _LEAST_EXCESS = 6.0
 # Where it is dark, counts of photons have longer tails than a normal law of the same variance: the
 # charges that an EMCCD makes of one photon are 14 times their mean in one of a million.
 _LEAST_PHOTONS = 7.0
+# Channels whose noise differs by this factor are better restored one by one.  The three of a
+# photograph have so much in common that they are not before the second one.
+_UNLIKE, _UNLIKE_COLOURS = 1.5, 3.0
+# Blocks that a line is fitted to, at least.
+_FEWEST_LIT = 256
 # The gain of few photons is up to so many times what median deviations tell.
 _MOST_BELOW = 3.0
 # More outliers than this share are no defects of a sensor.
@@ -263,11 +274,14 @@ def estimate_noise(
         whole = fill_from_neighbours(pixels, outliers)
         measured = ~outliers & (True if measured is None else measured)
     known_whole = None if known is None else measured | outliers
-    telling = _telling(pixels, measured, ends)
-    told_whole = whole[telling]
-    told = [None if x is None else x[telling] for x in (measured, known_whole)]
-    cuts = _cuts(pixels, measured, kind, ends)
-    given = pixels[telling], told_whole, told[0], told[1], kind, cuts
+    inner = _without_padding(pixels)
+    framed = pixels[inner]
+    seen_there = None if measured is None else measured[inner]
+    telling = _telling(framed, seen_there, ends)
+    told_whole = whole[inner][telling]
+    told = [None if x is None else x[inner][telling] for x in (measured, known_whole)]
+    cuts = _cuts(framed, seen_there, kind, ends)
+    given = framed[telling], told_whole, told[0], told[1], kind, cuts
     seen = None
     if compares and sigma is not None and kind != "poisson_gaussian":
         model, levels, spectrum, seen = _compared(given, sigma, ends)
@@ -292,9 +306,30 @@ def estimate_noise(
         None if isolated is None else torch.from_numpy(isolated),
         stripes,
         spectrum is not None and spectrum.quantised,
-        _remarks(model, levels, stripes, spectrum),
+        _remarks(model, levels, stripes, spectrum, framed, seen_there),
         seen,
     )
+
+
+def _without_padding(pixels: Floats) -> tuple[slice, slice, slice]:
+    """Return where a picture is without the rows and columns of one value around it.
+
+    They tell nothing of the noise, and blocks that are partly theirs look flatter or darker than
+    the picture is.
+    """
+    everything, inner = slice(None), [slice(None), slice(None)]
+    for axis, size in ((0, pixels.shape[1]), (1, pixels.shape[2])):
+        begin, end = 0, size
+        for corner in (0, -1):
+            same = (pixels == pixels[:, corner, corner, None, None]).all(axis=(0, 2 - axis))
+            count = int(np.argmin(same if corner == 0 else same[::-1]))
+            if corner == 0:
+                begin = count
+            else:
+                end -= count
+        if end - begin >= _SMALLEST_TILE:  # and is not of one value
+            inner[axis] = slice(begin, end)
+    return everything, inner[0], inner[1]
 
 
 def _telling(pixels: Floats, measured: Any, ends: tuple[float, float]) -> Any:
@@ -512,7 +547,8 @@ def _model(
         return NoiseModel(0.0, step, None, cuts[1]), {}, None
     if may_grow:
         # Of a few counts the median deviation is wrong, as where noise is cut off.
-        line = affine_variance(channels, low if are_few else cuts[0], cuts[1], sigma)
+        lit = _blocks_in_light(pixels, measured, cuts[1], channels)
+        line = affine_variance(lit, low if are_few else cuts[0], cuts[1], sigma)
         few = few_photons(
             _blocks_with_photons(pixels, whole, known, line, channels), line.gain, sigma, cuts[1]
         )
@@ -529,7 +565,8 @@ def _model(
         levels = {"wavelets": first.sigma, "patches": of_white}
         if flat_share(channels) > MOST_FLAT:
             of_white = min(of_white, deviation(details))
-        if 0 < of_white < _WEAK * (high - low):
+        # The flattest of differences of channels have the noise of the quietest.
+        if 0 < of_white < _WEAK * (high - low) and not _are_unlike(channels):
             flattest = flattest_level(whole, known, ends)
             if flattest is not None:
                 levels["flat blocks"] = flattest
@@ -537,6 +574,21 @@ def _model(
     # Where there is no light there is next to no noise of photons: none of it is cut off.
     cut = cuts[0] if kind == "clipped" or of_white >= LEAST_CUT * max(gain, step) else None
     return NoiseModel(of_white, gain, cut, cuts[1], offset=offset), levels, None
+
+
+def _blocks_in_light(pixels: Floats, measured: Any, high: float | None, channels: Blocks) -> Blocks:
+    """Return blocks without pixels that are saturated, or in places of one value.
+
+    The brightness of the blocks around is not that of these.
+    """
+    dull = np.stack([find_constant(plane) for plane in pixels])
+    if high is not None:
+        dull |= pixels >= high
+    if not dull.any():
+        return channels
+    blocks = _blocks_of(pixels, ~dull if measured is None else measured & ~dull)
+    enough = sum(len(details) for _, details in blocks) >= _FEWEST_LIT
+    return blocks if enough else channels
 
 
 def _blocks_with_photons(
@@ -588,6 +640,20 @@ def _blocks_of(pixels: Floats, known: Any) -> Blocks:
     return channels
 
 
+def _ratio_of_channels(channels: Blocks) -> float:
+    """Return how many times as strong the noise of the noisiest channel is as of the quietest."""
+    levels = [deviation(details) for _, details in channels if len(details)]
+    if not levels or max(levels) == 0:
+        return 1.0
+    return max(levels) / max(min(levels), 1e-3 * max(levels))
+
+
+def _are_unlike(channels: Blocks) -> bool:
+    """Return whether the noise of channels differs so much that each is better by itself."""
+    limit = _UNLIKE_COLOURS if len(channels) == 3 else _UNLIKE
+    return len(channels) > 1 and _ratio_of_channels(channels) >= limit
+
+
 def _interval(pixels: Floats, model: NoiseModel) -> tuple[float, float]:
     """Return the ends of an interval of the standard deviation, by bootstrap over tiles."""
     tiles = [
@@ -634,6 +700,8 @@ def _remarks(
     levels: dict[str, float],
     stripes: tuple[float, float],
     spectrum: Spectrum | None,
+    pixels: Floats,
+    measured: Any,
 ) -> tuple[str, ...]:
     """Return what a user should know."""
     remarks = []
@@ -642,6 +710,15 @@ def _remarks(
         remarks.append("the estimates disagree, so the noise cannot be told well; sigma tells it")
     if spectrum is not None and spectrum.quantised:
         remarks.append(JPEG_REMARK)
+    if len(pixels) > 1 and levels and spectrum is None and model.gain == 0:
+        blocks = _blocks_of(pixels, measured)
+        if _are_unlike(blocks):
+            ratio = _ratio_of_channels(blocks)
+            times = f"{ratio:.2g} times" if ratio < 100 else "many times"
+            remarks.append(
+                f"the noise of a channel is {times} as strong as that of another, and one level is "
+                "taken for all: channels that are restored one by one, as a stack, have their own"
+            )
     for level, name in zip(stripes, ("rows", "columns")):
         if level > _TOLD_STRIPES * max(math.sqrt(model.typical_variance), EIGHT_BIT_LEVEL):
             remarks.append(f"whole {name} are offset: stripes")

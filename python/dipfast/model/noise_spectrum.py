@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from dipfast.ops.noise_level import find_constant
 from dipfast.settings.noise import BAND_EDGES
 
 __all__ = [
@@ -294,6 +295,10 @@ def _coefficients(planes: Floats, known: Any, ends: tuple[float, float]) -> Floa
     cut = blocks(planes).astype(np.float64, copy=False)
     at_end = (cut <= ends[0]) | (cut >= ends[1])
     whole = (at_end.mean(axis=(2, 3)) <= _CLIPPED_SHARE).all(axis=0)
+    # Blocks that are partly padding are not the flattest of the picture.
+    constant = np.stack([find_constant(plane) for plane in planes])
+    if constant.any():
+        whole &= ~blocks(constant).any(axis=(0, 2, 3))
     if known is not None:
         whole &= blocks(known).all(axis=(0, 2, 3))
     chosen = cut[:, whole]

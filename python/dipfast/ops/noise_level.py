@@ -18,6 +18,7 @@ __all__ = [
     "BRIGHTNESS_PIXELS",
     "deviation",
     "estimate_noise",
+    "find_constant",
     "find_isolated",
     "find_outliers",
     "find_varied",
@@ -287,6 +288,28 @@ def wavelet_blocks(plane: Floats, known: Any = None) -> tuple[Floats, Floats]:
     counted = varied[centres]
     centres = centres[0][counted], centres[1][counted]
     return _brightness(plane, known, *centres), details[whole][counted]
+
+
+def find_constant(plane: Floats) -> Bools:
+    """Return which pixels of an image (H, W) lie in any 16x16 pixels of a single value.
+
+    That is padding, a mask or saturation, which has no noise, and its edge is none of the picture.
+    """
+    rows, columns = plane.shape
+    if min(rows, columns) < _REGION:
+        return np.zeros(plane.shape, bool)
+    differs = np.zeros(plane.shape, bool)
+    differs[:, 1:] |= plane[:, 1:] != plane[:, :-1]
+    differs[1:] |= plane[1:] != plane[:-1]
+    # Differences within a window: those to the left and above of its first column and row do not
+    # count, which is strict by a pixel and cheap.
+    counts = np.pad(differs.cumsum(0, np.int32).cumsum(1, np.int32), ((1, 0), (1, 0)))
+    n = _REGION
+    inside = counts[n:, n:] - counts[:-n, n:] - counts[n:, :-n] + counts[:-n, :-n]
+    flat = np.pad(inside == 0, n - 1)
+    marks = np.pad(flat.cumsum(0, np.int32).cumsum(1, np.int32), ((1, 0), (1, 0)))
+    around = marks[n:, n:] - marks[:-n, n:] - marks[n:, :-n] + marks[:-n, :-n]
+    return np.asarray(around > 0)
 
 
 def find_varied(plane: Floats, known: Any = None) -> Bools:
