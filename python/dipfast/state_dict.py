@@ -5,14 +5,49 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dipfast.errors import InputTypeError
 
-__all__ = ["Values", "copy_to", "flatten", "subtree", "tensor_of"]
+__all__ = ["Values", "check_values", "copy_to", "flatten", "subtree", "tensor_of"]
 
 Values: TypeAlias = dict[str, Tensor | float | int | str]
+
+
+def check_values(owner: str, memory: Values) -> None:
+    """Refuse a memory that no checkpoint can hold; numbers of NumPy become plain ones.
+
+    Parameters
+    ----------
+    owner
+        Whose memory it is, for messages.
+    memory
+        The memory, which is changed in place.
+
+    Raises
+    ------
+    InputTypeError
+        If a name is no text, or a value is neither a tensor nor a number nor a text.
+
+    Examples
+    --------
+    >>> check_values("the stop rule", {"losses": [0.1]})
+    Traceback (most recent call last):
+    dipfast.errors.InputTypeError: memory['losses'] of the stop rule must be a tensor, a number or \
+    a text, as checkpoints hold it, got list
+    """
+    for name, value in memory.items():
+        if not isinstance(name, str):
+            raise InputTypeError(f"names in the memory of {owner} must be texts, got {name!r}")
+        if isinstance(value, np.generic):
+            value = memory[name] = value.item()
+        if not isinstance(value, Tensor | float | int | str):
+            raise InputTypeError(
+                f"memory[{name!r}] of {owner} must be a tensor, a number or a text, as "
+                f"checkpoints hold it, got {type(value).__name__}"
+            )
 
 
 def flatten(parts: Mapping[str, Values]) -> Values:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,14 +20,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dipfast
-from dipfast.errors import CheckpointMismatchError
+from dipfast.errors import CheckpointMismatchError, InputTypeError
 from dipfast.networks import HourglassConfig
 from dipfast.operators import Blur, Compose, Downsample, Identity, gaussian_kernel
+from dipfast.prior.objective import Goal
 from dipfast.prior.stages import Stage
 from dipfast.run import record
 from dipfast.run.checkpoint import Checkpoint, CheckpointFile, digest_of, read_checkpoint
 from dipfast.settings.presets import Preset
-from dipfast.stopping import HeldOut, StopReason
+from dipfast.stopping import Decision, HeldOut, StopReason, StopRule
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -472,6 +476,45 @@ class TestIdentity:
         held_out = {"class": "HeldOut", "fraction": 0.2, "patience": 0.2, "seed": 0}
         assert record.describe(HeldOut(0.2)) == held_out
 
+    def test_tells_denoisers_of_ones_own_apart(self) -> None:
+        @dataclass(frozen=True)
+        class Slotted:
+            __slots__ = ("strength",)
+            strength: float
+
+        class Own:
+            def __init__(self, strength: float) -> None:
+                self.strength = strength
+
+            def denoise(self, image: Any, sigma: float) -> Any:
+                return image
+
+        torch.manual_seed(0)
+        convolution = torch.nn.Conv2d(1, 1, 3)
+        values = [
+            partial(max, 1),
+            partial(max, 2),
+            partial(min, 1),
+            partial(max, key=len),
+            Slotted(0.1),
+            Slotted(0.2),
+            Own(0.1).denoise,
+            Own(0.2).denoise,
+            convolution,
+            torch.nn.Conv2d(1, 1, 3),
+            torch.nn.Conv2d(1, 1, 3, padding=1),
+            torch.nn.Sequential(convolution, torch.nn.ReLU()),
+            torch.nn.Sequential(convolution, torch.nn.Tanh()),
+            torch.nn.BatchNorm2d(1),
+        ]
+        texts = [json.dumps(record.describe(value), sort_keys=True) for value in values]
+        assert len(set(texts)) == len(texts)
+        again = copy.deepcopy(convolution)
+        assert record.describe(again) == record.describe(convolution)
+        with torch.no_grad():
+            again.weight[0, 0, 0, 0] += 1
+        assert record.describe(again) != record.describe(convolution)
+
     def test_operators_are_told_apart_by_what_they_do(self) -> None:
         image = torch.zeros(1, 3, 16, 16)
         operators = [
@@ -497,3 +540,76 @@ def test_no_warnings_in_ordinary_use(noisy_pair: Pair, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         dipfast.denoise(noisy_pair[0], checkpoint=path, checkpoint_every=5)
+
+
+@dataclass(frozen=True)
+class Remembers(StopRule):
+    """Put what a function returns of a state into the memory."""
+
+    kept: Callable[[Any], dict[Any, Any]]
+
+    def update(self, state: Any, memory: Any) -> Decision:
+        memory.update(self.kept(state))
+        return Decision(best=True)
+
+
+@dataclass(frozen=True)
+class Control:
+    """Put a value into the memory of a stage."""
+
+    value: Any
+
+    def goal(self, view: Any, stage: Stage, memory: Any) -> Goal:
+        memory["x"] = self.value
+        return Goal(stage.tv_weight)
+
+
+class TestMemory:
+    @pytest.mark.parametrize(
+        ("kept", "message"),
+        [
+            ({"x": [0.1]}, r"memory\['x'\] of the stop rule must be a tensor, .* got list"),
+            ({"x": None}, "memory.* got NoneType"),
+            ({"x": np.zeros(2)}, "memory.* got ndarray"),
+            ({1: 2.0}, "names in the memory of the stop rule must be texts, got 1"),
+        ],
+    )
+    def test_that_no_file_can_hold_is_refused_at_once(
+        self, noisy_pair: Pair, path: Path, kept: dict[Any, Any], message: str
+    ) -> None:
+        seen: list[int] = []
+
+        def keep(state: Any) -> dict[Any, Any]:
+            seen.append(state.iteration)
+            return kept
+
+        with pytest.raises(InputTypeError, match=message):
+            dipfast.denoise(noisy_pair[0], stop=Remembers(keep), checkpoint=path)
+        assert seen == [1]
+
+    def test_of_a_control_is_checked_as_well(self, noisy_pair: Pair) -> None:
+        with pytest.raises(InputTypeError, match="of the control of stage 'a' must be a tensor"):
+            dipfast.denoise(noisy_pair[0], method=[Stage("a", 2, control=Control([1]))])
+
+    def test_of_numbers_of_numpy_and_one_tensor_twice_goes_on(
+        self, noisy_pair: Pair, path: Path
+    ) -> None:
+        def keep(state: Any) -> dict[Any, Any]:
+            image = state.image
+            return {"n": np.float32(0.5), "b": np.bool_(True), "x": image, "y": image}
+
+        # One tensor in the memories of the rule and of the control, too.
+        shared = torch.zeros(3)
+        rule = Remembers(lambda state: keep(state) | {"z": shared})
+        options: dict[str, Any] = {
+            "stop": rule,
+            "method": [Stage("a", 6, control=Control(shared))],
+            "checkpoint": path,
+            "checkpoint_every": 2,
+        }
+        part = dipfast.denoise(noisy_pair[0], callback=_stop_at(3), **options)
+        assert part.stop_iteration == 3
+        result = dipfast.denoise(noisy_pair[0], resume=True, **options)
+        del options["checkpoint"], options["checkpoint_every"]
+        whole = dipfast.denoise(noisy_pair[0], **options)
+        np.testing.assert_array_equal(result.image, whole.image)

@@ -352,3 +352,21 @@ class TestToldSigma:
         assert far.found["noise"][0]["high"] is None
         moved = [abs(float(x.image.mean()) - noisy.mean()) for x in (far, said)]
         assert moved[0] < 3 < moved[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "source"),
+    [
+        ({"sigma": 10, "noise": "gaussian"}, "given"),
+        ({"noise": dipfast.NoiseModel(0.04, 0.01)}, "given"),
+        ({"noise": "poisson_gaussian"}, "estimated"),
+        ({"sigma": 2, "noise": "poisson_gaussian"}, "sigma given, the rest estimated"),
+        ({"sigma": 10, "noise": "correlated"}, "sigma given, the rest estimated"),
+    ],
+    ids=str,
+)
+def test_where_the_noise_is_from(options: dict[str, Any], source: str) -> None:
+    noisy, _ = photograph(10)
+    result = dipfast.denoise(noisy[:48, :48], quality="fast", data_range=255, **options)
+    assert result.found["noise_source"] == source
+    assert f"({source})" in result.summary()

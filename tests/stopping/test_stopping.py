@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +16,7 @@ from torch import Tensor
 import dipfast
 from dipfast.model.noise import NoiseModel
 from dipfast.model.problem import Problem
+from dipfast.networks import HourglassConfig
 from dipfast.operators import Downsample, Identity, LinearOperator, Mask
 from dipfast.stopping import (
     RULES,
@@ -31,6 +35,8 @@ from dipfast.stopping import (
 
 CLEAN = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(1))
 WHITE = NoiseModel(0.1)
+
+SMALL = dipfast.Preset(20, (1 / 30, 1 / 30), HourglassConfig((8, 16), (8, 16), (4, 4)))
 
 
 def problem_of(noise: NoiseModel = WHITE, operator: LinearOperator | None = None) -> Problem:
@@ -436,3 +442,27 @@ def test_images_of_a_result_are_those_of_the_best_and_the_last_iteration(noisy_p
     assert result.best_loss == images[7][2] == result.history["loss"][6]
     assert result.psnr == pytest.approx(result.history["psnr_average"][6], abs=0.05)
     assert result.metrics["psnr_stop"] == result.history["psnr_average"][11]
+
+
+@dataclass(frozen=True)
+class BestAt(StopRule):
+    """Call one iteration the best, in a kind of truth of its own."""
+
+    number: int
+    kind: Callable[[bool], Any]
+
+    def update(self, state, memory):
+        return Decision(best=self.kind(state.iteration == self.number))
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.bool_, bool])
+@pytest.mark.parametrize("combined", [None, FirstOf, LastOf])
+def test_truth_of_any_kind_tells_the_best_iteration(noisy_pair, kind, combined) -> None:
+    rule = BestAt(3, kind)
+    if combined is not None:
+        never = StopAt(99, 0)
+        rule = combined((rule, never) if combined is FirstOf else (never, rule))
+    result = dipfast.denoise(
+        noisy_pair[0], method="dip", preset=SMALL, max_iterations=6, stop=rule, sigma=25
+    )
+    assert (result.best_iteration, result.stop_iteration) == (3, 6)

@@ -29,7 +29,7 @@ from dipfast.prior.stages import Stage
 from dipfast.prior.step_graph import StepGraph
 from dipfast.settings.names import MadeInput, OptimizerName, Precision
 from dipfast.settings.network import HourglassConfig
-from dipfast.state_dict import Values, copy_to, flatten, subtree, tensor_of
+from dipfast.state_dict import Values, check_values, copy_to, flatten, subtree, tensor_of
 from dipfast.torch_modes import is_of_inference, plain_modes, plain_operator, plain_tensor
 
 __all__ = ["DeepImagePrior", "State"]
@@ -342,6 +342,8 @@ class DeepImagePrior:
             self._memory = {}
         with plain_modes():
             goal = stage.goal(self, self._memory)
+            if stage.control is not None:
+                check_values(f"the control of stage {stage.name!r}", self._memory)
             if goal.network_input is not None:
                 self._replace_input(goal.network_input, goal.input_keeps_scale)
             terms = self._step(goal)

@@ -30,7 +30,8 @@ class Control(Protocol):
             The stage that the control belongs to.
         memory
             State of the control, empty at the beginning of the stage.  The method changes it in
-            place, and checkpoints hold it; the control itself does not change.
+            place, and checkpoints hold it: tensors, numbers and texts by name, as others are
+            refused.  The control itself does not change.
 
         Returns
         -------

@@ -135,11 +135,7 @@ class CheckpointFile:
         """
         from safetensors.torch import save
 
-        tensors = {
-            name: value.detach().contiguous()
-            for name, value in checkpoint.values.items()
-            if isinstance(value, Tensor)
-        }
+        tensors = _apart(checkpoint.values)
         scalars = {k: v for k, v in checkpoint.values.items() if not isinstance(v, Tensor)}
         texts = {
             "format": _FORMAT,
@@ -402,6 +398,22 @@ def _differences(name: str, stored: Any, current: Any) -> Iterator[str]:
         texts = map(repr, (stored, current))
         values = [text if len(text) < 60 else f"{text[:9]}..." for text in texts]
         yield f"{name[1:]} is {values[0]} there, {values[1]} here"
+
+
+def _apart(values: Values) -> dict[str, Tensor]:
+    """Return the tensors of some values, none of which lies in the memory of another.
+
+    A stop rule or a control may keep one tensor under two names, which the file cannot hold.
+    """
+    tensors: dict[str, Tensor] = {}
+    seen = set()
+    for name, value in values.items():
+        if isinstance(value, Tensor):
+            tensor = value.detach().contiguous()
+            place = tensor.device, tensor.untyped_storage().data_ptr()
+            tensors[name] = tensor.clone() if place in seen else tensor
+            seen.add(place)
+    return tensors
 
 
 def _digest(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:

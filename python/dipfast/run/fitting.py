@@ -15,7 +15,7 @@ from dipfast.run.observers import History, Observer
 from dipfast.run.outcome import Iterate, Outcome
 from dipfast.run.recovery import Recovery
 from dipfast.run.residual import describe_residual
-from dipfast.state_dict import Values, copy_to, flatten, subtree, tensor_of
+from dipfast.state_dict import Values, check_values, copy_to, flatten, subtree, tensor_of
 from dipfast.stop_reason import Stop, StopReason
 from dipfast.stopping import Decision
 
@@ -106,6 +106,7 @@ class Runner:
                     return Stop(StopReason.GAVE_UP)
                 continue
             decision = self.rule.update(state, self._rule_state)
+            check_values("the stop rule", self._rule_state)
             self._ended = self._end_of_fit(state, decision)
             # After the stop rule, which must not see the reference.
             state = replace(
@@ -114,8 +115,10 @@ class Runner:
                 iteration=self._before + state.iteration,
                 total=self.job.iterations,
             )
+            # A rule of a user's may answer with a tensor or a value of NumPy.
+            best = None if decision.best is None else bool(decision.best)
             # A rule may judge no iteration best for a while: the first one serves until then.
-            if decision.best is not False or self.best is None:
+            if best is not False or self.best is None:
                 self.best = Iterate(
                     state.iteration, state.numbers.value, state.image, state.average
                 )

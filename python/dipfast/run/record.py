@@ -7,11 +7,13 @@ it is executed.
 
 from __future__ import annotations
 
+import inspect
 import json
 import platform
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from dipfast import _native
 from dipfast.checks import check_choice
@@ -32,7 +34,7 @@ from dipfast.run.direct import describe_method
 from dipfast.run.job import Job
 from dipfast.run.prepare import Task
 from dipfast.run.tile_jobs import tiles_of
-from dipfast.settings.names import TASKS
+from dipfast.settings.names import TASKS, MadeInput
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.option import Role, options_of
 from dipfast.settings.presets import Preset, get_preset
@@ -93,7 +95,6 @@ def found(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]
         ``"tv_weight"`` are lists with an entry for each job.
     """
     layout, first = task.layout, jobs[0]
-    noise_is_given = settings.sigma != "auto" or isinstance(settings.noise, NoiseParameters)
     coding = settings.jpeg if isinstance(settings, DenoiseSettings) else None
     return {
         **task.found,
@@ -106,7 +107,7 @@ def found(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]
         "range_source": layout.range_source,
         "sigma": [job.settings.sigma for job in jobs],
         "noise": [_plain(job.settings.noise) for job in jobs],
-        "noise_source": "given" if noise_is_given else "estimated",
+        "noise_source": _noise_source(settings, jobs),
         "noise_estimate": [_plain(job.estimate) for job in jobs],
         "stretched": [job.stretch is not None for job in jobs],
         "method": _plain(first.settings.method),
@@ -121,6 +122,19 @@ def found(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]
             "python": platform.python_version(),
         },
     }
+
+
+def _noise_source(settings: Settings, jobs: Sequence[Job]) -> str:
+    """Return in words where the noise is from; a sigma that was told may not be all of it."""
+    if isinstance(settings.noise, NoiseParameters):
+        return "given"
+    if settings.sigma == "auto":
+        return "estimated"
+    # Not that of the problem, which may be of stretched values.
+    models = [n for job in jobs if isinstance(n := job.settings.noise, NoiseParameters)]
+    asked = settings.noise in ("poisson_gaussian", "correlated")
+    more = asked or any(model.gain > 0 or model.is_correlated for model in models)
+    return "sigma given, the rest estimated" if more else "given"
 
 
 def _found_of_method(settings: Settings, jobs: Sequence[Job]) -> dict[str, Any]:
@@ -216,7 +230,7 @@ def identify(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, A
         "layout": describe([layout.shape, str(layout.dtype), layout.data_range, *stack]),
         "kept_mask": describe(task.kept_mask),
         "reference": describe(torch.cat(references) if references else None),
-        "network_input": describe(first.network_input),
+        "network_input": describe(_input_of_all(jobs)),
         "jpeg": describe(settings.jpeg if isinstance(settings, DenoiseSettings) else None),
         "device": first.device.type,
         # Fits and variants are those of the quality.
@@ -224,12 +238,21 @@ def identify(task: Task, settings: Settings, jobs: Sequence[Job]) -> dict[str, A
     }
 
 
+def _input_of_all(jobs: Sequence[Job]) -> MadeInput | Tensor:
+    """Return the input of the networks, that of all images where each has its own."""
+    inputs = [job.network_input for job in jobs if isinstance(job.network_input, Tensor)]
+    if not inputs or all(given is inputs[0] for given in inputs):
+        return jobs[0].network_input
+    return torch.cat(inputs)
+
+
 def describe(value: Any) -> Any:
     """Return a description of a value, ready for JSON.
 
-    Tensors are described by their digest, objects by class and public attributes.  Two values that
-    could lead to different fits have different descriptions, except functions, of which only the
-    name is described.
+    Tensors are described by their digest, objects by class and public attributes, modules of torch
+    by their parts, parameters and buffers as well, and partial functions by what they call with
+    which arguments.  Two values that could lead to different fits have different descriptions,
+    except functions, of which only the name is described.
 
     Parameters
     ----------
@@ -258,13 +281,30 @@ def describe(value: Any) -> Any:
         return [describe(item) for item in value]
     if isinstance(value, Mapping):
         return {str(key): describe(item) for key, item in value.items()}
+    if inspect.ismethod(value):
+        return {"method": value.__qualname__, "of": describe(value.__self__)}
     if callable(value) and hasattr(value, "__qualname__"):
         return value.__qualname__
-    attributes = {k: v for k, v in getattr(value, "__dict__", {}).items() if k[0] != "_"}
+    attributes = _public_attributes(value)
+    if isinstance(value, partial):
+        attributes |= {"func": value.func, "args": value.args, "keywords": value.keywords}
+    if isinstance(value, nn.Module):
+        for parts in (value.named_parameters, value.named_buffers):
+            attributes |= dict(parts(recurse=False))
+        attributes |= dict(value.named_children())
     if isinstance(value, NoiseParameters):  # records of before have none of these
         usual = {"offset": 0.0, "excess": 1.0}
         attributes = {k: v for k, v in attributes.items() if v != usual.get(k)}
     return {"class": type(value).__name__, **describe(attributes)}
+
+
+def _public_attributes(value: Any) -> dict[str, Any]:
+    """Return the attributes of an object, also those in slots, whose names have no underscore."""
+    names = dict.fromkeys(getattr(value, "__dict__", {}))
+    for kind in type(value).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        names |= dict.fromkeys([slots] if isinstance(slots, str) else slots)
+    return {k: getattr(value, k) for k in names if k[0] != "_" and hasattr(value, k)}
 
 
 def _fingerprint(operator: LinearOperator, image: Tensor, device: torch.device) -> str:

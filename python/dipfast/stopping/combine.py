@@ -121,6 +121,6 @@ class LastOf(CompositeRule):
                 memory[f"over.{k}"] = 1
             if decision.best is not None:
                 memory["judged"] = 1
-                best = best or decision.best
+                best = best or bool(decision.best)
         over = all(f"over.{k}" in memory for k in range(len(self.rules)))
         return Decision(best if "judged" in memory else None, stop if over else None)

@@ -84,7 +84,7 @@ class StopRule(ABC):
             The loop after the iteration.
         memory
             State of the rule, empty at the first iteration: tensors, numbers and texts by name.
-            The method changes it in place, and checkpoints hold it.
+            The method changes it in place, and checkpoints hold it; other values are refused.
 
         Returns
         -------
