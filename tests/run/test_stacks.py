@@ -12,12 +12,14 @@ import torch
 
 import dipfast
 from dipfast import ops
-from dipfast.errors import InputError, InputTypeError
+from dipfast.errors import CheckpointMismatchError, InputError, InputTypeError
+from dipfast.networks import HourglassConfig
 from dipfast.operators import Blur, gaussian_kernel
 from dipfast.run.observers import Progress
 from dipfast.stop_reason import StopReason
 
 PLANES = 4
+SMALL = dipfast.Preset(30, (1 / 30, 1 / 30), HourglassConfig((8, 16), (8, 16), (4, 4)))
 
 
 def clean_stack(channels: int = 0) -> np.ndarray:
@@ -297,6 +299,33 @@ class TestRuns:
         assert set(result.history["item"]) <= set(range(at))
         assert result.report()["metrics"]["psnr"] == result.psnr
 
+    @pytest.mark.parametrize("kind", ["stack", "batch"])
+    def test_a_plane_that_was_hardly_begun_stays_as_it_was(self, kind: str) -> None:
+        stack: Any = noisy_stack()
+        options: dict[str, Any] = {"method": "dip", "refine": False, "preset": SMALL}
+        options["reference"] = clean_stack().astype(">u2")
+        if kind == "stack":
+            options["stack_axis"] = 0
+        else:
+            stack = torch.from_numpy(stack.astype(np.int32))[:, None]
+            options["reference"] = torch.from_numpy(clean_stack().astype(np.int32))[:, None]
+        iterations = []
+
+        def stop(state: Any) -> None:
+            if not isinstance(state, Progress):
+                iterations.append(state.iteration)
+                if len(iterations) == SMALL.iterations + 2:  # the second of the second plane
+                    raise StopIteration
+
+        result = dipfast.denoise(stack, callback=stop, **options)
+        assert iterations[-2:] == [1, 2]
+        np.testing.assert_array_equal(result.image[1:], stack[1:])
+        assert (result.image[0] != stack[0]).any()
+        assert result.unfinished is not None
+        assert result.unfinished.startswith("1 of 4 ")
+        assert (result.best_iteration, result.stop_iteration) == (0, 2)
+        assert result.history["item"][-1] == 1
+
     def test_an_end_before_the_only_plane(self) -> None:
         stack = noisy_stack()[:1]
 
@@ -358,3 +387,89 @@ class TestRuns:
         assert "the first of 4 images" in result._repr_html_()
         with pytest.raises(InputError, match="got a batch of 4"):
             dipfast.save_page(result, noisy_stack(3), "page.html")
+
+
+class TestNetworkInput:
+    """One picture for all planes, or one for each in the form of the stack."""
+
+    def inputs_of(self, stack: Any, guide: Any, **options: Any) -> dict[int, list[torch.Tensor]]:
+        seen: dict[int, list[torch.Tensor]] = {}
+        plane = 0
+
+        def look(state: Any) -> None:
+            nonlocal plane
+            if isinstance(state, Progress):
+                plane = state.plane[0] if state.plane else plane
+            else:
+                seen.setdefault(len(seen), []).append(state.prior.z[0].clone())
+
+        result = dipfast.denoise(
+            stack,
+            network_input=guide,
+            method="dip",
+            preset=SMALL,
+            max_iterations=1,
+            callback=look,
+            **options,
+        )
+        assert result.image.shape == stack.shape
+        return seen
+
+    @pytest.mark.parametrize("channels", [0, 3])
+    def test_each_plane_has_its_own(self, channels: int) -> None:
+        stack = noisy_stack(channels)[:3]
+        guide = clean_stack(channels)[:3]
+        seen = self.inputs_of(stack, guide, stack_axis=0)
+        assert len(seen) == 3
+        low, high = guide.min(), guide.max()
+        planes = np.moveaxis(guide, -1, 1) if channels else guide[:, None]
+        for number, (z,) in seen.items():
+            expected = torch.from_numpy((planes[number] - low) / (high - low)).float()
+            torch.testing.assert_close(z, expected)
+
+    def test_each_image_of_a_batch_has_its_own(self) -> None:
+        batch = torch.from_numpy(noisy_stack(3)[:2].astype(np.float32)).permute(0, 3, 1, 2)
+        (first,), (second,) = self.inputs_of(batch, batch.flip(-1)).values()
+        assert first.shape == second.shape == (3, 24, 20)
+        assert not torch.equal(first, second)
+
+    @pytest.mark.parametrize("shape", [(24, 20), (24, 20, 3)])
+    def test_one_for_all(self, shape: tuple[int, ...]) -> None:
+        guide = np.random.default_rng(0).random(shape, dtype=np.float32)
+        seen = self.inputs_of(noisy_stack()[:2], guide, stack_axis=0)
+        (first,), (second,) = seen.values()
+        assert torch.equal(first, second)
+        assert first.shape == (*shape[2:], 24, 20) if shape[2:] else (1, 24, 20)
+
+    def test_others_are_refused(self) -> None:
+        colours = noisy_stack(3)
+        batch = torch.from_numpy(colours.astype(np.float32)).permute(0, 3, 1, 2)
+        for stack, guide, options in (
+            (colours, colours[:3], {"stack_axis": 0}),
+            (batch, batch[:3], {}),
+            (colours[0], colours[:3], {}),
+        ):
+            with pytest.raises(InputError, match=r"network_input must be one picture .* got shape"):
+                self.inputs_of(stack, guide, **options)
+
+    def test_a_checkpoint_knows_those_of_all_planes(self, tmp_path: Path) -> None:
+        stack, guide = noisy_stack()[:2], clean_stack()[:2]
+        options: dict[str, Any] = {
+            "stack_axis": 0,
+            "method": "dip",
+            "preset": SMALL,
+            "max_iterations": 1,
+            "checkpoint": tmp_path / "c",
+        }
+        dipfast.denoise(stack, network_input=guide, **options)
+        other = guide.copy()
+        other[1] = other[1, ::-1]
+        with pytest.raises(CheckpointMismatchError, match="network_input"):
+            dipfast.denoise(stack, network_input=other, resume=True, **options)
+
+
+def test_planes_share_the_memory_of_snapshots() -> None:
+    size = 24 * 20 * 4 / 1e6
+    options: dict[str, Any] = {"method": "dip", "preset": SMALL, "max_iterations": 12}
+    result = dipfast.denoise(noisy_stack(), stack_axis=0, snapshots=12 * size, **options)
+    assert [sum(s.item == k for s in result.snapshots) for k in range(PLANES)] == [3] * PLANES

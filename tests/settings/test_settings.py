@@ -125,6 +125,7 @@ class TestValues:
             ({"tv_weight": 1, "method": "deep_red"}, InputError, "tv_weight=1 has no meaning"),
             ({"tv_weight": 1, "method": "tv_target"}, InputError, "tv_weight=1 has no meaning"),
             ({"resume": "yes"}, InputTypeError, "resume must be True or False, got 'yes'"),
+            ({"sigma": 0, "noise": "clipped"}, InputError, "has no meaning for sigma=0, which is"),
         ],
         ids=str,
     )
@@ -135,6 +136,16 @@ class TestValues:
             make_settings(DenoiseSettings, options)
         assert type(caught.value) is error
         assert message in str(caught.value)
+
+    @pytest.mark.parametrize("noise", ["gaussian", "clipped", "correlated"])
+    def test_a_kind_of_noise_where_there_is_none(self, noise: str) -> None:
+        for task in ("inpaint", "super_resolve"):
+            options = {"noise": noise} | ({"factor": 2} if task == "super_resolve" else {})
+            with pytest.raises(InputError, match=r"for sigma=0, .*sigma='auto' estimates it"):
+                make_settings(SETTINGS[task], options)
+            assert make_settings(SETTINGS[task], {**options, "sigma": "auto"}).noise == noise
+            # Of photons there may be some nonetheless.
+            make_settings(SETTINGS[task], {**options, "noise": "poisson_gaussian"})
 
     def test_a_value_is_not_shown_at_length(self) -> None:
         with pytest.raises(InputError) as caught:

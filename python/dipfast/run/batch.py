@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -51,7 +52,8 @@ def restore_images(task: Task, settings: Settings) -> Result:
     -------
     Result
         Images in the form of the input.  Images of a batch that no run was started for, because an
-        earlier one was ended, are the baseline.
+        earlier one was ended, are the baseline, and so is one whose fit was ended so early that it
+        is likely worse.
 
     Raises
     ------
@@ -83,6 +85,8 @@ def restore_images(task: Task, settings: Settings) -> Result:
     checkpoint = _checkpoint(task, settings, jobs)
     outcomes: list[Outcome] = []
     snapshots: list[Snapshots | None] = []
+    # Those that are not fitted have no snapshots.
+    fitted = max(sum(job.iterations > 0 for job in jobs), 1)
     with interrupt.on_signals():
         for item, job in enumerate(jobs):
             named = isinstance(settings.method, str) and job.iterations > 0
@@ -96,7 +100,7 @@ def restore_images(task: Task, settings: Settings) -> Result:
             plans = plans and not job.tile
             if plans and not job.fits:
                 job = plan(job)
-            store = None if settings.snapshots is None else Snapshots(settings.snapshots)
+            store = None if settings.snapshots is None else Snapshots(settings.snapshots / fitted)
             snapshots.append(store)
             observers: list[Observer | None] = [
                 store,
@@ -171,6 +175,7 @@ def _result(
     checkpoint: BatchCheckpoint | None = None,
 ) -> Result:
     layout = task.layout
+    outcomes = _without_half_done(jobs, outcomes)
 
     kept = _kept_mask(jobs)
     # By the tensors that they are made of: without iterations, all of the images are one.
@@ -243,6 +248,21 @@ def _result(
     )
 
 
+def _without_half_done(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+    """Return the outcomes of a batch without an image that is likely worse than its input.
+
+    The fit of one was ended from outside, long before its end: the image stays as it was.
+    """
+    if len(jobs) == 1:
+        return outcomes
+    return [
+        outcome
+        if outcome.excess is None or outcome.stop.reason.is_final
+        else replace(outcome, best=None, excess=None, residual=None)
+        for outcome in outcomes
+    ]
+
+
 def _shown(task: Task) -> Any:
     """Return the input as a notebook shows it, the first one of several."""
     layout = task.layout
@@ -312,12 +332,12 @@ def _unfinished(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> str | None:
 
     It is also None if no run was ended early.
     """
-    if jobs[0].layout.is_stack and len(jobs) > 1:
-        done = sum(outcome.best is not None for outcome in outcomes)
-        if done < len(jobs):
-            return f"{done} of {len(jobs)} planes were worked on, and the others are as they were"
-    if len(outcomes) < len(jobs):
-        return f"{len(outcomes)} of {len(jobs)} images were worked on"
+    worked_on = sum(outcome.best is not None for outcome in outcomes)
+    if len(jobs) > 1 and worked_on < len(jobs):
+        if jobs[0].layout.is_stack:
+            others = ", and the others are as they were"
+            return f"{worked_on} of {len(jobs)} planes were worked on{others}"
+        return f"{worked_on} of {len(jobs)} images were worked on"
     for job, outcome in zip(jobs, outcomes):
         method, task = job.settings.method, job.settings.task
         done, count = outcome.tiles or (0, 0)

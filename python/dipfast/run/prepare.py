@@ -188,7 +188,7 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
             refined=_refines(noise, estimate, settings, stretch is not None),
             reference=None if reference is None else _image_of(reference, item),
             peak=peak,
-            network_input=network_input,
+            network_input=_input_of(network_input, item),
         )
         job = with_fits(job) if settings.method == "joined" else job
         if job.iterations:
@@ -317,11 +317,26 @@ def _network_input(
     if settings.network_input is None:
         return "meshgrid" if preset.input == "meshgrid" else "noise"
     picture = as_constant("network_input", settings.network_input)
-    axis = layout.channel_axis if picture.ndim == len(shape) else None
-    if layout.is_stack and picture.ndim == len(shape) - len(layout.stack_axes):
+    size = tuple(picture.shape)
+    # One for each image, in their form: then it has all of their axes, but for the channels.
+    of_each = len(size) == len(shape) and all(
+        size[axis] == shape[axis] for axis in range(len(shape)) if axis != layout.channel_axis
+    )
+    axis = layout.channel_axis if len(size) == len(shape) else None
+    if layout.is_stack and len(size) == len(shape) - len(layout.stack_axes):
         left = [k for k in range(len(shape)) if k not in layout.stack_axes]
         axis = None if layout.channel_axis is None else left.index(layout.channel_axis)
-    own_layout = Layout.of(picture, channel_axis=axis, name="network_input")
+    if not of_each and len(size) > 3 and not (isinstance(picture, Tensor) and size[0] == 1):
+        raise InputError(
+            "network_input must be one picture of the size of the result, or one for each image of "
+            f"a batch or stack, in the form of the result, {shape}, got shape {size}"
+        )
+    own_layout = Layout.of(
+        picture,
+        channel_axis=axis,
+        stack_axis=(layout.stack_axes or None) if of_each else None,
+        name="network_input",
+    )
     given = own_layout.to_tensor(picture, _CPU)
     if given.shape[2:] != baseline.shape[2:]:
         raise InputError(
@@ -329,6 +344,11 @@ def _network_input(
             f"{tuple(baseline.shape[2:])}, got {tuple(given.shape[2:])}"
         )
     return given
+
+
+def _input_of(network_input: MadeInput | Tensor, item: int) -> MadeInput | Tensor:
+    """Return the input of the network of one image."""
+    return network_input if isinstance(network_input, str) else _image_of(network_input, item)
 
 
 def _takes_picture(method: Any) -> bool:

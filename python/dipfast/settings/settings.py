@@ -242,7 +242,8 @@ class Settings(BaseModel):
     network_input: Any = option(
         None,
         "A picture of the same scene and size that the network is given instead of noise (flash "
-        "and no flash); preset original-flash needs one.",
+        "and no flash); preset original-flash needs one. For a batch or stack it is one for all, "
+        "or one for each in the form of the result.",
         role="image",
         expected="an image of the size of the result",
     )
@@ -340,7 +341,8 @@ class Settings(BaseModel):
     )
     snapshots: _Positive | None = option(
         None,
-        "Keep images of the running average at some iterations, in so much memory.",
+        "Keep images of the running average at some iterations, in so much memory, which all "
+        "images of a batch or stack share.",
         role="local",
         expected="a positive number",
         unit="megabytes",
@@ -398,6 +400,11 @@ class Settings(BaseModel):
             )
         if isinstance(self.noise, NoiseParameters) and self.sigma != "auto":
             raise InputError(f"sigma={self.sigma:g} has no meaning where noise is a model")
+        if self.sigma == 0 and self.noise in ("gaussian", "clipped", "correlated"):
+            raise InputError(
+                f"noise={self.noise!r} has no meaning for sigma=0, which is no noise; sigma='auto' "
+                "estimates it"
+            )
         if self.resume and self.checkpoint is None:
             raise InputError("resume=True needs a checkpoint to go on from")
         return self
