@@ -292,7 +292,12 @@ def white_of(pixels: Any) -> float:
 
 
 def check_image(
-    name: str, image: Any, *, finite: bool = True, stack_axes: tuple[int, ...] = ()
+    name: str,
+    image: Any,
+    *,
+    finite: bool = True,
+    stack_axes: tuple[int, ...] = (),
+    advice: str = "dipfast.inpaint fills missing pixels",
 ) -> None:
     """Refuse an image that is empty, not real, not finite, or of the wrong number of dimensions.
 
@@ -306,6 +311,8 @@ def check_image(
         Whether NaN and infinity are refused; by default they are, because a fit cannot use them.
     stack_axes
         The axes of a stack, as :func:`find_stack_axes` found them; none by default.
+    advice
+        What can be done where a value is not finite, for the message.
 
     Raises
     ------
@@ -331,17 +338,16 @@ def check_image(
     if 0 in shape:
         raise InputError(f"{name} must not be empty, got shape {shape}")
     if not stack_axes and not 2 <= len(shape) <= most:
-        advice = "; stack_axis=0 says that its first axis is that of a stack of images"
+        of_stack = "; stack_axis=0 says that its first axis is that of a stack of images"
         raise InputError(
             f"{name} must be {layouts}, got {len(shape)} dimensions, shape {shape}"
-            + (advice if len(shape) > most else "")
+            + (of_stack if len(shape) > most else "")
         )
     good = _isfinite(image) if finite else None
     if good is not None and not good.all():
         bad = int((~good).sum())
         raise InputError(
-            f"{name} must be finite, got NaN or infinity at {bad} of its values; "
-            "dipfast.inpaint fills missing pixels"
+            f"{name} must be finite, got NaN or infinity at {bad} of its values; {advice}"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,22 @@ class TestEarlyEnd:
         assert result.unfinished is None
         assert result.history["iteration"] == []
         assert "joined, balanced" in result.summary()
+        assert result.stop_detail == "nl_ridge done; the time limit leaves no fit"
+
+    def test_an_interrupt_while_fits_are_planned_is_told(
+        self, pair: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        interrupt = dipfast.Interrupt()
+
+        def timed(job: Any, *_: object) -> Any:
+            interrupt.stop("enough")
+            return replace(job, fits=(), stages=())
+
+        monkeypatch.setattr("dipfast.run.batch.affordable", timed)
+        result = dipfast.denoise(pair[0], time_limit=60.0, interrupt=interrupt)
+        assert (result.stop_reason, result.stop_detail) == (StopReason.STOPPED, "enough")
+        alone = dipfast.denoise(pair[0], method="nl_ridge", quality="balanced")
+        np.testing.assert_array_equal(result.image, alone.image)
 
 
 class _Remaining:
@@ -484,6 +501,27 @@ class TestOtherTasks:
         with pytest.warns(UserWarning, match="before its first step"):
             result = getattr(dipfast, task)(clean, argument, time_limit=1e-6)
         assert "the result is what it began with" in result.unfinished
+
+    def test_words_of_an_interrupt_are_kept_before_the_first_fit(self, clean: np.ndarray) -> None:
+        interrupt, pictures = dipfast.Interrupt(), []
+
+        def stop(state: Any) -> None:
+            if pictures and isinstance(state, Progress):  # of what the fit sees
+                interrupt.stop("enough")
+            elif isinstance(state, Progress) and state.image is not None:
+                pictures.append(state)
+
+        missing = np.eye(64, dtype=bool)
+        result = dipfast.inpaint(clean, missing, callback=stop, interrupt=interrupt)
+        assert result.stop_reason is StopReason.STOPPED
+        assert result.stop_detail.startswith("enough; joined: pnp")
+
+    def test_without_a_fit_the_steps_are_those_of_the_picture(self, clean: np.ndarray) -> None:
+        missing = np.eye(64, dtype=bool)
+        result = dipfast.inpaint(clean, missing, method="joined", max_iterations=1)
+        assert result.found["steps"] == 48
+        assert "speed" not in result.found
+        assert "joined, 48 steps" in result.summary()
 
     @pytest.mark.parametrize("number", [10, 550])
     def test_ended_without_a_fit_there_is_the_first_picture(

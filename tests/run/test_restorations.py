@@ -294,7 +294,15 @@ class TestOptions:
         model = dipfast.NoiseModel(0.1, 0.01, low=0.0, high=1.0)
         result = dipfast.denoise(noisy, noise=model, max_iterations=3)
         assert result.found["noise"] == [
-            {"sigma": 0.1, "gain": 0.01, "low": 0.0, "high": 1.0, "spectrum": None, "offset": 0.0}
+            {
+                "sigma": 0.1,
+                "gain": 0.01,
+                "low": 0.0,
+                "high": 1.0,
+                "spectrum": None,
+                "offset": 0.0,
+                "excess": 1.0,
+            }
         ]
         clipped = dipfast.denoise(noisy, noise="clipped", sigma=25, max_iterations=3)
         assert clipped.found["noise"][0]["low"] == 0.0
@@ -345,6 +353,10 @@ class TestOptions:
             dipfast.inpaint("picture.png", holes)
         with pytest.raises(ValueError, match="got 1 dimensions"):
             dipfast.inpaint(np.full(4, math.nan))
+        infinite = clean.astype(float)
+        infinite[~holes] = math.inf
+        with pytest.raises(ValueError, match="mark them as missing in the mask, or as NaN"):
+            dipfast.inpaint(infinite, holes)
         with pytest.raises(TypeError, match="keep_known must be True or False, got 1"):
             dipfast.inpaint(clean, holes, keep_known=1)
         with pytest.raises(TypeError, match="unexpected keyword argument 'sgima'"):

@@ -354,7 +354,11 @@ class Layout:
             If 99% of the values lie within half a per cent of the range.
         """
         counted = image if known is None else image[self.of_planes(known)].reshape(1, -1)
-        check_image(name, counted, stack_axes=self.stack_axes if known is None else ())
+        if known is None:
+            check_image(name, counted, stack_axes=self.stack_axes)
+        else:
+            advice = "mark them as missing in the mask, or as NaN in the image of dipfast.inpaint"
+            check_image(name, counted, advice=advice)
         ends = 0.0, 1.0
         if data_range is not None:
             source, found = "given", check_data_range(data_range)

@@ -17,7 +17,7 @@ from dipfast.run.job import Job
 from dipfast.run.observers import Observer
 from dipfast.run.outcome import Iterate, Outcome
 from dipfast.run.residual import describe_residual
-from dipfast.settings.names import DirectMethod, Quality
+from dipfast.settings.names import DIRECT_METHOD_OF, DirectMethod, Quality
 from dipfast.stop_reason import Stop, StopReason
 
 __all__ = ["describe_method", "not_begun", "run_direct"]
@@ -118,14 +118,15 @@ def describe_method(job: Job) -> dict[str, Any]:
     ----------
     job
         The image and all that was decided for it; its method is a
-        :data:`~dipfast.settings.names.DirectMethod`.
+        :data:`~dipfast.settings.names.DirectMethod`, or a join without a fit, of which only the
+        picture of such a method is left.
 
     Returns
     -------
     dict
         The steps of a method that has some, under ``"steps"``; else its speed, under ``"speed"``.
     """
-    if job.settings.method == "pnp" or job.problem.jpeg is not None:
+    if _is_pnp(job) or job.problem.jpeg is not None:
         return {"steps": _steps(job)}
     return {"speed": job.settings.quality}
 
@@ -134,7 +135,12 @@ def _steps(job: Job) -> int:
     """Return after how many steps a job is done."""
     if job.problem.jpeg is not None:
         return STEPS_OF_JPEG[job.settings.quality]
-    return STEPS[job.settings.quality] if job.settings.method == "pnp" else 1
+    return STEPS[job.settings.quality] if _is_pnp(job) else 1
+
+
+def _is_pnp(job: Job) -> bool:
+    """Return whether the method of a job that makes a picture without a network is pnp."""
+    return (job.settings.method if job.is_direct else DIRECT_METHOD_OF[job.settings.task]) == "pnp"
 
 
 _METHODS: dict[DirectMethod, Callable[[Problem, Quality, Report], Tensor]] = {

@@ -81,6 +81,20 @@ def _without_network(job: Job, observers: Sequence[Observer]) -> Outcome:
     return run_direct(replace(job, settings=settings, fits=(), stages=()), observers)
 
 
+class _Asked(Observer):
+    """Tell the observers how much is done, and keep why they end the run."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self.observers = observers
+        self.stop: Stop | None = None
+
+    def progress(self, share: float) -> Stop | None:
+        requests = [observer.progress(share) for observer in self.observers]
+        reason = next((request for request in requests if request), None)
+        self.stop = None if reason is None else Stop.of(reason)
+        return self.stop
+
+
 def first_outcome(job: Job, observers: Sequence[Observer]) -> Outcome:
     """Return the picture of the method without a network, as that of no iteration.
 
@@ -179,16 +193,21 @@ class JoinedRunner(Runner):
             if self.stop is None and self._judge.takes_long:
                 # Now, while observers can end it, and before the time that is left is planned.
                 problem = self._problem_of(0)
-                part = _without_network(replace(self.job, problem=problem), self.observers)
+                asked = _Asked(self.observers)
+                part = _without_network(replace(self.job, problem=problem), [asked])
                 if part.best is None or not part.stop.reason.is_final:
-                    # Its words are of the part, and the first picture is whole.
-                    self.stop = Stop(part.stop.reason)
+                    # The steps of its outcome are those of the part, and the first picture is
+                    # whole.
+                    self.stop = asked.stop
                 else:
                     self._of_fit = 0, (problem, (part.best.average.cpu(),))
             if self.stop is None and self._plan is not None:
                 self.job = self._plan(self.job)
                 if not self.job.fits:
-                    return first
+                    # An interrupt also ends what is timed to plan them.
+                    asked_for = _Asked(self.observers).progress(1.0)
+                    detail = f"{first.stop}; the time limit leaves no fit"
+                    return replace(first, stop=asked_for or first.stop._replace(detail=detail))
                 self._begin(self.job)
         if self.stop is None or self._done:
             judge = self._judge

@@ -230,7 +230,9 @@ class Result:
             parts.append(f"{settings['method']}, {settings['speed']}")
         elif "steps" in settings:
             done, most = self.stop_iteration, settings["steps"]
-            of_all = most if done == most else f"{done} of {most}"
+            # Of a join without a fit the picture is that of no iteration.
+            is_joined = settings["method"] == "joined"
+            of_all = most if done == most or is_joined else f"{done} of {most}"
             parts.append(f"{settings['method']}, {of_all} steps")
         if self.expected_psnr is not None:
             parts.append(f"PSNR of {self.expected_psnr:.1f} dB expected")
