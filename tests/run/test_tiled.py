@@ -29,6 +29,7 @@ from dipfast.run.tiled import TiledRunner
 from dipfast.settings.presets import PRESETS
 from dipfast.settings.settings import DenoiseSettings, RestoreSettings, make_settings
 from dipfast.stop_reason import StopReason
+from dipfast.stopping import Discrepancy
 
 SMALL = dipfast.Preset(
     30,
@@ -255,6 +256,30 @@ class TestEndsEarly:
 
         result = dipfast.denoise(pair[0], tile=64, callback=stop, method="dip")
         np.testing.assert_array_equal(result.image, pair[0])
+
+    def test_a_tile_whose_fit_gave_up_is_left_and_named(
+        self, narrow: np.ndarray, tmp_path: Path
+    ) -> None:
+        options: dict[str, Any] = {"method": "two_stage", "sigma": 25, "tile": 64}
+        options |= {"learning_rate": 1e30, "max_iterations": 12, "refine": False}
+        file = tmp_path / "run.checkpoint"
+        result = dipfast.denoise(narrow[:, :96], checkpoint=file, **options)
+        np.testing.assert_array_equal(result.image, narrow[:, :96])
+        assert result.stop_reason is StopReason.GAVE_UP
+        expected = "0 of 2 tiles were finished; the rest is as it was or half done"
+        assert result.unfinished == expected
+        assert "tiles 0, 1 as before, whose fit ended far" in result.stop_detail
+        assert not any("all iterations were run" in hint for hint in result.hints)
+        again = dipfast.denoise(narrow[:, :96], checkpoint=file, resume=True, **options)
+        assert (again.stop_detail, again.unfinished) == (result.stop_detail, expected)
+
+    def test_tiles_that_the_stop_rule_ended_have_not_run_all_iterations(
+        self, narrow: np.ndarray
+    ) -> None:
+        result = dipfast.denoise(
+            narrow, tile=64, method="dip", stop=Discrepancy(factor=100), max_iterations=30
+        )
+        assert result.stop_reason is StopReason.NOISE_LEVEL
 
     def test_a_time_limit(self, pair: Any) -> None:
         with pytest.warns(UserWarning, match="time_limit was too short"):

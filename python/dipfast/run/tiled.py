@@ -35,15 +35,27 @@ _SHARE_OF_FIRST = 0.03
 # 0.011.  What a fit would find in them was not measured.
 _FLAT = 0.01
 
+# So many tiles whose fits ended far from the image are named.
+_MOST_NAMED = 8
+
+
+# What checkpoints keep of the reason why a tile ended is its place.
+_REASONS = tuple(StopReason)
+
 
 class _Row(NamedTuple):
-    """What is kept of one tile: its number, the iterations so far, and what came out."""
+    """What is kept of one tile: its number, the iterations so far, and what came out.
+
+    ``is_left`` is 1 if the fit ended so far from the image that the picture keeps what was there.
+    """
 
     tile: int
     iteration: int
     loss: float
     weight: float
     psnr: float
+    reason: int = 0
+    is_left: int = 0
 
 
 class TiledRunner:
@@ -149,7 +161,16 @@ class TiledRunner:
             asked = self._show(end)
             if asked is not None and place + 1 < len(self._order):
                 return asked
-        return Stop(StopReason.ALL_ITERATIONS)
+        return self._end()
+
+    def _end(self) -> Stop:
+        """Return why the tiles ended when all are done: what is worst, where they differ."""
+        reasons = [_REASONS[row.reason] for row in self._rows]
+        others = [reason for reason in reasons if reason is not StopReason.ALL_ITERATIONS]
+        if not others:
+            return Stop(StopReason.ALL_ITERATIONS)
+        reason = StopReason.GAVE_UP if StopReason.GAVE_UP in others else others[0]
+        return Stop(reason, str(reason))
 
     def _share(self, tiles: int) -> float:
         """Return the share of the work that is done after so many tiles."""
@@ -171,7 +192,9 @@ class TiledRunner:
     def _put(self, number: int, outcome: Outcome) -> None:
         """Put what a tile found into the picture, and keep what is told of it."""
         tile = self._tiles[number]
-        best = outcome.best
+        # A fit that gave up is far from the image, and so is one that was planned too short.
+        is_left = outcome.excess is not None
+        best = None if is_left else outcome.best
         if best is not None:
             weights = torch.from_numpy(self._tiles.weights(number))
             for axis in (0, 1):
@@ -187,6 +210,8 @@ class TiledRunner:
                 losses[-1] if losses else math.nan,
                 members[-1].weight if members else float(best is not None),
                 self._psnr(),
+                _REASONS.index(outcome.stop.reason),
+                int(is_left),
             )
         )
 
@@ -225,6 +250,7 @@ class TiledRunner:
                 self._put(number, outcome)
         best = Iterate(self._iteration, math.nan, self._image, self._image)
         history = self._history() if self._rows else {}
+        done = finished - len(self._left) + len(self._tiles) - len(self._order)
         return Outcome(
             best=best if self._rows or self._has_base else None,
             last=best if self._rows or self._has_base else None,
@@ -237,8 +263,13 @@ class TiledRunner:
             failures=self._failures,
             excess=None,
             residual=describe_residual(self.job.problem, self._image),
-            tiles=(finished + len(self._tiles) - len(self._order), len(self._tiles)),
+            tiles=(done, len(self._tiles)),
         )
+
+    @property
+    def _left(self) -> list[int]:
+        """Return the numbers of the tiles whose fits ended far from the image."""
+        return [row.tile for row in self._rows if row.is_left]
 
     def _history(self) -> dict[str, list[Any]]:
         """Return a row for each tile that was fitted, in the order of the work."""
@@ -257,7 +288,13 @@ class TiledRunner:
 
     def _described(self, finished: int) -> str:
         """Say how many tiles there were, and what they were joined with."""
-        text = f"{finished} of {len(self._order)} tiles of {self.job.tile} pixels"
+        left = self._left
+        done = finished - len(left)
+        text = f"{done} of {len(self._order)} tiles of {self.job.tile} pixels"
+        if left:
+            numbers = ", ".join(map(str, left[:_MOST_NAMED])) + ", ..." * (len(left) > _MOST_NAMED)
+            word = "tile" if len(left) == 1 else "tiles"
+            text += f", and {word} {numbers} as before, whose fit ended far from the image"
         flat = len(self._tiles) - len(self._order)
         if flat:
             text += f", {flat} more are flat" if self._has_base else f", {flat} more are kept"
@@ -301,10 +338,11 @@ class TiledRunner:
             If the values are not the state of such a run.
         """
         self._image, self._first = (tensor_of(values, name) for name in ("image", "first"))
-        for tile, iteration, *rest in tensor_of(values, "rows").tolist():
-            self._rows.append(_Row(int(tile), int(iteration), *rest))
+        for tile, iteration, loss, weight, psnr, *more in tensor_of(values, "rows").tolist():
+            # Checkpoints of before do not have more.
+            self._rows.append(_Row(int(tile), int(iteration), loss, weight, psnr, *map(int, more)))
         if int(values["finished"]):
-            self.stop = Stop(StopReason.ALL_ITERATIONS)
+            self.stop = self._end()
         self._spikes, self._failures = int(values["spikes"]), int(values["failures"])
         self._begun = True
 
