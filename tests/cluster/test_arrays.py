@@ -126,6 +126,65 @@ def test_what_is_far_brighter_than_the_windows(dtype: str, spread: float) -> Non
     assert np.sqrt(np.square(errors).mean()) < 10
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_the_noise_of_what_is_in_no_window_at_first(dtype: str) -> None:
+    stack = np.zeros((20, 32, 32), dtype)
+    stack[1] = noisy(32, 32)
+    found = denoise_array(stack, quality="fast").compute()
+    assert found[1].astype(float).std() < stack[1].std() - 1
+    assert not found[2:].any()
+    # A star that 72 windows do not see is something, too.
+    wide = np.zeros((90, 8, 8), dtype)
+    assert not denoise_array(wide, quality="fast").compute().any()
+    wide[43] = noisy(8, 8)
+    with pytest.raises(InputError, match=r"72 windows of it are constant.*sigma or noise tells it"):
+        denoise_array(wide, quality="fast")
+
+
+def test_windows_with_another_noise_are_told_of() -> None:
+    levels = np.array([0.02, 0.02, 0.02, 0.02, 0.2])
+    planes = np.random.default_rng(0).normal(0.5, levels[:, None, None], (5, 48, 48))
+    options: Any = {"quality": "fast", "data_range": 1.0}
+    with pytest.warns(UserWarning, match=r"the noise of 1 of the 5 windows of x .* sigma or noise"):
+        denoise_array(planes, **options)
+    denoise_array(planes, sigma=0.05, **options)
+    levels = np.geomspace(0.003, 0.2, 6)
+    planes = np.random.default_rng(0).normal(0.5, levels[:, None, None], (6, 48, 48))
+    with pytest.raises(InputError, match=r"of the 6 windows of x .* clearly another one"):
+        denoise_array(planes, **options)
+
+
+@pytest.mark.parametrize("data_range", [None, 1.0])
+def test_values_that_are_not_finite_are_refused_at_the_call(data_range: float | None) -> None:
+    stack = noisy(3, 24, 24) / 255.0
+    stack[2, 3, 4:6] = np.nan
+    with pytest.raises(InputError, match="must be finite, got NaN or infinity at 2 of its"):
+        denoise_array(stack, quality="fast", data_range=data_range)
+
+
+def test_what_is_not_finite_beyond_the_windows_is_refused_where_all_is_read() -> None:
+    stack = np.concatenate([noisy(9, 24, 24) / 255.0, np.full((1, 24, 24), 0.5)])
+    stack[2, 3, 4] = np.inf  # in no window
+    with pytest.raises(InputError, match="must be finite, got NaN or infinity among its values"):
+        denoise_array(stack, method="dip", sigma=0.05)
+
+
+def test_a_sigma_in_another_unit_is_refused_at_the_call() -> None:
+    with pytest.raises(InputError, match=r"sigma=25 is in the unit of the array, whose range from"):
+        denoise_array(noisy(2, 24, 24) / 255.0, sigma=25, quality="fast")
+
+
+def test_a_few_bright_pixels_of_integers_are_not_in_another_unit() -> None:
+    stack = np.random.default_rng(0).normal(500, 20, (10, 32, 32)).astype(np.uint16)
+    stack[2, 3:8, 4:9] = 20000  # in no window
+    options: Any = {"data_range": 1000.0, "quality": "fast"}
+    found = denoise_array(stack, **options).compute()
+    assert found.dtype == np.uint16
+    for known in ({}, {"noise": NoiseModel(0.02)}):
+        with pytest.raises(InputError, match="data_range=1000 is in another unit than x"):
+            denoise_array(stack + np.uint16(30000), **known, **options)
+
+
 def test_nothing_is_done_before_it_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     lazy = denoise_array(noisy(3, 24, 24), **KNOWN)
     monkeypatch.setattr(dipfast, "denoise", None)

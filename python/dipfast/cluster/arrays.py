@@ -12,17 +12,18 @@ import numpy as np
 import torch
 
 import dipfast
-from dipfast.arrays import as_pixels
+from dipfast.arrays import as_pixels, check_image
 from dipfast.cluster.engine import check_extra
 from dipfast.denoisers.nl_ridge import GRID, REACH
 from dipfast.errors import InputError, InputTypeError
-from dipfast.images.layout import find_data_range
+from dipfast.images.layout import check_unit, find_data_range
 from dipfast.images.tiles import Tiles
 from dipfast.model.noise import NoiseModel
-from dipfast.model.stack_noise import estimate_stack_noise
+from dipfast.model.stack_noise import StackNoise, estimate_stack_noise
 from dipfast.settings.names import DIRECT_METHODS
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.settings import DenoiseSettings, decide_method, make_settings
+from dipfast.warn import warn_caller
 
 if TYPE_CHECKING:
     from dask.array import Array
@@ -35,6 +36,8 @@ _BLOCK, _TILE = 2048, 512
 _OVERLAP = 64
 # The noise is estimated from so many windows at most, of so many rows and columns.
 _WINDOWS, _WINDOW = 8, 512
+# Where all of these are constant, the first that are not are taken of so many others.
+_MORE_WINDOWS = 64
 # Options that say something of a single image, or are of the process that calls.
 _NOT_OF_BLOCKS = (
     *("callback", "interrupt", "snapshots", "checkpoint", "resume", "reference"),
@@ -59,7 +62,7 @@ def denoise_array(
     Nothing is restored before blocks of the result are computed or stored, and then no more than a
     few blocks are in memory at a time.  Noise and value range are the same for all blocks: they are
     found when the function is called, in up to eight windows of 512x512 pixels that are spread over
-    the array.
+    the array; where these are all constant, up to 64 others are looked at.
 
     Parameters
     ----------
@@ -93,7 +96,14 @@ def denoise_array(
     MissingExtraError
         If Dask is not installed.
     InputError, InputTypeError
-        If an argument is invalid, or an option is not one of blocks.
+        If an argument is invalid, or an option is not one of blocks; if the windows have values
+        that are not finite; and if no noise can be found for all blocks: no window tells it, or
+        most of them have clearly another one.
+
+    Warns
+    -----
+    UserWarning
+        If the noise of some windows is clearly another one.
 
     Notes
     -----
@@ -143,8 +153,9 @@ def denoise_array(
     elif max(size) > side:
         # A stretch is made of all values of what it is given, and each block would get its own.
         decided["stretch"] = False
-    # Integers far beyond a range are taken for a mistake, and of one that was found they are none.
-    as_floats = data_range is None and array.dtype.kind in "iu" and array.dtype != np.uint8
+    # Integers far beyond a range are taken for a mistake, which the windows tell: a block with a
+    # few bright pixels is none.
+    as_floats = array.dtype.kind in "iu" and (array.dtype, ends) != (np.uint8, (0.0, 255.0))
     first = array.ndim - (2 if axis is None else 3)
     denoise = partial(_denoise_planes, first=first, options=decided, as_floats=as_floats)
     if max(size) <= side:
@@ -241,21 +252,37 @@ def _common_noise(
         ends = float(low), float(high)
     elif array.dtype == np.uint8:
         ends = (0.0, 255.0)
-    if isinstance(settings.noise, NoiseParameters):
-        if ends is None:
-            raise InputError(
-                "data_range is needed where noise is a NoiseModel, whose numbers are in units of "
-                "that range"
-            )
+    is_told = isinstance(settings.noise, NoiseParameters)
+    if is_told and ends is None:
+        raise InputError(
+            "data_range is needed where noise is a NoiseModel, whose numbers are in units of that "
+            "range"
+        )
+    is_counted = given is not None and array.dtype.kind in "iu"
+    if isinstance(settings.noise, NoiseParameters) and ends is not None:
+        if is_counted:
+            check_unit("x", np.stack(dask.compute(*_windows(array, pixels))), ends)
         return settings.noise, ends
-    windows = np.stack(dask.compute(*_windows(array, pixels)))
+    windows = _windows_of(array, pixels, settings)
+    values = windows
     if ends is None:
-        values = windows
         # Values beyond the range are lost to a network, and that of a single value has no width.
         if not is_direct or windows.min() == windows.max():
             values = np.asarray(dask.compute(array.min(), array.max()), array.dtype)
+            if not np.isfinite(values).all():
+                raise InputError(
+                    "x must be finite, got NaN or infinity among its values; dipfast.inpaint "
+                    "fills missing pixels"
+                )
         ends = find_data_range("x", values)
+    elif is_counted:
+        check_unit("x", windows, ends)
     low, high = ends
+    if settings.sigma != "auto" and settings.sigma > high - low and values.min() != values.max():
+        raise InputError(
+            f"sigma={settings.sigma:g} is in the unit of the array, whose range from {low:.6g} to "
+            f"{high:.6g} is narrower than such noise"
+        )
     if pixels.start == -2:
         windows = windows[..., None]
     planes = torch.from_numpy(np.ascontiguousarray(np.moveaxis(windows, -1, 1), np.float64))
@@ -265,15 +292,71 @@ def _common_noise(
         return NoiseModel(0.0), ends
     # A sigma is compared with what the windows tell, as dipfast.denoise does it.
     found = estimate_stack_noise(planes, settings.noise, sigma=sigma, compares=True)
+    _check_common(found, len(planes))
     return found.shared.model, ends
 
 
-def _windows(array: Array, pixels: slice) -> list[Array]:
+def _check_common(found: StackNoise, count: int) -> None:
+    """Warn if the noise of some windows is clearly another one, and refuse it of most of them."""
+    # Windows of a single value have no noise, and are as good as any.
+    differ = sum(not own.model.is_free for own in found.own.values())
+    if 2 * differ > count:
+        raise InputError(
+            f"the noise of {differ} of the {count} windows of x that were looked at is clearly "
+            "another one than that of the others, and all blocks are denoised by one: sigma or "
+            "noise tells it where it is known, or denoise parts of one noise by themselves"
+        )
+    if differ:
+        warn_caller(
+            f"the noise of {differ} of the {count} windows of x that were looked at is clearly "
+            "another one than that of the others, by which all blocks are denoised: sigma or "
+            "noise tells it where it is known, or denoise parts of one noise by themselves"
+        )
+
+
+def _windows_of(array: Array, pixels: slice, settings: DenoiseSettings) -> Any:
+    """Return the values of the windows, or those of others where no noise is in these."""
+    import dask
+
+    windows = np.stack(dask.compute(*_windows(array, pixels)))
+    _check_finite(windows)
+    if settings.sigma != "auto" or any(map(_is_varied, windows)):
+        return windows
+    varied: list[Any] = []
+    others = _windows(array, pixels, _MORE_WINDOWS)
+    for first in range(0, len(others), _WINDOWS):  # no more in memory than before
+        some = dask.compute(*others[first : first + _WINDOWS])
+        varied += filter(_is_varied, some)
+        if len(varied) >= _WINDOWS:
+            break
+    if varied:
+        found = np.stack(varied[:_WINDOWS])
+        _check_finite(found)
+        return found
+    low, high = dask.compute(array.min(), array.max())
+    if low != high:
+        raise InputError(
+            f"the noise of x cannot be found: {len(windows) + len(others)} windows of it are "
+            "constant, and its values are not; sigma or noise tells it"
+        )
+    return windows
+
+
+def _check_finite(windows: Any) -> None:
+    check_image("x (in the windows looked at)", windows, stack_axes=(0,))
+
+
+def _is_varied(window: Any) -> bool:
+    """Return whether a channel of a window has more than one value, or one that is not finite."""
+    return bool((window != window[:1, :1]).any())
+
+
+def _windows(array: Array, pixels: slice, most: int = _WINDOWS) -> list[Array]:
     """Return windows of one size that are spread over the planes, and over each of them."""
     size = array.shape[pixels]
     stack = array.shape[: pixels.start]
     count, window = math.prod(stack), tuple(min(n, _WINDOW) for n in size)
-    number = min(_WINDOWS, count * math.prod(-(-n // w) for n, w in zip(size, window)))
+    number = min(most, count * math.prod(-(-n // w) for n, w in zip(size, window)))
     windows = []
     for k in range(number):
         share = k / max(number - 1, 1)

@@ -29,7 +29,7 @@ from dipfast.warn import warn_caller
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Layout", "find_data_range", "usual_width"]
+__all__ = ["Layout", "check_unit", "find_data_range", "usual_width"]
 
 
 # Above this, float64 does not hold every integer.
@@ -362,7 +362,7 @@ class Layout:
         ends = 0.0, 1.0
         if data_range is not None:
             source, found = "given", check_data_range(data_range)
-            _check_unit(name, counted, found)
+            check_unit(name, counted, found)
         elif str(image.dtype).endswith("uint8"):
             source, found = "dtype", (0.0, 255.0)
         else:
@@ -604,8 +604,23 @@ def _limits(dtype: Any) -> tuple[float, float]:
     return limits.min, limits.max
 
 
-def _check_unit(name: str, image: Any, data_range: tuple[float, float]) -> None:
-    """Refuse a range that was given in another unit than the integers of an image have."""
+def check_unit(name: str, image: Any, data_range: tuple[float, float]) -> None:
+    """Refuse a range that was given in another unit than the integers of an image have.
+
+    Parameters
+    ----------
+    name
+        The name of the argument, for messages.
+    image
+        An array or a tensor, which may have floats: these are not looked at.
+    data_range
+        The pair (darkest, brightest).
+
+    Raises
+    ------
+    InputError
+        If more than a hundredth of the integers are far outside of it.
+    """
     values, (low, high) = as_numpy(image), data_range
     if values.dtype.kind not in "iu":
         return
