@@ -17,6 +17,7 @@ from tests.cluster import on_workers
 
 from dipfast.cluster import connect
 from dipfast.cluster.engine import Failure, Order, _failure, run_orders
+from dipfast.cluster.plugin import WorkerShare, jobs_on_cores
 from dipfast.errors import (
     InputError,
     InputTypeError,
@@ -94,6 +95,69 @@ def test_threads_book_the_memory_that_they_are_given() -> None:
         assert isinstance(only[1].error, MemoryLimitError)
 
 
+def test_no_limit_of_memory_books_none() -> None:
+    with connect("threads", workers=2, memory_limit=0) as client:
+        (worker,) = client.scheduler_info()["workers"].values()
+        assert worker["resources"] == {}
+        large = Order(3, (3, 0.0), memory=10**15)
+        begun = time.monotonic()
+        stop = lambda: time.monotonic() > begun + 20  # noqa: E731
+        run = run_orders(client, on_workers.square_after, iter([large]), stop=stop)
+        assert list(run) == [(3, 9)]
+
+
+def test_a_large_order_waits_where_memory_is_not_booked(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = {"nthreads": 4, "resources": {}, "memory_limit": 8 * 10**9}
+    monkeypatch.setattr("dipfast.cluster.engine._Workers._there", lambda self: [worker])
+    sizes = [1, 1, 1, 7, 1]
+    orders = (Order(n, (n, 0.1), memory=size * 10**9) for n, size in enumerate(sizes))
+    flying: set[int] = set()
+    together: list[set[int]] = []
+
+    def begin(item: int) -> None:
+        flying.add(item)
+        together.append(set(flying))
+
+    with connect("threads", workers=4) as client:
+        for item, _ in run_orders(client, on_workers.square_after, orders, begin=begin):
+            flying.remove(item)
+    assert together == [{0}, {0, 1}, {0, 1, 2}, {3}, {4}]
+
+
+def test_workers_of_one_computer_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {"a": ("one", [0, 1, 2, 3]), "b": ("one", [0, 1, 2, 3]), "c": ("two", [0])}
+    jobs = jobs_on_cores(places, {"a": 1, "b": 1, "c": 1})
+    monkeypatch.setattr("dipfast.cluster.plugin.cores_of", lambda: places["a"])
+    before = torch.get_num_threads()
+    worker = Mock(state=Mock(nthreads=1))
+    try:
+        for counted, threads in ((jobs, 2), ({}, 4)):
+            share = WorkerShare(None, counted)
+            share.setup(worker)
+            assert torch.get_num_threads() == threads
+            share.teardown(worker)
+            assert torch.get_num_threads() == before
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_workers_of_a_client_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    before = torch.get_num_threads()
+    counted = Mock(return_value={})
+    monkeypatch.setattr("dipfast.cluster.plugin.jobs_on_cores", counted)
+    options: dict[str, Any] = {"dashboard_address": None, "processes": False}
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, **options) as cluster,
+        distributed.Client(cluster) as own,
+        connect(own),
+    ):
+        cores, running = counted.call_args.args
+        assert set(cores) == set(running)
+        assert list(running.values()) == [1, 1]
+    assert torch.get_num_threads() == before
+
+
 def test_one_whose_worker_is_killed_is_done_by_another(client: Any, tmp_path: Path) -> None:
     found = dict(
         run_orders(client, on_workers.square_or_die, orders(12, str(tmp_path), mortal := 5, 1))
@@ -161,6 +225,9 @@ def test_threads_leave_the_threads_of_torch_as_they_were() -> None:
     [
         ({"scheduler": "nearby"}, InputError, "'threads', 'processes', 'local', or an address"),
         ({"scheduler": 2}, InputTypeError, "got int"),
+        ({"memory_limit": -5}, InputError, "memory_limit must be .* got -5"),
+        ({"memory_limit": "4 foo"}, InputError, "memory_limit must be .* got '4 foo'"),
+        ({"memory_limit": "auto"}, InputError, "memory_limit must be .* got 'auto'"),
         ({"workers": 0}, InputError, "workers must be a whole number from 1 up, got 0"),
         ({"scheduler": "tcp://127.0.0.1:1", "workers": 2}, InputError, "workers is for a cluster"),
     ],

@@ -119,11 +119,12 @@ def connect(
         every two cores.
     memory_limit
         The memory of each of them, in bytes or as ``"4 GB"``; None, the default, for its share of
-        the memory of this computer.  A worker that takes more is ended, and its job is done again;
-        a thread cannot be ended, and no more jobs run at once than all threads have memory for.
+        the memory of this computer, and 0 for no limit.  A worker that takes more is ended, and
+        its job is done again; a thread cannot be ended, and no more jobs run at once than all
+        threads have memory for.
     threads
         Threads of torch for each job; None, the default, divides the cores of a computer by the
-        jobs that run on it at once.
+        jobs that all its workers run at once.
 
     Yields
     ------
@@ -144,7 +145,6 @@ def connect(
     3
     """
     check_extra()
-    from dask.utils import parse_bytes
     from distributed import Client, LocalCluster
     from distributed.system import MEMORY_LIMIT
 
@@ -185,15 +185,15 @@ def connect(
         )
     count = workers or max((os.cpu_count() or 1) // 2, 1)
     in_threads = scheduler == "threads"
-    limit = MEMORY_LIMIT // count if memory_limit is None else parse_bytes(memory_limit)
+    limit = MEMORY_LIMIT // count if memory_limit is None else _bytes_of(memory_limit)
     cluster = LocalCluster(
         n_workers=1 if in_threads else count,
         threads_per_worker=count if in_threads else 1,
         processes=not in_threads,
         # A thread cannot be ended for what it takes.
         memory_limit=0 if in_threads else limit,
-        # What jobs book; threads have theirs together.
-        resources={_MEMORY: count * limit if in_threads else limit},
+        # What jobs book, of what is limited; threads have theirs together.
+        resources={_MEMORY: count * limit if in_threads else limit} if limit else None,
         dashboard_address="127.0.0.1:0",  # any free port, and only for this computer
         silence_logs=logging.CRITICAL,
         scheduler_kwargs={
@@ -204,6 +204,22 @@ def connect(
     share = threads or max((os.cpu_count() or 1) // count, 1)
     with cluster, Client(cluster) as client, _prepared(client, share):
         yield client
+
+
+def _bytes_of(memory_limit: int | str) -> int:
+    """Return a limit in bytes, 0 for none."""
+    from dask.utils import parse_bytes
+
+    try:
+        limit = int(parse_bytes(memory_limit))
+    except (ValueError, OverflowError, AttributeError):
+        limit = -1
+    if limit < 0:
+        raise InputError(
+            "memory_limit must be a number of bytes or a text such as '4 GB', 0 for no limit, got "
+            f"{memory_limit!r}"
+        )
+    return limit
 
 
 def _refuse(whose: str, **options: int | str | None) -> None:
@@ -221,7 +237,7 @@ def _prepared(client: Client, threads: int | None) -> Iterator[None]:
     """Prepare the workers of a client that are there, and those that come."""
     import torch
 
-    from dipfast.cluster.plugin import WorkerShare
+    from dipfast.cluster.plugin import WorkerShare, cores_of, jobs_on_cores
 
     before = torch.get_num_threads()
     try:
@@ -231,7 +247,12 @@ def _prepared(client: Client, threads: int | None) -> Iterator[None]:
             f"the scheduler at {client.scheduler.address} has no worker after {_WAITING} s; "
             "'dask worker ADDRESS' starts one"
         ) from error
-    share = WorkerShare(threads)
+    jobs = None
+    if threads is None:
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        running = {address: worker["nthreads"] for address, worker in workers.items()}
+        jobs = jobs_on_cores(client.run(cores_of), running)
+    share = WorkerShare(threads, jobs)
     client.register_plugin(share)
     if client.dashboard_link:
         _log.info("dashboard: %s", client.dashboard_link)
@@ -286,10 +307,12 @@ def run_orders(
     flying: dict[str, tuple[Order[Item], Future]] = {}
     again: list[Future] = []
     orders, left = iter(orders), True
+    held: Order[Item] | None = None
     try:
         while not stop():
             while left and len(flying) < workers.slots():
-                order = next(orders, None)
+                order = held or next(orders, None)
+                held = None
                 if order is None:
                     left = False
                     break
@@ -297,6 +320,9 @@ def run_orders(
                     yield order.item, Failure(MemoryLimitError(_too_large(order, workers)))
                     continue
                 workers.largest = max(workers.largest, order.memory)
+                if len(flying) >= workers.slots():  # there is no room for one of this size yet
+                    held = order
+                    break
                 begin(order.item)
                 future = client.submit(
                     function,
@@ -370,7 +396,7 @@ class _Workers:
     Attributes
     ----------
     largest
-        The most bytes that an order takes that was sent.
+        The most bytes that an order takes that was sent, or is next.
     """
 
     def __init__(self, client: Client) -> None:

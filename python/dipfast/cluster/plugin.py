@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import socket
 import uuid
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from distributed import WorkerPlugin
 
-__all__ = ["WorkerShare"]
+__all__ = ["WorkerShare", "cores_of", "jobs_on_cores"]
+
+Jobs = dict[tuple[str, int], int]
+"""How many jobs may run at once on a core of a computer."""
 
 
 class WorkerShare(WorkerPlugin):  # type: ignore[misc]
@@ -18,22 +24,73 @@ class WorkerShare(WorkerPlugin):  # type: ignore[misc]
     Parameters
     ----------
     threads
-        The threads of torch of each job; None for the cores that the worker may use, divided by the
-        jobs that it runs at once.
+        The threads of torch of each job; None for the cores that the worker may use, each divided
+        by the jobs that may run on it at once.
+    jobs
+        How many jobs these are, of all workers, as :func:`jobs_on_cores` counts them; None, the
+        default, for those of the worker alone.
     """
 
-    def __init__(self, threads: int | None) -> None:
+    def __init__(self, threads: int | None, jobs: Jobs | None = None) -> None:
         self._threads = threads
+        self._jobs = jobs or {}
+        self._before: int | None = None
         # Several programs may prepare the workers of one cluster, and each takes back its own.
         self.name = f"dipfast-share-{uuid.uuid4()}"
 
     def setup(self, worker: Any) -> None:
         """Prepare a worker, called by Dask once it is there."""
-        torch.set_num_threads(self._threads or max(_cores() // worker.state.nthreads, 1))
+        self._before = torch.get_num_threads()
+        torch.set_num_threads(self._threads or self._share(worker.state.nthreads))
+
+    def teardown(self, worker: Any) -> None:
+        """Leave a worker as it was, called by Dask when the program ends."""
+        if self._before is not None:
+            torch.set_num_threads(self._before)
+
+    def _share(self, running: int) -> int:
+        """Return the threads for each of the jobs that a worker runs at once."""
+        host, cores = cores_of()
+        # A worker that came later is not counted, and has its own jobs at least.
+        shares = (1 / max(self._jobs.get((host, core), 0), running) for core in cores)
+        return max(int(sum(shares) + 1e-9), 1)
 
 
-def _cores() -> int:
-    """Return how many cores the process may use."""
+def cores_of() -> tuple[str, list[int]]:
+    """Return the name of the computer, and the cores of it that the process may use.
+
+    Returns
+    -------
+    tuple
+        The name and the numbers of the cores.
+    """
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return socket.gethostname(), sorted(os.sched_getaffinity(0))
+    return socket.gethostname(), list(range(os.cpu_count() or 1))
+
+
+def jobs_on_cores(cores: Mapping[str, tuple[str, list[int]]], running: Mapping[str, int]) -> Jobs:
+    """Return how many jobs may run at once on each core.
+
+    Parameters
+    ----------
+    cores
+        What :func:`cores_of` returns on each worker, by address.
+    running
+        How many jobs each worker runs at once, by address.
+
+    Returns
+    -------
+    dict
+        The numbers of jobs, by the name of the computer and the number of the core.
+
+    Examples
+    --------
+    >>> jobs_on_cores({"a": ("one", [0, 1]), "b": ("one", [1])}, {"a": 2, "b": 1})
+    {('one', 0): 2, ('one', 1): 3}
+    """
+    jobs: Counter[tuple[str, int]] = Counter()
+    for address, (host, numbers) in cores.items():
+        for core in numbers:
+            jobs[host, core] += running.get(address, 0)
+    return dict(jobs)
