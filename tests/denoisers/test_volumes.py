@@ -93,7 +93,7 @@ def test_only_the_plane_itself_has_added_noise() -> None:
 def test_large_planes_are_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     stack = planes(3, (600, 24))
     whole = denoise_directly(problem_of(stack, 1), "fast")
-    monkeypatch.setattr(volumes, "_MOST", 3 * 24 * 400)
+    monkeypatch.setattr(volumes, "MOST_OF_VOLUME", 3 * 24 * 400)
     in_parts = denoise_directly(problem_of(stack, 1), "fast")
     torch.testing.assert_close(in_parts, whole, atol=1e-5, rtol=0)
     monkeypatch.setattr(Ridge, "reach", lambda self, size: 60)

@@ -14,11 +14,12 @@ import torch
 import dipfast
 from dipfast import ops
 from dipfast.denoisers.direct import guide_of
-from dipfast.errors import InputError, InputTypeError
+from dipfast.errors import InputError, InputTypeError, MemoryLimitError
 from dipfast.images.files import write_image
 from dipfast.images.layout import Layout
 from dipfast.operators import Identity
 from dipfast.run.job import Job
+from dipfast.run.memory import estimate_direct
 from dipfast.run.prepare import Task, prepare
 from dipfast.run.runner import run
 from dipfast.settings.settings import DenoiseSettings, make_settings
@@ -105,6 +106,13 @@ class TestQuality:
             )
             assert whole.shape == part.shape
 
+    def test_a_number_ends_where_a_scene_changes(self) -> None:
+        stack = with_noise(np.concatenate([moving(5, 1), moving(4, 2)]))
+        for asked in ("auto", 2):
+            blocks = [job.problem.neighbours for job in jobs_of(stack, neighbours=asked)]
+            counts = [len(each.block.planes) for each in blocks if each is not None]
+            assert counts == [5] * 5 + [4] * 4
+
     def test_auto_finds_the_axis(self) -> None:
         clean = np.stack([moving(4, seed) for seed in (1, 2)], axis=1)  # moves along the first
         result = fast(with_noise(clean), stack_axis=(0, 1))
@@ -115,6 +123,17 @@ class TestQuality:
         result = fast(noisy)
         np.testing.assert_array_equal(result.image, fast(noisy, neighbours=0).image)
         np.testing.assert_array_equal(result.image, fast(noisy, neighbours=3).image)
+
+    def test_planes_that_need_too_much_memory_together(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        noisy = with_noise(moving(12))
+        room = estimate_direct((1, 1, 48, 48)) + 1000
+        assert estimate_direct((12, 1, 48, 48)) > room
+        monkeypatch.setattr("dipfast.run.memory.advice.available", lambda device: room)
+        with pytest.raises(MemoryLimitError, match=r"12x1x48x48 pixels .* neighbours=0 takes"):
+            jobs_of(noisy, neighbours=6)
+        assert len(jobs_of(noisy, neighbours=0)) == 12
 
     def test_joined_is_neighbours_alone(self) -> None:
         clean = moving(3)

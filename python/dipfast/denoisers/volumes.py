@@ -21,10 +21,10 @@ from dipfast.ops.nl_ridge_sizes import Ridge, is_of_one_channel
 from dipfast.settings.names import Quality
 from dipfast.settings.noise import NoiseParameters
 
-__all__ = ["denoise_with_neighbours"]
+__all__ = ["MOST_OF_VOLUME", "denoise_with_neighbours"]
 
-# A volume takes about three times the memory of a picture of as many elements.
-_MOST = MOST_ELEMENTS // 2
+MOST_OF_VOLUME = MOST_ELEMENTS // 2
+"""Elements of a volume that is denoised as a whole: larger ones are cut into blocks."""
 
 
 def denoise_with_neighbours(
@@ -107,5 +107,5 @@ def _denoised(
 
     pixels = planes.flatten(0, 1).numpy()
     ridge = Ridge((channels, count, *pixels.shape[-2:]), noise, speed, neighbours=reach)
-    in_parts = in_blocks(pixels, denoised, ridge.reach(0), callback, _MOST)
+    in_parts = in_blocks(pixels, denoised, ridge.reach(0), callback, MOST_OF_VOLUME)
     return torch.from_numpy(in_parts).reshape(planes.shape)

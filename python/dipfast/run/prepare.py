@@ -150,6 +150,9 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
     together = Together()
     if may_help:
         together = _together(measurement, layout, stack, found, photons, settings)
+        most = max((len(n.block.planes) for n in together.neighbours.values()), default=1)
+        if most > 1:
+            check_direct_memory((most, *measurement.shape[1:]), settings.task)
     if isinstance(settings, DenoiseSettings):
         settings = settings.model_copy(update={"neighbours": together.reach})
     jobs = []

@@ -22,9 +22,15 @@ from dipfast.model.neighbours import (
 from dipfast.model.noise import NoiseModel
 from dipfast.model.stack_noise import spread
 from dipfast.model.stretch import Stretch
-from dipfast.settings.settings import DenoiseSettings, Settings
+from dipfast.settings.settings import DenoiseSettings, Settings, decide_method
 
-__all__ = ["Together", "may_have_neighbours", "planes_together", "values_of"]
+__all__ = [
+    "Together",
+    "may_have_neighbours",
+    "most_together",
+    "planes_together",
+    "values_of",
+]
 
 # Methods that begin with what planes tell together.
 _METHODS = ("nl_ridge", "guided", "joined")
@@ -99,6 +105,31 @@ def may_have_neighbours(settings: Settings, layout: Layout) -> bool:
     return asked != 0 and layout.is_stack and layout.count > 1
 
 
+def most_together(settings: Settings, planes: int) -> int:
+    """Return how many planes of a stack may be denoised together, as one volume.
+
+    Parameters
+    ----------
+    settings
+        The settings, as they were given or decided.
+    planes
+        How many planes the stack has.
+
+    Returns
+    -------
+    int
+        The planes of the largest block that the settings allow, whether or not they turn out to
+        help each other; 1 for each by itself.
+    """
+    if not isinstance(settings, DenoiseSettings) or settings.jpeg is not None:
+        return 1
+    reach = REACH if settings.neighbours == "auto" else settings.neighbours
+    method = decide_method(settings)
+    if not reach or not isinstance(method, str) or method not in _METHODS:
+        return 1
+    return max((len(around) for around, _ in blocks_of_run(planes, reach)), default=1)
+
+
 def planes_together(
     measurement: Tensor,
     layout: Layout,
@@ -111,7 +142,8 @@ def planes_together(
     """Return which planes of a stack help each other.
 
     With ``neighbours="auto"`` it is measured whether they do, and along which axis
-    (:func:`dipfast.model.neighbours.find_axis`); else they are those of the last axis.
+    (:func:`dipfast.model.neighbours.find_axis`); else they are those of the last axis.  They end
+    where a scene changes.
 
     Parameters
     ----------
@@ -136,18 +168,16 @@ def planes_together(
         The neighbours.
     """
     shape = [layout.shape[axis] for axis in layout.stack_axes]
-    scenes = None
     if settings.neighbours == "auto":
         # The axis is found on plain values: a part of a stack has seldom a high dynamic range.
         axis, reach = find_axis(measurement, shape, items, noise), REACH
-        scenes = measurement
     else:
         axis = max((k for k, count in enumerate(shape) if count > 1), default=None)
         reach = settings.neighbours
     if axis is None or noise.is_free:
         return Together()
     neighbours: dict[int, Neighbours] = {}
-    for run in runs_along(shape, axis, items, scenes):
+    for run in runs_along(shape, axis, items, measurement):
         if len(run) < 2:
             continue
         step = run[1] - run[0]

@@ -479,8 +479,8 @@ class DenoiseSettings(Settings):
         "How many planes of a stack to either side help, in depth or in time: similar parts are "
         "looked for in them, too. 'auto' is 4 where planes next to each other are so much alike "
         "that they help, which is measured, and 0 otherwise; a number means those of the last "
-        "axis of the stack. nl_ridge and guided make use of them, and joined is nl_ridge alone "
-        "where they help.",
+        "axis of the stack. They end where a scene changes. nl_ridge and guided make use of them, "
+        "and joined is nl_ridge alone where they help.",
         expected="'auto' or an integer from 0 to 64",
         type="'auto' or int from 0 to 64",
     )

@@ -111,7 +111,7 @@ def check_direct_memory(image_shape: tuple[int, ...], task: TaskName = "denoise"
     Parameters
     ----------
     image_shape
-        The shape (N, C, H, W) of the result.
+        The shape (N, C, H, W) of the result, of N planes that are denoised together.
     task
         What is done.
 
@@ -131,10 +131,11 @@ def check_direct_memory(image_shape: tuple[int, ...], task: TaskName = "denoise"
     if room is not None and need > room:
         doing, done = ("denoising", "denoised") if task == "denoise" else ("restoring", "restored")
         size = "x".join(str(n) for n in image_shape[1 if image_shape[0] == 1 else 0 :])
+        alone = "neighbours=0 takes planes one by one, and " if image_shape[0] > 1 else ""
         raise MemoryLimitError(
             f"{doing} {size} pixels takes about {_readable(need)} of memory, and "
-            f"{_readable(room)} are there: the picture can be cut into pieces, {done} one after "
-            "the other"
+            f"{_readable(room)} are there: {alone}the picture can be cut into pieces, "
+            f"{done} one after the other"
         )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dipfast.denoisers.volumes import MOST_OF_VOLUME
 from dipfast.model.noise_estimate import LARGE_PICTURE
 from dipfast.prior.fused import has_fused_layers
 from dipfast.prior.networks import Hourglass
@@ -32,6 +33,9 @@ _IMAGES = 10
 # Copies of a picture in float32 that denoising without a network takes at its peak, and those if it
 # is not large, because its noise is estimated in float64 then (benches/loop/memory.py).
 _COPIES, _COPIES_OF_SMALL = 12, 28
+# Copies of planes that are denoised together: of all of them, and of what is denoised as a whole.
+# 16 were measured with 24 planes of 1024x1024.
+_COPIES_OF_PLANES, _COPIES_OF_VOLUME = 4, 12
 # Copies that plug and play takes at its peak, with a blur; without one 28, with a mask 17.
 _COPIES_OF_STEPS = 40
 # Bytes of compiled kernels that torch caches, and of code that is loaded at its first use.
@@ -54,7 +58,8 @@ def estimate_direct(image_shape: tuple[int, ...], task: TaskName = "denoise") ->
     Parameters
     ----------
     image_shape
-        The shape (N, C, H, W) of the result.
+        The shape (N, C, H, W) of the result; planes of a stack that help each other are denoised
+        together, as N of them.
     task
         What is done; other tasks than denoising take more, for conjugate gradients and for the
         operator.
@@ -68,7 +73,12 @@ def estimate_direct(image_shape: tuple[int, ...], task: TaskName = "denoise") ->
     copies = _COPIES if is_large else _COPIES_OF_SMALL
     if task != "denoise":
         copies = max(copies, _COPIES_OF_STEPS)
-    return 4 * copies * math.prod(image_shape) + 2 * _KERNELS
+    need = 4 * copies * math.prod(image_shape[1:])
+    if image_shape[0] > 1:
+        elements = math.prod(image_shape)
+        whole = min(elements, MOST_OF_VOLUME)
+        need = max(need, 4 * (_COPIES_OF_PLANES * elements + _COPIES_OF_VOLUME * whole))
+    return need + 2 * _KERNELS
 
 
 def estimate_fit(
