@@ -23,11 +23,14 @@ import dipfast
 from dipfast import JpegCoding
 from dipfast.cluster import FileOutcome, restore_files
 from dipfast.cluster.record import FolderRecord
-from dipfast.cluster.sizes import estimate_memory, shape_of
+from dipfast.cluster.sizes import Need, estimate_memory, needs_of, shape_of
 from dipfast.errors import InputError
 from dipfast.images.files import read_image, write_image
-from dipfast.operators import Blur, Compose, Mask, Wrapped, gaussian_kernel
+from dipfast.images.layout import Layout
+from dipfast.operators import Blur, Compose, Identity, Mask, Wrapped, gaussian_kernel
 from dipfast.prior.stages import Stage
+from dipfast.run.memory import TILES, at_most, available
+from dipfast.run.prepare import Task, prepare
 from dipfast.settings.settings import DenoiseSettings
 
 Make = Callable[[int], list[Path]]
@@ -372,6 +375,76 @@ def test_heads_of_pictures_beyond_the_limit_of_pillow(
     write_image(path, np.zeros((20, 31, 3)[: 2 + (channels > 1)], np.uint8))
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
     assert shape_of(path) == (1, channels, 20, 31)
+
+
+@pytest.mark.parametrize("ending", [".npy", ".fits"])
+@pytest.mark.parametrize("shape", [(3, 20, 31), (5, 20, 31), (5, 3, 20, 31)])
+def test_heads_tell_channels_as_reading_does(
+    ending: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / f"a{ending}"
+    array = np.zeros(shape, np.uint8)
+    if ending == ".npy":
+        np.save(path, array)
+    else:
+        astropy_fits = pytest.importorskip("astropy.io.fits")
+        astropy_fits.PrimaryHDU(array).writeto(path)
+    source = read_image(path)
+    channels = 1 if source.channel_axis is None else shape[source.channel_axis]
+    planes = array.size // (20 * 31 * channels)
+    assert shape_of(path) == (planes, channels, 20, 31)
+
+
+def test_what_was_assumed_and_warned_of_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    values = np.random.default_rng(0).normal(128, 9, (3, 24, 24)).round().astype(np.uint16)
+    np.save(path, values)
+    (outcome,) = restore([path], tmp_path / "out", data_range=60000.0)
+    assert outcome.status == "done"
+    assert "the first axis is taken for channels" in outcome.message
+    assert "99% of the values" in outcome.message
+    assert lines(tmp_path / "out")[-1]["message"] == outcome.message
+
+
+def test_planes_that_help_each_other_count_together() -> None:
+    fast = {"quality": "fast", "device": "cpu"}
+    together, alone = DenoiseSettings(**fast), DenoiseSettings(**fast, neighbours=0)
+    volume = 4 * 24 * 1024**2
+    least = estimate_memory(alone, (100, 1, 1024, 1024)) + 14 * volume
+    assert estimate_memory(together, (100, 1, 1024, 1024)) > least
+    one = (1, 1, 1024, 1024)
+    assert estimate_memory(together, one) == estimate_memory(alone, one)
+
+
+def test_pictures_are_cut_by_the_memory_of_workers() -> None:
+    settings = DenoiseSettings(device="cpu")
+    shape = (1, 1, 500, 600)
+    whole = needs_of(settings, shape)
+    assert (whole.memory, whole.limit) == (estimate_memory(settings, shape), None)
+    assert needs_of(settings, shape, whole.memory) == whole
+    need = needs_of(settings, shape, room := whole.memory * 0.75)
+    assert need.memory <= room
+    assert need.limit is not None
+    picture = np.random.default_rng(0).normal(128, 9, shape[2:]).astype(np.float32)
+    task = Task(picture, Layout.of(picture), [Identity()])
+    with at_most(need.limit):
+        (job,) = prepare(task, settings)
+    assert job.tile in TILES
+    # Where nothing fits, or a number was given, nothing is decided.
+    assert needs_of(settings, shape, 1e8) == whole
+    assert needs_of(DenoiseSettings(device="cpu", tile=128), shape, room).limit is None
+
+
+def test_the_limit_of_an_order_goes_with_it(
+    tmp_path: Path, pictures: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, seen = pictures(1), list[int | None]()
+    monkeypatch.setattr("dipfast.cluster.sizes.needs_of", lambda *_: Need(1000, 12_345))
+    monkeypatch.setattr(
+        "dipfast.denoise", lambda *_, **__: seen.append(available(torch.device("cpu")))
+    )
+    restore(paths, tmp_path / "out")
+    assert seen == [12_345]
 
 
 def test_memory_grows_with_the_picture() -> None:

@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.cluster import on_workers
 
 import dipfast
 from dipfast.apps.cli import main
 from dipfast.cluster.record import FolderRecord
+from dipfast.cluster.sizes import Need
 from dipfast.images.files import read_image, report_path, write_image
+from dipfast.run.memory import available
 
 Make = Callable[[int], list[Path]]
 
@@ -61,6 +64,24 @@ def test_results_and_record_are_those_without(
     # What one has done, the other skips.
     assert typed("there", on_cluster=False) == typed("here") == 0
     assert capsys.readouterr().out.count("0 done, 5 skipped") == 2
+
+
+def test_the_limit_of_an_order_goes_with_it(
+    pictures: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures(1)
+    monkeypatch.chdir(tmp_path)
+    seen: list[int | None] = []
+    denoise = dipfast.denoise
+
+    def noting(*arguments: Any, **options: Any) -> Any:
+        seen.append(available(torch.device("cpu")))
+        return denoise(*arguments, **options)
+
+    monkeypatch.setattr("dipfast.cluster.sizes.needs_of", lambda *_: Need(1000, 123_456_789))
+    monkeypatch.setattr(dipfast, "denoise", noting)
+    assert main(["denoise", "in", "out", "--quality", "fast", "--scheduler", "threads"]) == 0
+    assert seen == [123_456_789]
 
 
 def test_failures_are_told_and_end_no_other(typed: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -252,14 +252,13 @@ def _common_noise(
         ends = float(low), float(high)
     elif array.dtype == np.uint8:
         ends = (0.0, 255.0)
-    is_told = isinstance(settings.noise, NoiseParameters)
-    if is_told and ends is None:
-        raise InputError(
-            "data_range is needed where noise is a NoiseModel, whose numbers are in units of that "
-            "range"
-        )
     is_counted = given is not None and array.dtype.kind in "iu"
-    if isinstance(settings.noise, NoiseParameters) and ends is not None:
+    if isinstance(settings.noise, NoiseParameters):
+        if ends is None:
+            raise InputError(
+                "data_range is needed where noise is a NoiseModel, whose numbers are in units of "
+                "that range"
+            )
         if is_counted:
             check_unit("x", np.stack(dask.compute(*_windows(array, pixels))), ends)
         return settings.noise, ends

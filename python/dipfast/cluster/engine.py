@@ -24,7 +24,7 @@ from dipfast.errors import (
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["Failure", "Order", "Scheduler", "connect", "run_orders"]
+__all__ = ["Failure", "Order", "Scheduler", "connect", "room_of", "run_orders"]
 
 Scheduler: TypeAlias = "str | Client"
 """Where to work: ``"threads"``, ``"processes"``, ``"local"``, an address, or a client of Dask."""
@@ -348,6 +348,22 @@ def run_orders(
             client.cancel([future for _, future in flying.values()], force=True)
 
 
+def room_of(client: Client) -> float:
+    """Return the memory of the largest worker of a cluster.
+
+    Parameters
+    ----------
+    client
+        The client, of :func:`connect`.
+
+    Returns
+    -------
+    float
+        Bytes; infinity where none has a limit.
+    """
+    return _Workers(client).memory
+
+
 def _take_all(finished: queue.SimpleQueue[Future]) -> list[Future]:
     """Return the futures that are there, after a moment at most."""
     arrived = []
@@ -441,5 +457,6 @@ def _memory_of(worker: dict[str, Any]) -> float:
 def _too_large(order: Order[Any], workers: _Workers) -> str:
     return (
         f"it takes about {order.memory / 1e9:.1f} GB, and the largest worker has "
-        f"{workers.memory / 1e9:.1f} GB; give workers more memory_limit, or cut it into pieces"
+        f"{workers.memory / 1e9:.1f} GB; fewer workers, or more memory_limit, give each more, "
+        "and smaller tiles (tile) take less where a network is fitted"
     )

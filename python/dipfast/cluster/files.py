@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import dipfast
 from dipfast.checks import check_choice
-from dipfast.cluster.engine import Failure, Order, Scheduler, check_extra, connect, run_orders
+from dipfast.cluster.engine import (
+    Failure,
+    Order,
+    Scheduler,
+    check_extra,
+    connect,
+    room_of,
+    run_orders,
+)
 from dipfast.cluster.record import (
     RECORD,
     FolderRecord,
@@ -37,8 +45,11 @@ from dipfast.run.interrupt import Interrupt
 from dipfast.run.record import describe, given
 from dipfast.settings.names import TASKS, TaskName
 from dipfast.settings.settings import SETTINGS, Settings, make_settings
+from dipfast.warn import warnings_told
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from dipfast.run.result import Result
 
 __all__ = ["FileOutcome", "restore_files"]
@@ -68,7 +79,8 @@ class FileOutcome:
         ended it so early that the image itself is likely better; ``"failed"``; or ``"left"``,
         because the call was ended before.
     message
-        Why, in words; empty where there is nothing to say.
+        Why, in words, and what was assumed of the file, warned of or lost; empty where there is
+        nothing to say.
     seconds
         What it took on its worker, reading and writing included.
     """
@@ -213,7 +225,7 @@ def restore_files(
                 ) as client,
                 interrupt.on_signals(),
             ):
-                orders = _orders(task, todo, settings, {**options, **extra})
+                orders = _orders(task, todo, settings, {**options, **extra}, client)
                 results = run_orders(
                     client,
                     _restore_file,
@@ -339,16 +351,20 @@ def _taken(path: Path) -> str:
 
 
 def _orders(
-    task: TaskName, todo: list[_File], settings: Settings, arguments: dict[str, Any]
+    task: TaskName,
+    todo: list[_File],
+    settings: Settings,
+    arguments: dict[str, Any],
+    client: Client,
 ) -> Iterator[Order[_File]]:
     """Yield the orders: heads of files are read as they are sent."""
     # Imports torch.
-    from dipfast.cluster.sizes import estimate_memory, shape_of
+    from dipfast.cluster.sizes import Need, needs_of, shape_of
 
     for file in todo:
         shape = shape_of(file.source)
-        memory = 0 if shape is None else estimate_memory(settings, shape)
-        yield Order(file, (task, file, arguments), memory)
+        need = Need(0) if shape is None else needs_of(settings, shape, room_of(client))
+        yield Order(file, (task, file, arguments, need.limit), need.memory)
 
 
 def _head(file: _File, key: str) -> dict[str, Any]:
@@ -368,31 +384,44 @@ def _head(file: _File, key: str) -> dict[str, Any]:
 # --- on a worker -------------------------------------------------------------------------
 
 
-def _restore_file(task: TaskName, file: _File, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Restore one file, write the result, and return its line."""
+def _restore_file(
+    task: TaskName, file: _File, arguments: dict[str, Any], limit: int | None
+) -> dict[str, Any]:
+    """Restore one file, write the result, and return its line.
+
+    No more than the limit, in bytes, counts as available there; None for all that there is.
+    """
+    from dipfast.run.memory import at_most
+
     begun = time.monotonic()
+    notes: list[str] = []
     try:
-        identity = identify(file.source)
-        source = files.read_image(file.source)
-        told = {"channel_axis": source.channel_axis, "stack_axis": source.stack_axis}
-        told = {name: value for name, value in told.items() if value is not None}
-        if arguments.get("mask") == "alpha":
-            if source.alpha is None:
-                raise InputError("mask='alpha' needs a file with opacity, and this has none")
-            # Opacity says itself which pixels are missing.
-            arguments = {**arguments, "mask": source.transparent, "mask_marks": "missing"}
-            source = replace(source, alpha=None)  # it is filled in
-        result = getattr(dipfast, task)(source.image, **arguments, **told)
-        _save(result, file, _form_of(source, task, arguments))
-        report = result.report()
+        # Of this thread alone: a worker restores several files at once.
+        with warnings_told(notes.append), at_most(limit):
+            identity = identify(file.source)
+            source = files.read_image(file.source)
+            notes += source.remarks
+            told = {"channel_axis": source.channel_axis, "stack_axis": source.stack_axis}
+            told = {name: value for name, value in told.items() if value is not None}
+            if arguments.get("mask") == "alpha":
+                if source.alpha is None:
+                    raise InputError("mask='alpha' needs a file with opacity, and this has none")
+                # Opacity says itself which pixels are missing.
+                arguments = {**arguments, "mask": source.transparent, "mask_marks": "missing"}
+                source = replace(source, alpha=None)  # it is filled in
+            result = getattr(dipfast, task)(source.image, **arguments, **told)
+            _save(result, file, _form_of(source, task, arguments))
+            report = result.report()
     except Exception as error:
         passes = isinstance(error, OSError) and error.errno in _PASSING
         if passes or isinstance(error, MemoryError):
             raise  # Dask tries again, on another worker perhaps
         return _line_of_failure(error)
+    said = [report["unfinished"]] if report.get("unfinished") else []
     return {
         "status": status_of(report),
-        "message": report.get("unfinished") or "",
+        # Planes of a stack say the same, say.
+        "message": "; ".join(dict.fromkeys([*said, *notes])),
         "seconds": round(time.monotonic() - begun, 3),
         **numbers_of(report),
         "source": identity,

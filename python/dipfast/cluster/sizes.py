@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from dipfast.images.files import formats, open_regular
-from dipfast.run.memory import estimate_direct, estimate_fit, sizes_of
+from dipfast.images.files.formats import fits as of_fits
+from dipfast.images.files.formats.numpy_arrays import axes_of
+from dipfast.run.memory import TILES, estimate_direct, estimate_fit, sizes_of
+from dipfast.run.tile_jobs import SHARE_OF_MEMORY
+from dipfast.run.volumes import most_together
 from dipfast.settings.names import DIRECT_METHODS
 from dipfast.settings.presets import get_preset
 from dipfast.settings.settings import Settings, SuperResolveSettings, decide_method
 
-__all__ = ["estimate_memory", "shape_of"]
+__all__ = ["Need", "estimate_memory", "needs_of", "shape_of"]
 
 # Bytes of a worker that has imported everything and does nothing: 760 MB were measured with a torch
 # for CUDA.
@@ -79,9 +83,8 @@ def _of_numpy(stream: Any) -> Shape:
     version = npy.read_magic(stream)
     header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape = list(header(stream)[0])
-    channels = 1
-    if len(shape) > 2 and shape[-1] <= 4:
-        *shape, channels = shape
+    _, axis, _ = axes_of(tuple(shape))
+    channels = 1 if axis is None else shape.pop(axis)
     *stack, rows, columns = shape
     return math.prod(stack), channels, rows, columns
 
@@ -91,8 +94,10 @@ def _of_fits(stream: Any) -> Shape:
 
     with fits.open(stream) as parts:
         shapes = [part.shape for part in parts if len(part.shape) > 1]
-    *stack, rows, columns = shapes[0]
-    return math.prod(stack), 1, rows, columns
+    shape, _ = of_fits.shape_of(tuple(shapes[0]))
+    channels = shape[-3] if of_fits.has_channels(shape) else 1
+    *stack, rows, columns = shape
+    return math.prod(stack) // channels, channels, rows, columns
 
 
 _READERS = {"TIFF": _of_tiff, "NumPy": _of_numpy, "FITS": _of_fits}
@@ -120,20 +125,69 @@ def estimate_memory(settings: Settings, shape: Shape) -> int:
     >>> f"{estimate_memory(fast, (1, 3, 3000, 4000)) / 1e9:.1f} GB"
     '3.1 GB'
     """
+    return needs_of(settings, shape).memory
+
+
+class Need(NamedTuple):
+    """Hold what a worker takes to restore a picture.
+
+    Parameters
+    ----------
+    memory
+        Bytes of the whole process at its peak.
+    limit
+        Bytes that are to count as available there, so that the picture is cut into tiles as it was
+        estimated; None where nothing is decided by them.
+    """
+
+    memory: int
+    limit: int | None = None
+
+
+def needs_of(settings: Settings, shape: Shape, room: float = math.inf) -> Need:
+    """Return what a worker takes to restore a picture, cut into tiles where it has to be.
+
+    Parameters
+    ----------
+    settings
+        The settings of the task, as they were given.
+    shape
+        Planes, channels, rows and columns.
+    room
+        The bytes of the largest worker; infinity, the default, for enough.
+
+    Returns
+    -------
+    Need
+        What it takes.  With ``tile="auto"`` that is the whole where it fits, else the first of
+        :data:`dipfast.run.memory.TILES` that does; the whole, too, where none does.
+    """
     planes, channels, rows, columns = shape
-    if isinstance(settings, SuperResolveSettings):
-        rows, columns = settings.factor * rows, settings.factor * columns
-    whole = 4 * _COPIES * planes * channels * rows * columns
+    factor = settings.factor if isinstance(settings, SuperResolveSettings) else 1
+    rows, columns = factor * rows, factor * columns
+    held = _IDLE + 4 * _COPIES * planes * channels * rows * columns
     method: Any = decide_method(settings)
-    image = (1, channels, rows, columns)
+    image = (most_together(settings, planes), channels, rows, columns)
     need = estimate_direct(image, settings.task)
     if method in DIRECT_METHODS or not _is_on_cpu(settings):
-        return _IDLE + whole + need
+        return Need(held + need)
     preset = get_preset(settings.task, settings.quality, settings.preset, method)[1]
-    side = settings.tile if isinstance(settings.tile, int) and settings.tile else max(rows, columns)
-    tile = (min(rows, side), min(columns, side))
-    fit = estimate_fit(**sizes_of(preset, (1, channels, *tile)))
-    return _IDLE + whole + max(need, fit or 0)
+
+    def fit(side: int) -> int:
+        tile = (min(rows, factor * side), min(columns, factor * side))
+        return estimate_fit(**sizes_of(preset, (1, channels, *tile))) or 0
+
+    longest = max(rows, columns) // factor
+    if settings.tile != "auto":
+        return Need(held + max(need, fit(settings.tile or longest)))
+    whole = held + max(need, fit(longest))
+    left = room - held
+    if whole <= room or need > left:
+        return Need(whole)
+    for side in TILES:
+        if side < longest and fit(side) <= SHARE_OF_MEMORY * left:
+            return Need(held + max(need, fit(side)), int(left))
+    return Need(whole)
 
 
 def _is_on_cpu(settings: Settings) -> bool:

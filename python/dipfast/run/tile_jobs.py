@@ -16,7 +16,7 @@ from dipfast.run.fits import with_fits
 from dipfast.run.job import Job
 from dipfast.run.memory import TILES, fits_into_memory
 
-__all__ = ["choose_tile", "job_of", "sizes_of_tile", "tiles_of"]
+__all__ = ["SHARE_OF_MEMORY", "choose_tile", "job_of", "sizes_of_tile", "tiles_of"]
 
 # Neighbours have this share of a tile in common, and so many rows and columns at most.
 _OVERLAP, _MOST_OVERLAP = 8, 64
@@ -29,8 +29,8 @@ _WIDE_HOLE = 4
 _SCALE, _BLOCK = 0.1, 64
 
 
-# A tile may take this share of the memory, which varies with other processes.
-_SHARE_OF_MEMORY = 0.7
+SHARE_OF_MEMORY = 0.7
+"""A tile may take this share of the memory, which varies with other processes."""
 
 
 def choose_tile(job: Job, asked: int | Literal["auto"]) -> int:
@@ -60,7 +60,7 @@ def choose_tile(job: Job, asked: int | Literal["auto"]) -> int:
         if not can or fits_into_memory(**job.sizes):
             return 0
         for side in TILES:
-            fits = fits_into_memory(**sizes_of_tile(job, side), share=_SHARE_OF_MEMORY)
+            fits = fits_into_memory(**sizes_of_tile(job, side), share=SHARE_OF_MEMORY)
             suits = side >= _least_side(job) and _hole_for(job, side) is None
             if side < longest and fits and suits:
                 return side

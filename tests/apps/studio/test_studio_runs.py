@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import dipfast
-from dipfast.apps.notes import message_of, warnings_told
+from dipfast.apps.notes import message_of
 from dipfast.apps.studio.orders import read_order
 from dipfast.apps.studio.pictures import Picture
 from dipfast.apps.studio.previews import LARGEST, Preview, live_range, shrunk
@@ -27,6 +27,7 @@ from dipfast.errors import InputError
 from dipfast.images.files import ImageFile, read_image
 from dipfast.prior.loop import State
 from dipfast.run.observers import Progress
+from dipfast.warn import warnings_told
 
 LONG = {"max_iterations": "100000", "quality": "fast"}
 Finish = Callable[..., Run]

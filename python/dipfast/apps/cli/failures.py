@@ -10,9 +10,9 @@ from pathlib import Path
 from dipfast.apps.cli.exits import code_of_error
 from dipfast.apps.cli.streams import say
 from dipfast.apps.cli.words import Words
-from dipfast.apps.notes import warnings_told
 from dipfast.checks import did_you_mean
 from dipfast.errors import DipfastError
+from dipfast.warn import warnings_told
 
 __all__ = ["told"]
 

@@ -44,6 +44,8 @@ from dipfast.images.files import formats
 from dipfast.stop_reason import StopReason
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from dipfast.cluster.engine import Order
     from dipfast.run.result import Result
 
@@ -345,13 +347,21 @@ def _attempt(picture: _Picture, begin: Callable[[], bool], hear: Callable[[str],
     return _Attempt(code, seconds, *(kept[0] if kept else ({}, "")), tuple(notes))
 
 
-def _attempt_there(picture: _Picture, replaces: bool) -> _Attempt:
-    """Restore one picture on a worker, also where one that died has written its result."""
+def _attempt_there(picture: _Picture, replaces: bool, limit: int | None) -> _Attempt:
+    """Restore one picture on a worker, also where one that died has written its result.
+
+    No more than the limit, in bytes, counts as available there; None for all that there is.
+    """
+    from dipfast.run.memory import at_most
+
     heard: list[str] = []
     known: dict[str, Any] = {"source": identify(picture.source)}
     # Where nothing is to be replaced, nothing was there when the picture was sent: what is there
     # now is of an earlier try, as the record takes it for, too.
-    attempt = _attempt(picture, lambda: replaces or os.path.lexists(picture.output), heard.append)
+    with at_most(limit):
+        attempt = _attempt(
+            picture, lambda: replaces or os.path.lexists(picture.output), heard.append
+        )
     # Here, so that the process that sends pictures out need not read what all of them write; and
     # only of what was written, because the record takes a file with these digests for a result.
     known |= digests_of(picture.output) if _is_in_place(picture, attempt) else {}
@@ -440,7 +450,7 @@ class _Run:
         with connect(own.scheduler or "local", workers=workers) as client, interrupt.on_signals():
             if not own.quiet and client.dashboard_link:
                 self._say(f"dashboard: {client.dashboard_link}")
-            orders = self._orders(pictures)
+            orders = self._orders(pictures, client)
             for picture, value in run_orders(
                 client, _attempt_there, orders, stop=lambda: interrupt.requested
             ):
@@ -457,10 +467,10 @@ class _Run:
             is_sigterm = interrupt.stop_asked.reason == StopReason.TERMINATED
             yield TERMINATED if is_sigterm else INTERRUPTED
 
-    def _orders(self, pictures: Iterable[_Picture]) -> Iterator[Order[_Picture]]:
+    def _orders(self, pictures: Iterable[_Picture], client: Client) -> Iterator[Order[_Picture]]:
         """Yield orders for workers, and conclude pictures whose result must not be written."""
-        from dipfast.cluster.engine import Order
-        from dipfast.cluster.sizes import estimate_memory, shape_of
+        from dipfast.cluster.engine import Order, room_of
+        from dipfast.cluster.sizes import Need, needs_of, shape_of
 
         for picture in pictures:
             line, said, replaces = _line_of(picture), list[str](), list[bool]()
@@ -477,8 +487,8 @@ class _Run:
                 continue
             shape = shape_of(picture.source)
             settings = work.settings_of(picture.request)[1]
-            memory = 0 if shape is None else estimate_memory(settings, shape)
-            yield Order(picture, (_anywhere(picture), replaces[0]), memory)
+            need = Need(0) if shape is None else needs_of(settings, shape, room_of(client))
+            yield Order(picture, (_anywhere(picture), replaces[0], need.limit), need.memory)
 
     def _begin(self, picture: _Picture, line: dict[str, Any]) -> bool:
         """Note that a picture is begun, and return whether its result takes another one's place."""

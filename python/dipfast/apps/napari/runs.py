@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dipfast.apps.napari.layers import Source
-from dipfast.apps.notes import warnings_told
 from dipfast.apps.studio.units import Unit, find_range
 from dipfast.settings.names import DIRECT_METHODS, TaskName
 from dipfast.settings.settings import SETTINGS, decide_method, make_settings
+from dipfast.warn import warnings_told
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from dipfast.apps.notes import message_of, warnings_told
+from dipfast.apps.notes import message_of
 from dipfast.apps.studio.previews import Preview, preview
 from dipfast.errors import DipfastError, InputError
 from dipfast.images import files
 from dipfast.images.display import range_of, to_planes
 from dipfast.images.files import ImageFile, formats
+from dipfast.warn import warnings_told
 
 __all__ = ["Picture", "plain_name", "read_single"]
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from dipfast.apps.notes import message_of, warnings_told
+from dipfast.apps.notes import message_of
 from dipfast.apps.page.charts import Curve, chart
 from dipfast.apps.studio.orders import Order
 from dipfast.apps.studio.pictures import Picture, copied, plain_name
@@ -29,6 +29,7 @@ from dipfast.apps.studio.previews import Preview, preview, shrunk
 from dipfast.apps.studio.units import Unit
 from dipfast.errors import DipfastError, InputError
 from dipfast.images.files import formats
+from dipfast.warn import warnings_told
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,11 +13,12 @@ from dipfast.run.memory.advice import (
     explain,
     fits_into_memory,
 )
-from dipfast.run.memory.available import available
+from dipfast.run.memory.available import at_most, available
 from dipfast.run.memory.estimate import estimate_direct, estimate_fit, sizes_of
 
 __all__ = [
     "TILES",
+    "at_most",
     "available",
     "check_direct_memory",
     "check_memory",

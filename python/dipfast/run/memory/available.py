@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import psutil
 import torch
 
-__all__ = ["available"]
+__all__ = ["at_most", "available"]
+
+# What work in this context may take on the CPU; None for what there is.
+_limit: ContextVar[int | None] = ContextVar("_limit", default=None)
+
+
+@contextmanager
+def at_most(limit: int | None) -> Iterator[None]:
+    """Let no more memory of the CPU count as available, inside a ``with`` block of this thread.
+
+    Parameters
+    ----------
+    limit
+        Bytes; None for all that there is.
+
+    Yields
+    ------
+    None
+        Nothing.
+
+    Examples
+    --------
+    >>> with at_most(5000):
+    ...     available(torch.device("cpu"))
+    5000
+    """
+    token = _limit.set(limit)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
 
 
 def available(device: torch.device, root: Path = Path("/")) -> int | None:
@@ -16,9 +49,9 @@ def available(device: torch.device, root: Path = Path("/")) -> int | None:
     Parameters
     ----------
     device
-        For the CPU it is the least of the available memory of the system and of what the limits of
-        the process's control groups (versions 1 and 2) leave; for CUDA, the free memory and what
-        torch has reserved without using it.
+        For the CPU it is the least of the available memory of the system, of what the limits of the
+        process's control groups (versions 1 and 2) leave, and of :func:`at_most`; for CUDA,
+        the free memory and what torch has reserved without using it.
     root
         The folder of ``proc`` and ``sys``; another one than ``/`` serves tests.
 
@@ -37,7 +70,9 @@ def available(device: torch.device, root: Path = Path("/")) -> int | None:
         return int(torch.cuda.mem_get_info(device)[0]) + unused
     if device.type != "cpu":
         return None
-    return min([int(psutil.virtual_memory().available), *_cgroups(root)])
+    limit = _limit.get()
+    limits = [] if limit is None else [limit]
+    return min([int(psutil.virtual_memory().available), *_cgroups(root), *limits])
 
 
 def _cgroups(root: Path) -> list[int]:

@@ -20,7 +20,7 @@ from dipfast.images.files.formats._fits_units import Unit, units
 from dipfast.images.files.formats._numbers import not_kept, read_numbers
 from dipfast.images.files.image_file import ImageFile
 
-__all__ = ["read", "write"]
+__all__ = ["has_channels", "read", "shape_of", "write"]
 
 _Array = np.ndarray[Any, Any]
 
@@ -74,7 +74,7 @@ def read(stream: BinaryIO) -> ImageFile:
             raise UnreadableFileError("it holds no image of two axes")
         # The unit of the header that is kept beside that of the image is no loss, if it is no more.
         others = before - (before > 0 and first.size == 0) + _number_of(every)
-        shape, ones = _shape(unit.shape)
+        shape, ones = shape_of(unit.shape)
         planes = math.prod(shape[:-2])
         limits.check_size(shape[-1], shape[-2], planes, _itemsize(unit))
         if unit.tile:
@@ -89,18 +89,18 @@ def read(stream: BinaryIO) -> ImageFile:
         lost = (f"{others} other HDU{'s' * (others > 1)}",) if others else ()
         kept = Headers(header, primary, ones, lost)
         kept = _sound(kept.without_tables() if others else kept)
-    has_channels = len(shape) > 2 and shape[-3] in _CHANNELS
-    axes = tuple(range(len(shape) - 2 - has_channels))
+    is_of_channels = has_channels(shape)
+    axes = tuple(range(len(shape) - 2 - is_of_channels))
     remarks: tuple[str, ...] = ()
     if axes:
         what = "axis is" if len(axes) == 1 else f"{len(axes)} axes are"
-        channels = f", axis {len(axes)} for its channels" if has_channels else ""
+        channels = f", axis {len(axes)} for its channels" if is_of_channels else ""
         remarks = (f"shape {shape}: the first {what} taken for a stack{channels}",)
-    elif has_channels and shape[0] > 1:
+    elif is_of_channels and shape[0] > 1:
         remarks = (f"shape {shape}: the first axis is taken for channels, not for a stack",)
     return ImageFile(
         pixels,
-        len(axes) if has_channels else None,
+        len(axes) if is_of_channels else None,
         None,
         {"fits": kept},
         stack_axes=axes,
@@ -139,8 +139,24 @@ def _number_of(rest: Iterator[Unit]) -> int:
     return count
 
 
-def _shape(declared: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
-    """Return the shape of an image or a cube, and how many axes of length one are in front."""
+def shape_of(declared: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+    """Return the shape of an image or a cube, and how many axes of length one are in front.
+
+    Parameters
+    ----------
+    declared
+        The shape that the header says, with two axes at least.
+
+    Returns
+    -------
+    tuple
+        The shape without these axes, and their number.
+
+    Raises
+    ------
+    UnreadableFileError
+        If there are too many axes.
+    """
     ones = 0
     while ones < len(declared) - 2 and declared[ones] == 1:
         ones += 1
@@ -151,6 +167,22 @@ def _shape(declared: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
             "write an image, or a cube, to a file of its own"
         )
     return shape, ones
+
+
+def has_channels(shape: tuple[int, ...]) -> bool:
+    """Return whether the axis in front of the pixels is taken for channels.
+
+    Parameters
+    ----------
+    shape
+        The shape of an image or a cube, of :func:`shape_of`.
+
+    Returns
+    -------
+    bool
+        True for three or four planes there.
+    """
+    return len(shape) > 2 and shape[-3] in _CHANNELS
 
 
 def _header_of(unit: Unit) -> fits.Header:

@@ -19,7 +19,7 @@ from dipfast.images.files.formats._array_axes import MOST_AXES, axes_of
 from dipfast.images.files.formats._numbers import not_kept, read_numbers
 from dipfast.images.files.image_file import ImageFile
 
-__all__ = ["ArrayForm", "read", "write"]
+__all__ = ["ArrayForm", "axes_of", "read", "write"]
 
 _Array = np.ndarray[Any, Any]
 
