@@ -1,4 +1,4 @@
-"""Warnings that point to the line of the caller, and are told in the thread that they come from."""
+"""Warnings that point to the line of the caller, told or silenced in the thread they come from."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["warn_caller", "warnings_told"]
+__all__ = ["heed_silence", "is_silent", "warn_caller", "warnings_told", "without_warnings"]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 # The wrappers of decorated functions are in contextlib.
 _PASSED_OVER = (_PACKAGE, os.path.abspath(contextlib.__file__))
-
 _here = threading.local()
 _lock = threading.Lock()
+# What is told to functions, and how many blocks there are.
+_telling = threading.Lock()
 _users = 0
 _catch: Any = None
 
@@ -37,7 +37,53 @@ def warn_caller(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=level)
 
 
-@contextmanager
+class _OfSilentThreads(type):
+    """Make a class that all warnings belong to, but only in a thread that is silent."""
+
+    def __subclasscheck__(cls, category: type) -> bool:
+        return is_silent()
+
+
+class _Silent(Warning, metaclass=_OfSilentThreads):
+    """Stand for the warnings of silent threads in the filters of the process."""
+
+
+def is_silent() -> bool:
+    """Return whether this thread is inside :func:`without_warnings`."""
+    return getattr(_here, "depth", 0) > 0
+
+
+def heed_silence() -> None:
+    """Put the filter that :func:`without_warnings` needs in front of all others.
+
+    It stays there, because a filter that one thread takes away may be needed by another one.
+    """
+    with _lock:
+        if not warnings.filters or warnings.filters[0][2] is not _Silent:
+            warnings.simplefilter("ignore", _Silent)
+
+
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Silence all warnings of this thread, and of no other, inside a ``with`` block.
+
+    ``warnings.catch_warnings`` has filters for the whole process: what another thread warns of
+    meanwhile would be lost, and if two blocks overlap, its filters may stay.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    heed_silence()
+    _here.depth = getattr(_here, "depth", 0) + 1
+    try:
+        yield
+    finally:
+        _here.depth -= 1
+
+
+@contextlib.contextmanager
 def warnings_told(tell: Callable[[str], None]) -> Iterator[None]:
     """Give the warnings of this thread to a function, inside a ``with`` block.
 
@@ -56,14 +102,17 @@ def warnings_told(tell: Callable[[str], None]) -> Iterator[None]:
         Nothing.
     """
     global _users, _catch
-    with _lock:
+    with _telling:
         if _users == 0:
+            heed_silence()  # also where these filters are taken away again
             _catch = warnings.catch_warnings()
             _catch.__enter__()
             _before = warnings.showwarning
 
             def show(message: Any, *arguments: Any, **named: Any) -> None:
                 own = getattr(_here, "tell", None)
+                if is_silent():  # these filters may be in front of the one for that
+                    return
                 if own is None:
                     _before(message, *arguments, **named)
                 else:
@@ -79,7 +128,7 @@ def warnings_told(tell: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         _here.tell = outer
-        with _lock:
+        with _telling:
             _users -= 1
             if _users == 0:
                 _catch.__exit__(None, None, None)

@@ -16,8 +16,8 @@ from dipfast.images.files.formats._dicom_tags import (
     RESCALING,
     Tags,
     numbers_of,
-    without_warnings,
 )
+from dipfast.warn import without_warnings
 
 __all__ = ["Series", "check_alike", "in_order"]
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
-from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Container
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -17,6 +15,7 @@ from pydicom.valuerep import DSfloat
 
 from dipfast.errors import UnreadableFileError
 from dipfast.images.files.image_file import Resolution
+from dipfast.warn import without_warnings
 
 __all__ = [
     "RESCALING",
@@ -28,7 +27,6 @@ __all__ = [
     "stack_name",
     "without_frames",
     "without_overlays",
-    "without_warnings",
 ]
 
 RESCALING = ("RescaleSlope", "RescaleIntercept")
@@ -65,20 +63,6 @@ _OF_FRAMES = (
 # data.
 _OVERLAYS = range(0x6000, 0x6020, 2)
 _OVERLAY_BIT, _OVERLAY_DATA = 0x0102, 0x3000
-
-
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """Silence the warnings of pydicom about values that are not quite as they should be.
-
-    Yields
-    ------
-    None
-        Nothing.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @dataclass(frozen=True)

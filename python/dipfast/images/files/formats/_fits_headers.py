@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from dataclasses import dataclass, replace
 from string import ascii_uppercase
 from typing import Any
+
+from dipfast.warn import without_warnings
 
 __all__ = ["Headers"]
 
@@ -68,8 +69,7 @@ class Headers:
 
     def enlarged(self, factor: int) -> Headers:
         """Return the headers of the image with ``factor`` times the rows and columns."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of astropy, about cards that are not standard
+        with without_warnings():  # of astropy, about cards that are not standard
             kept = self.without_tables()
             image, lost = _enlarged(kept.image, factor)
             primary = kept.primary

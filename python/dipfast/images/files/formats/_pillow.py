@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,8 +14,9 @@ from dipfast.images.files import limits
 from dipfast.images.files.formats._exif import Exif
 from dipfast.images.files.image_file import Resolution
 from dipfast.images.files.pixels import ORIENTATION
+from dipfast.warn import without_warnings
 
-__all__ = ["beside", "grey_if_equal", "load", "orientation", "orientation_of", "without_warnings"]
+__all__ = ["beside", "grey_if_equal", "load", "orientation", "orientation_of"]
 
 
 def load(image: Image, itemsize: int) -> None:
@@ -85,28 +84,12 @@ def orientation_of(exif: bytes) -> int:
 
 def _turn(load: Callable[[], PillowExif]) -> int:
     """Return the orientation of EXIF that a function loads, 1 if it is missing or damaged."""
-    with without_warnings():
+    with without_warnings():  # dipfast has one of its own when EXIF cannot be kept
         try:
             value: Any = load().get(ORIENTATION)
         except Exception:  # with damaged EXIF Pillow raises exceptions of many types
             return 1
     return int(value) if value in range(1, 9) else 1
-
-
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """Silence the warnings of Pillow about damaged EXIF.
-
-    dipfast has a warning of its own when EXIF cannot be kept.
-
-    Yields
-    ------
-    None
-        Nothing.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def beside(info: Mapping[Any, Any], resolution: Resolution | None, turned: int) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from dipfast.images.files.formats._avif_boxes import with_beside
 from dipfast.images.files.formats._exif_blocks import exif_with_resolution
 from dipfast.images.files.formats._heif_colours import lost_colours
 from dipfast.images.files.formats._heif_depths import cut
-from dipfast.images.files.formats._pillow import beside, orientation, without_warnings
+from dipfast.images.files.formats._pillow import beside, orientation
 from dipfast.images.files.image_file import ImageFile
 from dipfast.images.files.pixels import split, stretched, upright
+from dipfast.warn import without_warnings
 
 __all__ = ["read", "write"]
 

@@ -40,11 +40,11 @@ from dipfast.images.files.formats._dicom_tags import (
     stack_name,
     without_frames,
     without_overlays,
-    without_warnings,
 )
 from dipfast.images.files.formats._numbers import not_kept
 from dipfast.images.files.image_file import ImageFile
 from dipfast.images.files.safe import open_regular
+from dipfast.warn import without_warnings
 
 __all__ = ["read", "read_series", "write", "write_series"]
 
@@ -95,7 +95,7 @@ def read(stream: BinaryIO) -> ImageFile:
     UnreadableFileError
         If what the file declares is refused; the decoder may raise anything else.
     """
-    with without_warnings():
+    with without_warnings():  # of pydicom, about values that are not quite as they should be
         dataset = _read_dataset(stream)
         form = Form.of(dataset)
         check_frames(dataset, form.frames)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -19,6 +17,7 @@ from dipfast.images.files.formats._fits_tiles import check_tiles
 from dipfast.images.files.formats._fits_units import Unit, units
 from dipfast.images.files.formats._numbers import not_kept, read_numbers
 from dipfast.images.files.image_file import ImageFile
+from dipfast.warn import without_warnings
 
 __all__ = ["has_channels", "read", "shape_of", "write"]
 
@@ -65,7 +64,7 @@ def read(stream: BinaryIO) -> ImageFile:
         If what the file declares is refused; the decoder may raise anything else.
     """
     every = units(stream)
-    with _without_warnings():
+    with without_warnings():  # of astropy, about headers that are not quite as they should be
         first = unit = next(every, None)
         before = 0
         while unit is not None and (len(unit.shape) < 2 or 0 in unit.shape):
@@ -107,14 +106,6 @@ def read(stream: BinaryIO) -> ImageFile:
         stack_names="Q" * len(axes),
         remarks=remarks,
     )
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Silence the warnings of astropy about headers that are not quite as they should be."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _itemsize(unit: Unit) -> int:
@@ -291,7 +282,7 @@ def write(stream: BinaryIO, pixels: _Array, like: ImageFile) -> list[str]:
         pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, stack))
     kept: Headers | None = like.metadata.get("fits")
     made: list[Any]
-    with _without_warnings():
+    with without_warnings():
         if kept is None:
             made = [fits.PrimaryHDU(pixels)]
         else:

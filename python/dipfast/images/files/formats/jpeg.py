@@ -15,10 +15,11 @@ from PIL.JpegImagePlugin import jpeg_factory
 from dipfast.errors import UnreadableFileError
 from dipfast.images.files.formats._exif_blocks import exif_with_resolution
 from dipfast.images.files.formats._jpeg_data import check_scans
-from dipfast.images.files.formats._pillow import beside, load, orientation, without_warnings
+from dipfast.images.files.formats._pillow import beside, load, orientation
 from dipfast.images.files.image_file import ImageFile, Resolution
 from dipfast.images.files.pixels import split, upright
 from dipfast.settings.jpeg import JpegCoding
+from dipfast.warn import without_warnings
 
 __all__ = ["read", "write"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 import zipfile
 from dataclasses import dataclass
 from io import BytesIO
@@ -18,6 +17,7 @@ from dipfast.images.files.formats import by_name
 from dipfast.images.files.formats._array_axes import MOST_AXES, axes_of
 from dipfast.images.files.formats._numbers import not_kept, read_numbers
 from dipfast.images.files.image_file import ImageFile
+from dipfast.warn import without_warnings
 
 __all__ = ["ArrayForm", "axes_of", "read", "write"]
 
@@ -187,8 +187,7 @@ def _header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any], int
     if length > _LONGEST_HEADER:
         raise UnreadableFileError(f"its header has {length} bytes, too many for an image")
     text = stream.read(length)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+    with without_warnings():  # of headers that Python 2 wrote
         shape, fortran, dtype = reader(BytesIO(head + text))
     return tuple(map(int, shape)), bool(fortran), dtype, 8 + width + length
 
