@@ -171,6 +171,24 @@ def test_stack_is_restored_plane_by_plane_or_only_the_one_that_is_shown(
     np.testing.assert_allclose(one.data_to_world((0, 3, 4)), source.data_to_world((2, 3, 4)))
 
 
+@pytest.mark.parametrize("seen", ["rolled", "3D"])
+def test_plane_of_other_axes_is_refused(
+    viewer: Any, panel: Any, wait: Wait, noisy: np.ndarray, seen: str
+) -> None:
+    viewer.add_image(np.stack([noisy] * 3), name="z")
+    panel.fields["quality"].set("fast")
+    panel.plane_box.setChecked(True)
+    if seen == "rolled":
+        viewer.dims.order = (2, 0, 1)
+    else:
+        viewer.dims.ndisplay = 3
+    panel.start()
+    assert panel.run is None
+    assert "rows and columns" in _messages()[-1]
+    viewer.dims.order, viewer.dims.ndisplay = (0, 2, 1), 2  # transposed, but the same plane
+    assert _run(panel, wait).data.shape == (1, *noisy.shape)
+
+
 def test_stop_keeps_the_picture_that_was_shown_meanwhile(
     viewer: Any, panel: Any, wait: Wait, noisy: np.ndarray
 ) -> None:

@@ -161,6 +161,18 @@ def test_first_picture_is_shown_before_fits_are_joined_with_it() -> None:
     np.testing.assert_allclose(shown[0], done.result.members[0].image, atol=1)
 
 
+def test_fit_at_work_has_the_known_pixels(use_small_network: Any) -> None:
+    use_small_network(6)
+    picture = np.random.default_rng(0).normal(900, 100, (24, 28)).astype(np.uint16)
+    missing = np.zeros(picture.shape, bool)
+    missing[4:8, 6:12] = True
+    run = Run("inpaint", Source(picture), {"max_iterations": 2}, lambda: missing)
+    run.compute()
+    shown = run.new_picture()
+    np.testing.assert_array_equal(shown[~missing], picture[~missing])
+    assert not np.array_equal(shown[missing], picture[missing])
+
+
 def test_panel_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 

@@ -357,7 +357,14 @@ class Panel:
         """Return the place of the plane that is shown; None for all planes."""
         if layer.ndim < 3 or not self.plane_box.isChecked():
             return None
-        at = layer.world_to_data(self.viewer.dims.point[-layer.ndim :])
+        dims = self.viewer.dims
+        if set(dims.displayed) != {dims.ndim - 2, dims.ndim - 1}:
+            # Of rolled axes, or in three dimensions, another plane is seen, or none.
+            raise InputError(
+                "only the plane that is shown can be restored where rows and columns are shown: "
+                "roll the axes back, or leave the 3D view"
+            )
+        at = layer.world_to_data(dims.point[-layer.ndim :])
         shape = (layer.data[0] if layer.multiscale else layer.data).shape
         return tuple(
             min(max(round(float(place)), 0), length - 1)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dipfast.apps.napari.layers import Source
-from dipfast.apps.studio.units import Unit, find_range
+from dipfast.apps.studio.units import Unit, find_range, picture_of_fit
 from dipfast.settings.names import DIRECT_METHODS, TaskName
 from dipfast.settings.settings import SETTINGS, decide_method, make_settings
 from dipfast.warn import warnings_told
@@ -134,7 +134,8 @@ class Run:
         self._unit: Unit | None = None
         self._unit_of = self._looked_at = -1
         self._range: tuple[float, float] | None = None
-        # Pictures: the latest one of what would be kept, and the array that they are put into.
+        # Pictures: the latest one of what would be kept, or of a fit that is joined with nothing,
+        # and the array that they are put into.
         self._is_joined = False
         self._shown: Any = None
         self._is_new = False
@@ -158,7 +159,7 @@ class Run:
             return View(self._step, self._share, left)
 
     def new_picture(self) -> Any:
-        """Return what would be kept now, in the form of :attr:`Done.image`.
+        """Return what would be kept now, or the fit at work, in the form of :attr:`Done.image`.
 
         Returns
         -------
@@ -282,7 +283,7 @@ class Run:
             self._unit_here().look_at(state.problem.measurement)
             self._looked_at = self._plane
         if not self._is_joined and time.monotonic() - self._shown_at >= _BETWEEN_PICTURES:
-            self._show(state.average)
+            self._show(picture_of_fit(state))
 
     def _advance(self, step: str, share: float) -> None:
         count = self.source.count

@@ -1,4 +1,4 @@
-"""Pictures of a run that goes on, in the unit of the image."""
+"""Pictures of a run that goes on: those of its fit, and all of them in the unit of the image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from dipfast.settings.names import TaskName
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Unit"]
+    from dipfast.prior.loop import State
+
+__all__ = ["Unit", "find_range", "picture_of_fit"]
 
 # Values that are looked at, at most, and how many quantiles of them.
 _MOST, _QUANTILES = 1 << 18, 257
@@ -97,6 +99,27 @@ class Unit:
             limits = np.iinfo(self.dtype)
             values = values.round().clip(limits.min, limits.max)
         return values.astype(self.dtype)
+
+
+def picture_of_fit(state: State) -> Tensor:
+    """Return the picture of a fit at work, with the known pixels put in where pixels are missing.
+
+    Parameters
+    ----------
+    state
+        An iteration of the fit.
+
+    Returns
+    -------
+    Tensor
+        The running average of the network, (1, C, H, W), in the values that it is fitted to.
+    """
+    from dipfast.model.operators import Mask
+
+    operator, average = state.problem.operator, state.average
+    if not isinstance(operator, Mask):
+        return average
+    return average.where(~operator.known, state.problem.measurement)
 
 
 def find_range(image: Any, missing: Any = None) -> tuple[float, float]:
