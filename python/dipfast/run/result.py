@@ -224,8 +224,9 @@ class Result:
             parts.append(f"{settings['missing']:.1%} missing")
         if "max_iterations" in settings:
             done, most = self.stop_iteration, settings["max_iterations"]
-            best = "" if self.best_iteration == done else f", best {self.best_iteration}"
-            parts.append(f"stopped at {done} of {most}{best}")
+            returned = self.best_iteration
+            other = "" if returned == done else f", returned {returned}"
+            parts.append(f"stopped at {done} of {most}{other}")
         elif "speed" in settings:
             parts.append(f"{settings['method']}, {settings['speed']}")
         elif "steps" in settings:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -55,6 +57,29 @@ def test_what_is_told_of_a_picture(picture: Picture) -> None:
     assert picture.describe() == "PNG, 40 x 32 pixels, colour, 8 bits"
     assert (picture.size, picture.shown, picture.suffix) == ((32, 40), (0, 255), ".png")
     assert (picture.preview.width, picture.preview.kind) == (40, "image/png")
+
+
+def test_remarks_of_the_file_are_notes(registry: Registry, tmp_path: Path) -> None:
+    values = np.arange(64, dtype=np.int16).reshape(8, 8)
+    values[2:4, 5] = -9999
+    path = tmp_path / "height.tif"
+    tifffile.imwrite(path, values, extratags=[(42113, 2, 0, "-9999", True)])
+    picture = registry.open_copy(path)
+    assert any("-9999" in note for note in picture.notes)
+    assert "-9999" in markup.notes(picture.notes)
+    run = Run(1, picture, read_order({"task": "denoise"}, picture), tmp_path)
+    assert set(picture.notes) <= set(run.look().notes)
+
+
+def test_results_of_a_raw_photograph_are_tiffs(
+    registry: Registry, tmp_path: Path, picture: Picture
+) -> None:
+    raw = replace(picture, name="photo.NEF", format="RAW", dtype="uint16")
+    run = Run(1, raw, read_order({"task": "denoise"}, raw), tmp_path)
+    said = "photo-denoised.tif, a TIFF of 16 bits with the developed pixels of photo.NEF<"
+    assert said in markup.downloads(run, 0)
+    run = Run(1, picture, read_order({"task": "denoise"}, picture), tmp_path)
+    assert "in the format and depth of scan.png<" in markup.downloads(run, 0)
 
 
 def test_depth_and_transparency_are_told(registry: Registry, tmp_path: Path) -> None:
@@ -187,6 +212,33 @@ def test_what_is_no_mask_is_told(
 ) -> None:
     with pytest.raises(InputError, match=message):
         loaded_mask(mask_file(tmp_path, values), "m", picture)
+
+
+def test_masks_that_come_together_have_their_own_numbers(
+    picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    barrier, pack = threading.Barrier(2, timeout=10), np.packbits
+
+    def pack_together(mask: np.ndarray) -> np.ndarray:
+        barrier.wait()
+        return pack(mask)
+
+    monkeypatch.setattr(np, "packbits", pack_together)
+    masks = np.zeros((2, 32, 40), bool)
+    masks[0, 3], masks[1, 5] = True, True
+    numbers = [0, 0]
+
+    def add(place: int) -> None:
+        numbers[place] = picture.add_mask(masks[place])
+
+    threads = [threading.Thread(target=add, args=(place,)) for place in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(numbers) == [1, 2]
+    for number, mask in zip(numbers, masks):
+        assert np.array_equal(picture.mask(number), mask)
 
 
 def test_mask_of_nothing_and_of_all_is_told(picture: Picture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import stat
 import threading
 import warnings
@@ -19,6 +20,7 @@ from PIL import Image
 
 import dipfast
 from dipfast.apps.notes import message_of
+from dipfast.apps.studio import markup
 from dipfast.apps.studio.orders import read_order
 from dipfast.apps.studio.pictures import Picture
 from dipfast.apps.studio.previews import LARGEST, Preview, live_range, shrunk
@@ -86,6 +88,46 @@ def test_live_pictures_are_made_only_while_somebody_looks(
     run.stop()
 
 
+def test_command_is_no_look_at_the_picture(picture: Picture, tmp_path: Path) -> None:
+    """A page that was closed shows the command, too, and nobody looks at it."""
+    run = Run(1, picture, read_order({"task": "denoise"}, picture), tmp_path)
+    before = run._looked_at
+    assert "dipfast denoise scan.png" in markup.command(run)
+    assert run._looked_at == before
+
+
+def test_fit_at_work_has_the_known_pixels_and_is_called_so(
+    picture: Picture,
+    noisy: np.ndarray,
+    finished: Finish,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dipfast.apps.studio.runs._BETWEEN_PICTURES", 0.0)
+    monkeypatch.setattr("dipfast.apps.studio.runs._LOOKING", 60.0)
+    seen: list[tuple[bool, str, np.ndarray]] = []
+    observe = Run._observe
+
+    def observe_and_look(run: Run, source: ImageFile, state: State | Progress) -> None:
+        run.look()
+        observe(run, source, state)
+        live, view = run.live(), run.look()
+        if live is not None:
+            seen.append((view.is_fit, markup.progress(view), pixels_of(live)))
+
+    monkeypatch.setattr(Run, "_observe", observe_and_look)
+    mask = np.zeros((32, 40), bool)
+    mask[4:9, 5:11] = True
+    number = str(picture.add_mask(mask))
+    run = finished(picture, task="inpaint", mask=number, max_iterations="3", quality="fast")
+    assert run.look().status == "done"
+    assert len(seen) == 3
+    for is_fit, page, pixels in seen:
+        assert is_fit
+        assert "The fit at work is shown" in page
+        assert np.array_equal(pixels[~mask], noisy[~mask])
+    assert not run.look().is_fit
+
+
 def test_stopped_run_keeps_what_there_is(
     registry: Registry, picture: Picture, until: Callable
 ) -> None:
@@ -97,6 +139,8 @@ def test_stopped_run_keeps_what_there_is(
     view = until(run, lambda view: view.is_over)
     assert (view.status, view.headline) == ("done", "Stopped, and kept")
     assert run.saved(run.automatic).stat().st_size > 0
+    assert "# It does not stop where you stopped.\n" in run.page(run.automatic).read_text()
+    assert "It does not stop where you stopped." in markup.command(run)
     assert run.curve().startswith("<svg")
 
 
@@ -127,7 +171,10 @@ def test_kept_snapshot_is_what_is_saved(
     record = json.loads(path.with_name(path.name + ".json").read_text())
     assert record["stop_detail"].startswith(f"{run.frames[2].name}, chosen by hand")
     page = run.page(run.kept).read_text()
+    assert "# It makes the automatic choice again, not the picture that you chose.\n" in page
     assert "dipfast denoise scan.png" in page
+    assert not re.search(r"\bbest\b", re.sub("(?s)<(style|script)>.*?</\\1>", "", page))
+    assert "automatic choice" not in run.page(run.automatic).read_text()
     with pytest.raises(InputError, match="there is no picture 99"):
         run.keep(99)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import socket
 import sys
 from collections.abc import Callable
@@ -10,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dipfast.apps.cli import main
 from dipfast.apps.studio import server
 from dipfast.apps.studio.orders import read_order
 from dipfast.apps.studio.pictures import Picture
-from dipfast.apps.studio.runs import Registry
+from dipfast.apps.studio.runs import Registry, Run
 from dipfast.apps.studio.server import LOCALHOST, bind, serve
 from dipfast.errors import InputError, MissingExtraError
 
@@ -132,3 +134,37 @@ def test_files_are_those_of_this_studio(
     again, other = asyncio.run(ask(shown, first.headers["etag"], '"of another"'))
     assert (again.status_code, again.content) == (304, b"")
     assert (other.status_code, other.content) == (200, first.content)
+
+
+def test_warnings_of_a_mask_are_told_on_the_page_and_by_the_run(
+    registry: Registry, picture: Picture, tmp_path: Path
+) -> None:
+    import asyncio
+
+    import httpx
+    from fastapi import FastAPI
+
+    from dipfast.apps.studio.routes import add_routes
+
+    app = FastAPI()
+    add_routes(app, registry)
+    mask = np.zeros(picture.size, np.uint8)
+    mask[4:8, 4:8] = 255
+    mask[20, [10, 20, 30]] = 3
+    stream = io.BytesIO()
+    Image.fromarray(mask).save(stream, format="PNG")
+
+    async def send() -> httpx.Response:
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://studio")
+        headers = {"x-dipfast": "1", "x-name": "mask.png"}
+        async with client:
+            address = f"/picture/{picture.number}/mask/file"
+            return await client.post(address, content=stream.getvalue(), headers=headers)
+
+    answer = asyncio.run(send()).json()
+    share, _, note = answer["note"].partition("; ")
+    assert share == "1.5% of the pixels are missing"
+    assert note.startswith("3 pixels of the mask mask.png are nearly black")
+    fields = {"task": "inpaint", "mask_kind": "file", "mask": str(answer["mask"])}
+    run = Run(1, picture, read_order(fields, picture), tmp_path)
+    assert note in run.look().notes

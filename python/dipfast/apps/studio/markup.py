@@ -267,6 +267,10 @@ def progress(view: View) -> str:
         stage = f"stage {view.stage}" if view.stage else ""
         text = ", ".join(filter(None, (left, stage)))
         parts.append(f'<p class="note">{_e(text) or "&nbsp;"}</p>')
+        if view.is_fit:
+            parts.append(
+                '<p class="note">The fit at work is shown; what is kept is its best picture.</p>'
+            )
     return "".join(parts)
 
 
@@ -284,11 +288,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def notes(view: View) -> str:
+def notes(texts: Sequence[str]) -> str:
     """Return what the library warned of; empty if there is nothing."""
-    if not view.notes:
+    if not texts:
         return ""
-    return f'<ul class="notes">{"".join(f"<li>{_e(note)}</li>" for note in view.notes)}</ul>'
+    return f'<ul class="notes">{"".join(f"<li>{_e(text)}</li>" for text in texts)}</ul>'
 
 
 def figures(run: Run) -> str:
@@ -317,17 +321,13 @@ def downloads(run: Run, place: int) -> str:
         )
     return (
         f'<p class="row">{"".join(links)}</p>'
-        f'<p class="note">{_e(name)}, in the format and depth of {_e(picture.name)}</p>'
+        f'<p class="note">{_e(name)}, {_e(picture.describe_results())}</p>'
     )
 
 
 def command(run: Run) -> str:
     """Return the command that repeats a run."""
-    note = ""
-    if run.kept != run.automatic:
-        note = "It makes the automatic choice again, not the picture that you chose."
-    elif run.look().is_stopping:
-        note = "It does not stop where you stopped."
+    note = run.reservation(run.kept)
     return (
         f'<pre><code id="command">{_e(run.order.command(run.picture))}</code></pre>'
         '<button type="button" id="copy">Copy</button>'

@@ -93,6 +93,8 @@ class Order:
         The missing pixels, boolean (H, W); None for other tasks.
     drops_opacity
         Whether pixels are missing because they are transparent, and will not be.
+    notes
+        What the library warned of the mask.
     """
 
     task: TaskName
@@ -102,6 +104,7 @@ class Order:
     takes_artefacts: bool = False
     mask: Any = None
     drops_opacity: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def words(self) -> TaskWords:
@@ -287,7 +290,7 @@ def read_order(fields: Mapping[str, Any], picture: Picture) -> Order:
         order["blur"] = _blur(texts.get("blur", ""), picture)
     elif task == "inpaint":
         order["drops_opacity"] = texts.get("mask_kind") == "transparent"
-        order["mask"] = _mask(texts, picture)
+        order["mask"], order["notes"] = _mask(texts, picture)
     elif texts.get("jpeg") and picture.jpeg_quality is not None:
         order["takes_artefacts"] = True
         if set(options) != {"quality"}:
@@ -345,15 +348,16 @@ def _blur(text: str, picture: Picture) -> float:
     return sigma
 
 
-def _mask(texts: Mapping[str, str], picture: Picture) -> Any:
+def _mask(texts: Mapping[str, str], picture: Picture) -> tuple[Any, tuple[str, ...]]:
+    """Return the mask, and what the library warned of it."""
     if texts.get("mask_kind") == "transparent":
         mask = picture.transparent()
         if not mask.any():
             raise InputError(f"all pixels of {picture.name} are opaque")
-        return mask
+        return mask, ()
     number = texts.get("mask", "")
     if not number.isdecimal() or int(number) not in picture.masks:
         raise InputError(
             "it must be told which pixels are missing: paint over them, or load a mask"
         )
-    return picture.mask(int(number))
+    return picture.mask(int(number)), picture.mask_notes[int(number)]

@@ -122,6 +122,7 @@ def _picture_page(registry: Registry, picture: Picture) -> None:
         with ui.element("section").classes("left"):
             _html(markup.painting(picture))
         with ui.element("section").classes("right"), ui.element("form").props("novalidate") as form:
+            _html(markup.notes(picture.notes))
             _html(markup.fields(picture))
             _html(markup.begin())
             problem = _html("", "error").props("role=alert")
@@ -212,7 +213,7 @@ class _RunPage:
         self._stop.set_visibility(not view.is_over)
         is_waiting = view.status == "waiting"
         self._stop.set_content("Cancel" if is_waiting else "Stop and keep this")
-        self._notes.show(markup.notes(view))
+        self._notes.show(markup.notes(view.notes))
         curve = run.curve()
         self._curve_details.set_visibility(bool(curve))
         self._curve.show(curve)

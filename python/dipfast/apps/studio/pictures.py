@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,9 +83,11 @@ class Picture:
     is_transparent
         Whether some of its pixels are not opaque.
     notes
-        What the library warned of.
+        What the library warned of, and what is told of how the file is read.
     masks
         Masks that were made for it, eight pixels in a byte, by their number (:meth:`mask`).
+    mask_notes
+        What the library warned of them, by the same numbers.
     """
 
     number: int
@@ -100,6 +103,8 @@ class Picture:
     is_transparent: bool = False
     notes: tuple[str, ...] = ()
     masks: dict[int, np.ndarray[Any, Any]] = field(default_factory=dict)
+    mask_notes: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    _mask_numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @classmethod
     def open(cls, number: int, path: Path, name: str) -> Picture:
@@ -148,7 +153,7 @@ class Picture:
             preview=small,
             jpeg_quality=None if source.jpeg is None else source.jpeg.quality,
             is_transparent=source.alpha is not None and bool(_is_clear(source.alpha).any()),
-            notes=tuple(notes),
+            notes=(*notes, *source.remarks),
         )
 
     def read(self) -> ImageFile:
@@ -180,13 +185,21 @@ class Picture:
             parts.append("with transparent pixels")
         return ", ".join(parts)
 
-    def add_mask(self, mask: np.ndarray[Any, Any]) -> int:
-        """Keep a mask, and return its number.
+    def describe_results(self) -> str:
+        """Return in words what files with results of it hold."""
+        if formats.by_name(self.format).read_only:
+            return f"a TIFF of {_depth(self.dtype)} with the developed pixels of {self.name}"
+        return f"in the format and depth of {self.name}"
+
+    def add_mask(self, mask: np.ndarray[Any, Any], notes: tuple[str, ...] = ()) -> int:
+        """Keep a mask, and return its number, also where several threads do that at a time.
 
         Parameters
         ----------
         mask
             Boolean (H, W), True where pixels are missing.
+        notes
+            What the library warned of it; nothing by default.
 
         Returns
         -------
@@ -208,8 +221,9 @@ class Picture:
             raise InputError("the mask marks no pixel as missing")
         if mask.all():
             raise InputError("the mask marks all pixels as missing")
-        number = len(self.masks) + 1
-        self.masks[number] = np.packbits(mask)
+        packed = np.packbits(mask)
+        number = next(self._mask_numbers)
+        self.masks[number], self.mask_notes[number] = packed, notes
         return number
 
     def mask(self, number: int) -> np.ndarray[Any, Any]:

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
-from dipfast.apps.notes import message_of
+from dipfast.apps.notes import message_of, warnings_told
 from dipfast.apps.studio.masks import loaded_mask, painted_mask
 from dipfast.apps.studio.orders import Order
 from dipfast.apps.studio.pictures import Picture, plain_name
@@ -80,19 +80,22 @@ def add_routes(app: FastAPI, registry: Registry) -> None:
         path = registry.new_path(name)
         await _receive(request, path)
 
-        def read() -> tuple[int, float]:
+        def read() -> tuple[int, str]:
+            notes: list[str] = []
             try:
-                made = (
-                    painted_mask(path, picture)
-                    if kind == "painted"
-                    else loaded_mask(path, name, picture)
-                )
-                return picture.add_mask(made), float(made.mean())
+                with warnings_told(notes.append):
+                    made = (
+                        painted_mask(path, picture)
+                        if kind == "painted"
+                        else loaded_mask(path, name, picture)
+                    )
+                said = f"{float(made.mean()):.1%} of the pixels are missing"
+                return picture.add_mask(made, tuple(notes)), "; ".join([said, *notes])
             finally:
                 path.unlink(missing_ok=True)
 
-        chosen, share = await asyncio.to_thread(read)
-        return JSONResponse({"mask": chosen, "note": f"{share:.1%} of the pixels are missing"})
+        chosen, note = await asyncio.to_thread(read)
+        return JSONResponse({"mask": chosen, "note": note})
 
     @app.get("/picture/{number}/before")
     def before(number: int, request: Request) -> Response:

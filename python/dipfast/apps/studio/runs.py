@@ -26,7 +26,7 @@ from dipfast.apps.page.charts import Curve, chart
 from dipfast.apps.studio.orders import Order
 from dipfast.apps.studio.pictures import Picture, copied, plain_name
 from dipfast.apps.studio.previews import Preview, preview, shrunk
-from dipfast.apps.studio.units import Unit
+from dipfast.apps.studio.units import Unit, picture_of_fit
 from dipfast.errors import DipfastError, InputError
 from dipfast.images.files import formats
 from dipfast.warn import warnings_told
@@ -75,9 +75,11 @@ class View:
         The name of the stage of the fit; empty where there is none.
     picture
         The number of the latest picture of what would be kept, which grows with each; 0 where there
-        is none.
+        is none.  Of a fit that is joined with nothing it is the fit at work.
     fit
         The number of the latest picture of the fit alone, where it is another one; else 0.
+    is_fit
+        Whether ``picture`` is the fit at work, of which another picture may be kept.
     notes
         What the library warned of.
     error
@@ -93,6 +95,7 @@ class View:
     stage: str = ""
     picture: int = 0
     fit: int = 0
+    is_fit: bool = False
     notes: tuple[str, ...] = ()
     error: str = ""
     is_stopping: bool = False
@@ -166,7 +169,7 @@ class Run:
         self._lock = threading.RLock()
         self._status: Status = "waiting"
         self._error = ""
-        self._notes: list[str] = list(picture.notes)
+        self._notes: list[str] = [*picture.notes, *order.notes]
         self._looked_at = -_LOOKING
         # Of the step at hand: when it began, its share, and iterations with their times.
         self._step = ""
@@ -175,9 +178,10 @@ class Run:
         self._times: deque[tuple[float, int]] = deque()
         self._iterations = 0
         self._stage = ""
-        # Live pictures: of what would be kept, and of a fit that will be joined with that.
+        # Live pictures: of what would be kept, and of a fit that will be joined with that.  A fit
+        # that is joined with nothing is shown in the place of the former.
         self._kept_live, self._fit_live = _Live(), _Live()
-        self._is_joined = False
+        self._is_joined = self._shows_fit = False
         # Of the curve.
         self._losses, self._at, self._stages = array("d"), array("q"), list[str]()
         self._curve = (-_BETWEEN_CURVES, 0, "")
@@ -217,6 +221,7 @@ class Run:
                 stage=self._stage if self._status == "running" else "",
                 picture=self._kept_live.number,
                 fit=self._fit_live.number if self._status == "running" else 0,
+                is_fit=self._status == "running" and self._shows_fit,
                 notes=tuple(dict.fromkeys(self._notes)),
                 error=self._error,
                 is_stopping=self._interrupt.stop_asked is not None,
@@ -427,13 +432,16 @@ class Run:
         """
         from dipfast.apps.page import save_page
 
+        # A report is read without the page of the run.
+        note, command = self.reservation(place), self.order.command(self.picture)
+
         def write(result: Result, source: ImageFile, path: Path) -> None:
             save_page(
                 result,
                 source.image,
                 path,
                 name=self.picture.name,
-                command=self.order.command(self.picture),
+                command=f"# {note}\n{command}" if note else command,
                 inks=bool(source.metadata.get("inks")),
                 overwrite=True,
             )
@@ -479,6 +487,26 @@ class Run:
             hints=(),
             members=(),
         )
+
+    def reservation(self, place: int) -> str:
+        """Return in what the command of the run makes another picture.
+
+        Parameters
+        ----------
+        place
+            The place of the picture among the pictures.
+
+        Returns
+        -------
+        str
+            Sentences; empty if it makes the same.
+        """
+        said = []
+        if self._frames and not self._frame(place).is_automatic:
+            said.append("It makes the automatic choice again, not the picture that you chose.")
+        if self._interrupt.stop_asked is not None:
+            said.append("It does not stop where you stopped.")
+        return " ".join(said)
 
     def figures(self) -> list[tuple[str, str]]:
         """Return what is told of the result, as pairs of a name and a text.
@@ -563,7 +591,7 @@ class Run:
         now = time.monotonic()
         if isinstance(state, Progress):
             if state.image is not None:
-                self._is_joined = True
+                self._is_joined, self._shows_fit = True, False
                 if not self._knows_measurement:
                     self._unit_of(source).look_at(state.image)
                 self._show(self._kept_live, state.image, now)
@@ -596,7 +624,8 @@ class Run:
             self._unit_of(source).look_at(state.problem.measurement)
             self._knows_measurement = True
         if is_due and is_watched:
-            self._show(live, state.average, now)
+            self._show(live, picture_of_fit(state), now)
+            self._shows_fit = not self._is_joined
 
     def _unit_of(self, source: ImageFile) -> Unit:
         """Return the unit of the picture, once it is known that the task can be done."""
