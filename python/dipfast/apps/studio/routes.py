@@ -11,13 +11,14 @@ from urllib.parse import unquote
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
-from dipfast.apps.notes import message_of, warnings_told
+from dipfast.apps.notes import message_of
 from dipfast.apps.studio.masks import loaded_mask, painted_mask
 from dipfast.apps.studio.orders import Order
 from dipfast.apps.studio.pictures import Picture, plain_name
 from dipfast.apps.studio.previews import Preview
 from dipfast.apps.studio.runs import LARGEST_UPLOAD, Registry, Run
 from dipfast.errors import DipfastError, InputError
+from dipfast.warn import warnings_told
 
 __all__ = ["add_routes"]
 
