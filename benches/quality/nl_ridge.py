@@ -13,6 +13,8 @@ The sets:
   ``counts-grey``: the same in one channel;
 - ``offset``: photographs in one channel by a scientific camera, of 2.17 counts a photon above 100
   counts, with one dead pixel of 0;
+- ``emccd``: the same photographs by a camera that multiplies its electrons, 20 counts a photon on
+  average and of an exponential law, above 500 counts;
 - ``polyu``: pictures of real cameras; the clean one is the average of many shots;
 - ``time``: seconds for a picture of 512x512, and seconds and memory for one of 4000x3000;
 - ``speeds``: time and quality of the speeds, on photographs that are in no other table;
@@ -78,6 +80,8 @@ READ_NOISE, OFFSET = 3.0, 100.0
 COUNTED = (0.3, 1.0, 3.0, 10.0, 30.0)
 # A camera for science: photons of white, counts of one and of none, and electrons of reading.
 OF_CAMERA, PER_PHOTON, BLACK, READ_BY_CAMERA = (10.0, 30.0, 100.0, 300.0), 2.17, 100.0, 1.6
+# A camera that multiplies: photons of white, mean counts of one and of none, and noise in photons.
+OF_EMCCD, MULTIPLIED, DARK, READ_BY_EMCCD = (1.0, 3.0, 10.0, 30.0), 20.0, 500.0, 0.3
 REPEATS = 3
 LARGE = (3000, 4000, 3)
 # macOS reports the peak in bytes, Linux in units of 1024 bytes.
@@ -447,18 +451,37 @@ def offset(options: Any) -> str:
     return _photons(cases, OF_CAMERA, READ_BY_CAMERA * PER_PHOTON, options, PER_PHOTON)
 
 
+def emccd(options: Any) -> str:
+    """Return the table of photographs by a camera that multiplies its electrons."""
+    cases = []
+    for peak in OF_EMCCD:
+        for name in PHOTOGRAPHS[: options.limit]:
+            label = f"{name}, {peak:g}"
+            random = generator_of(label)
+            true = photograph(name, options.size or 10**6).mean(axis=-1) / 255.0 * peak
+            # The sum of n exponentials has a gamma distribution; of shape 0, it is 0.
+            charges = random.gamma(random.poisson(true))
+            read = random.normal(0, READ_BY_EMCCD, true.shape)
+            noisy = (MULTIPLIED * (charges + read) + DARK).round().clip(0).astype(np.float32)
+            cases.append(Case(label, noisy, MULTIPLIED * true + DARK, DARK, MULTIPLIED * peak))
+    return _photons(
+        cases, OF_EMCCD, READ_BY_EMCCD * MULTIPLIED, options, 2 * MULTIPLIED, excess=3.0
+    )
+
+
 def _photons(
     cases: Sequence[Case],
     peaks: Sequence[float],
     read_noise: float,
     options: Any,
     per_photon: float = 1.0,
+    excess: float = 1.0,
 ) -> str:
     """Return the table of pictures with photon noise."""
 
     def true(case: Case) -> tuple[NoiseParameters, tuple[float, float]]:
         # In units of the range from no light to a white pixel.
-        noise = NoiseParameters(read_noise / case.width, per_photon / case.width)
+        noise = NoiseParameters(read_noise / case.width, per_photon / case.width, excess=excess)
         return noise, (case.low, case.low + case.width)
 
     def by_truth(case: Case, speed: str) -> Pixels:
@@ -726,6 +749,7 @@ SETS: dict[str, Callable[[Any], str]] = {
     "counts": counts,
     "counts-grey": partial(counts, in_grey=True),
     "offset": offset,
+    "emccd": emccd,
     "polyu": polyu,
     "time": times,
     "speeds": speeds,

@@ -161,6 +161,7 @@ def test_tables(
         assert group in tables["grey"]
     assert "| mean, 3000 |" in tables["poisson"]
     assert "| mean, 3 |" in tables["counts"]
+    assert "| mean, 10 |" in tables["emccd"]
     assert "| worse than the input | 0/1 |" in tables["polyu"]
     assert "balanced, times as fast: " in tables["time"]
     assert "| astronaut, 50 |" in tables["speeds"]
