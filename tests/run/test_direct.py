@@ -618,6 +618,46 @@ class TestPlugAndPlay:
         with pytest.warns(UserWarning, match=r"beyond data_range=\(0.0, 100.0\) will be cut off"):
             dipfast.inpaint(bright, bright == 3, method="pnp", data_range=100)
 
+    def test_few_floats_beyond_the_range_are_told(self, steps: int) -> None:
+        image = np.random.default_rng(0).normal(0.5, 0.02, (24, 24)).astype(np.float32)
+        image[4:6, 4:9] = 3
+        words = r"data_range=\(0.0, 1.0\) will be cut off: 1.7% of all are farther outside than"
+        with pytest.warns(UserWarning, match=words):
+            result = dipfast.super_resolve(image, 2, method="pnp", data_range=1.0)
+        assert result.image.max() == 1
+        # What keeps them needs no word, nor do the pixels that are kept as they are.
+        kept = dipfast.inpaint(image, image < 0.47, method="pnp", data_range=1.0)
+        assert kept.image.max() == 3
+        assert fast(image, data_range=1.0).image.max() > 2.5
+
+    def test_noise_beyond_the_range_is_not(self, steps: int) -> None:
+        image = np.random.default_rng(0).normal(0.9, 0.2, (24, 24))
+        image[3, 3] = 1 + 5 * 0.2
+        dipfast.super_resolve(image, 2, method="pnp", data_range=1.0, sigma=0.2)
+
+    def test_a_star_that_the_found_range_cuts_off_is_told(self, steps: int) -> None:
+        blur = Blur(gaussian_kernel(2.0))
+        sky = torch.full((1, 1, 40, 40), 100.0)
+        sky[..., 20, 15] = 5000
+        measured = blur(sky)[0, 0].numpy() + np.random.default_rng(0).normal(0, 1, (40, 40))
+        result = dipfast.restore(measured, blur, method="pnp")
+        high = result.found["data_range"][1]
+        (hint,) = (hint for hint in result.hints if "cut off" in hint)
+        assert result.image.max() == pytest.approx(high)
+        assert f"{high:.4g}, where the range ends that was found in the data" in hint
+        assert "data_range=(darkest, brightest) sets a wider one" in hint
+        told = dipfast.restore(measured, blur, method="pnp", data_range=(50, 8000))
+        assert told.image.max() > high
+        assert not any("cut off" in hint for hint in told.hints)
+
+    @pytest.mark.parametrize("boundary", ["reflect", "zero"])
+    def test_a_result_within_the_found_range_has_no_such_hint(
+        self, steps: int, boundary: Any
+    ) -> None:
+        smooth = np.abs(np.sin(np.arange(40) / 6.0)) * np.ones((40, 1))
+        result = dipfast.restore(smooth, Blur(gaussian_kernel(0.5), boundary), method="pnp")
+        assert not any("cut off" in hint for hint in result.hints)
+
     def test_a_picture_too_large_for_the_memory_is_refused(self) -> None:
         with pytest.raises(MemoryLimitError, match="restoring 3x10000000x10000000 pixels"):
             check_direct_memory((1, 3, 10**7, 10**7), "inpaint")

@@ -263,7 +263,7 @@ class TestHints:
             stretch=None,
             rule=RULES["auto"],
             problem=SimpleNamespace(noise=NoiseModel(0.1), jpeg=None),
-            settings=SimpleNamespace(method="two_stage"),
+            settings=SimpleNamespace(method="two_stage", task="denoise"),
             range_width=255.0,
         )
         outcome = SimpleNamespace(residual=(size, related), stop=Stop(reason))

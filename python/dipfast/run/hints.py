@@ -23,6 +23,11 @@ COARSE, NEARLY_WHITE = 0.25, 0.1
 """Correlations of neighbours above and below which a residual is surely not, and may be, white."""
 # Pictures that differ by less than half a level of eight bits are the same.
 _LEAST_CHANGE = 0.5 / 255
+# A picture is cut off at an end of the range if it comes as near to it as this, in units of it: the
+# networks end in a sigmoid, which does not reach it.
+_AT_THE_END = 1e-3
+# What is said of a join is said of a picture in it that has this weight or more.
+_LARGE_WEIGHT = 0.5
 # A sigma that was told differs from what the picture tells if it does by more than this factor.
 _OTHER_SIGMA = 2.0
 
@@ -51,6 +56,7 @@ def hints(job: Job, outcome: Outcome) -> Iterator[str]:
         yield from _of_sigma(job)
         yield from (remark for remark in job.estimate.remarks if remark != JPEG_REMARK)
     yield from _of_joined_fits(job, outcome)
+    yield from _of_range(job, outcome)
     noise = job.problem.noise
     yield from _of_counts(noise, job)
     if (
@@ -140,4 +146,30 @@ def _of_joined_fits(job: Job, outcome: Outcome) -> Iterator[str]:
         yield (
             f"the fit has added nothing to {direct}: {name} gives nearly the same in a fraction of "
             "the time"
+        )
+
+
+def _of_range(job: Job, outcome: Outcome) -> Iterator[str]:
+    """Yield a hint if the result is cut off at an end of a range that was found in a measurement.
+
+    What a measurement has blurred, such as a star, may be brighter than any margin allows for.
+    """
+    if job.settings.task == "denoise" or job.layout.range_source != "data" or outcome.best is None:
+        return
+    pictures = [outcome.best.average]
+    pictures += [member.image for member in outcome.members if member.weight >= _LARGE_WEIGHT]
+    low, high = job.layout.data_range
+    least, most = float(job.baseline.min()), float(job.baseline.max())
+    # A range that begins at 0 was not extended: nothing is darker than black.
+    dark = low != 0 and least > _AT_THE_END
+    is_dark = dark and min(float(x.min()) for x in pictures) <= _AT_THE_END
+    bright = most < 1 - _AT_THE_END
+    is_bright = bright and max(float(x.max()) for x in pictures) >= 1 - _AT_THE_END
+    if is_dark or is_bright:
+        ends = " and ".join(
+            f"{end:.4g}" for end, is_cut in ((low, is_dark), (high, is_bright)) if is_cut
+        )
+        yield (
+            f"the result is cut off at {ends}, where the range ends that was found in the data: "
+            "data_range=(darkest, brightest) sets a wider one"
         )

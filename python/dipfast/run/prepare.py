@@ -58,6 +58,8 @@ _TV_WEIGHT_PER_SIGMA = 2.0
 # Noise alone rarely takes this share of the values beyond the range by this share of its width: for
 # a black image its standard deviation would have to be 0.37 of the range.
 _NOISE_BEYOND = 0.25
+# Where that is farther than so many deviations of the noise, fewer than this share are.
+_FEW_BEYOND, _MOST_DEVIATIONS = 1e-4, 6.0
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
     settings = settings.model_copy(update={"precision": precision})
     task = replace(task, operators=[on_device(operator, _CPU) for operator in task.operators])
     _check_range(measurement, layout, settings)
+    told = _warn_of_values_outside(measurement, layout, settings)
     baseline = task.baseline(measurement)
     _check_operators(task, settings, baseline)
     shape = layout.shape_of(tuple(baseline.shape))
@@ -203,6 +206,8 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
             check_direct_memory(tuple(job.baseline.shape), settings.task)
         if job.iterations and not any(before.iterations for before in jobs[:-1]):
             check_memory(**(sizes_of_tile(job, job.tile) if job.tile else job.sizes))
+    if not told and task.kept_mask is None:
+        _warn_of_values_cut_off(jobs, layout, settings)
     if stack is not None:
         task.found.update(_found_of_stack(stack, layout))
     if may_help:
@@ -285,9 +290,7 @@ def _is_direct(settings: Settings) -> bool:
 
 
 def _check_range(measurement: Tensor, layout: Layout, settings: Settings) -> None:
-    """Refuse a sigma larger than the value range, and warn of values that will be cut off."""
-    if settings.method != "nl_ridge":  # which keeps them
-        _warn_of_values_outside(measurement, layout)
+    """Refuse noise that is stronger than the value range is wide."""
     varied = bool((measurement != measurement.flatten()[0]).any())
     if settings.sigma != "auto" and settings.sigma > _width(layout) and varied:
         low, high = layout.data_range
@@ -709,15 +712,52 @@ def _peak(reference: Any, layout: Layout) -> float:
     return usual_width(low, high, layout.dtype) or high - low
 
 
-def _warn_of_values_outside(measurement: Tensor, layout: Layout) -> None:
-    """Warn if the image has values outside of the value range that was given."""
+def _warn_of_values_outside(measurement: Tensor, layout: Layout, settings: Settings) -> bool:
+    """Warn if the image has values outside of the range that was given, whatever its noise is.
+
+    Returns whether it does; few values in floating point are left to what is known of the noise.
+    """
     lowest, highest = float(measurement.min()), float(measurement.max())
     if 0 <= lowest <= highest <= 1 or layout.range_source != "given":
-        return
+        return False
+    if settings.method == "nl_ridge":  # which keeps them
+        return False
     # Noise in floating point exceeds the range, but few values do so by much.
     far = ((measurement < -_NOISE_BEYOND) | (measurement > 1 + _NOISE_BEYOND)).float().mean()
-    if "int" in name_of_dtype(layout.dtype) or far > _NOISE_BEYOND:
-        warn_caller(f"values of image beyond data_range={layout.data_range} will be cut off")
+    if "int" not in name_of_dtype(layout.dtype) and far <= _NOISE_BEYOND:
+        return False
+    warn_caller(f"values of image beyond data_range={layout.data_range} will be cut off")
+    return True
+
+
+def _warn_of_values_cut_off(jobs: Sequence[Job], layout: Layout, settings: Settings) -> None:
+    """Warn if more values are farther outside of the range that was given than noise takes them."""
+    # These join or return a picture that has such values, and where the values are stretched, these
+    # have a range of their own.
+    keeps = settings.method == "nl_ridge" or (
+        settings.method == "joined" and settings.task == "denoise"
+    )
+    cut = [] if keeps else [job for job in jobs if job.stretch is None]
+    if not cut or layout.range_source != "given":
+        return
+    share = max(_share_beyond(job.problem) for job in cut)
+    if share > _FEW_BEYOND:
+        warn_caller(
+            f"values of image beyond data_range={layout.data_range} will be cut off: "
+            f"{100 * share:.2g}% of all are farther outside than noise explains"
+        )
+
+
+def _share_beyond(problem: Problem) -> float:
+    """Return the share of the values that neither noise nor outliers take so far out of [0, 1]."""
+    y, noise = problem.measurement, problem.noise
+    # At white, where it is strongest.
+    deviation = math.sqrt(noise.sigma**2 + noise.gain)
+    margin = max(_NOISE_BEYOND, _MOST_DEVIATIONS * deviation)
+    beyond = (y < -margin) | (y > 1 + margin)
+    if problem.outliers is not None:  # which do not count
+        beyond &= ~problem.outliers
+    return float(beyond.double().mean())
 
 
 def fit_device(settings: Settings, image: Any) -> torch.device:
