@@ -89,6 +89,17 @@ class TestNumbers:
         assert max(map(abs, report.autocorrelation[0])) < 0.1
         assert dipfast.estimate_noise(image, noise="clipped", data_range=1).clipped == (True, True)
 
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_stars_that_denoising_stretches_are_no_loss(self, count: int) -> None:
+        sky = np.random.default_rng(0).normal(100, 3, (count, 48, 48))
+        sky[:, 10:12, 10:12] = 31_800
+        stack = {"stack_axis": 0} if count > 1 else {}
+        report = dipfast.estimate_noise(sky if stack else sky[0], **stack)
+        assert report.sigma == pytest.approx(3, rel=0.2)
+        # Where nothing is stretched, it is one: the median is not dark.
+        with pytest.warns(UserWarning, match="what is between them will be lost"):
+            dipfast.estimate_noise(-sky if stack else -sky[0], **stack)
+
     def test_clipped_at_white(self) -> None:
         image = (noisy(0.1) + 0.25).clip(0, 1)
         report = dipfast.estimate_noise(image, data_range=1)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias
+
+from torch import Tensor
 
 from dipfast.arrays import as_constant
 from dipfast.checks import DataRange, check_choice
@@ -15,6 +18,7 @@ from dipfast.model.noise_estimate import NoiseEstimate
 from dipfast.model.noise_estimate import estimate_noise as estimate_noise_of_planes
 from dipfast.model.noise_spectrum import autocorrelation
 from dipfast.model.stack_noise import estimate_stack_noise
+from dipfast.model.stretch import needs_stretch
 from dipfast.settings.names import NOISE_KINDS, NoiseKind
 from dipfast.torch_modes import plain_modes
 
@@ -310,15 +314,34 @@ def estimate_noise(
             "each is told by itself, such as image[0]"
         )
     layout = Layout.of(
-        image, channel_axis=channel_axis, stack_axis=stack_axis, data_range=data_range
+        image,
+        channel_axis=channel_axis,
+        stack_axis=stack_axis,
+        data_range=data_range,
+        warns=False,  # before it is known whether denoising will stretch the values
     )
+    planes = layout.to_tensor(image)
     if layout.is_stack:
-        stack = estimate_stack_noise(layout.to_tensor(image), noise, ends=layout.ends)
+        stack = estimate_stack_noise(planes, noise, ends=layout.ends)
+        models = [stack.own.get(item, stack.shared).model for item in range(len(planes))]
+        _warn_of_contrast(image, layout, planes, models)
         differ = (item for item, own in stack.own.items() if not own.model.is_free)
         report = _report_of(stack.shared, layout)
         return replace(report, planes=stack.planes, differing=tuple(sorted(differ)))
-    estimate = estimate_noise_of_planes(layout.to_tensor(image)[0], noise, ends=layout.ends)
+    estimate = estimate_noise_of_planes(planes[0], noise, ends=layout.ends)
+    _warn_of_contrast(image, layout, planes, [estimate.model])
     return _report_of(estimate, layout)
+
+
+def _warn_of_contrast(
+    image: Any, layout: Layout, planes: Tensor, models: Sequence[NoiseModel]
+) -> None:
+    """Warn of values close together, unless they will be stretched for the fit."""
+    if not all(
+        not model.is_correlated and needs_stretch(plane[None], model)
+        for plane, model in zip(planes, models)
+    ):
+        layout.warn_of_contrast(image)
 
 
 def _report_of(estimate: NoiseEstimate, layout: Layout) -> NoiseReport:

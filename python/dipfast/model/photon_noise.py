@@ -177,11 +177,11 @@ def few_photons(
     order = np.argsort(means, kind="stable")
     line = VarianceLine(gain, 0.0)
     for _ in range(2):
-        if not len(order):
-            return None
         if line.gain > 0:  # no hot pixels and cosmic rays
             signal_there = np.maximum(means - line.offset, 0) + line.gain
             order = order[(squares <= _MOST_SPREAD * line.gain * signal_there)[order]]
+        if not len(order):
+            return None
         groups = _groups_of(means, order)
         signal = np.array([means[group].mean() for group in groups])
         variance = np.array([squares[group].mean() for group in groups])
