@@ -98,6 +98,12 @@ def test_constant_planes() -> None:
     found = estimate_stack_noise(planes)
     assert 0 not in found.planes
     assert found.of(0, planes[0]).model.is_free
+    # Also where it was said how strong the noise of the others is.
+    for kind in ("auto", "gaussian", "clipped", "poisson_gaussian", "correlated"):
+        told = estimate_stack_noise(planes, kind, sigma=0.03)
+        assert told.shared.model.sigma == 0.03
+        assert told.of(0, planes[0]).model.is_free
+        assert set(told.own) == {0}
     every = estimate_stack_noise(torch.full((3, 1, 9, 9), 0.5))
     assert every.shared.model.is_free
 

@@ -473,3 +473,11 @@ def test_planes_share_the_memory_of_snapshots() -> None:
     options: dict[str, Any] = {"method": "dip", "preset": SMALL, "max_iterations": 12}
     result = dipfast.denoise(noisy_stack(), stack_axis=0, snapshots=12 * size, **options)
     assert [sum(s.item == k for s in result.snapshots) for k in range(PLANES)] == [3] * PLANES
+
+
+def test_empty_frames_are_no_other_noise_where_sigma_is_told() -> None:
+    stack = noisy_stack()
+    stack[1:] = 0
+    result = fast(stack, stack_axis=0, sigma=30)
+    assert result.found["noise_of_stack"]["own"] == []
+    assert (result.image[1:] == 0).all()

@@ -116,7 +116,7 @@ def estimate_stack_noise(
     """
     masks = [None] * len(planes) if known is None else list(known)
 
-    def estimate(item: int) -> NoiseEstimate:
+    def estimate(item: int, sigma: float | None = sigma) -> NoiseEstimate:
         return estimate_noise(
             planes[item], kind, sigma=sigma, known=masks[item], ends=ends, compares=compares
         )
@@ -124,7 +124,8 @@ def estimate_stack_noise(
     constant = [item for item, plane in enumerate(planes) if bool((plane == plane.max()).all())]
     varied = [item for item in range(len(planes)) if item not in constant]
     alike = varied or constant
-    of_constant = {item: estimate(item) for item in constant if varied}
+    # Whatever was said of the noise, an empty plane has none.
+    of_constant = {item: estimate(item, sigma=None) for item in constant if varied}
     for _ in range(_ATTEMPTS):
         chosen = spread(alike)
         shared = _together(planes, masks, chosen, kind, sigma, ends, compares)
