@@ -175,6 +175,16 @@ class TestDone:
         assert denoise("in", "out") == 0
         assert names("out") == ["a.png", "b.tif", "c d é.png"]
 
+    def test_packed_pictures_are_named(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name in ("m31.fits.fz", "m33.fits.gz", "f.tif.bz2", "notes.txt.gz", ".g.fits.fz"):
+            Path("in", name).write_bytes(b"")
+        assert denoise("in", "out") == 0
+        assert names("out") == ["a.png", "b.tif", "c d é.png"]
+        told = "in: 3 files left out, which are packed: f.tif.bz2, m31.fits.fz, m33.fits.gz; unpack"
+        assert told in capsys.readouterr().err
+
     def test_pattern(self, folder: Path) -> None:
         assert denoise("in/*.png", "deep/out") == 0
         assert names("deep/out") == ["a.png", "c d é.png"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import os
 import stat
@@ -520,6 +521,14 @@ class TestUnreadable:
         path.write_bytes(content)
         message = rf"cannot read .*text\{suffix}: it is not a {files.formats.all_names()} image"
         with pytest.raises(ValueError, match=message):
+            read_image(path)
+
+    @pytest.mark.parametrize("packing", ["gzip", "bz2", "lzma"])
+    def test_packed(self, tmp_path: Path, packing: str) -> None:
+        path = tmp_path / "picture.fits.gz"
+        path.write_bytes(importlib.import_module(packing).compress(b"SIMPLE  = " * 300))
+        name = {"bz2": "bzip2", "lzma": "xz"}.get(packing, packing)
+        with pytest.raises(ValueError, match=f"it is packed with {name}; unpack it first"):
             read_image(path)
 
     def test_another_format(self, tmp_path: Path) -> None:

@@ -121,6 +121,38 @@ class TestRoundTrip:
             write_image(tmp_path / "out.fits", source.image, like=source)
         assert "CPDIS1" not in fits.getheader(tmp_path / "out.fits")
 
+    def test_which_unit_is_read_is_said(self, tmp_path: Path) -> None:
+        named = [fits.ImageHDU(numbers((9, 7), "int16"), name=name) for name in ("SCI", "DQ")]
+        source = read(tmp_path / "in.fits", written(fits.PrimaryHDU(), *named))
+        assert source.remarks == ("HDU 1 (SCI) is read, and 1 other is left out",)
+        assert source.unread == source.remarks[0]
+        assert source.assumptions == ()
+        cube = fits.PrimaryHDU(numbers((5, 9, 7), "int16"))
+        source = read(tmp_path / "in.fits", written(cube, *named))
+        assert source.remarks[0] == "HDU 0 is read, and 2 others are left out"
+        assert source.assumptions == source.remarks[1:] != ()
+        alone = read(tmp_path / "in.fits", written(fits.PrimaryHDU(), named[0]))
+        assert (alone.remarks, alone.unread) == ((), "")
+
+    def test_the_command_line_says_it_once(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pixels = np.random.default_rng(0).normal(100, 5, (24, 24)).astype(np.float32)
+        units = [fits.ImageHDU(pixels + k, name=name) for k, name in enumerate(("SCI", "ERR"))]
+        several, single = str(tmp_path / "in.fits"), str(tmp_path / "single.fits")
+        Path(several).write_bytes(written(fits.PrimaryHDU(), *units))
+        Path(single).write_bytes(written(fits.PrimaryHDU(pixels)))
+        remark = "HDU 1 (SCI) is read, and 1 other is left out"
+        assert main(["info", several]) == 0
+        assert f"  {remark}\n" in capsys.readouterr().out
+        assert main(["compare", single, several]) == 0
+        assert f"; {several}: {remark}" in capsys.readouterr().out
+        out = str(tmp_path / "out.fits")
+        assert main(["denoise", several, out, "--quality", "fast", "--quiet"]) == 0
+        told = "".join(capsys.readouterr())
+        assert "out.fits is without: 1 other HDU" in told
+        assert "SCI" not in told
+
     def test_check_sums_of_old_pixels_are_not_kept(self, tmp_path: Path) -> None:
         image = fits.PrimaryHDU(numbers((9, 7), "int16"), header(DATAMAX=7.0))
         source = read(tmp_path / "in.fits", written(image, checksum=True))

@@ -60,6 +60,13 @@ def run(request: CompareRequest) -> int:
             print(one_line(f"{path}: {each.line()}"))
     if not request.json_:
         notes = [f"range {width:.6g} ({source})", *clean.remarks]
+        # What differs, such as which part of a file was read.
+        notes += [
+            f"{path}: {remark}"
+            for path, other in zip(paths, others)
+            for remark in other.remarks
+            if remark not in clean.remarks
+        ]
         if clean.stack_axes:
             notes.append(f"means over {clean.described_stack()}")
         if any(each.alpha is not None for each in (clean, *others)):

@@ -63,6 +63,8 @@ _OTHER_PICTURES = (
     *(".pbm", ".pnm", ".pam", ".jp2", ".j2k", ".jpx", ".jxl", ".jfif", ".jpe", ".exr", ".hdr"),
     *(".dds", ".dib", ".crw", ".mrw", ".x3f", ".czi", ".nd2", ".lif", ".mrc", ".nii", ".h5"),
 )
+# Endings of files that are packed.  What .fz packs are FITS, which are read where they are named.
+_PACKED = (".fz", ".gz", ".bz2", ".xz", ".zst", ".z")
 # How many of them are named.
 _NAMED = 5
 # Options of many files.
@@ -214,22 +216,30 @@ def _sources(own: OwnOptions, record: FolderRecord) -> list[Path]:
 
 
 def _tell_of_others(source: str, everything: list[Path]) -> None:
-    """Name the pictures that are left out because their formats are not read."""
-    others = sorted(
+    """Name the pictures that are left out because their formats are not read, or are packed."""
+    files_there = [path for path in everything if not path.name.startswith(".") and path.is_file()]
+    others = [
         path.name
-        for path in everything
-        if path.suffix.lower() in _OTHER_PICTURES
-        and formats.by_suffix(path) is None
-        and not path.name.startswith(".")
-        and path.is_file()
+        for path in files_there
+        if path.suffix.lower() in _OTHER_PICTURES and formats.by_suffix(path) is None
+    ]
+    packed = [path.name for path in files_there if _is_packed(path)]
+    for names, why in (
+        (others, "of formats that are not read: {}; save them as PNG or TIFF first"),
+        (packed, "which are packed: {}; unpack them first, with funpack or gunzip"),
+    ):
+        if names:
+            count = f"{len(names)} file{'s' * (len(names) > 1)}"
+            named = ", ".join(sorted(names)[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+            say(f"warning: {source}: {count} left out, {why.format(named)}")
+
+
+def _is_packed(path: Path) -> bool:
+    """Return whether a file is a picture that is packed, as its name says."""
+    packing = path.suffix.lower()
+    return packing == ".fz" or (
+        packing in _PACKED and formats.by_suffix(Path(path.stem)) is not None
     )
-    if others:
-        count = f"{len(others)} file{'s' * (len(others) > 1)}"
-        names = ", ".join(others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
-        say(
-            f"warning: {source}: {count} left out, of formats that are not read: {names}; save "
-            "them as PNG or TIFF first"
-        )
 
 
 def _holds_many(path: Path) -> bool:

@@ -150,4 +150,4 @@ def _tell(request: TvRequest, source: ImageFile, told: dict[str, Any]) -> None:
     if "psnr" in told:
         line += f", PSNR {told['psnr_input']:.2f} -> {told['psnr']:.2f} dB"
     stack = [f"stack of {source.described_stack()}"] if source.stack_axes else []
-    print(one_line("; ".join([line, *stack, *source.remarks])))
+    print(one_line("; ".join([line, *stack, *source.assumptions])))

@@ -244,7 +244,7 @@ def _restore_file(
         _check_stack(job, source)
         options["stack_axis"] = source.stack_axes
     else:
-        job.told += source.remarks
+        job.told += source.assumptions
     if own.reference is not None:
         options["reference"] = read_reference(str(own.reference), source, str(own.image), factor)
     if own.strip is not None:
@@ -308,7 +308,7 @@ def _check_stack(job: _Job, source: ImageFile) -> None:
                 f"{option_name(name)} is for a single picture, and {job.own.image} holds a stack "
                 f"({source.described_stack()})"
             )
-    job.told += [f"stack of {source.described_stack()}", *source.remarks]
+    job.told += [f"stack of {source.described_stack()}", *source.assumptions]
 
 
 def _check_method(job: _Job) -> None:

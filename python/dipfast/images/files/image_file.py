@@ -171,6 +171,9 @@ class ImageFile:
         the file does not tell.
     remarks
         What had to be assumed in reading, in words.
+    unread
+        That one of the remarks which says what of the file is not in the image, and of which
+        :func:`write_image` warns; empty if nothing was left out.
     """
 
     image: _Array
@@ -182,6 +185,12 @@ class ImageFile:
     stack_axes: tuple[int, ...] = ()
     stack_names: str = ""
     remarks: tuple[str, ...] = ()
+    unread: str = ""
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """Return the remarks without what :func:`write_image` warns of, too."""
+        return tuple(remark for remark in self.remarks if remark != self.unread)
 
     @property
     def size(self) -> tuple[int, int]:

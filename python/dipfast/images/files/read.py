@@ -22,6 +22,8 @@ __all__ = ["read_image", "read_mask", "read_single"]
 
 # A file beside those of a series of DICOM, which lists them.
 _INDEX = "DICOMDIR"
+# How files begin that are packed, and with what.
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 def read_image(path: str | Path) -> ImageFile:
@@ -196,6 +198,9 @@ def _read(stream: BinaryIO) -> ImageFile:
     head = stream.read(formats.longest_signature())
     row = formats.by_content(head, Path(stream.name))
     if row is None:
+        packed = next((name for start, name in _PACKED.items() if head.startswith(start)), None)
+        if packed is not None:
+            raise UnreadableFileError(f"it is packed with {packed}; unpack it first")
         raise UnreadableFileError(f"it is not a {formats.all_names()} image")
     stream.seek(0)
     return replace(row.load().read(stream), format=row.name)

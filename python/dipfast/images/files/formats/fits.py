@@ -14,7 +14,7 @@ from dipfast.errors import UnreadableFileError
 from dipfast.images.files import limits
 from dipfast.images.files.formats._fits_headers import Headers
 from dipfast.images.files.formats._fits_tiles import check_tiles
-from dipfast.images.files.formats._fits_units import Unit, units
+from dipfast.images.files.formats._fits_units import Unit, texts_of, units
 from dipfast.images.files.formats._numbers import not_kept, read_numbers
 from dipfast.images.files.image_file import ImageFile
 from dipfast.warn import without_warnings
@@ -30,6 +30,7 @@ _SHIFTED = {8: -128, 16: 2**15, 32: 2**31, 64: 2**63}
 _BLANKS = ("BLANK", "ZBLANK")
 _CHANNELS = (3, 4)
 _MOST_AXES = 5
+_LONGEST_NAME = 40
 # What may be in a header; other bytes become question marks.
 _PRINTABLE = bytes(code if 32 <= code < 127 else ord("?") for code in range(256))
 # Of what belongs to how numbers are stored, and to the old numbers, nothing is kept.
@@ -86,6 +87,7 @@ def read(stream: BinaryIO) -> ImageFile:
             for key in _OF_NUMBERS:
                 each.remove(key, ignore_missing=True, remove_all=True)
         lost = (f"{others} other HDU{'s' * (others > 1)}",) if others else ()
+        unread = _which_is_read(unit, before, others) if others else ""
         kept = Headers(header, primary, ones, lost)
         kept = _sound(kept.without_tables() if others else kept)
     is_of_channels = has_channels(shape)
@@ -104,8 +106,17 @@ def read(stream: BinaryIO) -> ImageFile:
         {"fits": kept},
         stack_axes=axes,
         stack_names="Q" * len(axes),
-        remarks=remarks,
+        remarks=(unread, *remarks) if unread else remarks,
+        unread=unread,
     )
+
+
+def _which_is_read(unit: Unit, number: int, others: int) -> str:
+    """Return the remark that says which unit is read, by its number as astropy has it."""
+    text = texts_of(unit.header.translate(_PRINTABLE)).get("EXTNAME", "")
+    name = f" ({text[:_LONGEST_NAME]})" if text else ""
+    rest = "1 other is" if others == 1 else f"{others} others are"
+    return f"HDU {number}{name} is read, and {rest} left out"
 
 
 def _itemsize(unit: Unit) -> int:
