@@ -321,6 +321,50 @@ class TestElsewhere:
             write_image(tmp_path / "back.tif", again.image, like=again)
         assert np.array_equal(read_image(tmp_path / "back.tif").image, np.moveaxis(expected, 1, 2))
 
+    @pytest.mark.parametrize(
+        ("labels", "dtype", "is_colour"),
+        [
+            (("DAPI", "GFP", "Cy5"), "uint16", False),
+            (("DAPI", "GFP", "Cy5"), "uint8", False),
+            ((), "uint16", False),
+            (("Channel 0", "1", "ch_2"), "uint8", True),
+            ((), "uint8", True),
+            (("Red", "Green", "Blue"), "uint16", True),
+        ],
+    )
+    def test_dyes_are_no_colours(
+        self, path: Path, tmp_path: Path, labels: Any, dtype: str, is_colour: bool
+    ) -> None:
+        about = {"omero": {"channels": [{"label": label} for label in labels]}} if labels else {}
+        make_ome(path, numbers((5, 3, 24, 32), dtype), "zcyx", **about)
+        source = read_image(path)
+        out = tmp_path / "out.tif"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of metadata that TIFF does not have
+            write_image(out, source.image, like=source)
+        with tifffile.TiffFile(out) as file:
+            assert file.series[0].axes == ("ZYXS" if is_colour else "ZCYX")
+            assert (file.pages[0].photometric == tifffile.PHOTOMETRIC.RGB) == is_colour
+        back = read_image(out)
+        assert np.array_equal(back.arranged(), source.arranged())
+
+    @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+    @pytest.mark.parametrize("is_colour", [True, False])
+    def test_colours_stay_colours(self, out: Path, dtype: str, is_colour: bool) -> None:
+        pixels = numbers((24, 32, 3), dtype)
+        write_image(out, pixels, like=ImageFile(pixels, 2, None, {"colour": is_colour}))
+        read = read_image(out)
+        assert np.array_equal(read.arranged(), pixels)
+        # Of 8 bits, what has no names is taken for colours.
+        assert read.metadata.get("colour", True) == (is_colour or dtype == "uint8")
+        inside = dict(zarr.open_group(out).attrs)["ome"]
+        if is_colour and dtype != "uint8":
+            first, *_ = inside["omero"]["channels"]
+            assert (first["label"], first["color"]) == ("red", "FF0000")
+            assert first["window"]["max"] == (65535 if dtype == "uint16" else pixels.max())
+        else:
+            assert "omero" not in inside
+
     def test_a_stack_of_more_axes_is_an_array(self, out: Path) -> None:
         pixels = numbers((2, 3, 2, 9, 12, 6))
         write_image(out, pixels, stack_axis=(0, 1, 2), channel_axis=5)

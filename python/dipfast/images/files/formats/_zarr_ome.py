@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -11,6 +12,7 @@ from dipfast.errors import UnreadableFileError
 from dipfast.images.files.image_file import Resolution
 
 __all__ = [
+    "are_colours",
     "enlarged",
     "kinds_of",
     "multiscale_of",
@@ -29,6 +31,10 @@ _UNITS = {
     **{"m": "meter", "Å": "angstrom", "inch": "inch", "dm": "decimeter", "pm": "picometer"},
     "km": "kilometer",
 }
+# What colours are called as channels, how OME has them, and names of channels that say nothing.
+_COLOURS = (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"))
+_COLOUR = re.compile(r"r|g|b|red|green|blue", re.IGNORECASE)
+_NAMELESS = re.compile(r"((channel|chan|ch|c)[ _:.-]*)?\d*", re.IGNORECASE)
 _SPELLINGS = {name: unit for unit, name in _UNITS.items()}
 _TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 
@@ -155,6 +161,31 @@ def kinds_of(multiscale: _Description, count: int) -> list[str]:
     return kinds
 
 
+def are_colours(attributes: _Description, dtype: str) -> bool:
+    """Return whether the channels of an image are colours, and not dyes or bands.
+
+    Parameters
+    ----------
+    attributes
+        Attributes of the group that holds it; empty if there are none.
+    dtype
+        The name of the type of its values.
+
+    Returns
+    -------
+    bool
+        Whether they are called red, green and blue; where no name says what they are, whether the
+        values have 8 bits.
+    """
+    rendering = _container(attributes).get("omero")
+    channels = _listed(rendering.get("channels")) if isinstance(rendering, dict) else []
+    labels = [str(each.get("label") or "").strip() for each in channels if isinstance(each, dict)]
+    named = [label for label in labels if not _NAMELESS.fullmatch(label)]
+    if named:
+        return all(_COLOUR.fullmatch(label) for label in named)
+    return dtype == "uint8"
+
+
 def _listed(value: Any) -> list[Any]:
     """Return a list; an empty one if it is something else."""
     return value if isinstance(value, list) else []
@@ -261,7 +292,9 @@ def without_channels(attributes: _Description) -> tuple[_Description, list[str]]
     return changed, [] if removed is None else ["names of channels"]
 
 
-def new_attributes(names: str, resolution: Resolution | None) -> _Description:
+def new_attributes(
+    names: str, resolution: Resolution | None, ends: tuple[float, float] | None = None
+) -> _Description:
     """Return attributes of a group that holds an image from elsewhere, by version 0.5.
 
     Parameters
@@ -270,6 +303,9 @@ def new_attributes(names: str, resolution: Resolution | None) -> _Description:
         The letters of its axes: t, c, z, y, x.
     resolution
         Its resolution, if it is known.
+    ends
+        The darkest and the brightest value, if the channels are to be called red, green and blue;
+        None if nothing is to be said of them.
 
     Returns
     -------
@@ -283,4 +319,12 @@ def new_attributes(names: str, resolution: Resolution | None) -> _Description:
         for axis in axes[-2:] if resolution.unit else []:
             axis["unit"] = _UNITS.get(resolution.unit, resolution.unit)
     level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
-    return {"ome": {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}}
+    inside: _Description = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
+    if ends is not None:
+        window = dict(zip(("min", "max", "start", "end"), ends * 2))
+        channels = [
+            {"label": name, "color": colour, "active": True, "window": window}
+            for name, colour in _COLOURS
+        ]
+        inside["omero"] = {"channels": channels, "rdefs": {"model": "color"}}
+    return {"ome": inside}

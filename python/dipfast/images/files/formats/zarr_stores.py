@@ -170,6 +170,11 @@ def read(folder: Path) -> ImageFile:
         resolution = ome.resolution_of(described, len(axes), rows, columns)
         if resolution is not None:
             metadata["resolution"] = resolution
+    has_names = described is not None or bool(_named_kinds(array, attributes))
+    about = groups[-1][1] if groups else {}
+    if stack + 2 in axes and has_names and not ome.are_colours(about, array.dtype.name):
+        # Three channels of which nothing is said are taken for colours where they are written.
+        metadata["colour"] = False
     there = [axis for axis in axes if axis != _UNIT]
     pixels = array.read(store, f"{path}/" if path else "")
     return ImageFile(
@@ -388,7 +393,9 @@ def _new(pixels: _Array, like: ImageFile) -> StoreForm:
         numbers |= {"c": stack + 2} if pixels.ndim == stack + 3 else {}
         names = [name for name in "tczyx" if name in numbers]
         axes = tuple(numbers[name] for name in names)
-        attributes = ome.new_attributes("".join(names), like.metadata.get("resolution"))
+        attributes = ome.new_attributes(
+            "".join(names), like.metadata.get("resolution"), _ends_of_colours(pixels, like)
+        )
         groups, path = ((("", attributes),), "0")
     else:
         channels = pixels.ndim == stack + 3
@@ -396,3 +403,18 @@ def _new(pixels: _Array, like: ImageFile) -> StoreForm:
         axes = (*range(stack), *([stack + 2] * channels), stack, stack + 1)
     shape = tuple(pixels.shape[axis] for axis in axes)
     return StoreForm(groups, path, ArrayForm.new(shape, pixels.dtype, names), {}, axes, stack)
+
+
+def _ends_of_colours(pixels: _Array, like: ImageFile) -> tuple[float, float] | None:
+    """Return the darkest and the brightest value of colours that have to be called so; else None.
+
+    Of 8 bits, channels without names are taken for colours anyway (:func:`ome.are_colours`).
+    """
+    is_colour = pixels.ndim == len(like.stack_axes) + 3 and pixels.shape[-1] == 3
+    if not is_colour or not like.metadata.get("colour", True) or pixels.dtype == np.uint8:
+        return None
+    if pixels.dtype.kind != "f":
+        limits = np.iinfo(pixels.dtype)
+        return float(limits.min), float(limits.max)
+    finite = pixels[np.isfinite(pixels)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
