@@ -205,10 +205,17 @@ def test_an_end_keeps_what_is_done(client: Any, slow: Path, pictures: Make, tmp_
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_keeps_what_is_done(client: Any, slow: Path, pictures: Make, tmp_path: Path) -> None:
     paths, out = pictures(8), tmp_path / "out"
-    timer = threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+
+    def interrupt() -> None:  # when something is done
+        end = time.monotonic() + 60
+        while not (out / "dipfast.jsonl").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    waiting = threading.Thread(target=interrupt)
+    waiting.start()
     found = Counter(statuses(restore(paths, out, client)))
-    timer.join()
+    waiting.join()
     assert found["left"] > 0
     assert found["done"] == len(lines(out))
 

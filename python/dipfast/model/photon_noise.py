@@ -57,8 +57,12 @@ _MORE_THAN_EVENTS = 1.5
 class VarianceLine:
     """Hold what a line through variances tells: gain max(signal - offset, 0) + sigma^2.
 
-    ``is_told`` is whether the variance grows clearly, and ``excess`` that of
-    :class:`~dipfast.model.noise.NoiseModel`.
+    Parameters
+    ----------
+    gain, sigma, offset, excess
+        As in :class:`~dipfast.model.noise.NoiseModel`.
+    is_told
+        Whether the variance grows clearly; True by default.
     """
 
     gain: float
