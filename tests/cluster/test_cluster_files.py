@@ -152,6 +152,20 @@ def test_files_of_others_are_left(pictures: Make, tmp_path: Path) -> None:
     check_bits(paths, out)
 
 
+def test_results_of_another_folder_are_left(pictures: Make, tmp_path: Path) -> None:
+    (path,), out = pictures(1), tmp_path / "out"
+    assert statuses(restore([path], out)) == ["done"]
+    other = tmp_path / "other" / path.name
+    other.parent.mkdir()
+    write_image(other, np.full((24, 24), 9, np.uint8))
+    (outcome,) = restore([other], out)
+    assert outcome.status == "failed"
+    assert f"is the result of {path}; name another folder" in outcome.message
+    check_bits([path], out)
+    assert statuses(restore([path], out)) == ["skipped"]
+    assert statuses(restore([other], out, overwrite=True)) == ["done"]
+
+
 def test_one_that_cannot_be_read_fails_alone(pictures: Make, tmp_path: Path) -> None:
     paths, out = pictures(3), tmp_path / "out"
     paths[1].write_text("no picture")

@@ -173,6 +173,31 @@ def test_what_was_given_up_is_known_after_a_run_over_others(
     assert not Path("out/.dipfast-current").exists()
 
 
+def test_what_a_worker_wrote_after_the_end_is_not_done_again(
+    pictures: Make,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pictures(1)
+    monkeypatch.chdir(tmp_path)
+    there = ["--scheduler", "threads", "--workers", "1", "--quality", "fast", "--quiet"]
+
+    class Killed(BaseException):
+        """Stand for SIGKILL, after which nothing more is done."""
+
+    def kill(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderRecord, "add", kill)
+        with pytest.raises(Killed):
+            main(["denoise", "in", "out", *there])
+    assert not Path("out/dipfast.jsonl").exists()
+    assert main(["denoise", "in", "out", *there]) == 0
+    assert "0 done, 1 skipped" in capsys.readouterr().out
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c(
     typed: Any, client: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -138,7 +138,8 @@ def restore_files(
         As in :func:`connect`: how many workers are started, the memory of each, and the threads of
         torch of each job.
     overwrite
-        Whether files may be replaced that are no earlier results; all files are done again then.
+        Whether files may be replaced that are no earlier results of the same files; all files are
+        done again then.
     on_progress
         Called in this process for each file as soon as it is done, with its outcome, how many are
         done, and how many there are.
@@ -212,8 +213,9 @@ def restore_files(
                 conclude(file, {"status": "skipped", "message": "done before"}, is_new=False)
                 continue
             there = [p for p in (file.output, files.report_path(file.output)) if os.path.lexists(p)]
-            if there and not overwrite and not record.owns(file.output):
-                conclude(file, {"status": "failed", "message": _taken(there[0])})
+            refused = _taken(record, file, there[0]) if there and not overwrite else ""
+            if refused:
+                conclude(file, {"status": "failed", "message": refused})
             else:
                 replaces = bool(there) or record.gave_up(file.output)
                 todo.append(replace(file, replaces=replaces))
@@ -343,11 +345,17 @@ def _has(record: FolderRecord, file: _File, key: str) -> bool:
         return False
 
 
-def _taken(path: Path) -> str:
-    return (
-        f"{path} exists already, and {RECORD} does not say that it is a result as it was written; "
-        "overwrite=True replaces it"
-    )
+def _taken(record: FolderRecord, file: _File, there: Path) -> str:
+    """Return why a file that is there must not be replaced, empty if it may be."""
+    if not record.owns(file.output):
+        return (
+            f"{there} exists already, and {RECORD} does not say that it is a result as it was "
+            "written; overwrite=True replaces it"
+        )
+    other = record.other_input(file.source, file.output)
+    if other is None:
+        return ""
+    return f"{there} is the result of {other}; name another folder, or overwrite=True replaces it"
 
 
 def _orders(

@@ -1,9 +1,10 @@
 """What was done with the pictures of a folder: one line of JSON for each, beside the results.
 
 The record says which files of a folder are results of an earlier run, and of what.  Only these are
-replaced without ``--force``, and only these can be skipped.  A line is written in one call and
-forced onto the disk, so that a process that is killed leaves whole lines; and before a picture is
-begun, another file says which one, so that a result whose line is missing is known as one.
+replaced without ``--force``, by results of the same pictures, and only these can be skipped.  A
+line is written in one call and forced onto the disk, so that a process that is killed leaves whole
+lines; and before a picture is begun, another file says which one, so that a result whose line is
+missing is known as one.
 """
 
 from __future__ import annotations
@@ -138,9 +139,17 @@ class FolderRecord:
         self._given_up: dict[str, dict[str, Any]] = {}
 
     def _take(self, line: dict[str, Any]) -> None:
-        """Keep the last line of each result."""
-        if isinstance(line.get("output"), str):
-            self._lines[Path(line["output"]).name] = line
+        """Keep the last line of each result.
+
+        That another picture failed says nothing of the result that is there.
+        """
+        if not isinstance(line.get("output"), str):
+            return
+        name = Path(line["output"]).name
+        before = self._lines.get(name, {})
+        if line.get("status") == "failed" and before and _path_of(line) != _path_of(before):
+            return
+        self._lines[name] = line
 
     def names(self) -> set[str]:
         """Return the names of all results that the record knows of pictures in the same folder."""
@@ -240,6 +249,31 @@ class FolderRecord:
         # A folder that was copied has other times, and the same content.
         return known or (line.get("result") is not None and line["result"] == digest(output))
 
+    def other_input(self, source: Path, output: Path) -> str | None:
+        """Return which other picture a result of an earlier run is of.
+
+        Parameters
+        ----------
+        source
+            The picture that is to be done.
+        output
+            Where its result is to be written, where there is one that :meth:`owns` knows.
+
+        Returns
+        -------
+        str or None
+            The other picture, as it was named; None if the result is of this one: of its name, or
+            of a picture that was elsewhere and had its content.
+        """
+        line = self._lines.get(output.name, {})
+        if self.gave_up(output):
+            line = self._given_up[output.name].get("line") or {}
+        path = _path_of(line)
+        if path is None or _is_same(path, source):
+            return None
+        content = (line.get("source") or {}).get("sha256")
+        return None if content is not None and content == digest(source) else str(line["input"])
+
     def has(self, source: Path, output: Path, settings: str) -> bool:
         """Return whether a picture was done with these settings, and its result is there.
 
@@ -267,7 +301,8 @@ class FolderRecord:
         if known.get("size") != there.st_size:
             return False
         # Pictures of two folders may have one name, one size and one time.
-        as_dated = line.get("input") == str(source) and known.get("modified") == there.st_mtime_ns
+        is_there = _path_of(line) == os.path.abspath(source)
+        as_dated = is_there and known.get("modified") == there.st_mtime_ns
         return as_dated or known.get("sha256") == digest(source)
 
     def begin(self, line: dict[str, Any], output: Path, *, elsewhere: bool = False) -> None:
@@ -284,7 +319,7 @@ class FolderRecord:
         """
         begun = {
             "name": output.name,
-            "line": line,
+            "line": _placed(line),
             "elsewhere": elsewhere,
             # What is there before: what differs from it later was written since.
             "stamp": _stamp(output),
@@ -311,7 +346,11 @@ class FolderRecord:
         output
             Where the result was to be written.
         """
-        if line["status"] != "failed" or self.owns(output):
+        line.update(_placed(line))
+        is_ours = line["status"] != "failed" or (
+            self.owns(output) and _path_of(self._lines.get(output.name, line)) == _path_of(line)
+        )
+        if is_ours:
             line["stamp"] = _stamp(output)
             if "result" not in line:
                 line.update(digests_of(output))
@@ -367,6 +406,29 @@ def _is_picture(path: Path) -> bool:
 def _name_of(current: dict[str, Any]) -> str:
     """Return the name of a result that was being made."""
     return Path(str(current.get("name", ""))).name
+
+
+def _placed(line: dict[str, Any]) -> dict[str, Any]:
+    """Return a line with the whole path of its picture, whose name may be of a working folder."""
+    if "path" in line or not isinstance(line.get("input"), str):
+        return line
+    return {**line, "path": os.path.abspath(line["input"])}
+
+
+def _path_of(line: dict[str, Any]) -> str | None:
+    """Return the whole path of the picture of a line, None if the line has none."""
+    path = _placed(line).get("path")
+    return path if isinstance(path, str) else None
+
+
+def _is_same(path: str, source: Path) -> bool:
+    """Return whether two names are of one picture, which need not be there any more."""
+    if path == os.path.abspath(source):
+        return True
+    try:
+        return os.path.samefile(path, source)
+    except OSError:
+        return False
 
 
 def _read(path: Path) -> bytes:

@@ -307,6 +307,37 @@ class TestSecondRun:
         assert denoise("in", "out", "--force") == 0
         assert Path("out/b.tif").read_bytes() != by_hand
 
+    def test_results_of_another_folder_stay(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write = {"monday": 3, "tuesday": 4}
+        for name, seed in write.items():
+            Path(name).mkdir()
+            write_image(f"{name}/a.png", picture(seed))
+        # A name of the working folder is not the same in another one.
+        monkeypatch.chdir(folder / "monday")
+        assert denoise("a.png*", "../out") == 0
+        before = stamps("../out")
+        monkeypatch.chdir(folder / "tuesday")
+        os.utime("a.png", ns=(os.stat("../monday/a.png").st_mtime_ns,) * 2)
+        capsys.readouterr()
+        for _ in range(2):
+            assert denoise("a.png*", "../out") == 1
+            told = capsys.readouterr().err
+            assert f"{Path('../out/a.png')} is the result of a.png; name another OUT" in told
+        monkeypatch.chdir(folder)
+        assert stamps() == before
+        assert denoise("monday", "out") == 0
+        assert "0 done, 1 skipped" in capsys.readouterr().out
+        assert denoise("monday", "out", "--sigma", "9") == 0
+        # The same picture in another place is the same picture.
+        Path("monday").rename("first")
+        assert denoise("first", "out") == 0
+        assert denoise("tuesday", "out") == 1
+        assert denoise("tuesday", "out", "--force") == 0
+        assert denoise("first", "out") == 1
+        assert denoise("tuesday", "out", "--sigma", "9") == 0
+
     def test_a_file_that_comes_meanwhile_stays(
         self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:

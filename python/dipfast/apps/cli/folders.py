@@ -11,6 +11,7 @@ import glob
 import hashlib
 import json
 import os
+import stat
 import time
 import traceback
 from collections import Counter
@@ -483,7 +484,9 @@ class _Run:
         from dipfast.cluster.sizes import Need, needs_of, shape_of
 
         for picture in pictures:
-            line, said, replaces = _line_of(picture), list[str](), list[bool]()
+            # What a run that ended before the worker has told knows of the picture.
+            line = _line_of(picture, _dated(picture.source))
+            said, replaces = list[str](), list[bool]()
 
             def begin(picture: _Picture = picture, line: Any = line, found: Any = replaces) -> int:
                 found.append(self._begin(picture, line))
@@ -508,6 +511,12 @@ class _Run:
             raise WouldOverwriteError(
                 f"{there[0]} exists already, and {RECORD} does not say that it is a result as it "
                 "was written; --force replaces it"
+            )
+        other = self._record.other_input(picture.source, output) if there else None
+        if other is not None and not self._own.force:
+            raise WouldOverwriteError(
+                f"{there[0]} is the result of {other}; name another OUT, or --suffix tells the "
+                "results apart; --force replaces it"
             )
         replaces = bool(there) or self._record.gave_up(output)
         self._record.begin(line, output, elsewhere=self._on_cluster)
@@ -585,6 +594,19 @@ def _line_of(picture: _Picture, source: dict[str, Any] | None = None) -> dict[st
         "settings": picture.settings,
         "source": source,
     }
+
+
+def _dated(source: Path) -> dict[str, Any] | None:
+    """Return size and time of modification of a picture, None for a folder or if it is not there.
+
+    The times of a folder do not change with what is in it.
+    """
+    try:
+        there = source.stat()
+    except OSError:
+        return None
+    is_file = stat.S_ISREG(there.st_mode)
+    return {"size": there.st_size, "modified": there.st_mtime_ns} if is_file else None
 
 
 def _anywhere(picture: _Picture) -> _Picture:
