@@ -11,7 +11,7 @@ import tifffile
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from dipfast.apps.cli import main
-from dipfast.images.files import read_image, write_image
+from dipfast.images.files import ImageFile, read_image, write_image
 
 RANDOM = np.random.default_rng(2)
 CLEAN = RANDOM.integers(40, 200, (24, 30, 3)).astype(np.uint8)
@@ -181,6 +181,27 @@ def test_stacks(capsys: pytest.CaptureFixture[str]) -> None:
     assert "short.tif holds 2 planes, and a.tif holds 6 planes" in told(
         capsys, "a.tif", "short.tif"
     )
+
+
+def test_numbers_of_fewer_bits_are_stretched_beside_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A PNG of 10 bits fills 16, and TIFF, NumPy, AVIF and HEIC have the numbers as they are."""
+    numbers = np.random.default_rng(0).integers(0, 1024, CLEAN.shape, dtype=np.uint16)
+    like = ImageFile(numbers, 2, metadata={"bits": 10})
+    for name in ("10.tif", "10.npy", "10.png"):
+        write_image(name, numbers, like=like)
+    for pair in (("10.tif", "10.png"), ("10.png", "10.tif"), ("10.tif", "10.npy")):
+        (report,) = reports(capsys, *pair)
+        assert report["rms"] == 0
+        assert report["data_range"] == (65535 if "10.png" in pair else int(numbers.max()))
+    for report in reports(capsys, "10.npy", "10.png", "10.tif"):
+        assert report["rms"] == 0
+    assert main(["compare", "10.png", "10.tif"]) == 0
+    assert "numbers of 10 bits are stretched to 16" in capsys.readouterr().out
+    # Numbers that are said to be in one unit are left as they are.
+    (report,) = reports(capsys, "10.tif", "10.png", "--data-range", "65535")
+    assert report["rms"] > 1000
 
 
 def test_what_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

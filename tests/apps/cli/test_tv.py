@@ -12,7 +12,7 @@ from PIL import Image
 
 from dipfast import ops
 from dipfast.apps.cli import main
-from dipfast.images.files import read_image, write_image
+from dipfast.images.files import ImageFile, read_image, write_image
 
 SIGMA = 20
 
@@ -59,6 +59,27 @@ def test_floats_are_in_one_unit() -> None:
     write_image("32.tif", noisy(clean()).astype(np.float32))
     np.save("64.npy", clean().astype(np.float64))
     assert main(["tv", "32.tif", "out.tif", "--reference", "64.npy"]) == 0
+
+
+@pytest.mark.parametrize("ending", ["tif", "png"])
+def test_a_reference_of_other_depth_is_in_the_unit_of_the_picture(
+    ending: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A PNG of 10 bits fills 16, where a TIFF has the numbers as they are."""
+    depth = {"bits": 10}
+    for name, image in (("10", noisy(clean())), ("clean", clean())):
+        numbers = image.astype(np.uint16) * 4
+        for suffix in ("tif", "png"):
+            like = ImageFile(numbers, metadata=depth)
+            write_image(f"{name}.{suffix}", numbers, like=like, overwrite=True)
+    other = "png" if ending == "tif" else "tif"
+    ratios = []
+    for reference in (ending, other):
+        arguments = [f"10.{ending}", f"out.{ending}", "--reference", f"clean.{reference}"]
+        assert main(["tv", *arguments, "--json", "--force"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        ratios.append((found["psnr_input"], found["psnr"]))
+    assert ratios[0] == pytest.approx(ratios[1], abs=0.01)
 
 
 def test_is_the_function_of_the_library() -> None:

@@ -503,6 +503,23 @@ class TestTiff:
         with pytest.raises(ValueError, match=f"pixels of the kind {kind}.* are not supported"):
             read_image(tmp_path / "in.tif")
 
+    @pytest.mark.parametrize("bits", [9, 10, 12, 15])
+    def test_depth_comes_back(self, tmp_path: Path, bits: int) -> None:
+        pixels = random_pixels((9, 7, 3), "uint16") & np.uint16((1 << bits) - 1)
+        write_image(tmp_path / "a.tif", pixels, like=ImageFile(pixels, 2, metadata={"bits": bits}))
+        source = read_image(tmp_path / "a.tif")
+        assert source.metadata["bits"] == bits
+        assert np.array_equal(source.image, pixels)
+        # White of fewer bits stays white on the way.
+        write_image(tmp_path / "a.png", source.image, like=source)
+        assert np.array_equal(read_image(tmp_path / "a.png").image >> (16 - bits), pixels)
+
+    @pytest.mark.parametrize("white", [500, 65535, 255, 1023])
+    def test_a_white_that_is_none_says_no_depth(self, tmp_path: Path, white: int) -> None:
+        pixels = np.full((4, 5), 1024, np.uint16)
+        tifffile.imwrite(tmp_path / "a.tif", pixels, extratags=[(281, 3, 1, white, True)])
+        assert "bits" not in read_image(tmp_path / "a.tif").metadata
+
 
 class TestUnreadable:
     def test_missing(self, tmp_path: Path) -> None:

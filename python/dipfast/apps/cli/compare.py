@@ -13,7 +13,7 @@ from dipfast.apps.cli import figures
 from dipfast.apps.cli.commands import FUNCTIONS, option_name
 from dipfast.apps.cli.exits import DONE
 from dipfast.apps.cli.options import CompareRequest
-from dipfast.apps.cli.pictures import check_size
+from dipfast.apps.cli.pictures import check_size, depths_of, of_depth
 from dipfast.apps.cli.words import Words, one_line
 from dipfast.apps.cli.work import check_output
 from dipfast.errors import InputError
@@ -43,6 +43,9 @@ def run(request: CompareRequest) -> int:
     )
     clean = files.read_image(clean_path)
     others = [files.read_image(path).stacked_as(clean) for path in paths]
+    depths: set[int] = set()
+    if request.data_range is None:
+        clean, others, depths = _in_one_unit(clean, others)
     images = [_like(other, path, clean, clean_path, request) for other, path in zip(others, paths)]
     if request.picture is not None:
         resolved = Path(request.picture).resolve()
@@ -67,6 +70,9 @@ def run(request: CompareRequest) -> int:
             for remark in other.remarks
             if remark not in clean.remarks
         ]
+        if len(depths) > 1:
+            *less, most = sorted(depths)
+            notes.append(f"numbers of {' and '.join(map(str, less))} bits are stretched to {most}")
         if clean.stack_axes:
             notes.append(f"means over {clean.described_stack()}")
         if any(each.alpha is not None for each in (clean, *others)):
@@ -83,6 +89,25 @@ def words_of() -> Words:
     """Return the words of the command line for what the library says."""
     names = {name: option_name(name) for name in options_of(CompareRequest) if name != "files"}
     return Words(names, {}, FUNCTIONS, [])
+
+
+def _in_one_unit(
+    clean: ImageFile, others: list[ImageFile]
+) -> tuple[ImageFile, list[ImageFile], set[int]]:
+    """Return images in uint16 with their numbers in one unit, and the depths that they had.
+
+    Some formats fill 16 bits, and others hold numbers of 10 or 12 bits as they are: they are
+    brought to the largest depth, which loses nothing.
+    """
+    pictures = [clean, *others]
+    found = depths_of(*pictures)
+    depths = {bits for bits in found if bits is not None}
+    most = max(depths, default=0)
+    clean, *others = (
+        picture if bits is None else of_depth(picture, bits, most)
+        for picture, bits in zip(pictures, found)
+    )
+    return clean, others, depths
 
 
 def _like(

@@ -16,7 +16,20 @@ from dipfast.errors import InputError
 if TYPE_CHECKING:
     from dipfast.images.files import ImageFile
 
-__all__ = ["MissingPixels", "check_size", "find_missing_pixels", "point_spread", "read_reference"]
+__all__ = [
+    "MissingPixels",
+    "check_size",
+    "depths_of",
+    "find_missing_pixels",
+    "of_depth",
+    "point_spread",
+    "read_reference",
+]
+
+# Formats of numbers that need not fill their 16 bits, and do not say how many they fill.
+_COUNTED = ("TIFF", "NumPy", "FITS", "Zarr", "DICOM")
+# Formats that keep the values of pixels only if they are told to.
+_PERHAPS_WITH_LOSS = ("WebP", "AVIF", "HEIC")
 
 
 @dataclass(frozen=True)
@@ -67,11 +80,7 @@ def find_missing_pixels(mask: Any, marks: str, source: ImageFile, path: str) -> 
         values, origin = same if axis is None else same.all(axis=axis), f"value {mask:g} in {path}"
         if not values.any():
             raise InputError(f"--mask value:{mask:g}: no pixel of {path} has that value")
-        if source.format == "JPEG":
-            warnings.warn(
-                f"{path} is a JPEG, in which values change: pixels next to {mask:g} count as known",
-                stacklevel=2,
-            )
+        _warn_of_loss(source, path, f"{mask:g}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the restoration warns of the same
         found = resolve_mask(pixels, values, marks, axis, source.stack_axis)  # type: ignore[arg-type]
@@ -87,6 +96,18 @@ def _check_not_transparent(source: ImageFile, path: str) -> None:
             f"--mask is needed: {path} has no NaN; --mask alpha says that the pixels that are not "
             "opaque are missing"
         )
+
+
+def _warn_of_loss(source: ImageFile, path: str, chosen: str) -> None:
+    """Warn where pixels of a value may have others since the picture was saved."""
+    if source.format != "JPEG" and source.format not in _PERHAPS_WITH_LOSS:
+        return
+    perhaps = "" if source.format == "JPEG" else " if it was saved with loss"
+    warnings.warn(
+        f"{path} is a {source.format}, in which values change{perhaps}: pixels next to {chosen} "
+        "count as known",
+        stacklevel=3,
+    )
 
 
 def _of_colour(colour: Any, source: ImageFile, path: str) -> tuple[Any, str]:
@@ -112,11 +133,7 @@ def _of_colour(colour: Any, source: ImageFile, path: str) -> tuple[Any, str]:
     values = (np.moveaxis(pixels, axis, -1) == np.asarray(colour)).all(axis=-1)
     if not values.any():
         raise InputError(f"{option}: no pixel of {path} has that colour")
-    if source.format == "JPEG":
-        warnings.warn(
-            f"{path} is a JPEG, in which values change: pixels next to color:{text} count as known",
-            stacklevel=3,
-        )
+    _warn_of_loss(source, path, f"color:{text}")
     return values, f"color {text} in {path}"
 
 
@@ -178,7 +195,61 @@ def read_reference(path: str, source: ImageFile, source_path: str, factor: int) 
     if is_grey is not (reference.channel_axis is None):
         grey, colour = (source_path, path) if is_grey else (path, source_path)
         raise InputError(f"--reference {path}: {grey} is grey and {colour} has channels")
+    own, wanted = depths_of(reference, source)
+    if own is not None and wanted is not None:
+        reference = of_depth(reference, own, wanted)
     return reference.in_order_of(source)
+
+
+def depths_of(*pictures: ImageFile) -> list[int | None]:
+    """Return of how many bits the numbers of pictures are, None where their type is not uint16.
+
+    Parameters
+    ----------
+    pictures
+        Pictures that are seen side by side.  Numbers of a format that does not say it are taken
+        for those of the least depth of another one that they do not exceed, or else for 16 bits.
+    """
+    said = [_depth_said(picture) for picture in pictures]
+    known = sorted({bits for bits in said if bits is not None})
+
+    def found(picture: ImageFile) -> int | None:
+        if picture.image.dtype != np.uint16:
+            return None
+        largest = picture.image.max(initial=0)
+        return next((bits for bits in known if largest < 1 << bits), 16)
+
+    return [bits or found(picture) for bits, picture in zip(said, pictures)]
+
+
+def _depth_said(picture: ImageFile) -> int | None:
+    """Return of how many bits the numbers in uint16 are said to be, None if that is not said."""
+    if picture.image.dtype != np.uint16:
+        return None
+    bits: int | None = picture.metadata.get("bits")
+    return 16 if bits is None and picture.format not in _COUNTED else bits
+
+
+def of_depth(picture: ImageFile, bits: int, wanted: int) -> ImageFile:
+    """Return a picture with its numbers in the unit of another depth.
+
+    Parameters
+    ----------
+    picture
+        The picture, in uint16.
+    bits, wanted
+        Of how many bits its numbers are, and are to be: white stays white.
+    """
+    if bits == wanted:
+        return picture
+    from dipfast.images.files.pixels import stretched
+
+    white, new = (1 << bits) - 1, (1 << wanted) - 1
+    if wanted == 16 and bits >= 8:
+        image = stretched(picture.image, bits)  # to the last bit as they are written
+    else:
+        image = (np.minimum(picture.image, white) * (new / white)).round().astype(np.uint16)
+    return replace(picture, image=image, metadata={**picture.metadata, "bits": wanted})
 
 
 def point_spread(blur: str | tuple[str, float], source: ImageFile, path: str) -> Any:

@@ -316,6 +316,9 @@ def _seen(
             f"opacity of {bits} bits is not supported; convert the picture to 16 bits"
         )
     if not opacity:
+        depth = _depth(pixels, page) if kind != "MINISWHITE" else None
+        if depth is not None:
+            metadata["bits"] = depth
         read = ImageFile(pixels, axis, None, metadata)
     else:
         assert axis is not None
@@ -335,6 +338,20 @@ def _seen(
         if key in metadata:
             metadata[key] = metadata[key].of_values(factor, offset)
     return read
+
+
+def _depth(pixels: _Array, page: Any) -> int | None:
+    """Return of how many bits numbers in 16 bits are said to be, None if that is not said.
+
+    It is said by the number that is white, as :func:`write` does, where no pixel is brighter.
+    """
+    said = page.tags.valueof(_BRIGHTEST)
+    values = set(said) if isinstance(said, tuple) else {said}
+    white = values.pop() if len(values) == 1 else None
+    depth = next((bits for bits in _COUNTS if white == (1 << bits) - 1), None)
+    if depth is None or pixels.dtype != np.uint16 or page.bitspersample != 16:
+        return None
+    return depth if pixels.max(initial=0) <= white else None
 
 
 def _with_missing(read: ImageFile) -> ImageFile:
