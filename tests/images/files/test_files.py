@@ -838,6 +838,44 @@ class TestInTheMeantime:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="other limits")
+@pytest.mark.parametrize("kind", ["jpeg", "strips"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("beyond", [0, 9])
+def test_thumbnails_are_no_longer_in_the_file(
+    tmp_path: Path, kind: str, order: str, beyond: int
+) -> None:
+    """A thumbnail shows what has been removed, also where nothing leads to it any more."""
+    codes = (513, 514) if kind == "jpeg" else (273, 279)
+    text, pixels = b"a picture\0", random_pixels((40,)).tobytes()
+    # The head, a directory with a text, one with the thumbnail, the text, the thumbnail.
+    first, second = 8, 8 + 2 + 12 + 4
+    behind = second + 2 + 24 + 4
+    data = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", first)
+    data += struct.pack(f"{order}HHHIII", 1, 270, 2, len(text), behind, second)
+    places = (behind + len(text), len(pixels) + beyond)
+    tags = [(code, 4, 1, number) for code, number in zip(codes, places)]
+    data += struct.pack(f"{order}H", 2)
+    data += b"".join(struct.pack(f"{order}HHII", *tag) for tag in tags) + bytes(4)
+    data += text + pixels
+    Image.fromarray(random_pixels((9, 7))).save(tmp_path / "in.jpg", exif=b"Exif\0\0" + data)
+    source = read_image(tmp_path / "in.jpg")
+    for ending in ("jpg", "png", "webp"):
+        path = tmp_path / f"out.{ending}"
+        write_image(path, source.image, like=source)
+        assert pixels[:8] not in path.read_bytes()
+        with Image.open(path) as image:
+            assert image.getexif() == {270: "a picture"}
+
+
+def test_a_thumbnail_that_lies_over_tags_spoils_none(tmp_path: Path) -> None:
+    text = b"a picture\0"
+    data = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 270, 2, len(text), 56, 26)
+    data += struct.pack("<HHHIIHHIII", 2, 513, 4, 1, 0, 514, 4, 1, 2**32 - 1, 0) + text
+    Image.fromarray(random_pixels((9, 7))).save(tmp_path / "in.jpg", exif=b"Exif\0\0" + data)
+    kept = read_image(tmp_path / "in.jpg").metadata["exif"].values()
+    assert kept == {270: (2, text)}
+
+
 def test_name_that_is_too_long_is_known_before_the_work(tmp_path: Path) -> None:
     longest = "x" * (os.pathconf(tmp_path, "PC_NAME_MAX") - 4) + ".png"
     check_output(tmp_path / longest)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
@@ -57,6 +57,8 @@ _FOCAL_PLANE = (0xA20E, 0xA20F)
 _PLACES = (0x9214, 0xA214)
 # Tags of width and height, by directory.
 _SIZES = {_PHOTO: (0xA002, 0xA003), _RELATED: (0x1001, 0x1002)}
+# Tags of places and sizes in the directory of a thumbnail: of a JPEG, and of strips of pixels.
+_PIXELS_OF_THUMBNAIL = ((513, 514), (273, 279))
 _UNITS = {1: "", 2: "inch", 3: "cm", 4: "mm", 5: "µm"}
 _RATIONAL = 5
 # Sizes of the types that TIFF has without BigTIFF.
@@ -131,9 +133,61 @@ class _Editor:
             self.data[start : start + 2] = struct.pack(self.order + "H", count - 1)
 
     def end(self) -> None:
-        """Take out the directory that follows the first one, which is that of the thumbnail."""
+        """Take out the directory that follows the first one, which is that of the thumbnail.
+
+        The thumbnail shows what may have been removed, so zeros take the place of its pixels.
+        """
         at = self.offsets[0] + 2 + 12 * len(self.entries(0))
+        start = self._number(at)
         self.data[at : at + 4] = bytes(4)
+        if start:
+            kept = [(place, bytes(self.data[place])) for place in self._places()]
+            for place in self._places_of_thumbnail(start):
+                self.data[place] = bytes(len(self.data[place]))
+            # Of a file that is odd: what the tags that stay need.
+            for place, content in kept:
+                self.data[place] = content
+
+    def _places(self) -> Iterator[slice]:
+        """Yield where the head, the directories and their values are."""
+        yield slice(0, 8)
+        for directory in list(self.offsets):
+            try:
+                entries = self.entries(directory)
+            except UnreadableFileError:  # which is told when its values are asked for
+                continue
+            start = self.offsets[directory]
+            yield slice(start, start + 2 + 12 * len(entries) + 4)
+            yield from (slice(entry.at, entry.at + entry.size) for entry in entries)
+
+    def _places_of_thumbnail(self, start: int) -> Iterator[slice]:
+        """Yield where the pixels of a thumbnail are, whose directory is at an offset."""
+        found: dict[int, tuple[int, ...]] = {}
+        try:
+            for code, kind, count, value in read_directory(
+                BytesIO(self.data), self.order, False, start
+            ):
+                if any(code in codes for codes in _PIXELS_OF_THUMBNAIL):
+                    found[code] = self._numbers(kind, count, value)
+        except UnreadableFileError:  # its end is missing
+            pass
+        left = len(self.data)  # of places that are no others, there are not more bytes
+        for offsets, sizes in _PIXELS_OF_THUMBNAIL:
+            for at, size in zip(found.get(offsets, ()), found.get(sizes, ())):
+                left -= size
+                yield slice(at, at + size)
+                if left < 0:
+                    return
+
+    def _numbers(self, kind: int, count: int, value: bytes) -> tuple[int, ...]:
+        """Return the whole numbers of a tag, none if it has something else or lies outside."""
+        letter = {3: "H", 4: "I"}.get(kind, "")
+        size = count * TYPE_SIZES.get(kind, 0)
+        if size > 4:
+            (at,) = struct.unpack(self.order + "I", value)
+            value = bytes(self.data[at : at + size])
+        is_there = letter and len(value) >= size
+        return struct.unpack_from(f"{self.order}{count}{letter}", value) if is_there else ()
 
     def rational(self, directory: int, code: int) -> Fraction | None:
         """Return the value of a tag that is a fraction, None if it is missing or something else."""
