@@ -196,6 +196,23 @@ class TestJpeg:
             found = find_missing_pixels(0.0, "missing", source, "in.jpg")
         assert found.share == 1 / 256
 
+    @pytest.mark.parametrize("format", ["WebP", "AVIF", "HEIC", "PNG"])
+    @pytest.mark.parametrize("colour", [False, True])
+    def test_values_of_other_formats_with_loss(self, format: str, colour: bool) -> None:
+        pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+        source = ImageFile(pixels, format=format)
+        mask: Any = 0.0
+        if colour:
+            source, mask = (
+                ImageFile(np.stack([pixels] * 3, -1), 2, format=format),
+                ("color", (0,) * 3),
+            )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            find_missing_pixels(mask, "missing", source, "in")
+        said = f"in is a {format}, in which values change if it was saved with loss: pixels next to"
+        assert [str(each.message).startswith(said) for each in caught] == [True] * (format != "PNG")
+
 
 class TestOtherPictures:
     @pytest.mark.parametrize("values", [(0, 1), (0, 255), (0, 128), (3, 255)])

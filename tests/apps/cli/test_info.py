@@ -157,6 +157,20 @@ class TestJpeg:
         assert json.loads(capsys.readouterr().out)["jpeg_quality"] == 75
         assert Path("a.png").read_bytes() == before
 
+    @pytest.mark.parametrize(("quality", "poor"), [(40, True), (60, True), (61, False)])
+    def test_what_denoising_does(
+        self, quality: int, poor: bool, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        Image.fromarray(picture(3)).save("a.jpg", quality=quality)
+        assert main(["info", "a.jpg"]) == 0
+        line = capsys.readouterr().out.splitlines()[2]
+        assert line.startswith("  to denoise it is to take out the artefacts of JPEG") is poor
+        assert ("no iterations" in line, " iterations at most" in line) == (poor, not poor)
+        assert main(["info", "a.jpg", "--json"]) == 0
+        memory = json.loads(capsys.readouterr().out)["memory"]
+        if poor:
+            assert memory["balanced"] == memory["fast"]
+
     def test_tables_of_others(self) -> None:
         assert jpeg_quality({0: [3] * 64}) in range(90, 100)
         assert jpeg_quality({}) is None

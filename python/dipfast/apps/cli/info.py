@@ -17,7 +17,7 @@ from dipfast.apps.cli.failures import told
 from dipfast.apps.cli.options import InfoRequest
 from dipfast.apps.cli.streams import say
 from dipfast.apps.cli.words import Words, one_line
-from dipfast.apps.cli.work import check_free
+from dipfast.apps.cli.work import check_free, is_poor_jpeg
 from dipfast.checks import check_data_range
 from dipfast.errors import InputError
 from dipfast.settings.jpeg import jpeg_quality
@@ -143,6 +143,7 @@ class _Cost(NamedTuple):
     fast: int
     iterations: int
     in_tiles: bool
+    of_jpeg: bool = False
 
     @classmethod
     def of(cls, source: ImageFile) -> _Cost:
@@ -154,17 +155,25 @@ class _Cost(NamedTuple):
         axis = source.channel_axis
         channels = 1 if axis is None else source.image.shape[axis]
         shape = (1, channels, *source.size)
+        # The picture without a network comes first.
+        direct = estimate_direct(shape)
+        if is_poor_jpeg(source):  # its artefacts are taken out, without a network
+            return cls(direct, direct, 0, False, of_jpeg=True)
         _, preset = get_preset("denoise", "balanced", None, "joined")
         sizes = sizes_of(preset, shape)
         need = estimate_fit(**sizes)
         assert need is not None  # of a network of ours it is known
-        # The picture without a network comes first.
-        direct = estimate_direct(shape)
         iterations = FITS["balanced"] * preset.iterations
         return cls(max(need, direct), direct, iterations, not fits_into_memory(**sizes))
 
     def described(self, what: str) -> str:
         """Return it in words."""
+        if self.of_jpeg:
+            return (
+                f"to denoise {what} is to take out the artefacts of JPEG: about "
+                f"{_gigabytes(self.balanced)} of memory, and no iterations; --jpeg no takes noise "
+                "out instead"
+            )
         tiles = ", more than there is, so that it is cut into tiles" if self.in_tiles else ""
         return (
             f"to denoise {what} takes about {_gigabytes(self.balanced)} of memory and "
