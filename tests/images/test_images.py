@@ -172,6 +172,14 @@ class TestToImage:
         x = torch.tensor([[[[-1.0, 99.4 / 255, 99.6 / 255, 1.0, 7.0]]]])
         assert Layout.of(image).to_image(x).tolist() == [[0, 99, 100, 255, 255]]
 
+    def test_rounding_changes_integers_by_a_known_amount(self) -> None:
+        layout = Layout.of(np.zeros((200, 200), dtype=np.uint8), data_range=50)
+        x = torch.rand(1, 1, 200, 200, generator=torch.Generator().manual_seed(0))
+        change = layout.to_tensor(layout.to_image(x)) - x
+        measured = float(change.square().mean())
+        assert measured == pytest.approx(layout.rounding_variance, rel=0.03)
+        assert Layout.of(np.zeros((4, 5)), data_range=50).rounding_variance == 0
+
     def test_integers_keep_what_is_outside_of_the_data_range(self) -> None:
         image = np.array([[-1000, 0, 3000]], dtype=np.int16)
         assert same(round_trip(image, data_range=(-100, 200)), image)

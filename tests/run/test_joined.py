@@ -151,6 +151,22 @@ class TestResult:
         assert kept.expected_psnr == pytest.approx(kept.psnr, abs=1.0)
         assert kept.expected_psnr < filled.expected_psnr - 4
 
+    def test_what_is_expected_counts_rounding(self) -> None:
+        y, x = np.mgrid[:32, :32]
+        clean = 60 + 40 * np.sin(x / 9) * np.cos(y / 12)
+        noisy = clean + np.random.default_rng(0).normal(0, 1, clean.shape)
+        options: dict[str, Any] = {"data_range": 255, "preset": SMALL, "max_iterations": 50}
+        errors = []
+        for dtype in (np.float32, np.uint8):
+            result = dipfast.denoise(
+                noisy.round().astype(dtype), sigma=1.0, method="joined", **options
+            )
+            expected = 255**2 / 10 ** (result.expected_psnr / 10)
+            errors.append((expected, float(np.square(result.image - clean).mean())))
+        (of_floats, true_of_floats), (of_integers, true_of_integers) = errors
+        assert true_of_integers - true_of_floats == pytest.approx(1 / 12, rel=0.2)
+        assert of_integers - of_floats == pytest.approx(1 / 12, rel=0.01)
+
     def test_correlated_and_photon_noise(self, pair: Any) -> None:
         coarse = dipfast.NoiseModel(0.1, spectrum=((1.5, 1.4, 1.3, 1.1, 0.9, 0.7, 0.5),))
         for noise in (coarse, dipfast.NoiseModel(0.05, gain=0.02)):

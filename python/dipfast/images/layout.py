@@ -531,6 +531,15 @@ class Layout:
                     plane[..., rows, :] = values.cpu().numpy().astype(self.dtype)
         return result
 
+    @property
+    def rounding_variance(self) -> float:
+        """The mean square of what :meth:`to_image` changes by rounding, with the range as unit.
+
+        It is that of an error between two integers where any is as likely; 0 for floats.
+        """
+        low, high = self.data_range
+        return 0.0 if self._is_float() else 1 / (12 * (high - low) ** 2)
+
     def of_planes(self, planes: Any) -> Any:
         """Return a boolean array in the form of the image.
 

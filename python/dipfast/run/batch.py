@@ -297,12 +297,14 @@ def _risk(job: Job, outcome: Outcome) -> float | None:
     """Return the mean square error that is expected of what is returned; None if it is not known.
 
     The risk of an outcome is that of the values that are no outliers; an outlier that the result
-    keeps errs by as much as it differs from what was found in its place.
+    keeps errs by as much as it differs from what was found in its place.  What is not kept is
+    rounded in integers, which is most of the error in counts of few photons.
     """
     risk, best = outcome.risk, outcome.best
     # The risk of a stretched image is one of stretched values.
     if risk is None or risk <= 0 or best is None or job.stretch is not None:
         return None
+    risk += job.layout.rounding_variance
     if job.kept_mask is None:
         return risk
     kept = job.kept_mask.double()

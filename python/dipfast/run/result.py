@@ -120,9 +120,9 @@ class Result:
         single fit, for a method without a network, and for a batch.
     expected_psnr
         The PSNR in dB that ``image`` is expected to have, by what was measured without a clean
-        picture; its peak is that of ``metrics``, and without a reference the width of the value
-        range.  A rough number, too high where fine texture fills
-        the picture.  None where nothing was measured, and for correlated noise.
+        picture, and by rounding where it holds integers; its peak is that of ``metrics``, and
+        without a reference the width of the value range.  A rough number, too high where fine
+        texture fills the picture.  None where nothing was measured, and for correlated noise.
     """
 
     image: Any
