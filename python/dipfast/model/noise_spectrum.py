@@ -162,18 +162,26 @@ def coloured(white: Floats, spectrum: tuple[tuple[float, ...], ...]) -> Floats:
     white
         Independent numbers of variance 1, (C, H, W).
     spectrum
-        Standard deviations in bands; rows as in :class:`~dipfast.settings.noise.NoiseParameters`.
+        Standard deviations in bands, with any factor; rows as in
+        :class:`~dipfast.settings.noise.NoiseParameters`.
 
     Returns
     -------
     numpy.ndarray
-        Of the same shape; the picture continues periodically to this noise.
+        Of the same shape, and of variance 1 on average over the channels; the picture continues
+        periodically to this noise.
     """
     height, width = white.shape[1:]
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
     bands = np.digitize(radius, BAND_EDGES[1:-1])
-    parts = np.asarray(spectrum)[:, bands] * np.fft.rfft2(white)
-    planes = np.fft.irfft2(parts, s=(height, width))
+    levels = np.asarray(spectrum, np.float64)[:, bands]
+    # The blocks that a spectrum is found in have other shares of their coefficients in a band.
+    # Half of the columns stand for both signs of their frequency.
+    signs = np.where(np.arange(width // 2 + 1) % (width / 2) == 0, 1.0, 2.0)
+    variance = float((np.square(levels) * signs).sum()) / (len(levels) * height * width)
+    if variance > 0:
+        levels = levels / math.sqrt(variance)
+    planes = np.fft.irfft2(levels * np.fft.rfft2(white), s=(height, width))
     if len(spectrum) == len(_OPPONENT) == len(white):
         planes = np.einsum("ij,ihw->jhw", _OPPONENT, planes)
     return np.asarray(planes)

@@ -107,25 +107,31 @@ def _looked_up(x: Floats, at: Floats, values: Floats) -> Floats:
     return found
 
 
-def band_covariance(levels: Any, radius: int) -> NDArray[np.float64]:
+def band_covariance(spectrum: Any, radius: int) -> NDArray[np.float64]:
     """Return the covariance of noise at distances of up to ``radius`` rows and columns.
 
     Parameters
     ----------
-    levels
-        Standard deviations in the bands between :data:`~dipfast.settings.noise.BAND_EDGES`.
+    spectrum
+        Standard deviations in the bands between :data:`~dipfast.settings.noise.BAND_EDGES`, with
+        any factor; one row for each channel.
     radius
         The largest distance.
 
     Returns
     -------
     numpy.ndarray
-        Of shape (2 radius + 1, 2 radius + 1), with the variance in the middle.  It is tapered by a
-        Gaussian, because a covariance that ends abruptly is none.
+        Of shape (rows, 2 radius + 1, 2 radius + 1), with the variance of each channel in the
+        middle, which is 1 on average over the channels.  It is tapered by a Gaussian, because a
+        covariance that ends abruptly is none.
     """
     frequency = np.fft.fftfreq(_GRID)
     bands = np.digitize(np.hypot(frequency[:, None], frequency), BAND_EDGES[1:-1])
-    covariance = np.fft.ifft2(np.square(levels)[bands]).real
+    power = np.square(np.asarray(spectrum, np.float64))[:, bands]
+    # The blocks that a spectrum is found in have other shares of their coefficients in a band.
+    variance = float(power.mean())
+    covariance = np.fft.ifft2(power / variance if variance > 0 else power).real
     offsets = np.arange(-radius, radius + 1)
     taper = np.exp(-0.5 * np.square(offsets * (_TAPER / max(radius, 1))))
-    return np.asarray(covariance[np.ix_(offsets, offsets)] * np.outer(taper, taper))
+    near = covariance[:, offsets[:, None], offsets]
+    return np.asarray(near * np.outer(taper, taper))

@@ -375,7 +375,7 @@ def _covariance(noise: NoiseParameters, channels: int) -> Floats:
     if noise.spectrum is None:
         return np.full((channels, 1, 1), max(_scale(noise), LEAST_VARIANCE), np.float32)
     rows = noise.spectrum if len(noise.spectrum) > 1 else noise.spectrum * channels
-    tables = np.stack([band_covariance(row, _RADIUS) for row in rows]) * _scale(noise)
+    tables = band_covariance(rows, _RADIUS) * _scale(noise)
     return np.ascontiguousarray(tables, np.float32)
 
 
