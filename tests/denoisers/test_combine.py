@@ -122,6 +122,63 @@ class TestRisk:
         assert np.std(found) == pytest.approx(np.mean(said), rel=0.15)
 
 
+# About that of white noise blurred by a Gaussian of 0.7 pixels.
+COARSE = ((1.7, 1.6, 1.4, 1.1, 0.8, 0.4, 0.2),)
+
+
+class TestDependence:
+    """What is copied, or related, counts for less than as many independent elements."""
+
+    @pytest.mark.parametrize("noise", [NoiseModel(0.1), NoiseModel(0.1, spectrum=COARSE)])
+    def test_a_grey_picture_in_colour_is_judged_as_itself(self, noise: NoiseModel) -> None:
+        y = NoiseModel(0.1).sample(CLEAN, torch.Generator().manual_seed(1))
+        said, expected, weights = [], [], []
+        for channels in (1, 3):
+            stored = y.expand(-1, channels, -1, -1).contiguous()
+            splits = splits_of(stored, noise, stored, 0)
+            made = [[f(split.fitted) for split in splits] for f in (shrunk, blurred)]
+            estimates = [judge("", images, splits, stored, noise) for images in made]
+            said.append([estimate.spread for estimate in estimates])
+            joined = combine(estimates, noise)
+            weights.append(joined.weights)
+            expected.append(expected_error(joined, made, splits, noise, stored))
+        assert said[0] == pytest.approx(said[1])
+        assert weights[0] == pytest.approx(weights[1])
+        assert expected[0] == pytest.approx(expected[1])
+
+    @pytest.mark.parametrize("spectrum", [COARSE, (*COARSE, (0.0,) * 7, (0.0,) * 7)])
+    def test_spread_of_correlated_noise_is_that_of_the_risk(
+        self, spectrum: tuple[tuple[float, ...], ...]
+    ) -> None:
+        noise = NoiseModel(0.1, spectrum=spectrum)
+        y = NoiseModel(0.1).sample(CLEAN, torch.Generator().manual_seed(1))
+        y = y.expand(-1, len(spectrum), -1, -1).contiguous()
+        reference, risks, said = blurred(y), [], []
+        for seed in range(150):
+            splits = splits_of(y, noise, y, seed)
+            images = [blurred(split.fitted) for split in splits]
+            estimate = judge("", images, splits, reference, noise, result=reference)
+            risks.append(estimate.risk)
+            said.append(estimate.spread)
+        assert np.std(risks) == pytest.approx(np.mean(said), rel=0.2)
+
+    def test_held_out_channels_of_a_pixel_are_one(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        y, one, other = (
+            CLEAN + 0.1 * torch.randn(CLEAN.shape, generator=generator) for _ in range(3)
+        )
+        said = []
+        for channels in (1, 3):
+            stored, *images = (x.expand(-1, channels, -1, -1) for x in (y, one, other))
+            outliers = torch.zeros(stored.shape, dtype=torch.bool)
+            outliers[:, -1, :2] = channels > 1  # of one channel, which leaves pixels with two
+            problem = Problem(stored, Identity(), NoiseModel(0.1), outliers=outliers)
+            problems = [HeldOut(0.3, seed=seed).prepare(problem) for seed in (0, 1)]
+            first = judge_held_out("", images[:1] * 2, problems)
+            said.append(judge_held_out("", images[1:] * 2, problems, first=first).spread)
+        assert said[0] == pytest.approx(said[1], rel=0.05)
+
+
 class TestWeights:
     @given(st.integers(1, 4), st.integers(0, 10**6))
     def test_are_the_best_of_all(self, count: int, seed: int) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dipfast.model.bootstrap import RATIO, Split, added_noise, noisier
+from dipfast.model.bootstrap import RATIO, Split, added_noise, dependence, noisier
 from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_spectrum import autocorrelation, coloured
 
@@ -30,9 +30,7 @@ class TestAddedNoise:
             measured, expected = map(float, (part.square().mean(), noise.variance(whole).mean()))
             if noise.spectrum is None:
                 assert measured == pytest.approx(expected, rel=0.02)
-        spectrum = noise.spectrum or ((1.0,) * 7,)
-        power = np.square(spectrum).mean(axis=0) @ _sizes()
-        expected = float(power * noise.variance(clean).mean())
+        expected = float(noise.variance(clean).mean())
         assert float(drawn.square().mean()) == pytest.approx(expected, rel=0.03)
 
     def test_is_the_same_for_the_same_seed(self, noise: NoiseModel) -> None:
@@ -59,11 +57,24 @@ class TestAddedNoise:
         assert abs(float(product.mean() / square.mean())) < 5 * error
 
 
-def _sizes() -> np.ndarray:
-    frequency = np.abs(np.fft.fftfreq(512))
-    radius = np.hypot(frequency[:, None], frequency)
-    bands = np.digitize(radius, (0.08, 0.125, 0.1875, 0.25, 0.36, 0.5))
-    return np.bincount(bands.ravel(), minlength=7) / bands.size
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 6), (3, 5, 2), (1, 7, 7), (3, 64, 48)])
+@pytest.mark.parametrize("spectrum", [COARSE, OF_COLOURS, ((9.0, 7.0, 4.0, 1.0, 0.1, 0.0, 0.0),)])
+def test_coloured_noise_has_variance_one(
+    shape: tuple[int, int, int], spectrum: tuple[tuple[float, ...], ...]
+) -> None:
+    if len(spectrum) > shape[0]:
+        spectrum = spectrum[:1]
+    # Summed over what a single number becomes, wherever it is.
+    response = 0.0
+    for channel in range(shape[0]):
+        white = np.zeros(shape)
+        white[channel, 0, -1] = 1
+        response += float(np.square(coloured(white, spectrum)).sum()) / shape[0]
+    assert response == pytest.approx(1)
+
+
+def test_coloured_noise_without_a_level_is_none() -> None:
+    assert not coloured(np.ones((1, 4, 4)), ((0.0,) * 7,)).any()
 
 
 def test_coloured_noise_has_the_autocorrelation_of_its_spectrum() -> None:
@@ -104,3 +115,22 @@ def test_noise_of_a_grey_picture_in_colour_is_the_same_in_all_channels() -> None
         assert torch.equal(drawn[:, :1].expand_as(drawn), drawn)
     colour = added_noise(torch.rand(1, 3, 24, 24), NoiseModel(0.1), 0)
     assert not torch.equal(colour[:, :1].expand_as(colour), colour)
+
+
+@pytest.mark.parametrize("spectrum", [None, COARSE, OF_COLOURS])
+def test_dependence_is_that_of_mean_products(spectrum: tuple[tuple[float, ...], ...]) -> None:
+    noise, pilot = NoiseModel(1.0, spectrum=spectrum), torch.rand(1, 3, 32, 32)
+    drawn = [added_noise(pilot, noise, seed).double() for seed in range(800)]
+    products = torch.stack([x * y for x, y in zip(drawn[::2], drawn[1::2])])
+    independent = products.square().mean() / pilot.numel()
+    times = products.mean(dim=(1, 2, 3, 4)).square().mean() / independent
+    # The variance of 400 numbers is known to 7%.
+    assert float(times) == pytest.approx(dependence(drawn[0], noise), rel=0.2)
+
+
+def test_dependence_of_a_grey_picture_in_colour() -> None:
+    grey = torch.rand(1, 1, 24, 24).expand(1, 3, -1, -1)
+    of_one = dependence(grey[:, :1], NoiseModel(0.1, spectrum=COARSE))
+    for spectrum in (COARSE, (*COARSE, (0.0,) * 7, (0.0,) * 7)):
+        assert dependence(grey, NoiseModel(0.1, spectrum=spectrum)) == pytest.approx(3 * of_one)
+    assert dependence(grey, NoiseModel(0.1, spectrum=((0.0,) * 7,))) == 3

@@ -67,6 +67,20 @@ class TestAxes:
         turned = stack.transpose(0, 1).flatten(0, 1)
         assert find_axis(noisy(turned), [3, 4], range(12), NOISE) == 1
 
+    def test_grey_planes_in_colour_are_no_surer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        grey, sure = noisy(moving(3)[..., :32, :32]), []
+        for stack in (grey, grey.expand(-1, 3, -1, -1).contiguous()):
+            # The number of standard errors up to which the planes help.
+            low, high = 1.0, 100.0
+            for _ in range(6):
+                middle = (low * high) ** 0.5
+                monkeypatch.setattr("dipfast.model.neighbours._CLEARLY", middle)
+                helps = find_axis(stack, [3], range(3), NOISE) == 0
+                low, high = (middle, high) if helps else (low, middle)
+            sure.append(low)
+        assert 1 < sure[0] < 50
+        assert sure[1] == pytest.approx(sure[0], rel=0.2)
+
     def test_channels_and_small_planes(self) -> None:
         colours = moving(4).expand(-1, 3, -1, -1)
         assert find_axis(noisy(colours), [4], range(4), NOISE) == 0

@@ -145,6 +145,16 @@ def test_fused_kernel_and_plain_terms_agree(kernel_noise: NoiseModel) -> None:
         torch.testing.assert_close(fused, plain)
 
 
+def test_interval_of_a_grey_picture_in_colour_is_that_of_one_channel() -> None:
+    clean = torch.linspace(0.2, 0.8, 192).repeat(1, 192, 1)
+    grey = NoiseModel(0.05).sample(clean, torch.Generator().manual_seed(0))
+    alone, stored = (estimate_noise(x, "gaussian") for x in (grey, grey.expand(3, -1, -1)))
+    assert alone.interval[0] < alone.model.sigma < alone.interval[1]
+    assert [end / stored.model.sigma for end in stored.interval] == pytest.approx(
+        [end / alone.model.sigma for end in alone.interval]
+    )
+
+
 class TestLargePictures:
     """The noise of a large picture is that of parts of it."""
 

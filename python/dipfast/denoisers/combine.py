@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dipfast.model.bootstrap import Split
+from dipfast.model.bootstrap import Split, dependence
 from dipfast.model.noise import NoiseModel
 from dipfast.model.operators import Blur, gaussian_kernel
 from dipfast.model.problem import Problem
@@ -166,7 +166,7 @@ def judge(
         name,
         result,
         fit + products - level,
-        2 / (ratio * count) * math.sqrt(spread / elements),
+        2 / (ratio * count) * math.sqrt(spread * dependence(first.added, noise) / elements),
     )
 
 
@@ -256,6 +256,7 @@ def judge_held_out(
     reference = (estimate if first is None else first.image).clamp(0, 1)
     level = 0.0 if noise.is_free else noise.typical_variance
     parts, variances = [], []
+    places: list[Tensor] = []
     for image, problem in zip(images, problems):
         unseen = problem.held_out_problem
         assert unseen is not None
@@ -263,6 +264,8 @@ def judge_held_out(
         error = unseen.error(image)
         known = unseen.known.expand(error.shape)
         parts.append(error[known])
+        pixels = torch.arange(error[0, 0].numel(), device=error.device).reshape(error.shape[-2:])
+        places.append(pixels.expand(error.shape)[known] + len(places) * pixels.numel())
         if not noise.is_white:
             variances.append(noise.variance(problem.operator(reference))[known])
     if variances:
@@ -270,7 +273,7 @@ def judge_held_out(
     errors = torch.cat(parts).double()
     spread = 0.0
     if first is not None and first.expected is not None:
-        spread = _spread_of_weight(errors, first.expected)
+        spread = _spread_of_weight(errors, first.expected, torch.cat(places))
     return Estimate(
         name,
         estimate,
@@ -387,7 +390,8 @@ def expected_error(
             covariance += 2 / split.ratio * of_split / len(splits)
         grown = _COVARIANCE_GROWTH * math.log(51 * math.sqrt(level))
         error = covariance / min(max(_COVARIANCE + grown, 0.1), 0.8)
-        by_chance = level / math.sqrt(max(float(counts.sum()), 1.0))
+        elements = max(float(counts.sum()) / dependence(splits[0].added, noise), 1.0)
+        by_chance = level / math.sqrt(elements)
         risk = max(error, risk) - by_chance
     if noise.clipped and len(members) > 1:
         first, second = _mean_of(members[0]), _mean_of(members[-1])
@@ -454,13 +458,14 @@ def _least(
     return best
 
 
-def _spread_of_weight(errors: Tensor, first: Tensor) -> float:
+def _spread_of_weight(errors: Tensor, first: Tensor, places: Tensor) -> float:
     """Return the spread of a risk that stands for that of a weight beside the first estimate.
 
     The weight w is the slope of a regression of the first one's errors on the differences d, and
     its variance sum(d^2 r^2) / sum(d^2)^2 with what is left, r, however it is spread over the
-    elements.  That of the difference of two risks is larger, where a few elements, as at edges,
-    have most of the error of both.
+    pixels, of whose channels d r is summed up: they are alike, or even copies.  ``places`` are the
+    numbers of the pixels.  The variance of the difference of two risks is larger, where a few
+    pixels, as at edges, have most of the error of both.
     """
     change = errors - first
     square = float(change.square().sum())
@@ -468,7 +473,8 @@ def _spread_of_weight(errors: Tensor, first: Tensor) -> float:
         return 0.0
     weight = min(max(-float((change * first).sum()) / square, 0.0), 1.0)
     left = first + weight * change
-    return 2 * math.sqrt(float((change * left).square().sum())) / len(errors)
+    of_pixels = errors.new_zeros(int(places.max()) + 1).index_add(0, places, change * left)
+    return 2 * math.sqrt(float(of_pixels.square().sum())) / len(errors)
 
 
 # --- sums over elements --------------------------------------------------------------------

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dipfast.arrays import has_equal_channels
 from dipfast.model.noise import NoiseModel
-from dipfast.model.noise_spectrum import coloured
+from dipfast.model.noise_spectrum import coloured, to_opponent
+from dipfast.settings.noise import BAND_EDGES
 
-__all__ = ["RATIO", "Split", "added_noise", "noisier"]
+__all__ = ["RATIO", "Split", "added_noise", "dependence", "noisier"]
 
 RATIO = 0.15
 """The ratio c of noise that is added for the fit: it is 1% noisier than the measurement, which
@@ -25,6 +28,8 @@ costs 0.05 dB, and what is measured on the other side has a deviation that falls
 # The noise of a picture that was made for an experiment may be that of torch's generator and a
 # small seed; the noise that is added must not be the same.
 _OWN_STREAM = 0x5851F42D4C957F2D
+# Rows and columns of the grid on which the power of a spectrum is summed.
+_GRID = 64
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,54 @@ def added_noise(pilot: Tensor, noise: NoiseModel, seed: int) -> Tensor:
         drawn = torch.stack([torch.from_numpy(planes) for planes in spread])
     deviation = noise.variance(pilot.clamp(0, 1)).sqrt()
     return deviation * drawn.to(pilot)
+
+
+def dependence(added: Tensor, noise: NoiseModel) -> float:
+    r"""Return how many times as large as that of independent elements the variance of a mean is.
+
+    .. math:: \frac1N \sum_{ij} \rho_{ij}^2
+
+    with the correlation :math:`\rho` of the noise of two elements.  It is that of the mean product
+    of noise with something whose correlation is the same, as what an estimate makes of the noise
+    has nearly.  Copies of a channel are one channel.
+
+    Parameters
+    ----------
+    added
+        Noise as :func:`added_noise` draws it, (N, C, H, W).
+    noise
+        The noise of the measurement.
+
+    Returns
+    -------
+    float
+        From 1 up.
+
+    Examples
+    --------
+    >>> one, noise = torch.rand(1, 1, 8, 8), NoiseModel(0.1)
+    >>> dependence(one, noise), dependence(one.expand(1, 3, 8, 8), noise)
+    (1.0, 3.0)
+    """
+    if noise.spectrum is not None and len(noise.spectrum) > 1:
+        return _dependence_of(noise.spectrum)  # of copies, the other rows are 0
+    copies = added.shape[1] if has_equal_channels(added.transpose(0, 1)) else 1
+    return copies * (1.0 if noise.spectrum is None else _dependence_of(noise.spectrum))
+
+
+@cache
+def _dependence_of(spectrum: tuple[tuple[float, ...], ...]) -> float:
+    """Return the dependence of pixels, and of channels where each row is one of a mixture."""
+    frequency = np.fft.fftfreq(_GRID)
+    bands = np.digitize(np.hypot(frequency[:, None], frequency), BAND_EDGES[1:-1])
+    power = np.square(spectrum)[:, bands]
+    variances = power.mean(axis=(1, 2))
+    if len(spectrum) > 1:
+        mixture = to_opponent(np.eye(len(spectrum))[:, :, None])[..., 0]
+        variances = variances @ np.square(mixture)
+    of_independent = float(np.square(variances).sum())
+    whole = float(np.square(power).mean(axis=(1, 2)).sum())
+    return whole / of_independent if of_independent > 0 else 1.0
 
 
 def noisier(noise: NoiseModel, ratio: float = RATIO) -> NoiseModel:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from dipfast import ops
 from dipfast.images.tiles import Tile
-from dipfast.model.bootstrap import Split, added_noise, noisier
+from dipfast.model.bootstrap import Split, added_noise, dependence, noisier
 from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import fill_from_neighbours
 from dipfast.model.stack_noise import spread
@@ -341,11 +341,12 @@ def _gain(planes: Tensor, lines: Sequence[list[int]], noise: NoiseModel) -> floa
     last = (max(len(line) - _DEPTH, 0) + 1 for line in lines)
     windows = [line[k : k + _DEPTH] for line, n in zip(lines, last) for k in range(n)]
     chosen = spread(range(len(windows)), _PARTS)
-    changes = []
+    changes, dependences = [], []
     # Of fewer parts each is looked at again, with other noise.
     for seed, window in enumerate(islice(cycle(chosen), _PARTS)):
         part = _structured(planes[windows[window]])
         split = Split(part, added_noise(part, noise, seed), _RATIO)
+        dependences.append(dependence(split.added, noise))
         pixels, model = split.fitted.numpy(), noisier(noise, _RATIO)
         told: dict[str, Any] = {"noise": model, "speed": "fast"}
         alone = ops.nl_ridge(pixels, channel_axis=1, **told)
@@ -357,7 +358,9 @@ def _gain(planes: Tensor, lines: Sequence[list[int]], noise: NoiseModel) -> floa
         ]
         changes.append((errors[0] - errors[1]).flatten().double())
     change = torch.cat(changes)
-    error = float(change.std()) / len(change) ** 0.5 if len(change) > 1 else 0.0
+    # Elements whose noise is related, or the same, tell less than as many others.
+    independent = len(change) / max(dependences)
+    error = float(change.std()) / independent**0.5 if len(change) > 1 else 0.0
     gain = float(change.mean())
     return gain if gain > _CLEARLY * error else 0.0
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dipfast.arrays import has_equal_channels
 from dipfast.checks import check_choice
 from dipfast.errors import InputError
 from dipfast.model.noise import NoiseModel
@@ -656,6 +657,8 @@ def _are_unlike(channels: Blocks) -> bool:
 
 def _interval(pixels: Floats, model: NoiseModel) -> tuple[float, float]:
     """Return the ends of an interval of the standard deviation, by bootstrap over tiles."""
+    if has_equal_channels(pixels):
+        pixels = pixels[:1]  # copies tell nothing more
     tiles = [
         tile
         for plane in pixels
