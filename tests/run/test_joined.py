@@ -15,11 +15,15 @@ import torch
 
 import dipfast
 from dipfast.errors import CheckpointMismatchError, InputError
+from dipfast.model.noise import NoiseModel
+from dipfast.model.operators import Identity
+from dipfast.model.problem import Problem
 from dipfast.networks import HourglassConfig
 from dipfast.prior.controls import Guide, StageImage
 from dipfast.prior.loop import State
 from dipfast.prior.stages import Stage
 from dipfast.run.checkpoint import Checkpoint, CheckpointFile, read_checkpoint
+from dipfast.run.judges import ByHeldOut, ByNoise, Judge, Variant
 from dipfast.run.observers import Progress
 from dipfast.run.record import read_settings
 from dipfast.settings.presets import PRESETS
@@ -487,7 +491,7 @@ class TestOtherTasks:
 
     def test_blurred_pictures(self, clean: np.ndarray) -> None:
         blur = dipfast.operators.Blur(dipfast.operators.gaussian_kernel(1.0))
-        joined = dipfast.restore(clean, blur, sigma=2.0)
+        joined = dipfast.restore(clean, blur, sigma=2.0, noise="gaussian")
         assert [member.name for member in joined.members] == ["pnp", "two_stage"]
         (hint,) = self.hints_at_speed(joined)
         assert "method='pnp' gives nearly the same" in hint
@@ -510,6 +514,33 @@ class TestOtherTasks:
         result = dipfast.restore(y, mask, sigma=0)
         assert [member.name for member in result.members] == ["pnp", "two_stage"]
         assert "the middle of wide holes" in result.stop_detail
+
+    def test_held_out_elements_judge_nothing_where_noise_is_correlated(
+        self, clean: np.ndarray, tmp_path: Path
+    ) -> None:
+        noise = dipfast.NoiseModel(0.05, spectrum=((1.5, 1.4, 1.3, 1.1, 0.9, 0.7, 0.5),))
+        small, path = clean[:8, :12], tmp_path / "fit"
+        alone = dipfast.super_resolve(small, 2, noise=noise, method="pnp", quality="balanced")
+        with pytest.warns(UserWarning, match="no network is fitted for correlated noise; method="):
+            joined = dipfast.super_resolve(small, 2, noise=noise, checkpoint=path)
+        np.testing.assert_array_equal(joined.image, alone.image)
+        assert joined.found["method"] == "joined"
+        assert joined.members == ()
+        assert any("method='two_stage' fits a network" in hint for hint in joined.hints)
+
+    def test_wide_holes_are_those_of_the_network_beside_correlated_noise(
+        self, clean: np.ndarray
+    ) -> None:
+        noise = dipfast.NoiseModel(0.05, spectrum=((1.5, 1.4, 1.3, 1.1, 0.9, 0.7, 0.5),))
+        missing = np.zeros((32, 32), bool)
+        missing[2:31, 2:31] = True
+        options = {"preset": SMALL, "method": "joined", "keep_known": False, "max_iterations": 6}
+        result = dipfast.inpaint(clean[:32, :32], missing, noise=noise, **options)
+        assert [member.weight for member in result.members] == [1.0, 0.0]
+        first, network = (member.image for member in result.members)
+        np.testing.assert_array_equal(result.image[16, 16], network[16, 16])
+        np.testing.assert_array_equal(result.image[1, 1], first[1, 1])
+        assert not any("fits a network" in hint for hint in result.hints)
 
     @pytest.mark.parametrize("task", ["inpaint", "super_resolve"])
     def test_ended_before_the_first_step(self, clean: np.ndarray, task: str) -> None:
@@ -717,6 +748,18 @@ def test_too_few_iterations_for_a_fit_are_told(pair: Any, most: int, told: bool)
     words = "4 iterations are too few for a fit, and none was made: 5 are the fewest for one, 10"
     assert any(words in hint for hint in result.hints) == told
     assert bool(result.members) != told
+
+
+@pytest.mark.parametrize("kind", [ByNoise, ByHeldOut])
+def test_a_grey_picture_in_colour_is_judged_as_the_grey_one_it_will_be(kind: type[Judge]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    grey = torch.rand(1, 1, 8, 8, generator=generator).expand(1, 3, 8, 8).contiguous()
+    image = torch.rand(1, 3, 8, 8, generator=generator)
+    problem = Problem(grey, Identity(), NoiseModel(0.1))
+    kept = kind(problem, (Variant("fast"),)).part(image, problem, ()).image
+    torch.testing.assert_close(kept, image.mean(dim=1, keepdim=True).expand(1, 3, 8, 8))
+    coloured = replace(problem, measurement=image)
+    assert torch.equal(kind(coloured, (Variant("fast"),)).part(image, coloured, ()).image, image)
 
 
 def test_states_are_numbered_over_all_fits(pair: Any) -> None:

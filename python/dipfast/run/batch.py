@@ -144,6 +144,8 @@ def _warn_of_no_checkpoint(settings: Settings, jobs: Sequence[Job]) -> None:
     causes = {
         "planes that help each other": any(job.problem.neighbours is not None for job in jobs),
         "a picture without noise": any(job.problem.noise.is_free for job in jobs),
+        "correlated noise": settings.task != "denoise"
+        and any(job.problem.noise.is_correlated for job in jobs),
     }
     cause = " and ".join(text for text, holds in causes.items() if holds) or "so few iterations"
     warn_caller(

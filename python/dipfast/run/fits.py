@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dipfast.run.job import Job
+from dipfast.run.judges import has_wide_holes
 from dipfast.settings.names import Quality
 from dipfast.settings.presets import fits_are_guided
-from dipfast.stopping import Bootstrap, HeldOut
+from dipfast.stopping import Automatic, Bootstrap, HeldOut, StopRule
 
-__all__ = ["FITS", "with_fits"]
+__all__ = ["FITS", "has_fits", "with_fits"]
 
 FITS: dict[Quality, int] = {"fast": 2, "balanced": 2, "best": 4}
 """Guided fits that are joined: pairs, because the errors of what is measured of a pair cancel."""
@@ -20,6 +21,29 @@ _HELD_OUT, _LEAST_HELD_OUT, _MOST_HELD_OUT = 1500, 0.01, 0.05
 
 # From the seed of one fit to that of the next: users count theirs by one.
 _SEED_STEP = 1_000_003
+
+
+def has_fits(job: Job) -> bool:
+    """Return whether fits are of use to a join, however many iterations there are.
+
+    Parameters
+    ----------
+    job
+        The image and all that was decided for it, with the method ``"joined"``.
+
+    Returns
+    -------
+    bool
+        False where the picture without a network stands alone.
+    """
+    problem = job.problem
+    if fits_are_guided("joined", job.settings.task):
+        # Fits of one plane at a time add nothing to what planes tell together
+        # (benches.quality.noise.volumes): of eight planes the join had 0.03 dB less on average.
+        return not problem.noise.is_free and problem.neighbours is None
+    # The noise of a held-out element can be predicted from those around it, so that they would
+    # choose what keeps the noise.  Wide holes are of the network without being judged.
+    return not problem.noise.is_correlated or has_wide_holes(problem)
 
 
 def with_fits(job: Job) -> Job:
@@ -37,16 +61,16 @@ def with_fits(job: Job) -> Job:
     """
     total = job.settings.max_iterations
     assert total is not None
+    if not has_fits(job):
+        return job
     if not fits_are_guided("joined", job.settings.task):
         share = min(max(_HELD_OUT / max(job.problem.count, 1), _LEAST_HELD_OUT), _MOST_HELD_OUT)
         settings = job.settings.model_copy(update={"method": "two_stage"})
-        rule = HeldOut(share, seed=settings.seed)
+        rule: StopRule = HeldOut(share, seed=settings.seed)
+        if job.problem.noise.is_correlated:
+            rule = Automatic(seed=settings.seed)  # which then holds nothing out
         fit = replace(job, settings=settings, rule=rule)
         return replace(job, fits=(fit,)).shortened(total)
-    # Fits of one plane at a time add nothing to what planes tell together
-    # (benches.quality.noise.volumes): of eight planes the join had 0.03 dB less on average.
-    if job.problem.noise.is_free or job.problem.neighbours is not None:
-        return job
     fits = []
     for number in range(FITS[job.settings.quality]):
         seed, of_pair = (

@@ -9,6 +9,7 @@ from dipfast.arrays import name_of_dtype
 from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import JPEG_REMARK
 from dipfast.run import job as jobs
+from dipfast.run.fits import has_fits
 from dipfast.run.job import Job
 from dipfast.run.outcome import Outcome
 from dipfast.settings.names import DIRECT_METHOD_OF, FAST_WITHOUT_NETWORK
@@ -119,15 +120,20 @@ def _of_counts(noise: NoiseModel, job: Job) -> Iterator[str]:
 
 
 def _of_joined_fits(job: Job, outcome: Outcome) -> Iterator[str]:
-    """Yield a hint if fits were asked for that are too short, or if they added nothing."""
+    """Yield a hint if there were to be fits, and none is made, or if they added nothing."""
     settings = job.settings
     if settings.method != "joined":
         return
     denoises = settings.task == "denoise"
     most, least = settings.max_iterations, jobs.SHORTEST_FIT
+    suits = has_fits(job)
+    if not denoises and not suits:
+        yield (
+            "the noise of neighbouring pixels is correlated, so that held-out ones cannot judge a "
+            "fit, and none was made: the result is that of pnp; method='two_stage' fits a network"
+        )
     # A picture without noise, and planes that help each other, have no fits anyway.
-    has_fits = not denoises or not (job.problem.noise.is_free or job.problem.neighbours is not None)
-    if has_fits and most is not None and most < least:
+    if suits and most is not None and most < least:
         pair = f", {2 * least} for a pair" if denoises else ""
         yield (
             f"{most} iterations are too few for a fit, and none was made: {least} are the fewest "

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dipfast.arrays import has_equal_channels
 from dipfast.denoisers.combine import (
     Combination,
     Estimate,
@@ -27,7 +28,7 @@ from dipfast.model.operators import Mask
 from dipfast.model.problem import Problem
 from dipfast.settings.names import Quality
 
-__all__ = ["ByHeldOut", "ByNoise", "Judge", "Part", "Variant", "gain"]
+__all__ = ["ByHeldOut", "ByNoise", "Judge", "Part", "Variant", "gain", "has_wide_holes"]
 
 # How far a missing pixel is from the next known one, in pixels, where what a network makes of it
 # begins to count for more than its weight, and where it counts alone: there the method without a
@@ -107,7 +108,7 @@ class Judge(ABC):
         return tuple(self.make(problem, variant) for variant in self.variants)
 
     def part(self, image: Tensor, problem: Problem, direct: tuple[Tensor, ...]) -> Part:
-        """Return what a fit found as it is joined.
+        """Return what a fit found as it is joined: that of a grey picture in colour is grey.
 
         Parameters
         ----------
@@ -123,6 +124,9 @@ class Judge(ABC):
         Part
             The image with the others.
         """
+        if has_equal_channels(self.problem.measurement[0]):
+            # As the result will be: a mean has less error than the channels it is of.
+            image = image.mean(dim=1, keepdim=True).expand(image.shape).contiguous()
         return Part(image, problem, direct)
 
     def joined(
@@ -210,7 +214,7 @@ class ByNoise(Judge):
     def part(self, image: Tensor, problem: Problem, direct: tuple[Tensor, ...]) -> Part:
         if problem.split is not None:
             image = without_bumps(image, direct[0], problem.split.added)
-        return Part(image, problem, direct)
+        return super().part(image, problem, direct)
 
     def estimates(self, parts: Sequence[Part], direct: Sequence[Tensor]) -> list[Estimate]:
         splits = [part.problem.split for part in parts]
@@ -264,7 +268,8 @@ class ByHeldOut(Judge):
     def estimates(self, parts: Sequence[Part], direct: Sequence[Tensor]) -> list[Estimate]:
         problems = [part.problem for part in parts]
         if any(problem.held_out_problem is None for problem in problems):
-            # Too few elements for any to be held out: there is nothing to judge by.
+            # Too few elements for any to be held out, or correlated noise, of which they tell
+            # nothing: there is nothing to judge by.
             return [
                 Estimate(self.direct, direct[0], 0.0),
                 Estimate(self.fit, parts[0].image, 1.0),
@@ -296,7 +301,7 @@ class ByHeldOut(Judge):
     def gain(self, image: Tensor, fitted: Problem, direct: Sequence[Tensor]) -> float | None:
         if self._depth is not None or fitted.held_out_problem is None:
             return None
-        estimates = self.estimates([Part(image, fitted, tuple(direct))], direct)
+        estimates = self.estimates([self.part(image, fitted, tuple(direct))], direct)
         before, after = estimates[0].risk, combine(estimates, self.problem.noise).risk
         # Of much noise the level is subtracted, and what is left is no error: it tells nothing.
         return gain(before, after) if min(before, after) > 0 else None
@@ -321,6 +326,22 @@ def gain(before: float, after: float) -> float:
     3.01
     """
     return 10 * math.log10(before / after) if before > after > 0 else 0.0
+
+
+def has_wide_holes(problem: Problem) -> bool:
+    """Return whether pixels are so far from all known ones that the network alone fills them.
+
+    Parameters
+    ----------
+    problem
+        The measurement and its model, on the CPU.
+
+    Returns
+    -------
+    bool
+        True if a method without a network has nothing but a smooth transition there.
+    """
+    return _depth(problem) is not None
 
 
 def _depth(problem: Problem) -> Tensor | None:
