@@ -249,3 +249,28 @@ def test_blur_by_an_array() -> None:
     for array in (kernel, kernel.astype(">f4"), np.asfortranarray(kernel)):
         assert torch.equal(Blur(array)(image), expected)
     assert repr(Blur(kernel)) == "Blur(kernel of 3 x 3, boundary='reflect')"
+
+
+@pytest.mark.parametrize("made_inside", [True, False])
+def test_adjoints_in_inference_mode(made_inside: bool) -> None:
+    class Scale(LinearOperator):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("factor", torch.full((1,), 3.0))
+
+        def forward(self, image: Tensor) -> Tensor:
+            factor: Any = self.factor
+            return image * factor
+
+    def operators() -> list[LinearOperator]:
+        blur = Blur(gaussian_kernel(0.5))
+        return [blur, Downsample(2), Compose(blur, Downsample(2)), Scale()]
+
+    y = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    outside = operators()
+    expected = [operator.adjoint(y) for operator in outside]
+    with torch.inference_mode():
+        inside = operators() if made_inside else outside
+        got = [operator.adjoint(y.clone()) for operator in inside]
+    for a, b in zip(got, expected):
+        assert torch.equal(a, b)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from dipfast.errors import InputError
 from dipfast.networks import Hourglass, HourglassConfig
 from dipfast.prior.fused import fused_layers, has_fused_layers
 
@@ -165,6 +166,18 @@ def test_one_step_from_the_initial_weights(config: HourglassConfig, size: tuple[
     torch.testing.assert_close(image, image_of(network, z, is_fused=False), rtol=0, atol=1e-3)
     image.mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_second_derivatives_are_refused_and_not_zero() -> None:
+    network = Hourglass(2, 1, HourglassConfig((4,), (4,), (2,)))
+    network.initialise(torch.Generator().manual_seed(0))
+    z = torch.rand(1, 2, 8, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    with pytest.raises(InputError, match=r"set network\.is_fused = False"):
+        torch.autograd.grad(network(z).square().sum(), z, create_graph=True)
+    network.is_fused = False
+    (slope,) = torch.autograd.grad(network(z).square().sum(), z, create_graph=True)
+    (second,) = torch.autograd.grad(slope.square().sum(), z)
+    assert second.abs().sum() > 0
 
 
 def test_which_layers_are_fused(monkeypatch: pytest.MonkeyPatch) -> None:

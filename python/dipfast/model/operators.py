@@ -22,7 +22,7 @@ from dipfast import ops
 from dipfast.checks import check_choice
 from dipfast.errors import InputError, InputTypeError
 from dipfast.settings.names import BOUNDARIES, DOWNSAMPLE_KERNELS, Boundary, DownsampleKernel
-from dipfast.torch_modes import plain_modes
+from dipfast.torch_modes import plain_modes, plain_operator
 
 __all__ = [
     "Blur",
@@ -118,10 +118,13 @@ class LinearOperator(nn.Module):
         ValueError
             If images of the shape of :meth:`image_shape` have measurements of another shape.
         """
-        with torch.enable_grad():
+        # In inference mode nothing can be differentiated, whatever enable_grad() says.
+        with torch.inference_mode(False), torch.enable_grad():
+            if measurement.is_inference():
+                measurement = measurement.clone()
             image = measurement.new_zeros(self.image_shape(tuple(measurement.shape)))
             image.requires_grad_()
-            result = self(image)
+            result = plain_operator(self)(image)
             if result.shape != measurement.shape:
                 raise InputError(
                     f"measurement must have shape {tuple(result.shape)} for images of shape "

@@ -56,8 +56,9 @@ class Hourglass(nn.Module):
     is_fused
         Whether the layers run in few passes over memory (:mod:`dipfast.prior.fused`), which gives
         the same up to rounding; None, the default, for yes on a CPU with weights in float32, but
-        not in transforms of ``torch.func``.  They have first derivatives only, and take the layers
-        as they were made; with False the layers of torch run one after the other.
+        not in transforms of ``torch.func``.  They have first derivatives only, refuse
+        ``create_graph=True``, and take the layers as they were made; with False the layers of torch
+        run one after the other, and have derivatives of any order.
 
     Notes
     -----

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import Parameter
 
 from dipfast import _native
+from dipfast.errors import InputError
 from dipfast.ops import _reference as reference
 
 __all__ = ["add_normal", "batch_norm_act", "interleave", "split_weights"]
@@ -199,6 +200,25 @@ def _pull(kernel: Callable[..., Any], operator: Any, *inputs: Any) -> Any:
     return operator(*inputs)
 
 
+def _first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a backward pass that refuses to be differentiated itself.
+
+    ``once_differentiable`` refuses only where the gradient that comes in is differentiable, and
+    else lets the second derivative be 0, which is that of a constant.
+    """
+
+    @wraps(backward)
+    def run(ctx: Any, *gradients: Any) -> Any:
+        if torch.is_grad_enabled():  # by create_graph=True
+            raise InputError(
+                "create_graph=True asks for second derivatives, which fused layers do not have: "
+                "set network.is_fused = False"
+            )
+        return backward(ctx, *gradients)
+
+    return run
+
+
 class _BatchNormAct(torch.autograd.Function):
     """Call the kernels without the dispatcher, which takes as long as they do on small layers."""
 
@@ -211,7 +231,7 @@ class _BatchNormAct(torch.autograd.Function):
         return v, statistics
 
     @staticmethod
-    @once_differentiable
+    @_first_order
     def backward(ctx: Any, of_v: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         operator = torch.ops.dipfast.batch_norm_act_backward
         of_x, of_weights = _pull(_backward_cpu, operator, of_v, *ctx.saved_tensors, *ctx.form)
@@ -287,7 +307,7 @@ class _Interleave(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @_first_order
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         operator = torch.ops.dipfast.interleave_backward
         return gradient, _pull(_interleave_backward_cpu, operator, gradient)
@@ -366,7 +386,7 @@ class _SplitWeights(torch.autograd.Function):
         return of_fine, of_coarse
 
     @staticmethod
-    @once_differentiable
+    @_first_order
     def backward(ctx: Any, of_fine: Tensor, of_coarse: Tensor) -> tuple[Tensor, None, None]:
         operator = torch.ops.dipfast.split_weights_backward
         inputs = of_fine, of_coarse, *ctx.saved_tensors
