@@ -403,6 +403,11 @@ def restore(measurement: Any, operator: Any, **options: Unpack[RestoreOptions]) 
     baseline, white_response, grey_response = _probe(model, y, shape, layout, device)
     is_linear = bool(((grey_response - white_response / 2).abs() < _SAME_BRIGHTNESS).all())
     known = _known(model)
+    if known is not None and not known.any():
+        raise InputError(
+            "operator has a mask that knows no pixel of the measurement: nothing is left that the "
+            "image could be restored from"
+        )
     layout = _range_for(white_response, is_linear, measurement, layout, settings.data_range, known)
     if known is not None:
         measurement = as_constant("measurement", layout.filled(measurement, ~known))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from dipfast import ops
+from dipfast.errors import InputError
 from dipfast.model.noise import NoiseModel
 from dipfast.model.operators import Compose, Wrapped
 from dipfast.model.problem import Problem
@@ -467,3 +469,16 @@ def test_held_out_elements_do_not_count(noisy: Tensor) -> None:
         list(prior)
         outputs.append(prior.output)
     assert torch.equal(*outputs)
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        {"operator": Mask(torch.zeros(32, 40, dtype=torch.bool))},
+        {"outliers": torch.ones(1, 1, 32, 40, dtype=torch.bool)},
+    ],
+    ids=["mask", "outliers"],
+)
+def test_nothing_to_fit_is_refused(noisy: Tensor, left_out: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="measurement must have an element to fit"):
+        make(noisy, **left_out)

@@ -268,6 +268,12 @@ class TestRestore:
             (lambda _: 3, {}, ValueError, "operator cannot be applied"),
             (Downsample(2), {"image_shape": (0, 3)}, ValueError, "image_shape must be .*got .0, 3"),
             (nn.Identity(), {"image_shape": "big"}, ValueError, "image_shape must be"),
+            (
+                Mask(torch.zeros(32, 40, dtype=torch.bool)),
+                {},
+                ValueError,
+                "a mask that knows no pi",
+            ),
         ],
     )
     def test_operators_that_do_not_fit(

@@ -378,6 +378,11 @@ class DeepImagePrior:
     @problem.setter
     @plain_modes()
     def problem(self, problem: Problem) -> None:
+        if problem.count == 0:
+            raise InputError(
+                "measurement must have an element to fit: all are left out by the mask of the "
+                "operator, outliers or what is held out"
+            )
         self._problem = problem
         # Computed once and not in each iteration, because problem.count waits for the device.
         self._scale = 1 / problem.count
