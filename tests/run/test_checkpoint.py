@@ -227,6 +227,7 @@ def check_same(a: dipfast.Result, b: dipfast.Result) -> bool:
 
 
 class TestResume:
+    @pytest.mark.filterwarnings("ignore:es_wmv needs")
     @pytest.mark.parametrize("stop", ["auto", "held_out", "es_wmv", "es_emv", "none"])
     @pytest.mark.parametrize("method", ["two_stage", "deep_red", "two_stage_input"])
     @pytest.mark.parametrize("kind", ["array", "batch"])

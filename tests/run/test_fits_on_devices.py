@@ -53,7 +53,9 @@ CALLS: dict[str, Callable[[Given, Any], dipfast.Result]] = {
     "held out": lambda given, options: dipfast.denoise(
         given(GREY), sigma=0.1, stop="held_out", **options
     ),
-    "es_wmv": lambda given, options: dipfast.denoise(given(GREY), stop="es_wmv", **options),
+    "es_wmv": lambda given, options: dipfast.denoise(
+        given(GREY), stop=WindowedVariance(window=2), **options
+    ),
     "es_emv": lambda given, options: dipfast.denoise(given(GREY), stop="es_emv", **options),
     "inpaint": lambda given, options: dipfast.inpaint(
         given(COLOUR), given(HOLE), reference=given(COLOUR), channel_axis=-1, **options

@@ -6,6 +6,7 @@ import gc
 import pickle
 import subprocess
 import sys
+import warnings
 import weakref
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from dipfast.run.prepare import Task, prepare
 from dipfast.run.runner import Runner, run
 from dipfast.settings.settings import DenoiseSettings, make_settings
 from dipfast.stop_reason import Stop, StopReason
+from dipfast.stopping import Bootstrap, HeldOut, WindowedVariance
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -166,3 +168,25 @@ def test_a_batch_holds_one_network_at_a_time(
     dipfast.denoise(torch.cat([one, one, one]), max_iterations=2)
     assert len(networks) == 3
     assert alive == [1, 1, 1]
+
+
+def test_rules_by_name_draw_from_the_seed() -> None:
+    noisy = np.random.default_rng(0).normal(0.5, 0.1, (16, 16))
+    given = {"data_range": 1.0, "sigma": 0.1, "method": "two_stage"}
+    for name, rule in (("held_out", HeldOut(seed=7)), ("bootstrap", Bootstrap(seed=7))):
+        assert make_jobs(noisy, stop=name, seed=7, **given)[0].rule == rule
+    assert make_jobs(noisy, stop=HeldOut(seed=3), seed=7, **given)[0].rule == HeldOut(seed=3)
+
+
+@pytest.mark.parametrize(
+    ("rule", "iterations", "warns"),
+    [("es_wmv", 140, True), ("es_wmv", 160, False), (WindowedVariance(window=9), 15, False)],
+)
+def test_a_window_that_never_fills_is_told(rule: Any, iterations: int, warns: bool) -> None:
+    noisy = np.random.default_rng(0).normal(0.5, 0.1, (16, 16))
+    given = {"data_range": 1.0, "sigma": 0.1, "method": "two_stage"}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        make_jobs(noisy, stop=rule, max_iterations=iterations, **given)
+    text = "es_wmv needs 100 iterations in the last stage"
+    assert any(str(w.message).startswith(text) for w in told) == warns

@@ -36,7 +36,14 @@ from dipfast.settings.names import DIRECT_METHODS, MadeInput, Method, Precision
 from dipfast.settings.noise import NoiseParameters
 from dipfast.settings.presets import Preset, fits_are_guided, get_preset
 from dipfast.settings.settings import DenoiseSettings, Settings, decide_method
-from dipfast.stopping import RULES, Automatic, Bootstrap, StopRule
+from dipfast.stopping import (
+    RULES,
+    Automatic,
+    Bootstrap,
+    HeldOut,
+    StopRule,
+    WindowedVariance,
+)
 from dipfast.warn import warn_caller
 
 __all__ = ["Task", "find_device", "fit_device", "prepare"]
@@ -196,6 +203,8 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
             peak=peak,
             network_input=_input_of(network_input, item),
         )
+        if item == 0:
+            _warn_of_window(job.rule, job.stages)
         job = with_fits(job) if settings.method == "joined" else job
         if job.iterations:
             job = replace(job, tile=choose_tile(job, settings.tile))
@@ -395,7 +404,23 @@ def _rule(settings: Settings) -> StopRule:
         return Bootstrap(seed=settings.seed)
     if rule == "auto":
         return Automatic(seed=settings.seed)
-    return rule if isinstance(rule, StopRule) else RULES[rule]
+    if isinstance(rule, StopRule):
+        return rule
+    named = RULES[rule]
+    return replace(named, seed=settings.seed) if isinstance(named, Bootstrap | HeldOut) else named
+
+
+def _warn_of_window(rule: StopRule, stages: Sequence[Stage]) -> None:
+    """Warn of a window that is longer than what the rule looks at, so that it decides nothing."""
+    if not isinstance(rule, WindowedVariance) or not stages:
+        return
+    looked_at = rule.looked_at([stage.iterations for stage in stages])
+    if looked_at < rule.window:
+        warn_caller(
+            f"es_wmv needs {rule.window} iterations in the last stage, after the first tenth of "
+            f"all, and there are {looked_at}: it stops nothing, and the last image is returned; "
+            "more iterations or stop='es_emv' suit"
+        )
 
 
 def _stages(settings: Settings, weight: float) -> tuple[Stage, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,7 +46,8 @@ class WindowedVariance(StopRule):
     -----
     The variance is also small in the first iterations, and where total variation keeps the
     outputs from changing.  Therefore windows lie in the last stage, and begin after the first
-    tenth of all iterations.
+    tenth of all iterations.  With fewer iterations there than the window is long, nothing is
+    judged: no fit is stopped, and the last image counts as the best.
 
     References
     ----------
@@ -59,6 +61,26 @@ class WindowedVariance(StopRule):
         if self.window < 2:
             raise InputError(f"window must be from 2 up, got {self.window!r}")
         check_share("patience", self.patience, one=True)
+
+    def looked_at(self, stages: Sequence[int]) -> int:
+        """Return the number of iterations that windows can lie in.
+
+        Parameters
+        ----------
+        stages
+            The number of iterations of each stage, in order.
+
+        Returns
+        -------
+        int
+            Those of the last stage that are not of the first tenth of all iterations.
+
+        Examples
+        --------
+        >>> WindowedVariance().looked_at([100, 200]), WindowedVariance().looked_at([100])
+        (200, 90)
+        """
+        return min(stages[-1], sum(stages) - sum(stages) // 10)
 
     def update(self, state: LoopView, memory: Values) -> Decision:
         if not state.in_last_stage or state.iteration <= state.iterations / 10:
