@@ -206,7 +206,7 @@ def depths_of(*pictures: ImageFile) -> list[int | None]:
 
     Parameters
     ----------
-    pictures
+    *pictures
         Pictures that are seen side by side.  Numbers of a format that does not say it are taken
         for those of the least depth of another one that they do not exceed, or else for 16 bits.
     """
