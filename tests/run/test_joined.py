@@ -482,6 +482,29 @@ class TestOtherTasks:
         assert np.abs(corner - result.image[2, 2]).max() <= 1.5
         assert self.hints_at_speed(result) == []
 
+    @pytest.mark.parametrize(("number", "ripe"), [(4, False), (5, True)])
+    def test_large_holes_are_the_networks_only_once_it_shows_something(
+        self, clean: np.ndarray, tmp_path: Path, number: int, ripe: bool
+    ) -> None:
+        clean = clean[:36, :36]
+        missing = np.zeros(clean.shape[:2], bool)
+        missing[4:33, 4:33] = True
+        path = tmp_path / "fit.ckpt"
+        result = dipfast.inpaint(clean, missing, callback=StopAt(number), checkpoint=path)
+        assert result.stop_iteration == number
+        first, network = (member.image.astype(int) for member in result.members)
+        weight = 1.0 if ripe else result.members[1].weight
+        expected = (1 - weight) * first[18, 18] + weight * network[18, 18]
+        assert np.abs(expected - result.image[18, 18]).max() <= 1.5
+        assert np.abs(first[18, 18] - network[18, 18]).max() > 5
+        said = "is of two_stage" if ripe else "is not of two_stage, which was ended too early"
+        assert said in result.stop_detail
+        if not ripe:  # it goes on to what it had been without an end
+            again = dipfast.inpaint(clean, missing, checkpoint=path, resume=True)
+            whole = dipfast.inpaint(clean, missing)
+            np.testing.assert_array_equal(again.image, whole.image)
+            assert "is of two_stage" in again.stop_detail
+
     def test_enlarged_pictures(self, clean: np.ndarray, always: None) -> None:
         small = clean[::2, ::2]
         alone = dipfast.super_resolve(small, 2, reference=clean, method="pnp", quality="balanced")

@@ -130,7 +130,7 @@ class Judge(ABC):
         return Part(image, problem, direct)
 
     def joined(
-        self, parts: Sequence[Part], direct: Sequence[Tensor]
+        self, parts: Sequence[Part], direct: Sequence[Tensor], *, is_ripe: bool = True
     ) -> tuple[list[Estimate], Combination]:
         """Return what there is, and the join of it: without a part the first picture alone.
 
@@ -140,6 +140,8 @@ class Judge(ABC):
             What the fits found.
         direct
             What the method without a network makes of the whole measurement, at each speed.
+        is_ripe
+            Whether the fits have gone far enough for what cannot be judged to be left to them.
 
         Returns
         -------
@@ -184,9 +186,19 @@ class Judge(ABC):
         """
         return None
 
-    @property
-    def remark(self) -> str:
-        """Return what the weights do not say of a join; empty for nothing."""
+    def remark(self, *, is_ripe: bool = True) -> str:
+        """Return what the weights do not say of a join; empty for nothing.
+
+        Parameters
+        ----------
+        is_ripe
+            As :meth:`joined` was told.
+
+        Returns
+        -------
+        str
+            Words that go on with a sentence.
+        """
         return ""
 
     def _names(self) -> list[str]:
@@ -284,19 +296,21 @@ class ByHeldOut(Judge):
         return [*estimates, judge_held_out(self.fit, fits, problems, first=first)]
 
     def joined(
-        self, parts: Sequence[Part], direct: Sequence[Tensor]
+        self, parts: Sequence[Part], direct: Sequence[Tensor], *, is_ripe: bool = True
     ) -> tuple[list[Estimate], Combination]:
         estimates, joined = super().joined(parts, direct)
-        if parts and self._depth is not None:
+        if parts and is_ripe and self._depth is not None:
             joined = replace(joined, image=joined.image.lerp(estimates[-1].image, self._depth))
         return estimates, joined
 
-    @property
-    def remark(self) -> str:
+    def remark(self, *, is_ripe: bool = True) -> str:
         if self._depth is None:
             return ""
         share = float((self._depth > 0).double().mean())
-        return f"; the middle of wide holes, {share:.1%} of the image, is of {self.fit}"
+        middle = f"; the middle of wide holes, {share:.1%} of the image, is"
+        if is_ripe:
+            return f"{middle} of {self.fit}"
+        return f"{middle} not of {self.fit}, which was ended too early for that"
 
     def gain(self, image: Tensor, fitted: Problem, direct: Sequence[Tensor]) -> float | None:
         if self._depth is not None or fitted.held_out_problem is None:
