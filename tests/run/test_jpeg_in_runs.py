@@ -121,7 +121,6 @@ class TestDenoise:
             ({"sigma": 5.0}, "sigma has no meaning where jpeg"),
             ({"noise": "gaussian"}, "noise has no meaning where jpeg"),
             ({"method": "joined"}, "method='joined' judges by random noise"),
-            ({"fill_outliers": True}, "fill_outliers has no meaning with jpeg"),
             ({"data_range": 1000}, "jpeg is for the pixels of a JPEG"),
         ],
     )

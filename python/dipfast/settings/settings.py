@@ -507,11 +507,6 @@ class DenoiseSettings(Settings):
                 "method='joined' judges by random noise, which the artefacts of a jpeg are not; "
                 "method='auto' takes them out"
             )
-        if self.fill_outliers:
-            raise InputError(
-                "fill_outliers has no meaning with jpeg: what JPEG leaves of an edge stands alone, "
-                "too; without jpeg, outliers are looked for"
-            )
         return self
 
 

@@ -509,16 +509,6 @@ class TestRestore:
         )
         assert np.abs(read_image("out.png").image.astype(int) - expected.image).max() <= 1
 
-    def test_settings_have_no_boundary(self, capsys: pytest.CaptureFixture[str]) -> None:
-        command = ["restore", "in.png", "out.png", "--blur", "box:3", "--method", "pnp"]
-        assert main([*command, "--quality", "fast", "--boundary", "circular", "--quiet"]) == 0
-        again = ["restore", "in.png", "b.png", "--blur", "box:3", "--settings", "out.png.json"]
-        capsys.readouterr()
-        assert main(again) == 0
-        assert "--settings has no boundary: reflect is taken" in capsys.readouterr().err
-        assert main([*again, "--boundary", "circular", "--force"]) == 0
-        assert Path("b.png").read_bytes() == Path("out.png").read_bytes()
-
     @pytest.mark.parametrize(
         ("blur", "message"),
         [

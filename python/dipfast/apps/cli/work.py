@@ -141,7 +141,7 @@ def _jpeg_of(source: ImageFile, job: _Job) -> JpegCoding | None:
         return None
     # A record has all options, most of them at their defaults.
     known, kept = options_of(type(job.settings)), ("snapshots", "checkpoint", "resume", "tile")
-    names = ("sigma", "noise", "method", "data_range", "fill_outliers", *OF_FITS, *kept)
+    names = ("sigma", "noise", "method", "data_range", *OF_FITS, *kept)
     says = any(job.options.get(name, known[name].default) != known[name].default for name in names)
     return None if says or _drawn(own) else source.jpeg
 
@@ -194,10 +194,6 @@ def _restore(job: _Job) -> int:
         return dipfast.restore(source.image, operator, **options)
 
     of_file = isinstance(own.blur, str)
-    if own.settings is not None:
-        job.told.append(f"the record of --settings has no boundary: {own.boundary} is taken")
-        if not own.quiet:
-            say(job.told[-1])
     return _restore_file(job, deblur, other_inputs={"blur": own.blur} if of_file else {})
 
 
