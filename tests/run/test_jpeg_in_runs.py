@@ -120,6 +120,7 @@ class TestDenoise:
         [
             ({"sigma": 5.0}, "sigma has no meaning where jpeg"),
             ({"noise": "gaussian"}, "noise has no meaning where jpeg"),
+            ({"fill_outliers": True}, "fill_outliers has no meaning where jpeg"),
             ({"method": "joined"}, "method='joined' judges by random noise"),
             ({"data_range": 1000}, "jpeg is for the pixels of a JPEG"),
         ],
@@ -164,7 +165,9 @@ class TestCommandLine:
         assert json.loads(Path(f"{out}.json").read_text())["found"]["jpeg_quality"] == 92
 
     @pytest.mark.parametrize(
-        "words", [["--jpeg", "no"], ["--sigma", "5"], ["--method", "nl_ridge"]], ids=str
+        "words",
+        [["--jpeg", "no"], ["--sigma", "5"], ["--method", "nl_ridge"], ["--fill-outliers"]],
+        ids=str,
     )
     def test_unless_something_else_is_said(self, path: Path, words: list[str]) -> None:
         out = path.with_name("out.png")

@@ -57,6 +57,7 @@ __all__ = [
     "SuperResolveSettings",
     "decide_method",
     "make_settings",
+    "takes_artefacts_out",
 ]
 
 _Settings = TypeVar("_Settings", bound="Settings")
@@ -502,6 +503,11 @@ class DenoiseSettings(Settings):
         if self.sigma != "auto" or self.noise != "auto":
             name = "sigma" if self.sigma != "auto" else "noise"
             raise InputError(f"{name} has no meaning where jpeg tells what rounding took")
+        if self.fill_outliers:
+            raise InputError(
+                "fill_outliers has no meaning where jpeg is given: outliers are not looked for in "
+                "the pixels of a JPEG; without jpeg they are filled"
+            )
         if isinstance(self.method, str) and self.method == "joined":
             raise InputError(
                 "method='joined' judges by random noise, which the artefacts of a jpeg are not; "
@@ -590,8 +596,39 @@ _REFUSED_WITH_PICTURE = {
 OF_FITS = ("tv_weight", "stop", "preset", "max_iterations", "learning_rate", "network_input")
 """Options that say something of a fit, and make one of tasks with ``quality="fast"``."""
 
+# At this quality and below the artefacts of a JPEG are more than most noise that it still has.
+_POOR_JPEG = 60
+# Options that ask for something else than the artefacts of a JPEG.
+_NOT_OF_JPEG = (
+    *("sigma", "noise", "fill_outliers", "method", "data_range", *OF_FITS),
+    *("snapshots", "checkpoint", "resume", "tile"),
+)
+
 # What a fit would leave behind: not in a record, and so nothing that may choose the method.
 _KEPT_OF_FITS = ("snapshots", "checkpoint", "tile")
+
+
+def takes_artefacts_out(coding: JpegCoding | None, settings: DenoiseSettings) -> bool:
+    """Return whether the artefacts of a file are taken out where nothing is said of them.
+
+    Parameters
+    ----------
+    coding
+        How the file was coded; None for one that is no JPEG.
+    settings
+        The settings, without ``jpeg``.
+
+    Returns
+    -------
+    bool
+        True for a JPEG of quality 60 and less, where nothing is said of noise, of outliers, of the
+        range or of a fit.
+    """
+    if coding is None or (coding.quality or 100) > _POOR_JPEG:
+        return False
+    # A record has all options, most of them at their defaults.
+    known = options_of(type(settings))
+    return all(getattr(settings, name) == known[name].default for name in _NOT_OF_JPEG)
 
 
 def _said_of_fits(settings: Settings, names: tuple[str, ...]) -> list[str]:

@@ -17,10 +17,11 @@ from dipfast.apps.cli.failures import told
 from dipfast.apps.cli.options import InfoRequest
 from dipfast.apps.cli.streams import say
 from dipfast.apps.cli.words import Words, one_line
-from dipfast.apps.cli.work import check_free, is_poor_jpeg
+from dipfast.apps.cli.work import check_free
 from dipfast.checks import check_data_range
 from dipfast.errors import InputError
 from dipfast.settings.jpeg import jpeg_quality
+from dipfast.settings.settings import DenoiseSettings, takes_artefacts_out
 
 if TYPE_CHECKING:
     from dipfast.images.files import ImageFile
@@ -157,7 +158,9 @@ class _Cost(NamedTuple):
         shape = (1, channels, *source.size)
         # The picture without a network comes first.
         direct = estimate_direct(shape)
-        if is_poor_jpeg(source):  # its artefacts are taken out, without a network
+        if takes_artefacts_out(
+            source.jpeg, DenoiseSettings()
+        ):  # its artefacts are taken out, without a network
             return cls(direct, direct, 0, False, of_jpeg=True)
         _, preset = get_preset("denoise", "balanced", None, "joined")
         sizes = sizes_of(preset, shape)

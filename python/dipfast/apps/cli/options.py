@@ -124,7 +124,7 @@ class DenoiseOwn(OwnOptions):
         "auto",
         "Whether what is to be taken out are the artefacts of JPEG, by what the file says of its "
         "coding; auto is yes for a JPEG of quality 60 and less where nothing is said of noise, of "
-        "the range or of a fit, and no curves, strip, tiles or checkpoint are asked for.",
+        "outliers, the range or of a fit, and no curves, strip, tiles or checkpoint are asked for.",
         choices=("auto", "yes", "no"),
     )
 
@@ -261,8 +261,9 @@ class CompareRequest(ToolRequest):
     data_range: Any = option(
         None,
         "R for values from 0 to R, or the pair DARKEST,BRIGHTEST, for PSNR and SSIM. Without it, "
-        "0 to 255 for 8 bits; 0 to 65535 for 16 bits and 0 to 1 for floats that fill them; and for "
-        "anything else from the least to the largest value of the image that is compared with.",
+        "0 to 255 for 8 bits; 0 to 65535 for 16 bits that use them (from 16384 up); 0 to 1 for "
+        "floats in [0, 1] that fill half of it; and for anything else from the least to the "
+        "largest value of the image that is compared with.",
         expected="a positive number or a pair (darkest, brightest)",
         unit="of the image",
     )

@@ -23,8 +23,12 @@ from dipfast.apps.cli.words import Words, one_line
 from dipfast.apps.progress_bar import ProgressBar
 from dipfast.errors import DipfastError, InputError, WouldOverwriteError
 from dipfast.settings.names import DIRECT_METHODS, TaskName
-from dipfast.settings.option import options_of
-from dipfast.settings.settings import OF_FITS, SETTINGS, decide_method, make_settings
+from dipfast.settings.settings import (
+    SETTINGS,
+    decide_method,
+    make_settings,
+    takes_artefacts_out,
+)
 
 if TYPE_CHECKING:
     from dipfast.images.files import ImageFile
@@ -33,12 +37,10 @@ if TYPE_CHECKING:
     from dipfast.run.result import Result
     from dipfast.settings.jpeg import JpegCoding
 
-__all__ = ["check_device", "check_free", "check_output", "is_poor_jpeg", "run", "settings_of"]
+__all__ = ["check_device", "check_free", "check_output", "run", "settings_of"]
 
 # For --strip: enough for eight images of any size that is looked at.
 _STRIP_MEGABYTES = 256.0
-# At this quality and below the artefacts of a JPEG are more than most noise that it still has.
-_POOR_JPEG = 60
 
 
 @dataclass
@@ -137,18 +139,9 @@ def _jpeg_of(source: ImageFile, job: _Job) -> JpegCoding | None:
                 "of those that EXIF turns; --jpeg no takes noise out"
             )
         return source.jpeg
-    if own.jpeg == "no" or not is_poor_jpeg(source):
+    if own.jpeg == "no" or _drawn(own) or not takes_artefacts_out(source.jpeg, job.settings):
         return None
-    # A record has all options, most of them at their defaults.
-    known, kept = options_of(type(job.settings)), ("snapshots", "checkpoint", "resume", "tile")
-    names = ("sigma", "noise", "method", "data_range", *OF_FITS, *kept)
-    says = any(job.options.get(name, known[name].default) != known[name].default for name in names)
-    return None if says or _drawn(own) else source.jpeg
-
-
-def is_poor_jpeg(source: ImageFile) -> bool:
-    """Return whether ``dipfast denoise`` takes the artefacts of a file out, if nothing is said."""
-    return source.jpeg is not None and (source.jpeg.quality or 100) <= _POOR_JPEG
+    return source.jpeg
 
 
 def _inpaint(job: _Job) -> int:
