@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -82,6 +83,36 @@ def test_the_limit_of_an_order_goes_with_it(
     monkeypatch.setattr(dipfast, "denoise", noting)
     assert main(["denoise", "in", "out", "--quality", "fast", "--scheduler", "threads"]) == 0
     assert seen == [123_456_789]
+
+
+@pytest.mark.parametrize(("times", "code"), [(2, 0), (3, 1)])
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_fails_for_a_moment_is_tried_three_times(
+    pictures: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+    code: int,
+    begun: bool,
+) -> None:
+    pictures(1)
+    monkeypatch.chdir(tmp_path)
+    tries: list[int] = []
+    denoise = dipfast.denoise
+
+    def failing(*arguments: Any, callback: Any, **options: Any) -> Any:
+        tries.append(1)
+        if len(tries) <= times:
+            if begun:
+                callback.begun = True
+            raise OSError(errno.EIO, "Input/output error")
+        return denoise(*arguments, callback=callback, **options)
+
+    monkeypatch.setattr(dipfast, "denoise", failing)
+    words = ["denoise", "in", "out", "--quality", "fast", "--scheduler", "threads", "--quiet"]
+    assert main(words) == code
+    assert len(tries) == 3
+    assert [line["status"] for line in lines("out").values()] == ["failed" if code else "done"]
 
 
 def test_failures_are_told_and_end_no_other(typed: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -24,7 +25,7 @@ from dipfast.errors import (
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["Failure", "Order", "Scheduler", "connect", "room_of", "run_orders"]
+__all__ = ["Failure", "Order", "Scheduler", "connect", "passes", "room_of", "run_orders"]
 
 Scheduler: TypeAlias = "str | Client"
 """Where to work: ``"threads"``, ``"processes"``, ``"local"``, an address, or a client of Dask."""
@@ -41,6 +42,8 @@ _MEMORY, _GPU = "memory", "GPU"
 _MOST_DEATHS = 3
 # How often a job is sent again whose worker could not read or write for a moment.
 _RETRIES = 2
+# Errors of a disk or a network that may be gone at the next try.
+_PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 # Seconds after which the workers are counted again, and the caller is asked whether to go on.
 _COUNTING, _LOOKING = 1.0, 0.1
 # Seconds to wait for a scheduler, and for its first worker.
@@ -346,6 +349,13 @@ def run_orders(
     finally:
         if flying:
             client.cancel([future for _, future in flying.values()], force=True)
+
+
+def passes(error: BaseException) -> bool:
+    """Return whether an error may be gone at the next try, on another worker perhaps."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, OSError) and error.errno in _PASSING
+    )
 
 
 def room_of(client: Client) -> float:

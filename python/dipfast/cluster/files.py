@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import json
@@ -24,6 +23,7 @@ from dipfast.cluster.engine import (
     Scheduler,
     check_extra,
     connect,
+    passes,
     room_of,
     run_orders,
 )
@@ -60,8 +60,6 @@ _ARGUMENTS: dict[str, str] = {"inpaint": "mask", "restore": "operator"}
 _OF_FILE = ("channel_axis", "stack_axis")
 _OF_ONE = ("reference", "network_input", "snapshots", "checkpoint", "resume")
 _OF_CALLER = ("callback", "executor")
-# Errors of a disk or a network that may be gone at the next try.
-_PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 
 
 @dataclass(frozen=True)
@@ -421,8 +419,7 @@ def _restore_file(
             _save(result, file, _form_of(source, task, arguments))
             report = result.report()
     except Exception as error:
-        passes = isinstance(error, OSError) and error.errno in _PASSING
-        if passes or isinstance(error, MemoryError):
+        if passes(error):
             raise  # Dask tries again, on another worker perhaps
         return _line_of_failure(error)
     said = [report["unfinished"]] if report.get("unfinished") else []

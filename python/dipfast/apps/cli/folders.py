@@ -324,7 +324,12 @@ class _Attempt:
     known: dict[str, Any] = field(default_factory=dict)
 
 
-def _attempt(picture: _Picture, begin: Callable[[], bool], hear: Callable[[str], None]) -> _Attempt:
+def _attempt(
+    picture: _Picture,
+    begin: Callable[[], bool],
+    hear: Callable[[str], None],
+    passes: Callable[[BaseException], bool] = lambda error: False,
+) -> _Attempt:
     """Restore one picture, whose result may take the place of an earlier one of ours.
 
     Parameters
@@ -335,10 +340,13 @@ def _attempt(picture: _Picture, begin: Callable[[], bool], hear: Callable[[str],
         Returns whether there is something that is to be replaced.
     hear
         Is told errors and warnings.
+    passes
+        Returns whether an error is raised, and not told, because the next try may go well.
     """
     begun = time.monotonic()
     notes: list[str] = []
     kept: list[tuple[dict[str, Any], str]] = []
+    passing: list[BaseException] = []
 
     def keep(result: Result, job: Any) -> None:
         kept.append((result.report(), job.output))
@@ -346,7 +354,14 @@ def _attempt(picture: _Picture, begin: Callable[[], bool], hear: Callable[[str],
 
     def do() -> int:
         own = picture.request.own.model_copy(update={"force": begin()})
-        return work.run(replace(picture.request, own=own), keep)
+        try:
+            return work.run(replace(picture.request, own=own), keep)
+        except Exception as error:
+            # What comes after the work has begun is the cause of an error of ours.
+            passing.extend(e for e in (error, error.__cause__) if e is not None and passes(e))
+            if passing:
+                return FAILED
+            raise
 
     try:
         code = told(do, words_of(picture.request), hear)
@@ -354,6 +369,8 @@ def _attempt(picture: _Picture, begin: Callable[[], bool], hear: Callable[[str],
         traceback.print_exc()
         hear(f"error: {type(error).__name__}: {error}")
         code = FAILED
+    if passing:
+        raise passing[0]
     seconds = round(time.monotonic() - begun, 3)
     return _Attempt(code, seconds, *(kept[0] if kept else ({}, "")), tuple(notes))
 
@@ -363,6 +380,7 @@ def _attempt_there(picture: _Picture, replaces: bool, limit: int | None) -> _Att
 
     No more than the limit, in bytes, counts as available there; None for all that there is.
     """
+    from dipfast.cluster.engine import passes
     from dipfast.run.memory import at_most
 
     heard: list[str] = []
@@ -371,7 +389,7 @@ def _attempt_there(picture: _Picture, replaces: bool, limit: int | None) -> _Att
     # now is of an earlier try, as the record takes it for, too.
     with at_most(limit):
         attempt = _attempt(
-            picture, lambda: replaces or os.path.lexists(picture.output), heard.append
+            picture, lambda: replaces or os.path.lexists(picture.output), heard.append, passes
         )
     # Here, so that the process that sends pictures out need not read what all of them write; and
     # only of what was written, because the record takes a file with these digests for a result.
