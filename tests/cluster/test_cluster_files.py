@@ -21,6 +21,7 @@ from tests.cluster import on_workers
 
 import dipfast
 from dipfast import JpegCoding
+from dipfast.apps.cli import main
 from dipfast.cluster import FileOutcome, restore_files
 from dipfast.cluster.record import FolderRecord
 from dipfast.cluster.sizes import Need, estimate_memory, needs_of, shape_of
@@ -276,6 +277,29 @@ def test_other_tasks(tmp_path: Path) -> None:
     )
     assert statuses(done) == ["done"]
     assert read_image(tmp_path / "larger/a.png").image.shape == (32, 32)
+
+
+def test_artefacts_of_poor_jpegs_are_taken_out(tmp_path: Path) -> None:
+    from PIL import Image
+
+    values = np.random.default_rng(0).normal(128, 25, (32, 32)).clip(0, 255).astype(np.uint8)
+    (tmp_path / "in").mkdir()
+    paths = [tmp_path / "in" / name for name in ("good.jpg", "poor.jpg")]
+    for path, quality in zip(paths, (92, 20)):
+        Image.fromarray(values).save(path, quality=quality)
+    good, poor = restore(paths, tmp_path / "out")
+    assert "artefacts" not in good.message
+    assert "JPEG of quality 20: its artefacts are taken out" in poor.message
+    assert main(["denoise", str(paths[1].parent), str(tmp_path / "cli"), "--quality", "fast"]) == 0
+    for path in paths:
+        made = [read_image(tmp_path / folder / path.name).image for folder in ("out", "cli")]
+        assert np.array_equal(*made)
+    assert statuses(restore(paths, tmp_path / "out")) == ["skipped"] * 2
+    # What is said to be noise is another result.
+    for options in ({"jpeg": None}, {"sigma": 5}):
+        done = restore(paths, tmp_path / "out", **options)
+        assert statuses(done) == ["done"] * 2
+        assert "artefacts" not in done[1].message
 
 
 def test_transparent_pixels_are_filled_in(tmp_path: Path) -> None:

@@ -44,7 +44,13 @@ from dipfast.run.checkpoint import digest_of
 from dipfast.run.interrupt import Interrupt
 from dipfast.run.record import describe, given
 from dipfast.settings.names import TASKS, TaskName
-from dipfast.settings.settings import SETTINGS, Settings, make_settings
+from dipfast.settings.settings import (
+    SETTINGS,
+    DenoiseSettings,
+    Settings,
+    make_settings,
+    takes_artefacts_out,
+)
 from dipfast.warn import warnings_told
 
 if TYPE_CHECKING:
@@ -145,7 +151,9 @@ def restore_files(
         Its ``stop()``, called in another thread, ends the call, as Ctrl-C and SIGTERM do: what is
         done is kept, and files that are being worked on are given up.
     **options
-        The options of the task, the same for every file.
+        The options of the task, the same for every file.  Of a JPEG of quality 60 and less the
+        artefacts are taken out where nothing is said of noise, of outliers, of the range or of a
+        fit, which the message of its outcome says; ``jpeg=None`` takes noise out instead.
 
     Returns
     -------
@@ -184,7 +192,7 @@ def restore_files(
     settings, extra = _settings(task, options)
     sources, folder = _sources(inputs), Path(folder).absolute()
     outputs = _outputs(sources, folder)
-    key = _key(settings, extra)
+    key = _key(settings, extra, finds_jpegs="jpeg" not in options)
     folder.mkdir(parents=True, exist_ok=True)
     files.check_place(folder / RECORD, overwrite=True)
     record = FolderRecord(folder)
@@ -304,13 +312,14 @@ def _outputs(sources: list[Path], folder: Path) -> dict[Path, Path]:
     return outputs
 
 
-def _key(settings: Settings, extra: dict[str, Any]) -> str:
+def _key(settings: Settings, extra: dict[str, Any], *, finds_jpegs: bool) -> str:
     """Return a digest of everything that makes two results the same, beside the file."""
     operator = extra.get("operator")
     told = describe({name: value for name, value in extra.items() if name != "operator"})
     content = [] if operator is None else [_digest_of(operator)]
     # A record of settings has the names of stages alone, and nothing of a JPEG.
-    own = describe({"method": settings.method, "jpeg": getattr(settings, "jpeg", None)})
+    jpeg = "auto" if finds_jpegs else getattr(settings, "jpeg", None)
+    own = describe({"method": settings.method, "jpeg": jpeg})
     text = json.dumps([given(settings), own, told, *content], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -415,6 +424,13 @@ def _restore_file(
                 # Opacity says itself which pixels are missing.
                 arguments = {**arguments, "mask": source.transparent, "mask_marks": "missing"}
                 source = replace(source, alpha=None)  # it is filled in
+            # As the command line does it.
+            if task == "denoise" and "jpeg" not in arguments and source.jpeg is not None:
+                settings = make_settings(DenoiseSettings, arguments)
+                if takes_artefacts_out(source.jpeg, settings):
+                    arguments = {**arguments, "jpeg": source.jpeg}
+                    quality = source.jpeg.quality
+                    notes.append(f"JPEG of quality {quality}: its artefacts are taken out")
             result = getattr(dipfast, task)(source.image, **arguments, **told)
             _save(result, file, _form_of(source, task, arguments))
             report = result.report()

@@ -485,9 +485,8 @@ class _Run:
             ):
                 said: list[str] = []
                 if isinstance(value, Failure):
-                    value = _Attempt(
-                        FAILED, 0.0, {}, heard=(f"error: {one_line(str(value.error))}",)
-                    )
+                    text = words_of(picture.request).translate(one_line(str(value.error)))
+                    value = _Attempt(FAILED, 0.0, {}, heard=(f"error: {text}",))
                 for message in value.heard:
                     self._hear(picture, said, message)
                 line = {**_line_of(picture), **value.known}
