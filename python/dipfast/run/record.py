@@ -47,7 +47,7 @@ from dipfast.settings.settings import (
 )
 from dipfast.stopping import StopRule
 
-__all__ = ["describe", "found", "given", "identify", "read_settings"]
+__all__ = ["describe", "found", "given", "identify", "read_found", "read_settings"]
 
 # Bytes of the largest record that is read; a usual one has two thousand.
 _LARGEST_FILE = 2**20
@@ -365,20 +365,42 @@ def read_settings(path: str | Path) -> tuple[str, dict[str, Any]]:
     >>> read_settings(path)
     ('denoise', {'method': 'dip', 'seed': 7})
     """
-    path = Path(path)
+    record = _read(path)
+    try:
+        return _settings_of(record)
+    except (ValueError, TypeError) as error:
+        raise UnreadableFileError(f"{path}: {error}") from None
+
+
+def read_found(path: str | Path) -> dict[str, Any]:
+    """Return what a record says was found, as it is there, unchecked; nothing if it says nothing.
+
+    Parameters
+    ----------
+    path
+        The record, as in :func:`read_settings`.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    UnreadableFileError
+        If the file is not a record.
+    """
+    recorded = _read(path).get("found")
+    return recorded if isinstance(recorded, dict) else {}
+
+
+def _read(path: str | Path) -> dict[str, Any]:
     with open_regular(path) as stream:
         content = stream.read(_LARGEST_FILE + 1)
     try:
-        record = _parse(content)
+        return _parse(content)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise UnreadableFileError(
             f"cannot read settings from {path}, which is no record (NAME.json): {reason}"
         ) from None
-    try:
-        return _settings_of(record)
-    except (ValueError, TypeError) as error:
-        raise UnreadableFileError(f"{path}: {error}") from None
 
 
 def _parse(content: bytes) -> dict[str, Any]:

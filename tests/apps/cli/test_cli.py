@@ -799,6 +799,30 @@ class TestSettings:
         assert untimed(first) == untimed(second)
         assert first["settings"]["max_iterations"] == 3
 
+    @pytest.mark.parametrize("is_folder", [False, True])
+    def test_the_boundary_of_a_blur(self, folder: Path, is_folder: bool) -> None:
+        blur = ["--blur", "gaussian:1.5", "--method", "pnp", "--quality", "fast", "--quiet"]
+        words = ["restore", "in.png", "out.png", *blur, "--boundary", "circular"]
+        assert main(words) == 0
+        found = json.loads(Path("out.png.json").read_text())["found"]
+        assert (found["blur"], found["boundary"]) == ("gaussian:1.5", "circular")
+        source, out = ("in.png", "again.png")
+        if is_folder:
+            source, out = ("many", "made")
+            Path("many").mkdir()
+            Path("many/again.png").write_bytes(Path("in.png").read_bytes())
+        again = ["restore", source, out, *blur, "--settings", "out.png.json"]
+        assert main(again) == 0
+        made = Path("made/again.png") if is_folder else Path("again.png")
+        assert made.read_bytes() == Path("out.png").read_bytes()
+        assert main([*again[:2], f"2{out}", *again[3:], "--boundary", "zero"]) == 0
+        made = Path("2made/again.png") if is_folder else Path("2again.png")
+        assert made.read_bytes() != Path("out.png").read_bytes()
+        Path("b.json").write_text(
+            Path("out.png.json").read_text().replace('"circular"', '"around"')
+        )
+        assert main([*again[:2], f"3{out}", *again[3:-1], "b.json"]) == 2
+
     def test_what_is_said_outranks_them(self, folder: Path) -> None:
         assert denoise("in.png", "out.png") == 0
         more = ["--settings", "out.png.json", "--sigma", "7", "--seed", "9", "--quiet"]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, get_args
 
-from dipfast.apps.cli.options import NOT_TYPED, Request
+from dipfast.apps.cli.options import NOT_TYPED, Request, RestoreOwn
 from dipfast.apps.cli.usage import COMMANDS
-from dipfast.errors import InputError
-from dipfast.settings.names import DIRECT_METHODS
+from dipfast.checks import check_choice
+from dipfast.errors import InputError, UnreadableFileError
+from dipfast.settings.names import DIRECT_METHODS, Boundary
 from dipfast.settings.settings import OF_FITS
 
-__all__ = ["INVALIDATES", "options_with_record"]
+__all__ = ["INVALIDATES", "options_with_record", "with_boundary"]
 
 INVALIDATES: dict[str, tuple[str, ...]] = {
     "quality": ("preset", "max_iterations"),
@@ -64,3 +66,27 @@ def options_with_record(request: Request) -> dict[str, Any]:
             if not (typed == "sigma" and isinstance(recorded.get(name), str)):
                 recorded.pop(name, None)
     return {**recorded, **request.options}
+
+
+def with_boundary(request: Request) -> Request:
+    """Return a request with the ``--boundary`` of the record that it names, where none was typed.
+
+    Raises
+    ------
+    UnreadableFileError
+        If the record has one that there is not.
+    """
+    own = request.own
+    if not isinstance(own, RestoreOwn) or own.settings is None:
+        return request
+    if "boundary" in own.model_fields_set:
+        return request
+    from dipfast.run.record import read_found
+
+    options_with_record(request)  # says what is wrong with the file
+    boundary = read_found(own.settings).get("boundary", own.boundary)
+    try:
+        check_choice("found.boundary", boundary, get_args(Boundary))
+    except (TypeError, ValueError) as error:
+        raise UnreadableFileError(f"{own.settings}: {error}") from None
+    return replace(request, own=own.model_copy(update={"boundary": boundary}))

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from dipfast.apps.cli import work
 from dipfast.apps.cli.commands import option_name, words_of
+from dipfast.apps.cli.earlier import with_boundary
 from dipfast.apps.cli.exits import DONE, FAILED, INTERRUPTED, TERMINATED, UNFINISHED
 from dipfast.apps.cli.failures import told
 from dipfast.apps.cli.options import OwnOptions, Request
@@ -98,6 +99,7 @@ def run(request: Request) -> int:
         The exit code.  Of a folder: that of the signal that ended it, or else the one for failed
         work if a picture failed, or else that of unfinished results if there are any.
     """
+    request = with_boundary(request)
     own = request.own
     if own.series:
         _check_series(own)

@@ -184,7 +184,11 @@ def _restore(job: _Job) -> int:
     def deblur(source: ImageFile, **options: Any) -> Result:
         kernel = point_spread(own.blur, source, str(own.image))
         operator = dipfast.operators.Blur(kernel, own.boundary)
-        return dipfast.restore(source.image, operator, **options)
+        result = dipfast.restore(source.image, operator, **options)
+        blur = own.blur if isinstance(own.blur, str) else f"{own.blur[0]}:{own.blur[1]:g}"
+        # The operator itself is in no record, and --settings reads the boundary back.
+        result.found.update(blur=blur, boundary=own.boundary)
+        return result
 
     of_file = isinstance(own.blur, str)
     return _restore_file(job, deblur, other_inputs={"blur": own.blur} if of_file else {})
