@@ -1,7 +1,7 @@
 """Denoise pictures by non-local ridge regression, and compare it with BM3D.
 
     python -m benches.quality.nl_ridge SET... --data FOLDER [--speeds fast balanced best]
-        [--bm3d] [--cache FOLDER] [--size 256] [--limit N] [--no-network]
+        [--bm3d] [--cache FOLDER] [--size 256] [--limit N] [--only NAME...] [--no-network]
 
 The sets:
 
@@ -54,7 +54,7 @@ import dipfast
 from benches.quality.noise import simulate
 from benches.quality.noise.denoise import PEAKS
 from benches.quality.noise.level import generator_of, markdown, middle, photograph
-from benches.quality.paper.pictures import SET5, Picture, Source
+from benches.quality.paper.pictures import INPAINT, SET5, Picture, Source
 from benches.quality.paper.runs import measured
 from dipfast.images.files import read_image
 from dipfast.noise_report import NoiseReport
@@ -73,7 +73,7 @@ FACTORS = (1, 2, 4)
 # Photographs that are in no other table: of scikit-image, and of Set14.
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea")
 OF_SET14 = ("barbara", "monarch", "flowers")
-# Pictures of the paper that have holes.
+# How many times the pictures of Set5 are enlarged.
 FACTOR = 4
 # Read noise and offset of photon noise, in counts.
 READ_NOISE, OFFSET = 3.0, 100.0
@@ -721,7 +721,7 @@ def inpaint(options: Any) -> str:
     """Return the table of pictures with holes; known pixels are kept, and count."""
     cases = (
         Restored(p.name, p.degraded, _clean(p.clean), published=p.published, picture=p)
-        for p in Source(options.data, options.size).inpaint()
+        for p in Source(options.data, options.size, tuple(options.only)).inpaint()
     )
     return _plug_and_play(cases, options)
 
@@ -777,6 +777,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cache", type=Path, help="folder in which results of bm3d are kept")
     add("--size", type=int, help="rows and columns at most (default: whole pictures)")
     add("--limit", type=int, help="pictures at most")
+    add("--only", nargs="+", metavar="NAME", choices=INPAINT, default=(), help="of inpaint")
     network = "compare with the network where plug and play is measured (default: yes)"
     add("--network", action=argparse.BooleanOptionalAction, default=True, help=network)
     return parser

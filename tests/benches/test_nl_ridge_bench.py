@@ -171,6 +171,27 @@ def test_tables(
     assert "network" not in tables["enlarge"]
 
 
+def test_pictures_with_holes_are_chosen_by_name(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("GT", "masked", "deep_prior"):
+        there = data / f"inpaint50/barbara_{kind}.png"
+        for name in ("boat", "hill"):
+            there.with_name(f"{name}_{kind}.png").write_bytes(there.read_bytes())
+
+    def same(image: Any, mask: Any, **options: Any) -> Any:
+        return dipfast.Result(image, {}, StopReason.RULE, 1, {}, {})
+
+    monkeypatch.setattr(dipfast, "inpaint", same)
+    options = f"inpaint --data {data} --size 40 --speeds fast --no-network --only hill barbara"
+    monkeypatch.setattr(sys, "argv", ["bench", *options.split()])
+    bench.main()
+    table = capsys.readouterr().out
+    assert "| barbara | " in table
+    assert "| hill | " in table
+    assert "| boat | " not in table
+
+
 def test_plug_and_play_is_compared_with_the_network(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

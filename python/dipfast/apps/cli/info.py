@@ -158,9 +158,7 @@ class _Cost(NamedTuple):
         shape = (1, channels, *source.size)
         # The picture without a network comes first.
         direct = estimate_direct(shape)
-        if takes_artefacts_out(
-            source.jpeg, DenoiseSettings()
-        ):  # its artefacts are taken out, without a network
+        if takes_artefacts_out(source.jpeg, DenoiseSettings()):  # without a network
             return cls(direct, direct, 0, False, of_jpeg=True)
         _, preset = get_preset("denoise", "balanced", None, "joined")
         sizes = sizes_of(preset, shape)
