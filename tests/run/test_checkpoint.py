@@ -516,6 +516,18 @@ class TestIdentity:
             again.weight[0, 0, 0, 0] += 1
         assert record.describe(again) != record.describe(convolution)
 
+    def test_objects_that_lead_back_to_themselves(self) -> None:
+        class Experiment:
+            def __init__(self, weight: float) -> None:
+                self.weight, self.control = weight, self.step
+
+            def step(self) -> None:
+                pass
+
+        first, again, other = (Experiment(weight) for weight in (1.0, 1.0, 2.0))
+        assert record.describe(first.step) == record.describe(again.step)
+        assert record.describe(first.step) != record.describe(other.step)
+
     def test_operators_are_told_apart_by_what_they_do(self) -> None:
         image = torch.zeros(1, 3, 16, 16)
         operators = [

@@ -630,6 +630,15 @@ class TestPlugAndPlay:
         assert kept.image.max() == 3
         assert fast(image, data_range=1.0).image.max() > 2.5
 
+    def test_differences_are_not_in_the_range_of_the_image(self, steps: int) -> None:
+        def differences(x: torch.Tensor) -> torch.Tensor:
+            return x - x.roll(1, -1)
+
+        image = 0.35 * np.random.default_rng(0).random((16, 16), dtype=np.float32)
+        measured = image - np.roll(image, 1, -1)
+        assert (measured < -0.26).mean() > 0.01
+        dipfast.restore(measured, differences, method="pnp", data_range=(0, 1), sigma=0.01)
+
     def test_noise_beyond_the_range_is_not(self, steps: int) -> None:
         image = np.random.default_rng(0).normal(0.9, 0.2, (24, 24))
         image[3, 3] = 1 + 5 * 0.2

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 
 from dipfast.images.files import formats, open_regular
-from dipfast.images.files.formats import fits as of_fits
 from dipfast.images.files.formats.numpy_arrays import axes_of
 from dipfast.run.memory import TILES, estimate_direct, estimate_fit, sizes_of
 from dipfast.run.tile_jobs import SHARE_OF_MEMORY
@@ -94,6 +93,8 @@ def _of_fits(stream: Any) -> Shape:
 
     with fits.open(stream) as parts:
         shapes = [part.shape for part in parts if len(part.shape) > 1]
+    from dipfast.images.files.formats import fits as of_fits  # needs astropy
+
     shape, _ = of_fits.shape_of(tuple(shapes[0]))
     channels = shape[-3] if of_fits.has_channels(shape) else 1
     *stack, rows, columns = shape

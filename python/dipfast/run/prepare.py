@@ -67,6 +67,8 @@ _TV_WEIGHT_PER_SIGMA = 2.0
 _NOISE_BEYOND = 0.25
 # Where that is farther than so many deviations of the noise, fewer than this share are.
 _FEW_BEYOND, _MOST_DEVIATIONS = 1e-4, 6.0
+# Measurements of general operators are in another unit if this share of them is.
+_MANY_BEYOND = 0.25
 
 
 @dataclass(frozen=True)
@@ -766,7 +768,8 @@ def _warn_of_values_cut_off(jobs: Sequence[Job], layout: Layout, settings: Setti
     if not cut or layout.range_source != "given":
         return
     share = max(_share_beyond(job.problem) for job in cut)
-    if share > _FEW_BEYOND:
+    # What a general operator makes of images in the range may be beyond it.
+    if share > (_MANY_BEYOND if settings.task == "restore" else _FEW_BEYOND):
         warn_caller(
             f"values of image beyond data_range={layout.data_range} will be cut off: "
             f"{100 * share:.2g}% of all are farther outside than noise explains"

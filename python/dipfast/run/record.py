@@ -270,21 +270,29 @@ def describe(value: Any) -> Any:
     >>> describe(Stage("dip", 100))
     {'class': 'Stage', 'name': 'dip', 'iterations': 100, 'tv_weight': 0.0, 'control': None}
     """
+    return _describe(value, frozenset())
+
+
+def _describe(value: Any, inside: frozenset[int]) -> Any:
+    """Return a description of a value that is held by objects of these identities."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, np.ndarray | np.generic):
         value = torch.from_numpy(np.array(value)) if value.ndim else value.item()
-        return describe(value)
+        return _describe(value, inside)
     if isinstance(value, Tensor):
         return digest_of(value)
     if isinstance(value, list | tuple):
-        return [describe(item) for item in value]
+        return [_describe(item, inside) for item in value]
     if isinstance(value, Mapping):
-        return {str(key): describe(item) for key, item in value.items()}
+        return {str(key): _describe(item, inside) for key, item in value.items()}
     if inspect.ismethod(value):
-        return {"method": value.__qualname__, "of": describe(value.__self__)}
+        return {"method": value.__qualname__, "of": _describe(value.__self__, inside)}
     if callable(value) and hasattr(value, "__qualname__"):
         return value.__qualname__
+    if id(value) in inside:  # what it holds leads back to it
+        return type(value).__name__
+    inside = inside | {id(value)}
     attributes = _public_attributes(value)
     if isinstance(value, partial):
         attributes |= {"func": value.func, "args": value.args, "keywords": value.keywords}
@@ -295,7 +303,7 @@ def describe(value: Any) -> Any:
     if isinstance(value, NoiseParameters):  # records of before have none of these
         usual = {"offset": 0.0, "excess": 1.0}
         attributes = {k: v for k, v in attributes.items() if v != usual.get(k)}
-    return {"class": type(value).__name__, **describe(attributes)}
+    return {"class": type(value).__name__, **_describe(attributes, inside)}
 
 
 def _public_attributes(value: Any) -> dict[str, Any]:

@@ -204,6 +204,18 @@ def test_numbers_of_fewer_bits_are_stretched_beside_others(
     assert report["rms"] > 1000
 
 
+def test_numbers_a_little_beyond_white_are_in_the_same_unit(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    numbers = np.full(CLEAN.shape, 4000, np.uint16)
+    numbers[:4] = 4095
+    like = ImageFile(numbers, 2, metadata={"bits": 12})
+    write_image("12.tif", numbers, like=like)
+    write_image("noisy.tif", numbers + np.uint16(60), like=like)
+    (report,) = reports(capsys, "12.tif", "noisy.tif")
+    assert report["rms"] == 60
+
+
 def test_what_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "two images are needed" in told(capsys, "clean.png")
     write_image("small.png", CLEAN[:10])

@@ -208,7 +208,8 @@ def depths_of(*pictures: ImageFile) -> list[int | None]:
     ----------
     *pictures
         Pictures that are seen side by side.  Numbers of a format that does not say it are taken
-        for those of the least depth of another one that they do not exceed, or else for 16 bits.
+        for those of the least depth of another one whose white they exceed by less than twice, or
+        else for 16 bits.
     """
     said = [_depth_said(picture) for picture in pictures]
     known = sorted({bits for bits in said if bits is not None})
@@ -217,7 +218,8 @@ def depths_of(*pictures: ImageFile) -> list[int | None]:
         if picture.image.dtype != np.uint16:
             return None
         largest = picture.image.max(initial=0)
-        return next((bits for bits in known if largest < 1 << bits), 16)
+        # Results and noise go a little beyond white.
+        return next((bits for bits in known if largest < 2 << bits), 16)
 
     return [bits or found(picture) for bits, picture in zip(said, pictures)]
 
