@@ -388,6 +388,11 @@ def read_found(path: str | Path) -> dict[str, Any]:
     path
         The record, as in :func:`read_settings`.
 
+    Returns
+    -------
+    dict
+        What was found, by name.
+
     Raises
     ------
     OSError
