@@ -442,6 +442,12 @@ class TestEstimates:
         told = [text for text in estimate.remarks if "one by one" in text]
         assert bool(told) == is_told
 
+    def test_channels_of_few_pixels_differ_by_chance(self) -> None:
+        for seed in range(5):
+            generator = torch.Generator().manual_seed(seed)
+            estimate = estimate_noise(0.5 + 0.1 * torch.randn(8, 16, 16, generator=generator))
+            assert not any("one by one" in text for text in estimate.remarks)
+
     def test_one_pixel_squares_beside_an_outlier(self) -> None:
         drawn = 100.0 * (np.indices((64, 64)).sum(axis=0) % 2)
         drawn[5, 5] = 101

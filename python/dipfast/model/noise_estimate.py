@@ -77,6 +77,8 @@ _LEAST_PHOTONS = 7.0
 # Channels whose noise differs by this factor are better restored one by one.  The three of a
 # photograph have so much in common that they are not before the second one.
 _UNLIKE, _UNLIKE_COLOURS = 1.5, 3.0
+# Blocks of a channel at least: the level of so few is off by a fifteenth by chance.
+_FEWEST_UNLIKE = 300
 # Blocks that a line is fitted to, at least.
 _FEWEST_LIT = 256
 # The gain of few photons is up to so many times what median deviations tell.
@@ -652,7 +654,10 @@ def _ratio_of_channels(channels: Blocks) -> float:
 def _are_unlike(channels: Blocks) -> bool:
     """Return whether the noise of channels differs so much that each is better by itself."""
     limit = _UNLIKE_COLOURS if len(channels) == 3 else _UNLIKE
-    return len(channels) > 1 and _ratio_of_channels(channels) >= limit
+    fewest = min((len(details) for _, details in channels if len(details)), default=0)
+    if len(channels) < 2 or fewest < _FEWEST_UNLIKE:
+        return False  # levels differ by chance
+    return _ratio_of_channels(channels) >= limit
 
 
 def _interval(pixels: Floats, model: NoiseModel) -> tuple[float, float]:

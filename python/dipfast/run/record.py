@@ -302,7 +302,7 @@ def _describe(value: Any, inside: frozenset[int]) -> Any:
         attributes |= dict(value.named_children())
     if isinstance(value, NoiseParameters):  # records of before have none of these
         usual = {"offset": 0.0, "excess": 1.0}
-        attributes = {k: v for k, v in attributes.items() if v != usual.get(k)}
+        attributes = {k: v for k, v in attributes.items() if k not in usual or v != usual[k]}
     return {"class": type(value).__name__, **_describe(attributes, inside)}
 
 
