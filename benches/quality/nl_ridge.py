@@ -438,35 +438,47 @@ def counts(options: Any, in_grey: bool = False) -> str:
 
 def offset(options: Any) -> str:
     """Return the table of photographs by a scientific camera with a dead pixel."""
-    cases = []
-    for peak in OF_CAMERA:
-        for name in PHOTOGRAPHS[: options.limit]:
-            label = f"{name}, {peak:g}"
-            random = generator_of(label)
-            true = photograph(name, options.size or 10**6).mean(axis=-1) / 255.0 * peak
-            electrons = random.poisson(true) + random.normal(0, READ_BY_CAMERA, true.shape)
-            noisy = (PER_PHOTON * electrons + BLACK).round().clip(0).astype(np.float32)
-            noisy[17, 33] = 0
-            cases.append(Case(label, noisy, PER_PHOTON * true + BLACK, BLACK, PER_PHOTON * peak))
+
+    def electrons(random: np.random.Generator, true: Pixels) -> Pixels:
+        return random.poisson(true) + random.normal(0, READ_BY_CAMERA, true.shape)
+
+    cases = _of_camera(OF_CAMERA, electrons, PER_PHOTON, BLACK, options)
+    for case in cases:
+        case.noisy[17, 33] = 0
     return _photons(cases, OF_CAMERA, READ_BY_CAMERA * PER_PHOTON, options, PER_PHOTON)
 
 
 def emccd(options: Any) -> str:
     """Return the table of photographs by a camera that multiplies its electrons."""
-    cases = []
-    for peak in OF_EMCCD:
-        for name in PHOTOGRAPHS[: options.limit]:
-            label = f"{name}, {peak:g}"
-            random = generator_of(label)
-            true = photograph(name, options.size or 10**6).mean(axis=-1) / 255.0 * peak
-            # The sum of n exponentials has a gamma distribution; of shape 0, it is 0.
-            charges = random.gamma(random.poisson(true))
-            read = random.normal(0, READ_BY_EMCCD, true.shape)
-            noisy = (MULTIPLIED * (charges + read) + DARK).round().clip(0).astype(np.float32)
-            cases.append(Case(label, noisy, MULTIPLIED * true + DARK, DARK, MULTIPLIED * peak))
+
+    def electrons(random: np.random.Generator, true: Pixels) -> Pixels:
+        # The sum of n exponentials has a gamma distribution; of shape 0, it is 0.
+        charges = random.gamma(random.poisson(true))
+        return charges + random.normal(0, READ_BY_EMCCD, true.shape)
+
+    cases = _of_camera(OF_EMCCD, electrons, MULTIPLIED, DARK, options)
     return _photons(
         cases, OF_EMCCD, READ_BY_EMCCD * MULTIPLIED, options, 2 * MULTIPLIED, excess=3.0
     )
+
+
+def _of_camera(
+    peaks: Sequence[float],
+    electrons: Callable[[np.random.Generator, Pixels], Pixels],
+    per_photon: float,
+    black: float,
+    options: Any,
+) -> list[Case]:
+    """Return photographs in grey as a camera counts them: electrons times a factor, above black."""
+    cases = []
+    for peak in peaks:
+        for name in PHOTOGRAPHS[: options.limit]:
+            label = f"{name}, {peak:g}"
+            true = photograph(name, options.size or 10**6).mean(axis=-1) / 255.0 * peak
+            counts = per_photon * electrons(generator_of(label), true) + black
+            noisy = counts.round().clip(0).astype(np.float32)
+            cases.append(Case(label, noisy, per_photon * true + black, black, per_photon * peak))
+    return cases
 
 
 def _photons(

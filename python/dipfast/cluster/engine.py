@@ -358,8 +358,10 @@ def passes(error: BaseException) -> bool:
     )
 
 
-def room_of(client: Client) -> float:
-    """Return the memory of the largest worker of a cluster.
+def room_of(client: Client) -> Callable[[], float]:
+    """Return a function that tells the memory of the largest worker of a cluster.
+
+    It asks the scheduler from time to time, and not at each call.
 
     Parameters
     ----------
@@ -368,10 +370,11 @@ def room_of(client: Client) -> float:
 
     Returns
     -------
-    float
-        Bytes; infinity where none has a limit.
+    callable
+        Without arguments; returns bytes, infinity where no worker has a limit.
     """
-    return _Workers(client).memory
+    workers = _Workers(client)
+    return lambda: workers.memory
 
 
 def _take_all(finished: queue.SimpleQueue[Future]) -> list[Future]:

@@ -376,9 +376,10 @@ def _orders(
     # Imports torch.
     from dipfast.cluster.sizes import Need, needs_of, shape_of
 
+    room = room_of(client)
     for file in todo:
         shape = shape_of(file.source)
-        need = Need(0) if shape is None else needs_of(settings, shape, room_of(client))
+        need = Need(0) if shape is None else needs_of(settings, shape, room())
         yield Order(file, (task, file, arguments, need.limit), need.memory)
 
 

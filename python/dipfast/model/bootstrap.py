@@ -15,8 +15,7 @@ from torch import Tensor
 
 from dipfast.arrays import has_equal_channels
 from dipfast.model.noise import NoiseModel
-from dipfast.model.noise_spectrum import coloured, to_opponent
-from dipfast.settings.noise import BAND_EDGES
+from dipfast.model.noise_spectrum import band_power, coloured, to_opponent
 
 __all__ = ["RATIO", "Split", "added_noise", "dependence", "noisier"]
 
@@ -147,9 +146,7 @@ def dependence(added: Tensor, noise: NoiseModel) -> float:
 @cache
 def _dependence_of(spectrum: tuple[tuple[float, ...], ...]) -> float:
     """Return the dependence of pixels, and of channels where each row is one of a mixture."""
-    frequency = np.fft.fftfreq(_GRID)
-    bands = np.digitize(np.hypot(frequency[:, None], frequency), BAND_EDGES[1:-1])
-    power = np.square(spectrum)[:, bands]
+    power = band_power(spectrum, _GRID)
     variances = power.mean(axis=(1, 2))
     if len(spectrum) > 1:
         mixture = to_opponent(np.eye(len(spectrum))[:, :, None])[..., 0]

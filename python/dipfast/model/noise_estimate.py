@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -279,17 +279,18 @@ def estimate_noise(
     known_whole = None if known is None else measured | outliers
     inner = _without_padding(pixels)
     framed = pixels[inner]
-    seen_there = None if measured is None else measured[inner]
-    telling = _telling(framed, seen_there, ends)
+    measured_there = None if measured is None else measured[inner]
+    telling = _telling(framed, measured_there, ends)
     told_whole = whole[inner][telling]
     told = [None if x is None else x[inner][telling] for x in (measured, known_whole)]
-    cuts = _cuts(framed, seen_there, kind, ends)
+    cuts = _cuts(framed, measured_there, kind, ends)
     given = framed[telling], told_whole, told[0], told[1], kind, cuts
     seen = None
     if compares and sigma is not None and kind != "poisson_gaussian":
-        model, levels, spectrum, seen = _compared(given, sigma, ends)
+        found, seen = _compared(given, sigma, ends)
     else:
-        model, levels, spectrum = _model(*given, sigma, ends)
+        found = _model(*given, sigma, ends)
+    model, levels, spectrum = found.model, found.levels, found.spectrum
     if model.spectrum is not None and 1 < len(model.spectrum) < len(pixels):
         # That of some channels is taken for that of all.
         row = np.sqrt(np.square(model.spectrum).mean(axis=0))
@@ -309,7 +310,7 @@ def estimate_noise(
         None if isolated is None else torch.from_numpy(isolated),
         stripes,
         spectrum is not None and spectrum.quantised,
-        _remarks(model, levels, stripes, spectrum, framed, seen_there),
+        _remarks(model, levels, stripes, spectrum, found.unlike),
         seen,
     )
 
@@ -491,6 +492,19 @@ def _beyond_noise(isolated: Any, pixels: Floats, around: Floats, model: NoiseMod
     return isolated if isolated.any() else None
 
 
+class _Found(NamedTuple):
+    """Hold the noise, the standard deviations by estimator, and the spectrum if it is coarse.
+
+    ``unlike`` is how many times as strong the noise of a channel is as that of another one, None
+    where one level suits them.
+    """
+
+    model: NoiseModel
+    levels: dict[str, float]
+    spectrum: Spectrum | None = None
+    unlike: float | None = None
+
+
 def _model(
     pixels: Floats,
     whole: Floats,
@@ -500,8 +514,8 @@ def _model(
     cuts: tuple[float | None, float | None],
     sigma: float | None,
     ends: tuple[float, float],
-) -> tuple[NoiseModel, dict[str, float], Spectrum | None]:
-    """Return the noise, the standard deviations by estimator, and the spectrum if it is coarse.
+) -> _Found:
+    """Return what the pixels of a picture tell.
 
     ``whole`` are the pixels with outliers replaced, ``known`` which of them were measured, and
     ``cuts`` where the noise is clipped.
@@ -510,7 +524,7 @@ def _model(
     among: Any = True if measured is None else measured
     least, most = pixels.min(initial=np.inf, where=among), pixels.max(initial=-np.inf, where=among)
     if least >= most:
-        return NoiseModel(sigma or 0.0, 0.0, *cuts), {}, None
+        return _Found(NoiseModel(sigma or 0.0, 0.0, *cuts), {})
     spectrum = None
     if kind in ("auto", "correlated"):
         spectrum = find_spectrum(whole, known, ends, always=kind == "correlated")
@@ -528,9 +542,9 @@ def _model(
             "wavelets": fine,
             "flat blocks": spectrum.sigma,
         }
-        return NoiseModel(level, 0.0, *cuts, spectrum=rows), levels, spectrum
+        return _Found(NoiseModel(level, 0.0, *cuts, spectrum=rows), levels, spectrum)
     if sigma is not None and kind != "poisson_gaussian":
-        return NoiseModel(sigma, 0.0, *cuts), {}, None
+        return _Found(NoiseModel(sigma, 0.0, *cuts), {})
     channels = _blocks_of(pixels, measured)
     if not any(len(details) for _, details in channels):
         raise InputError(
@@ -547,7 +561,7 @@ def _model(
         and (are_few and most - low > 2.5 * step)  # not a drawing of two or three levels
         and counts_photons(channels, low, step)
     ):
-        return NoiseModel(0.0, step, None, cuts[1]), {}, None
+        return _Found(NoiseModel(0.0, step, None, cuts[1]), {})
     if may_grow:
         # Of a few counts the median deviation is wrong, as where noise is cut off.
         lit = _blocks_in_light(pixels, measured, cuts[1], channels)
@@ -556,11 +570,11 @@ def _model(
             _blocks_with_photons(pixels, whole, known, line, channels), line.gain, sigma, cuts[1]
         )
         if few is not None:
-            return few.model(None, cuts[1]), {}, None
+            return _Found(few.model(None, cuts[1]), {})
         gain, of_white, offset = line.gain, line.sigma, line.offset
         if kind == "auto" and not (line.is_told and shows_photons(channels, line)):
             gain, of_white, offset = 0.0, None, 0.0
-    levels = {}
+    levels, unlike = {}, None
     if of_white is None:
         first = NoiseModel(white_level(channels, *cuts), gain, *cuts)
         of_white = patch_level(pixels, first, measured)
@@ -568,15 +582,16 @@ def _model(
         levels = {"wavelets": first.sigma, "patches": of_white}
         if flat_share(channels) > MOST_FLAT:
             of_white = min(of_white, deviation(details))
+        unlike = _unlikeness(channels)
         # The flattest of differences of channels have the noise of the quietest.
-        if 0 < of_white < _WEAK * (high - low) and not _are_unlike(channels):
+        if 0 < of_white < _WEAK * (high - low) and unlike is None:
             flattest = flattest_level(whole, known, ends)
             if flattest is not None:
                 levels["flat blocks"] = flattest
                 of_white = min(of_white, flattest)
     # Where there is no light there is next to no noise of photons: none of it is cut off.
     cut = cuts[0] if kind == "clipped" or of_white >= LEAST_CUT * max(gain, step) else None
-    return NoiseModel(of_white, gain, cut, cuts[1], offset=offset), levels, None
+    return _Found(NoiseModel(of_white, gain, cut, cuts[1], offset=offset), levels, unlike=unlike)
 
 
 def _blocks_in_light(pixels: Floats, measured: Any, high: float | None, channels: Blocks) -> Blocks:
@@ -587,9 +602,7 @@ def _blocks_in_light(pixels: Floats, measured: Any, high: float | None, channels
     dull = np.stack([find_constant(plane) for plane in pixels])
     if high is not None:
         dull |= pixels >= high
-    if not dull.any():
-        return channels
-    blocks = _blocks_of(pixels, ~dull if measured is None else measured & ~dull)
+    blocks = _blocks_again(pixels, _without(measured, dull), dull, channels)
     enough = sum(len(details) for _, details in blocks) >= _FEWEST_LIT
     return blocks if enough else channels
 
@@ -603,33 +616,46 @@ def _blocks_with_photons(
     photons too small.
     """
     outliers = pixels != whole
-    if not outliers.any():
-        return channels
     defects = None
-    if line.gain > 0:
+    if line.gain > 0 and outliers.any():
         model = NoiseModel(line.sigma, _MOST_BELOW * line.gain, offset=line.offset)
-        defects = _beyond_noise(outliers, pixels, whole, model)
-    if defects is None:
-        return _blocks_of(pixels, known)
-    return _blocks_of(pixels, ~defects if known is None else known & ~defects)
+        defects = _beyond_noise(outliers.copy(), pixels, whole, model)
+    counted = known if defects is None else _without(known, defects)
+    return _blocks_again(pixels, counted, outliers, channels)
+
+
+def _without(known: Any, places: Any) -> Any:
+    """Return which values are known that are at none of some places."""
+    return ~places if known is None else known & ~places
+
+
+def _blocks_again(pixels: Floats, known: Any, changed: Any, channels: Blocks) -> Blocks:
+    """Return blocks where other values are known, made again of channels in which that changed."""
+    return [
+        _blocks_of(pixels[k : k + 1], None if known is None else known[k : k + 1])[0]
+        if changed[k].any()
+        else blocks
+        for k, blocks in enumerate(channels)
+    ]
 
 
 def _compared(
     given: tuple[Floats, Floats, Any, Any, NoiseKind, tuple[float | None, float | None]],
     sigma: float,
     ends: tuple[float, float],
-) -> tuple[NoiseModel, dict[str, float], Spectrum | None, float | None]:
+) -> tuple[_Found, float | None]:
     """Return what :func:`_model` does for a sigma, and what the picture tells instead of it."""
     try:
-        found, levels, spectrum = _model(*given, None, ends)
+        found = _model(*given, None, ends)
     except InputError:  # too few pixels: nothing to compare with
-        return *_model(*given, sigma, ends), None
-    seen = 0.0 if found.is_free else math.sqrt(found.typical_variance)
-    model = replace(found, sigma=sigma, gain=0.0, offset=0.0)
+        return _model(*given, sigma, ends), None
+    seen = 0.0 if found.model.is_free else math.sqrt(found.model.typical_variance)
+    model = replace(found.model, sigma=sigma, gain=0.0, offset=0.0)
     if given[4] != "clipped" and sigma > _MOST_ABOVE_SEEN * seen:
         model = replace(model, low=None, high=None)
     # Levels of white noise are those of an estimate, which the model is not made of.
-    return model, {} if spectrum is None else levels, spectrum, seen
+    levels = {} if found.spectrum is None else found.levels
+    return _Found(model, levels, found.spectrum), seen
 
 
 def _blocks_of(pixels: Floats, known: Any) -> Blocks:
@@ -643,21 +669,19 @@ def _blocks_of(pixels: Floats, known: Any) -> Blocks:
     return channels
 
 
-def _ratio_of_channels(channels: Blocks) -> float:
-    """Return how many times as strong the noise of the noisiest channel is as of the quietest."""
-    levels = [deviation(details) for _, details in channels if len(details)]
-    if not levels or max(levels) == 0:
-        return 1.0
-    return max(levels) / max(min(levels), 1e-3 * max(levels))
+def _unlikeness(channels: Blocks) -> float | None:
+    """Return how many times as strong the noise of the noisiest channel is as of the quietest.
 
-
-def _are_unlike(channels: Blocks) -> bool:
-    """Return whether the noise of channels differs so much that each is better by itself."""
-    limit = _UNLIKE_COLOURS if len(channels) == 3 else _UNLIKE
-    fewest = min((len(details) for _, details in channels if len(details)), default=0)
-    if len(channels) < 2 or fewest < _FEWEST_UNLIKE:
-        return False  # levels differ by chance
-    return _ratio_of_channels(channels) >= limit
+    It is None where that does not differ so much that each is better by itself.
+    """
+    varied = [details for _, details in channels if len(details)]
+    if len(channels) < 2 or min(map(len, varied), default=0) < _FEWEST_UNLIKE:
+        return None  # levels differ by chance
+    levels = [deviation(details) for details in varied]
+    if max(levels) == 0:
+        return None
+    ratio = max(levels) / max(min(levels), 1e-3 * max(levels))
+    return ratio if ratio >= (_UNLIKE_COLOURS if len(channels) == 3 else _UNLIKE) else None
 
 
 def _interval(pixels: Floats, model: NoiseModel) -> tuple[float, float]:
@@ -708,8 +732,7 @@ def _remarks(
     levels: dict[str, float],
     stripes: tuple[float, float],
     spectrum: Spectrum | None,
-    pixels: Floats,
-    measured: Any,
+    unlike: float | None,
 ) -> tuple[str, ...]:
     """Return what a user should know."""
     remarks = []
@@ -718,15 +741,12 @@ def _remarks(
         remarks.append("the estimates disagree, so the noise cannot be told well; sigma tells it")
     if spectrum is not None and spectrum.quantised:
         remarks.append(JPEG_REMARK)
-    if len(pixels) > 1 and levels and spectrum is None and model.gain == 0:
-        blocks = _blocks_of(pixels, measured)
-        if _are_unlike(blocks):
-            ratio = _ratio_of_channels(blocks)
-            times = f"{ratio:.2g} times" if ratio < 100 else "many times"
-            remarks.append(
-                f"the noise of a channel is {times} as strong as that of another, and one level is "
-                "taken for all: channels that are restored one by one, as a stack, have their own"
-            )
+    if unlike is not None:
+        times = f"{unlike:.2g} times" if unlike < 100 else "many times"
+        remarks.append(
+            f"the noise of a channel is {times} as strong as that of another, and one level is "
+            "taken for all: channels that are restored one by one, as a stack, have their own"
+        )
     for level, name in zip(stripes, ("rows", "columns")):
         if level > _TOLD_STRIPES * max(math.sqrt(model.typical_variance), EIGHT_BIT_LEVEL):
             remarks.append(f"whole {name} are offset: stripes")

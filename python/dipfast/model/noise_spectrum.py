@@ -22,6 +22,7 @@ __all__ = [
     "Spectrum",
     "autocorrelation",
     "band_of",
+    "band_power",
     "coloured",
     "cosine_matrix",
     "find_spectrum",
@@ -128,6 +129,13 @@ def _sizes() -> tuple[int, ...]:
     return tuple(np.bincount(band_of().ravel(), minlength=len(BAND_EDGES) - 1).tolist())
 
 
+def band_power(spectrum: tuple[tuple[float, ...], ...], count: int) -> Floats:
+    """Return the power of each row of a spectrum on a grid of frequencies, (rows, count, count)."""
+    frequency = np.fft.fftfreq(count)
+    bands = np.digitize(np.hypot(frequency[:, None], frequency), BAND_EDGES[1:-1])
+    return np.asarray(np.square(spectrum)[:, bands])
+
+
 def autocorrelation(
     spectrum: tuple[tuple[float, ...], ...], rows: int = 0, columns: int = 1
 ) -> float:
@@ -145,11 +153,7 @@ def autocorrelation(
     float
         From -1 to 1; 0 for a spectrum of zeros.
     """
-    count = 8 * BLOCK
-    frequency = np.abs(np.fft.fftfreq(count))
-    radius = np.hypot(frequency[:, None], frequency)
-    bands = np.digitize(radius, BAND_EDGES[1:-1])
-    power = np.square(spectrum)[:, bands].mean(axis=0)
+    power = band_power(spectrum, 8 * BLOCK).mean(axis=0)
     covariance = np.fft.ifft2(power).real
     return float(covariance[rows, columns] / covariance[0, 0]) if covariance[0, 0] > 0 else 0.0
 

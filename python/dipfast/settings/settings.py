@@ -49,6 +49,7 @@ from dipfast.settings.presets import PRESETS, Preset, fits_are_guided, get_prese
 
 __all__ = [
     "OF_FITS",
+    "POOR_JPEG",
     "SETTINGS",
     "DenoiseSettings",
     "InpaintSettings",
@@ -596,8 +597,9 @@ _REFUSED_WITH_PICTURE = {
 OF_FITS = ("tv_weight", "stop", "preset", "max_iterations", "learning_rate", "network_input")
 """Options that say something of a fit, and make one of tasks with ``quality="fast"``."""
 
-# At this quality and below the artefacts of a JPEG are more than most noise that it still has.
-_POOR_JPEG = 60
+POOR_JPEG = 60
+"""At this quality and below the artefacts of a JPEG are more than most noise that it still has."""
+
 # Options that ask for something else than the artefacts of a JPEG.
 _NOT_OF_JPEG = (
     *("sigma", "noise", "fill_outliers", "method", "data_range", *OF_FITS),
@@ -624,7 +626,7 @@ def takes_artefacts_out(coding: JpegCoding | None, settings: DenoiseSettings) ->
         True for a JPEG of quality 60 and less, where nothing is said of noise, of outliers, of the
         range or of a fit.
     """
-    if coding is None or (coding.quality or 100) > _POOR_JPEG:
+    if coding is None or (coding.quality or 100) > POOR_JPEG:
         return False
     # A record has all options, most of them at their defaults.
     known = options_of(type(settings))

@@ -502,6 +502,7 @@ class _Run:
         from dipfast.cluster.engine import Order, room_of
         from dipfast.cluster.sizes import Need, needs_of, shape_of
 
+        room = room_of(client)
         for picture in pictures:
             # What a run that ended before the worker has told knows of the picture.
             line = _line_of(picture, _dated(picture.source))
@@ -519,7 +520,7 @@ class _Run:
                 continue
             shape = shape_of(picture.source)
             settings = work.settings_of(picture.request)[1]
-            need = Need(0) if shape is None else needs_of(settings, shape, room_of(client))
+            need = Need(0) if shape is None else needs_of(settings, shape, room())
             yield Order(picture, (_anywhere(picture), replaces[0], need.limit), need.memory)
 
     def _begin(self, picture: _Picture, line: dict[str, Any]) -> bool:

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from types import MappingProxyType
 
-from dipfast.apps.studio.orders import POOR_JPEG, QUALITIES, TASK_WORDS, help_of
+from dipfast.apps.studio.orders import QUALITIES, TASK_WORDS, help_of
 from dipfast.apps.studio.pictures import Picture
 from dipfast.apps.studio.previews import shown_size
 from dipfast.apps.studio.runs import LARGEST_UPLOAD, Run, View
 from dipfast.images.files import formats
 from dipfast.settings.names import FACTORS, TaskName
 from dipfast.settings.option import options_of
-from dipfast.settings.settings import SETTINGS
+from dipfast.settings.settings import POOR_JPEG, SETTINGS
 
 __all__ = [
     "HEAD",

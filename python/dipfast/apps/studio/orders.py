@@ -18,13 +18,10 @@ if TYPE_CHECKING:
     from dipfast.images.files import ImageFile
     from dipfast.run.result import Result
 
-__all__ = ["POOR_JPEG", "QUALITIES", "TASK_WORDS", "Order", "TaskWords", "help_of", "read_order"]
+__all__ = ["QUALITIES", "TASK_WORDS", "Order", "TaskWords", "help_of", "read_order"]
 
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
 """How much work, from little to much."""
-
-POOR_JPEG = 60
-"""At this quality and below, the artefacts of a JPEG are more than most noise that it still has."""
 
 
 @dataclass(frozen=True)
