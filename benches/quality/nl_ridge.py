@@ -15,6 +15,8 @@ The sets:
   counts, with one dead pixel of 0;
 - ``emccd``: the same photographs by a camera that multiplies its electrons, 20 counts a photon on
   average and of an exponential law, above 500 counts;
+- ``channels``: photographs whose channels have noise of different strength, and of two
+  photographs as the channels of one picture, which have nothing in common;
 - ``polyu``: pictures of real cameras; the clean one is the average of many shots;
 - ``time``: seconds for a picture of 512x512, and seconds and memory for one of 4000x3000;
 - ``speeds``: time and quality of the speeds, on photographs that are in no other table;
@@ -82,6 +84,8 @@ COUNTED = (0.3, 1.0, 3.0, 10.0, 30.0)
 OF_CAMERA, PER_PHOTON, BLACK, READ_BY_CAMERA = (10.0, 30.0, 100.0, 300.0), 2.17, 100.0, 1.6
 # A camera that multiplies: photons of white, mean counts of one and of none, and noise in photons.
 OF_EMCCD, MULTIPLIED, DARK, READ_BY_EMCCD = (1.0, 3.0, 10.0, 30.0), 20.0, 500.0, 0.3
+# Noise of the channels of photographs, and of two that are channels of one picture.
+OF_COLOURS, OF_TWO = ((10, 10, 10), (10, 15, 12), (10, 40, 20), (5, 50, 10)), ((25, 25), (10, 40))
 REPEATS = 3
 LARGE = (3000, 4000, 3)
 # macOS reports the peak in bytes, Linux in units of 1024 bytes.
@@ -462,6 +466,45 @@ def emccd(options: Any) -> str:
     )
 
 
+def channels(options: Any) -> str:
+    """Return the table of pictures whose channels have noise, or contents, of their own."""
+    cases, sigmas = [], {}
+    names = PHOTOGRAPHS[: options.limit]
+    pictures = {name: photograph(name, options.size or 10**6) for name in names}
+    for name, other in zip(names, [*names[1:], names[0]]):
+        size = np.minimum(pictures[name].shape, pictures[other].shape)
+        both = [pictures[n][: size[0], : size[1], 1] for n in (name, other)]
+        sets: list[tuple[str, Pixels, tuple[int, ...]]]
+        sets = [(f"{name}, colour", pictures[name], levels) for levels in OF_COLOURS]
+        sets += [(f"{name}, two", np.stack(both, axis=-1), levels) for levels in OF_TWO]
+        for kind, clean, levels in sets:
+            label = f"{kind} {' '.join(map(str, levels))}"
+            sigmas[label] = np.array(levels, np.float64)
+            noise = generator_of(label).normal(size=clean.shape) * sigmas[label]
+            noisy = (clean + noise).astype(np.float32)
+            cases.append(Case(label, noisy, _clean(clean)))
+
+    def true(case: Case, speed: str) -> Pixels:
+        return ridge(case, speed, sigma=sigmas[case.name].reshape(1, 1, -1))
+
+    def of_one_level(case: Case, speed: str) -> Pixels:
+        return ridge(case, speed, sigma=math.sqrt(float(np.mean(sigmas[case.name] ** 2))))
+
+    def alone(case: Case, speed: str) -> Pixels:
+        planes = np.moveaxis(case.noisy, -1, 0)
+        denoise: Any = dipfast.ops.nl_ridge
+        each = [denoise(x, float(s), speed=speed) for x, s in zip(planes, sigmas[case.name])]
+        return np.stack(each, axis=-1)
+
+    ways: dict[str, Way] = {}
+    for speed in options.speeds:
+        ways[f"{speed}, model"] = partial(ridge_by_report, speed=speed)
+        ways[f"{speed}, true"] = partial(true, speed=speed)
+        ways[f"{speed}, one level"] = partial(of_one_level, speed=speed)
+        ways[f"{speed}, alone"] = partial(alone, speed=speed)
+    return Table.of(cases, ways).markdown()
+
+
 def _of_camera(
     peaks: Sequence[float],
     electrons: Callable[[np.random.Generator, Pixels], Pixels],
@@ -762,6 +805,7 @@ SETS: dict[str, Callable[[Any], str]] = {
     "counts-grey": partial(counts, in_grey=True),
     "offset": offset,
     "emccd": emccd,
+    "channels": channels,
     "polyu": polyu,
     "time": times,
     "speeds": speeds,

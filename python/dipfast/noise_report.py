@@ -20,6 +20,7 @@ from dipfast.model.noise_spectrum import autocorrelation
 from dipfast.model.stack_noise import estimate_stack_noise
 from dipfast.model.stretch import needs_stretch
 from dipfast.settings.names import NOISE_KINDS, NoiseKind
+from dipfast.settings.noise import levels_in_words
 from dipfast.torch_modes import plain_modes
 
 __all__ = ["NoiseReport", "estimate_noise"]
@@ -197,6 +198,8 @@ class NoiseReport:
         low, high = self.interval
         if low < high:
             parts[0] += f" ({_number(low)} to {_number(high)})"
+        if self.model.channel_levels is not None:
+            parts.append(f"{levels_in_words(self.model.channel_levels)} times that in the channels")
         parts.append(self.kind)
         ends = [name for name, cut in zip(("black", "white"), self.clipped) if cut]
         if ends:

@@ -162,6 +162,8 @@ def test_tables(
     assert "| mean, 3000 |" in tables["poisson"]
     assert "| mean, 3 |" in tables["counts"]
     assert "| mean, 10 |" in tables["emccd"]
+    assert "| astronaut, colour 10 40 20 |" in tables["channels"]
+    assert "| astronaut, two 25 25 |" in tables["channels"]
     assert "| worse than the input | 0/1 |" in tables["polyu"]
     assert "balanced, times as fast: " in tables["time"]
     assert "| astronaut, 50 |" in tables["speeds"]

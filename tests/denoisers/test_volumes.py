@@ -45,13 +45,13 @@ def test_a_plane_is_that_of_the_volume() -> None:
 
 
 def test_the_volume_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    stack, calls, made = planes(), [], ops.nl_ridge
+    stack, calls, made = planes(), [], volumes.denoise_channels
 
     def counted(*arguments: object, **options: object) -> object:
         calls.append(arguments)
         return made(*arguments, **options)
 
-    monkeypatch.setattr("dipfast.ops.nl_ridge", counted)
+    monkeypatch.setattr(volumes, "denoise_channels", counted)
     first = problem_of(stack, 0, first=0)
     assert first.neighbours is not None
     block = first.neighbours.block

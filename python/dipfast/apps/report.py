@@ -18,6 +18,7 @@ from dipfast.settings.noise import BAND_EDGES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from dipfast.model.noise import NoiseModel
     from dipfast.run.snapshots import Snapshot
 
 __all__ = [
@@ -32,7 +33,7 @@ __all__ = [
 
 # More values than these change no histogram, more pixels a side are not seen in a small picture,
 # and more marks hide it.
-_MOST_VALUES, _MOST_PIXELS, _MOST_MARKS = 1 << 20, 600, 2000
+_MOST_VALUES, _MOST_PIXELS, _MOST_MARKS, _MOST_CURVES = 1 << 20, 600, 2000, 5
 
 
 def check_plots() -> None:
@@ -365,8 +366,16 @@ def _draw_brightness(axes: Any, report: NoiseReport) -> None:
     low, high = report.data_range
     clean = torch.linspace(0, 1, 256, dtype=torch.float64)
     values = (low + clean * (high - low)).numpy()
-    spread = report.model.variance(clean).sqrt() * (0 if report.model.is_free else high - low)
-    axes.plot(values, spread.numpy(), color="black", linewidth=1.5)
+    factor = 0 if report.model.is_free else high - low
+    of_channels: list[tuple[NoiseModel, str | None, str | None]] = [(report.model, "black", None)]
+    if report.model.channel_levels is not None:
+        numbers = range(min(len(report.model.channel_levels), _MOST_CURVES))
+        of_channels = [(report.model.of_channels([k]), None, f"channel {k}") for k in numbers]
+    for model, colour, label in of_channels:
+        spread = model.variance(clean).sqrt() * factor
+        axes.plot(values, spread.numpy(), color=colour, linewidth=1.5, label=label)
+    if len(of_channels) > 1:
+        axes.legend()
     axes.set_ylim(bottom=0)
     axes.set_title("noise over brightness")
     axes.set_xlabel("value without noise")

@@ -15,7 +15,8 @@ from dipfast.denoisers.blocks import MOST_ELEMENTS, in_blocks
 from dipfast.errors import InputError
 from dipfast.images.tiles import Tile
 from dipfast.model.noise_estimate import fill_from_neighbours
-from dipfast.ops.nl_ridge_sizes import Report, Ridge, is_of_one_channel
+from dipfast.ops.nl_ridge_channels import denoise_channels
+from dipfast.ops.nl_ridge_sizes import Report, Ridge
 from dipfast.settings.names import Quality
 from dipfast.settings.noise import NoiseParameters
 
@@ -83,15 +84,16 @@ def nl_ridge(
         places = outliers.expand(measurement.shape)[0].cpu().numpy()
         pixels = fill_from_neighbours(pixels, places)
 
-    if is_of_one_channel(pixels, noise):
-        pixels = pixels[:1]
+    def of_group(part: Floats, own: NoiseParameters, _: None, report: Report) -> Floats:
+        return nl_ridge_in_blocks(part[:, 0], own, speed, report, rounds=rounds)[:, None]
+
     if pixels.size > MOST_ELEMENTS:
-        result = nl_ridge_in_blocks(pixels, noise, speed, callback, rounds=rounds)
+        result = denoise_channels(pixels[:, None], noise, of_group, callback=callback)[:, 0]
     else:
         result = ops.nl_ridge(
             pixels, noise=noise, speed=speed, rounds=rounds, channel_axis=0, callback=callback
         )
-    return torch.from_numpy(result)[None].to(measurement).expand(measurement.shape).contiguous()
+    return torch.from_numpy(result)[None].to(measurement)
 
 
 def nl_ridge_in_blocks(

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dipfast import ops
 from dipfast.denoisers.blocks import MOST_ELEMENTS, in_blocks
 from dipfast.images.tiles import Tile
 from dipfast.model.bootstrap import noisier
@@ -17,7 +16,8 @@ from dipfast.model.neighbours import Neighbours
 from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_estimate import fill_from_neighbours
 from dipfast.model.problem import Problem
-from dipfast.ops.nl_ridge_sizes import Ridge, is_of_one_channel
+from dipfast.ops.nl_ridge_channels import denoise_channels
+from dipfast.ops.nl_ridge_sizes import Report, Ridge
 from dipfast.settings.names import Quality
 from dipfast.settings.noise import NoiseParameters
 
@@ -87,25 +87,20 @@ def _denoised(
     callback: Callable[[float], object] | None,
 ) -> Tensor:
     """Return planes (K, C, H, W) denoised as a volume."""
-    if is_of_one_channel(planes.transpose(0, 1), noise):
-        one = _denoised(planes[:, :1], noise, speed, reach, callback)
-        return one.expand(planes.shape).contiguous()
-    count, channels = planes.shape[:2]
+    count = len(planes)
 
-    def denoised(part: Any, _: Tile, report: Callable[[float], object] | None) -> Any:
-        volume = part.reshape(count, channels, *part.shape[1:]).swapaxes(0, 1)
-        result = ops.nl_ridge(
-            np.ascontiguousarray(volume),
-            noise=noise,
-            speed=speed,
-            channel_axis=0,
-            spatial_dims=3,
-            neighbours=reach,
-            callback=report,
+    def of_group(volume: Any, own: NoiseParameters, _: None, report: Report) -> Any:
+        ridge = Ridge(volume.shape, own, speed, neighbours=reach)
+
+        def denoised(part: Any, _: Tile, report: Report) -> Any:
+            block = part.reshape(-1, count, *part.shape[1:])
+            return ridge.denoise(block, callback=report).reshape(part.shape)
+
+        pixels = volume.reshape(-1, *volume.shape[2:])
+        return in_blocks(pixels, denoised, ridge.reach(0), report, MOST_OF_VOLUME).reshape(
+            volume.shape
         )
-        return np.ascontiguousarray(result.swapaxes(0, 1)).reshape(part.shape)
 
-    pixels = planes.flatten(0, 1).numpy()
-    ridge = Ridge((channels, count, *pixels.shape[-2:]), noise, speed, neighbours=reach)
-    in_parts = in_blocks(pixels, denoised, ridge.reach(0), callback, MOST_OF_VOLUME)
-    return torch.from_numpy(in_parts).reshape(planes.shape)
+    volume = np.ascontiguousarray(planes.transpose(0, 1).numpy(), np.float32)
+    result = denoise_channels(volume, noise, of_group, callback=callback)
+    return torch.from_numpy(result).transpose(0, 1).to(planes.dtype).contiguous()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dipfast.errors import InputError
 from dipfast.settings.noise import LEAST_VARIANCE, NoiseParameters
 
 __all__ = ["NoiseModel"]
@@ -60,12 +61,17 @@ class NoiseModel(NoiseParameters):
         where each photon adds the same, 3 for the charges of an EMCCD or a photomultiplier, where
         ``gain`` is twice what a photon adds on average.  Of what this class computes, nothing
         depends on it; :func:`dipfast.ops.nl_ridge` trusts counts of a few photons less.
+    channel_levels
+        Standard deviations of the noise of the channels, with any factor: :math:`s(u)` of channel
+        c is multiplied by the number c of these, which are scaled to a mean square of 1.  None,
+        the default, is the same noise in all channels.  Pictures have to have as many, in the
+        third axis from the end.
 
     Raises
     ------
     ValueError
-        If sigma or gain is negative, excess is less than 1, a number is not finite, or low is not
-        below high.
+        If sigma or gain is negative, excess is less than 1, a number is not finite, low is not
+        below high, or channel_levels are none, all 0, or given with a spectrum of several rows.
 
     References
     ----------
@@ -198,9 +204,19 @@ class NoiseModel(NoiseParameters):
 
     def _unclipped_variance(self, clean: Tensor) -> Tensor:
         if self.gain == 0:
-            return torch.full_like(clean, max(self.sigma**2, LEAST_VARIANCE))
-        signal = (clean - self.offset).clamp_min(0)
-        return (self.gain * signal + self.sigma**2).clamp_min(LEAST_VARIANCE)
+            variance = torch.full_like(clean, max(self.sigma**2, LEAST_VARIANCE))
+        else:
+            signal = (clean - self.offset).clamp_min(0)
+            variance = (self.gain * signal + self.sigma**2).clamp_min(LEAST_VARIANCE)
+        if self.channel_levels is None:
+            return variance
+        levels = clean.new_tensor(self.channel_levels)
+        if clean.ndim < 3 or clean.shape[-3] != len(levels):
+            raise InputError(
+                f"noise has channel_levels of {len(levels)} channels, and clean has shape "
+                f"{tuple(clean.shape)}: (..., C, H, W) is expected"
+            )
+        return (variance * levels.square()[:, None, None]).clamp_min(LEAST_VARIANCE)
 
     def _moments(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Return E[y - u] and E[(y - u)^2]."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from dipfast.arrays import has_equal_channels
 from dipfast.checks import check_choice
 from dipfast.errors import InputError
+from dipfast.model.channel_noise import UNLIKE, detail_levels, model_of_channels, scaled
 from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_blocks import (
     EIGHT_BIT_LEVEL,
@@ -74,11 +75,11 @@ _LEAST_EXCESS = 6.0
 # Where it is dark, counts of photons have longer tails than a normal law of the same variance: the
 # charges that an EMCCD makes of one photon are 14 times their mean in one of a million.
 _LEAST_PHOTONS = 7.0
-# Channels whose noise differs by this factor are better restored one by one.  The three of a
-# photograph have so much in common that they are not before the second one.
-_UNLIKE, _UNLIKE_COLOURS = 1.5, 3.0
-# Blocks of a channel at least: the level of so few is off by a fifteenth by chance.
-_FEWEST_UNLIKE = 300
+# From this factor on the flattest differences of channels have the noise of the quietest, and one
+# level does not suit all; texture differs by up to the second one in the colours of a photograph.
+_CLEARLY_UNLIKE, _CLEARLY_UNLIKE_COLOURS = 1.5, 3.0
+# The flattest blocks of noise have at least this share of the level by patches.
+_LEAST_OF_NOISE = 0.85
 # Blocks that a line is fitted to, at least.
 _FEWEST_LIT = 256
 # The gain of few photons is up to so many times what median deviations tell.
@@ -242,6 +243,12 @@ def estimate_noise(
     gain of less than two standard errors.  Where a picture has few levels, and each adds one to
     the variance, these are counts of photons, with nothing but their own noise.
 
+    Where the finest details of channels differ by 1.15 in standard deviation, divided by that of
+    the model where it grows, each channel is looked at alone, and the noise has levels of channels
+    if what is found differs as much.  Details of weak noise may be texture: they are if, with the
+    channels in units of their details, the flattest blocks have less than 0.85 of the level by
+    patches.
+
     References
     ----------
     .. [1] Foi, Trimeche, Katkovnik, Egiazarian, "Practical Poissonian-Gaussian noise modeling
@@ -290,6 +297,10 @@ def estimate_noise(
         found, seen = _compared(given, sigma, ends)
     else:
         found = _model(*given, sigma, ends)
+        if sigma is None and found.unlike >= UNLIKE:
+            found = _of_each_channel(found, given, ends)
+    in_equal_units = scaled(told_whole, found.model)
+    found = _of_all_channels(found, telling, len(pixels))
     model, levels, spectrum = found.model, found.levels, found.spectrum
     if model.spectrum is not None and 1 < len(model.spectrum) < len(pixels):
         # That of some channels is taken for that of all.
@@ -301,7 +312,7 @@ def estimate_noise(
         isolated = _beyond_noise(isolated, pixels, whole, model)
     interval, stripes = (model.sigma, model.sigma), (0.0, 0.0)
     if known is None:  # gaps have edges of their own
-        interval = interval if sigma is not None else _interval(told_whole, model)
+        interval = interval if sigma is not None else _interval(in_equal_units, model)
         stripes = _stripes(told_whole), _stripes(told_whole.transpose(0, 2, 1))
     return NoiseEstimate(
         model,
@@ -310,7 +321,7 @@ def estimate_noise(
         None if isolated is None else torch.from_numpy(isolated),
         stripes,
         spectrum is not None and spectrum.quantised,
-        _remarks(model, levels, stripes, spectrum, found.unlike),
+        _remarks(model, levels, stripes, spectrum),
         seen,
     )
 
@@ -487,22 +498,25 @@ def _beyond_noise(isolated: Any, pixels: Floats, around: Floats, model: NoiseMod
     """
     signal = np.maximum(around[isolated] - model.offset, 0.0)
     away = np.abs(pixels[isolated] - around[isolated])
-    deviation_there = np.sqrt(model.sigma**2 + model.gain * signal)
-    isolated[isolated] = away > _LEAST_EXCESS * deviation_there + _LEAST_PHOTONS * model.gain
+    levels = np.ones(len(pixels)) if model.channel_levels is None else model.channel_levels
+    level = np.asarray(levels)[np.nonzero(isolated)[0]]
+    deviation_there = level * np.sqrt(model.sigma**2 + model.gain * signal)
+    of_photons = _LEAST_PHOTONS * level**2 * model.gain
+    isolated[isolated] = away > _LEAST_EXCESS * deviation_there + of_photons
     return isolated if isolated.any() else None
 
 
 class _Found(NamedTuple):
     """Hold the noise, the standard deviations by estimator, and the spectrum if it is coarse.
 
-    ``unlike`` is how many times as strong the noise of a channel is as that of another one, None
-    where one level suits them.
+    ``unlike`` is how many times as strong the finest details of a channel are as those of another
+    one, which may be its noise.
     """
 
     model: NoiseModel
     levels: dict[str, float]
     spectrum: Spectrum | None = None
-    unlike: float | None = None
+    unlike: float = 1.0
 
 
 def _model(
@@ -514,6 +528,7 @@ def _model(
     cuts: tuple[float | None, float | None],
     sigma: float | None,
     ends: tuple[float, float],
+    may_be_coarse: bool = True,
 ) -> _Found:
     """Return what the pixels of a picture tell.
 
@@ -526,7 +541,7 @@ def _model(
     if least >= most:
         return _Found(NoiseModel(sigma or 0.0, 0.0, *cuts), {})
     spectrum = None
-    if kind in ("auto", "correlated"):
+    if may_be_coarse and kind in ("auto", "correlated"):
         spectrum = find_spectrum(whole, known, ends, always=kind == "correlated")
     if spectrum is not None:
         channels = _blocks_of(pixels, measured)
@@ -574,7 +589,9 @@ def _model(
         gain, of_white, offset = line.gain, line.sigma, line.offset
         if kind == "auto" and not (line.is_told and shows_photons(channels, line)):
             gain, of_white, offset = 0.0, None, 0.0
-    levels, unlike = {}, None
+    grown = None if gain == 0 else NoiseModel(of_white or 0.0, gain, offset=offset)
+    units = detail_levels(channels, grown)
+    levels, unlike = {}, max(units) / min(units)
     if of_white is None:
         first = NoiseModel(white_level(channels, *cuts), gain, *cuts)
         of_white = patch_level(pixels, first, measured)
@@ -582,9 +599,9 @@ def _model(
         levels = {"wavelets": first.sigma, "patches": of_white}
         if flat_share(channels) > MOST_FLAT:
             of_white = min(of_white, deviation(details))
-        unlike = _unlikeness(channels)
-        # The flattest of differences of channels have the noise of the quietest.
-        if 0 < of_white < _WEAK * (high - low) and unlike is None:
+        if 0 < of_white < _WEAK * (high - low) and not _is_clearly_unlike(unlike, len(pixels)):
+            if unlike >= UNLIKE and _is_texture(pixels, whole, measured, known, units, ends):
+                unlike = 1.0
             flattest = flattest_level(whole, known, ends)
             if flattest is not None:
                 levels["flat blocks"] = flattest
@@ -669,19 +686,69 @@ def _blocks_of(pixels: Floats, known: Any) -> Blocks:
     return channels
 
 
-def _unlikeness(channels: Blocks) -> float | None:
-    """Return how many times as strong the noise of the noisiest channel is as of the quietest.
+def _is_clearly_unlike(unlike: float, channels: int) -> bool:
+    """Return whether one level of the noise does not suit all channels."""
+    return unlike >= (_CLEARLY_UNLIKE_COLOURS if channels == 3 else _CLEARLY_UNLIKE)
 
-    It is None where that does not differ so much that each is better by itself.
-    """
-    varied = [details for _, details in channels if len(details)]
-    if len(channels) < 2 or min(map(len, varied), default=0) < _FEWEST_UNLIKE:
-        return None  # levels differ by chance
-    levels = [deviation(details) for details in varied]
-    if max(levels) == 0:
-        return None
-    ratio = max(levels) / max(min(levels), 1e-3 * max(levels))
-    return ratio if ratio >= (_UNLIKE_COLOURS if len(channels) == 3 else _UNLIKE) else None
+
+def _is_texture(
+    pixels: Floats,
+    whole: Floats,
+    measured: Any,
+    known: Any,
+    units: Floats,
+    ends: tuple[float, float],
+) -> bool:
+    """Return whether the finest details of channels are texture, which is in fewer places."""
+    pixels, whole = (x / units[:, None, None] for x in (pixels, whole))
+    flattest = flattest_level(whole, known, ends)
+    return flattest is not None and flattest < _LEAST_OF_NOISE * patch_level(
+        pixels, NoiseModel(1.0), measured
+    )
+
+
+def _of_each_channel(
+    found: _Found,
+    given: tuple[Floats, Floats, Any, Any, NoiseKind, tuple[float | None, float | None]],
+    ends: tuple[float, float],
+) -> _Found:
+    """Return what each channel tells by itself, or what was found where that is not different."""
+    pixels, whole, measured, known, kind, cuts = given
+    each = []
+    for k in range(len(pixels)):
+        one = slice(k, k + 1)
+        measured_there, known_there = (None if x is None else x[one] for x in (measured, known))
+        try:
+            # Together they are not coarse; the texture of a channel with little noise may be.
+            own = pixels[one], whole[one], measured_there, known_there
+            each.append(_model(*own, kind, cuts, None, ends, may_be_coarse=False))
+        except InputError:  # too few pixels
+            return found
+    brightness = [
+        float(np.median(plane if known is None else plane[there]))
+        for plane, there in zip(whole, whole if known is None else known)
+    ]
+    model = model_of_channels([one.model for one in each], brightness)
+    if model is None:
+        return found
+    names = set.intersection(*(set(one.levels) for one in each))
+    levels = {
+        name: math.sqrt(float(np.mean([one.levels[name] ** 2 for one in each])))
+        for name in found.levels
+        if name in names
+    }
+    return _Found(model, levels)
+
+
+def _of_all_channels(found: _Found, telling: Any, count: int) -> _Found:
+    """Return what was found with the channels that tell nothing, which are taken as usual."""
+    levels = found.model.channel_levels
+    if levels is None or len(levels) == count:
+        return found
+    of_all = np.ones(count)
+    of_all[telling] = levels
+    model = replace(found.model, channel_levels=tuple(of_all))
+    return found._replace(model=model)
 
 
 def _interval(pixels: Floats, model: NoiseModel) -> tuple[float, float]:
@@ -732,7 +799,6 @@ def _remarks(
     levels: dict[str, float],
     stripes: tuple[float, float],
     spectrum: Spectrum | None,
-    unlike: float | None,
 ) -> tuple[str, ...]:
     """Return what a user should know."""
     remarks = []
@@ -741,12 +807,6 @@ def _remarks(
         remarks.append("the estimates disagree, so the noise cannot be told well; sigma tells it")
     if spectrum is not None and spectrum.quantised:
         remarks.append(JPEG_REMARK)
-    if unlike is not None:
-        times = f"{unlike:.2g} times" if unlike < 100 else "many times"
-        remarks.append(
-            f"the noise of a channel is {times} as strong as that of another, and one level is "
-            "taken for all: channels that are restored one by one, as a stack, have their own"
-        )
     for level, name in zip(stripes, ("rows", "columns")):
         if level > _TOLD_STRIPES * max(math.sqrt(model.typical_variance), EIGHT_BIT_LEVEL):
             remarks.append(f"whole {name} are offset: stripes")

@@ -226,8 +226,10 @@ def _differ(plane: Tensor, known: Tensor | None, first: NoiseModel, second: Nois
 
 def _typical_level(plane: Tensor, known: Tensor | None, model: NoiseModel) -> float:
     """Return the standard deviation of the noise at half of the pixels of a plane or more."""
-    values = plane if known is None else plane[_mask_like(plane, known)]
-    return math.sqrt(float(model.variance(values.flatten()).median()))
+    variances = model.variance(plane)
+    if known is not None:
+        variances = variances[_mask_like(plane, known)]
+    return math.sqrt(float(variances.median()))
 
 
 def _are_apart(first: float, second: float, factor: float = _CLEARLY) -> bool:

@@ -172,7 +172,10 @@ class Stretch:
 
         Where the signal is so strong that it is compressed, the noise is smaller than that.
         """
-        return NoiseModel(1 / self.width, spectrum=self.measured.spectrum)
+        measured = self.measured
+        return NoiseModel(
+            1 / self.width, spectrum=measured.spectrum, channel_levels=measured.channel_levels
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return values stretched to [0, 1].
@@ -296,7 +299,8 @@ class Stretch:
     def _expected(self) -> Tensor:
         """The expectation of the stretched measurement at values that are evenly spaced in t."""
         x = self._inverse(torch.linspace(0, 1, _KNOTS, dtype=torch.float64))
-        noise = replace(self.measured, low=None, high=None, spectrum=None)
+        unclipped = replace(self.measured, low=None, high=None)
+        noise = replace(unclipped, spectrum=None, channel_levels=None)
         nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
         samples = x[:, None] + noise.variance(x)[:, None].sqrt() * torch.from_numpy(nodes)
         mean = self._units(samples) @ torch.from_numpy(weights / weights.sum())

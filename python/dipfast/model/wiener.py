@@ -126,6 +126,7 @@ def join_measurement(
 
 def _of_one_channel(noise: NoiseModel) -> NoiseModel:
     """Return the noise of one of three equal channels."""
+    noise = replace(noise, channel_levels=None)
     if noise.spectrum is None or len(noise.spectrum) == 1:
         return noise
     brightness = tuple(level / math.sqrt(3) for level in noise.spectrum[0])

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from dipfast.arrays import has_equal_channels, is_tensor
+from dipfast.arrays import is_tensor
 from dipfast.checks import check_choice, check_data_range
 from dipfast.errors import InputError, InputTypeError
 from dipfast.ops import _arguments
 from dipfast.ops._arguments import Axes
 from dipfast.ops._nl_ridge_passes import Speed
-from dipfast.ops.nl_ridge_sizes import Ridge, is_of_one_channel, part_of_progress
+from dipfast.ops.nl_ridge_channels import denoise_channels
+from dipfast.ops.nl_ridge_sizes import Report, Ridge, part_of_progress
 from dipfast.ops.noise_level import estimate_noise
 from dipfast.settings.noise import NoiseParameters
 
@@ -95,9 +96,9 @@ def nl_ridge(
     ----------
     image
         Array or tensor of shape ``(..., H, W)``, or ``(..., D, H, W)`` for volumes, or with its
-        channels elsewhere (see ``channel_axis``).  Channels are denoised together; axes in front
-        of channels and pixels are many images, each denoised as if it were alone.  Integers are
-        taken as they are.
+        channels elsewhere (see ``channel_axis``).  Channels that show the same things are denoised
+        together (see the notes); axes in front of channels and pixels are many images, each
+        denoised as if it were alone.  Integers are taken as they are.
     sigma
         Standard deviation of white noise in the unit of the image; or an array or tensor of them
         that broadcasts to the image; or ``"auto"``, the default:
@@ -167,6 +168,11 @@ def nl_ridge(
     distance in the mean of the channels, within 18 rows and columns (24 in some passes of
     ``"best"``, 8 in that last one).
 
+    Channels whose noise differs are scaled to the same noise, by up to 20 times.  Those whose
+    details in pictures of half and a quarter of the size are not correlated, nor in the same places
+    (their squares), are denoised without each other: with groups of what looks alike in both they
+    come out 0.3 to 1.3 dB worse.  Three channels are denoised together unless that is clear.
+
     Low frequencies are better known from smaller pictures, whose patches reach further.  Where
     noise is not correlated, images of half and a quarter of the rows and columns are denoised as
     well, if these are 32 or more, and each is given the low frequencies of the next smaller one, by
@@ -218,20 +224,20 @@ def nl_ridge(
     own = (-1, *array.shape[len(array.shape) - spatial_dims - has_channels :])
     images = array.reshape(own)
     result: Any = np.empty(images.shape, _result_dtype(array))
+
+    def one_group(part: Floats, own: NoiseParameters, gain: Any, report: Report) -> Floats:
+        return Ridge(part.shape, own, speed, rounds, neighbours).denoise(part, gain, report)
+
     for item, picture in enumerate(images):
         level = levels if isinstance(levels, str | float) else levels.reshape(own)[item]
         work = _Work.of(picture, level, noise, data_range, axes, has_channels, spatial_dims)
         report = part_of_progress(callback, item, 1, len(images))
         noisy = work.image[0]
         told, gain = work.noise_of(0)
-        if is_of_one_channel(noisy, told) and (gain is None or has_equal_channels(gain)):
-            noisy, gain = noisy[:1], None if gain is None else gain[:1]
-        denoised = Ridge(noisy.shape, told, speed, rounds, neighbours).denoise(noisy, gain, report)
+        denoised = denoise_channels(noisy, told, one_group, gain, report)
         if denoised is noisy or not (picture != picture.flat[0]).any():
             result[item] = picture  # to the last digit
         else:
-            if len(denoised) < len(work.image[0]):
-                denoised = np.repeat(denoised, len(work.image[0]), axis=0)
             result[item] = work.back(denoised).reshape(picture.shape)
             if work.outside is not None:
                 result[item][work.outside] = picture[work.outside]
@@ -328,6 +334,11 @@ class _Work:
                     f"noise has a spectrum of {rows} channels, and image has {channels}; a "
                     "spectrum of one row suits every image"
                 )
+            if noise.channel_levels is not None and len(noise.channel_levels) != channels:
+                raise InputError(
+                    f"noise has channel_levels of {len(noise.channel_levels)} channels, and image "
+                    f"has {channels}"
+                )
             low, high = _range(x, data_range)
         else:
             low, high = _usual_range(x)
@@ -362,9 +373,13 @@ class _Work:
         if isinstance(self.sigma, float):
             return NoiseParameters(self.sigma), None
         levels = self.sigma[item]
-        typical = _typical(levels)
-        gain = np.square(levels / typical) if typical > 0 else np.ones_like(levels)
-        return NoiseParameters(typical), gain.astype(np.float32)
+        of_channel = [_typical(channel) for channel in levels]
+        typical = math.sqrt(float(np.mean(np.square(of_channel))))
+        usual = np.reshape(of_channel, (-1, 1, 1, 1))
+        gain = np.square(levels / np.where(usual > 0, usual, 1)).astype(np.float32)
+        differ = max(of_channel) > min(of_channel)
+        noise = NoiseParameters(typical, channel_levels=tuple(of_channel) if differ else None)
+        return noise, None if differ and (gain == 1).all() else gain
 
     def back(self, x: Floats) -> Any:
         """Return images in the unit of the input."""

@@ -513,6 +513,11 @@ def _noise_of(
                 f"noise has a spectrum of {rows} channels, and image has {len(y)}; a spectrum of "
                 "one row suits every image"
             )
+        unlike = noise.channel_levels
+        if unlike is not None and len(unlike) != len(y):
+            raise InputError(
+                f"noise has channel_levels of {len(unlike)} channels, and image has {len(y)}"
+            )
         return NoiseModel(*astuple(noise)), None
     sigma = None if settings.sigma == "auto" else float(settings.sigma) / _width(layout)
     if sigma == 0 and noise != "poisson_gaussian":
@@ -780,7 +785,7 @@ def _share_beyond(problem: Problem) -> float:
     """Return the share of the values that neither noise nor outliers take so far out of [0, 1]."""
     y, noise = problem.measurement, problem.noise
     # At white, where it is strongest.
-    deviation = math.sqrt(noise.sigma**2 + noise.gain)
+    deviation = max(noise.channel_levels or (1,)) * math.sqrt(noise.sigma**2 + noise.gain)
     margin = max(_NOISE_BEYOND, _MOST_DEVIATIONS * deviation)
     beyond = (y < -margin) | (y > 1 + margin)
     if problem.outliers is not None:  # which do not count

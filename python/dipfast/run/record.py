@@ -301,7 +301,7 @@ def _describe(value: Any, inside: frozenset[int]) -> Any:
             attributes |= dict(parts(recurse=False))
         attributes |= dict(value.named_children())
     if isinstance(value, NoiseParameters):  # records of before have none of these
-        usual = {"offset": 0.0, "excess": 1.0}
+        usual = {"offset": 0.0, "excess": 1.0, "channel_levels": None}
         attributes = {k: v for k, v in attributes.items() if k not in usual or v != usual[k]}
     return {"class": type(value).__name__, **_describe(attributes, inside)}
 

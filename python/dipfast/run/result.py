@@ -14,7 +14,7 @@ import numpy as np
 
 from dipfast.errors import InputError
 from dipfast.images import display, files
-from dipfast.settings.noise import NoiseParameters
+from dipfast.settings.noise import NoiseParameters, levels_in_words
 from dipfast.stop_reason import StopReason
 
 __all__ = ["LARGEST_IN_TABLE", "Member", "Result", "figures_of"]
@@ -389,6 +389,8 @@ def _describe_noise(settings: dict[str, Any]) -> str:
         words.append("growing with the signal")
         if model.get("excess", 1.0) > 1:
             words.append("charges multiplied at random")
+    if model.get("channel_levels") is not None:
+        words.append(f"{levels_in_words(model['channel_levels'])} times that in the channels")
     if model.get("spectrum") is not None:
         words.append("correlated")
     elif model["gain"] == 0:

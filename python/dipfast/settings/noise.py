@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from dipfast.checks import as_number
 from dipfast.errors import InputError
 
-__all__ = ["BAND_EDGES", "LEAST_VARIANCE", "NoiseParameters"]
+__all__ = ["BAND_EDGES", "LEAST_VARIANCE", "NoiseParameters", "levels_in_words"]
 
 LEAST_VARIANCE = (0.1 / 65535) ** 2
 """Nothing is divided by less than this variance: a tenth of a level of 16 bits, squared."""
+
+# So many levels of channels are named.
+_MOST_NAMED = 5
+_Parameters = TypeVar("_Parameters", bound="NoiseParameters")
 
 BAND_EDGES = (0.0, 0.08, 0.125, 0.1875, 0.25, 0.36, 0.5, 0.71)
 """Ends of the bands of spatial frequency in which a spectrum is given, in cycles a pixel."""
@@ -44,17 +50,24 @@ class NoiseParameters:
         The fourth cumulant of the noise of photons over gain^2 times its variance: 1, the default,
         where each photon adds the same, and 3 where it frees a charge of an exponential law, as in
         an EMCCD or a photomultiplier.  It tells how far the noise of a few photons is from normal.
+    channel_levels
+        Standard deviations of the noise of the channels, with any factor, for noise that is
+        stronger in some of them: they are scaled to a mean square of 1, and the other parameters
+        are of the mean variance.  None, the default, is the same noise in all channels.
 
     Raises
     ------
     InputError
         If sigma or gain is negative, excess is less than 1, a number is not finite, low is not
-        below high, or the spectrum has no row, or rows of another length than there are bands.
+        below high, the spectrum has no row, or rows of another length than there are bands, or
+        channel_levels are none, all 0, or given together with a spectrum of several rows.
 
     Examples
     --------
     >>> NoiseParameters(0.1, low=0.0).clipped
     True
+    >>> NoiseParameters(0.1, channel_levels=(7, 1)).of_channels([0]).sigma
+    0.14
     """
 
     sigma: float
@@ -64,6 +77,7 @@ class NoiseParameters:
     spectrum: tuple[tuple[float, ...], ...] | None = None
     offset: float = 0.0
     excess: float = 1.0
+    channel_levels: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("sigma", "gain"):
@@ -86,6 +100,50 @@ class NoiseParameters:
                     f"spectrum must have rows of {bands} numbers, got {self.spectrum!r}"
                 )
             object.__setattr__(self, "spectrum", rows)
+        if self.channel_levels is not None:
+            object.__setattr__(self, "channel_levels", self._scaled_levels())
+
+    def _scaled_levels(self) -> tuple[float, ...]:
+        """Return the levels of the channels with a mean square of 1."""
+        assert self.channel_levels is not None
+        levels = [as_number("channel_levels", level, least=0) for level in self.channel_levels]
+        if not any(levels):
+            raise InputError(
+                f"channel_levels must have a positive number, got {self.channel_levels!r}; noise "
+                "of sigma=0 is none"
+            )
+        if self.spectrum is not None and len(self.spectrum) > 1:
+            raise InputError(
+                "channel_levels and a spectrum of several rows, which says it, too, cannot both "
+                "be given"
+            )
+        mean = _mean_square(levels)
+        # What is read from a record stays as it is.
+        factor = 1.0 if math.isclose(mean, 1.0, rel_tol=1e-9) else 1 / math.sqrt(mean)
+        return tuple(factor * level for level in levels)
+
+    def of_channels(self: _Parameters, channels: Sequence[int]) -> _Parameters:
+        """Return the noise of some of the channels, as a picture of these has it.
+
+        Parameters
+        ----------
+        channels
+            Their numbers, from 0 up; at least one.
+
+        Returns
+        -------
+        NoiseParameters
+            The noise, of the class of this one, with channel_levels for more than one channel
+            alone.
+        """
+        if self.channel_levels is None:
+            return self
+        levels = [self.channel_levels[channel] for channel in channels]
+        factor = math.sqrt(_mean_square(levels))
+        unlike = tuple(levels) if factor > 0 and max(levels) > min(levels) else None
+        return replace(
+            self, sigma=factor * self.sigma, gain=factor**2 * self.gain, channel_levels=unlike
+        )
 
     @property
     def clipped(self) -> bool:
@@ -94,8 +152,8 @@ class NoiseParameters:
 
     @property
     def is_white(self) -> bool:
-        """Whether the noise is the same everywhere: of constant variance, and no bias."""
-        return self.gain == 0 and not self.clipped
+        """Whether all values have the same noise: of constant variance, and no bias."""
+        return self.gain == 0 and not self.clipped and self.channel_levels is None
 
     @property
     def is_correlated(self) -> bool:
@@ -116,3 +174,29 @@ class NoiseParameters:
     def typical_variance(self) -> float:
         """The variance there, which is not 0."""
         return max(self.typical_sigma**2, LEAST_VARIANCE)
+
+
+def _mean_square(numbers: Sequence[float]) -> float:
+    return sum(number**2 for number in numbers) / len(numbers)
+
+
+def levels_in_words(levels: Sequence[float]) -> str:
+    """Return the levels of channels for people, of many the first ones and how many there are.
+
+    Parameters
+    ----------
+    levels
+        The levels.
+
+    Returns
+    -------
+    str
+        The numbers, with commas between them.
+
+    Examples
+    --------
+    >>> levels_in_words((0.5, 1.32))
+    '0.5, 1.3'
+    """
+    named = ", ".join(f"{level:.2g}" for level in levels[:_MOST_NAMED])
+    return named if len(levels) <= _MOST_NAMED else f"{named}, ... ({len(levels)})"
