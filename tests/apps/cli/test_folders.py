@@ -21,6 +21,7 @@ from dipfast.apps.cli import main
 from dipfast.cluster.record import FolderRecord
 from dipfast.images import files
 from dipfast.images.files import limits, read_image, safe, write_image
+from dipfast.run import batch
 from dipfast.stop_reason import StopReason
 
 FAST = ["--quality", "fast", "--quiet"]
@@ -443,6 +444,25 @@ class TestInterrupted:
         assert denoise("in", "out", *fit) == 0
         assert statuses()[2:] == [("b.tif", "done"), ("c d é.png", "done")]
         assert same_bits("out", "whole")
+
+    def test_after_the_last_step(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # The method is done, and asks observers no more: the picture is whole, and the last one.
+        make = batch._result
+
+        def interrupt(*arguments: Any) -> dipfast.Result:
+            signal.raise_signal(signal.SIGINT)
+            return make(*arguments)
+
+        monkeypatch.setattr(batch, "_result", interrupt)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            assert denoise("in", "out") == 130
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert capsys.readouterr().out.startswith("out: 1 done, 0 skipped, 0 failed, 2 left, ")
+        assert statuses() == [("a.png", "done")]
 
     @pytest.mark.parametrize("point", ["work", "picture", "report", "line"])
     @pytest.mark.parametrize("again", [False, True])

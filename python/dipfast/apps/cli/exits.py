@@ -71,7 +71,7 @@ def code_of_result(result: Result, asked: StopReason | None, complete: bool) -> 
     result
         Of the work.
     asked
-        Why an end was asked for while the result was written; None if it was not.
+        Why an end was asked for that the work took no notice of; None if it was not.
     complete
         Whether all pictures that were asked for are drawn.
     """

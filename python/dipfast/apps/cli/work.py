@@ -258,10 +258,12 @@ def _restore_file(
     if source.stack_axes and not own.quiet:
         say(f"{own.image}: {'; '.join(job.told)}")
     doing = "denoising" if job.settings.task == "denoise" else "restoring"
+    # A signal that comes after the last step ends nothing there, and is to be known here.
+    during = dipfast.Interrupt()
     with _bar_of(job, doing) as bar:
         watch = _Watch(bar, partial(_say_tiles, job))
         try:
-            result = task(source, callback=watch, **options)
+            result = task(source, callback=watch, interrupt=during, **options)
         except (OSError, DipfastError) as error:
             if watch.begun:
                 raise WorkError(str(error)) from error
@@ -273,7 +275,7 @@ def _restore_file(
     if failure is not None:
         raise WorkError(failure)
     drawn = interrupt.requested or _draw(result, job, source)
-    asked = interrupt.stop_asked
+    asked = interrupt.stop_asked or during.stop_asked
     return code_of_result(result, None if asked is None else asked.reason, drawn)
 
 
