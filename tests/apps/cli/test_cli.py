@@ -850,6 +850,12 @@ class TestSettings:
             ({"max_iterations": 9, "stop": "none"}, {"method": "nl_ridge"}, {}),
             ({"method": "nl_ridge", "seed": 1}, {"max_iterations": 9}, {"seed": 1}),
             ({"method": "nl_ridge"}, {"quality": "best"}, {"method": "nl_ridge"}),
+            ({"noise": "clipped"}, {"sigma": 0.0}, {}),
+            ({"noise": "poisson_gaussian"}, {"sigma": 0.0}, {"noise": "poisson_gaussian"}),
+            ({"stop": "es_wmv"}, {"method": "joined"}, {}),
+            ({"tile": 64}, {"method": "nl_ridge"}, {}),
+            ({"tile": 64, "max_iterations": 9}, {"quality": "fast"}, {}),
+            ({"tile": 64}, {"quality": "best"}, {"tile": 64}),
             # The file tells the channels.
             ({"channel_axis": 2}, {}, {}),
         ],

@@ -10,9 +10,11 @@ from dipfast.apps.cli.usage import COMMANDS
 from dipfast.checks import check_choice
 from dipfast.errors import InputError, UnreadableFileError
 from dipfast.settings.names import DIRECT_METHODS, Boundary
-from dipfast.settings.settings import OF_FITS
+from dipfast.settings.settings import OF_FITS, SETTINGS, decide_method
 
 __all__ = ["INVALIDATES", "options_with_record", "with_boundary"]
+
+_OF_PHOTONS = "poisson_gaussian"
 
 INVALIDATES: dict[str, tuple[str, ...]] = {
     "quality": ("preset", "max_iterations"),
@@ -23,9 +25,9 @@ INVALIDATES: dict[str, tuple[str, ...]] = {
 }
 """Recorded options that lose their meaning where another option is typed.
 
-A recorded kind of noise is not lost where sigma is typed; a model of noise has a sigma of its own.
-Besides, a method without a network loses it where an option of a fit is typed, and the other way
-round.
+A recorded kind of noise is not lost where sigma is typed, unless that is 0; a model of noise has a
+sigma of its own.  Besides, a method without a network loses it where an option of a fit is typed,
+and the other way round; and so do tiles where no network is fitted, and a stop rule of a join.
 """
 
 
@@ -62,10 +64,19 @@ def options_with_record(request: Request) -> dict[str, Any]:
             del recorded["method"]
         if typed == "method" and request.options[typed] in DIRECT_METHODS:
             recorded = {name: value for name, value in recorded.items() if name not in OF_FITS}
+        if typed == "method" and request.options[typed] == "joined":
+            recorded.pop("stop", None)
         for name in INVALIDATES.get(typed, ()):
-            if not (typed == "sigma" and isinstance(recorded.get(name), str)):
+            is_kind = typed == "sigma" and isinstance(recorded.get(name), str)
+            # Where there is no noise, photons are the only kind.
+            if not is_kind or (request.options[typed] == 0 and recorded[name] != _OF_PHOTONS):
                 recorded.pop(name, None)
-    return {**recorded, **request.options}
+    options = {**recorded, **request.options}
+    if "tile" in recorded and "tile" not in request.options:
+        method = decide_method(SETTINGS[task].model_construct(**options))
+        if isinstance(method, str) and method in DIRECT_METHODS:
+            del options["tile"]
+    return options
 
 
 def with_boundary(request: Request) -> Request:
