@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dipfast
-from dipfast.errors import CheckpointMismatchError, InputTypeError
+from dipfast.errors import CheckpointMismatchError, InputError, InputTypeError
 from dipfast.networks import HourglassConfig
 from dipfast.operators import Blur, Compose, Downsample, Identity, gaussian_kernel
 from dipfast.prior.objective import Goal
@@ -123,6 +123,23 @@ class TestFile:
             damaged.write_bytes(b"nonsense")
         with pytest.raises(ValueError, match="is no checkpoint or damaged"):
             CheckpointFile(path).read({})
+
+    def test_what_cannot_be_gone_on_from_names_a_way_out(self, path: Path) -> None:
+        CheckpointFile(path).write(Checkpoint({"k": 1}, {"tile": [128]}))
+        # Tiles may be chosen by the memory that is free: which ones is to be known.
+        with pytest.raises(
+            ValueError, match=r"tile is \[128\] there, \[0\] here; .*another file name begins"
+        ):
+            CheckpointFile(path).read({"tile": [0]})
+        path.write_bytes(b"nonsense")
+        with pytest.raises(ValueError, match=r"or damaged: .*; another file name begins anew"):
+            CheckpointFile(path).read({})
+
+    def test_a_folder_is_refused(self, path: Path) -> None:
+        path.mkdir()
+        for refuse in (CheckpointFile(path).check_free, lambda: CheckpointFile(path).read({})):
+            with pytest.raises(InputError, match=r"must be a file, got the folder .*in it"):
+                refuse()
 
     def test_killed_between_two_renamings(self, path: Path) -> None:
         file = CheckpointFile(path)

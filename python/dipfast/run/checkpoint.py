@@ -22,6 +22,7 @@ from torch import Tensor
 from dipfast.errors import (
     CheckpointMismatchError,
     DamagedCheckpointError,
+    InputError,
     WouldOverwriteError,
 )
 from dipfast.images.files import open_regular
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchCheckpoint", "Checkpoint", "CheckpointFile", "digest_of", "read_checkpoint"]
 
 _FORMAT = "dipfast checkpoint 2"
+_ANEW = "another file name begins anew"
 # Bytes of the largest header that is read; that of the network of the DIP paper has 100 000.
 _LARGEST_HEAD = 16_000_000
 # Exceptions that reading a damaged file may raise.
@@ -100,23 +102,29 @@ class CheckpointFile:
         FileNotFoundError
             If the folder does not exist.
         """
+        self.check_folder()
         for path in (self.path, self.previous):
             if os.path.lexists(path):
                 raise WouldOverwriteError(
                     f"checkpoint {path} exists already: go on from it (resume), or take it away"
                 )
-        self.check_folder()
 
     def check_folder(self) -> None:
-        """Refuse a folder that does not exist.
+        """Refuse a folder that does not exist, and one in the place of the file.
 
         Raises
         ------
         FileNotFoundError
             If it does not.
+        InputError
+            If the file is a folder.
         """
         if not self.path.parent.is_dir():
             raise FileNotFoundError(f"checkpoint: the folder {self.path.parent} does not exist")
+        if self.path.is_dir():
+            raise InputError(
+                f"checkpoint must be a file, got the folder {self.path}; name a file in it"
+            )
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint; the last one becomes the previous one.
@@ -180,6 +188,8 @@ class CheckpointFile:
             If neither file is whole.
         CheckpointMismatchError
             If it belongs to another run; the message says what differs.
+        InputError
+            If the file is a folder.
         OSError
             If it cannot be read, or the folder does not exist.
 
@@ -190,26 +200,36 @@ class CheckpointFile:
         """
         self.check_folder()
         try:
-            checkpoint = read_checkpoint(self.path)
-            self._whole = True
-        except FileNotFoundError:
-            # The program was killed between two renamings, or there never was a checkpoint.
-            if not self.previous.exists():
-                return None
-            checkpoint = read_checkpoint(self.previous)
-        except ValueError as damage:
-            if not self.previous.exists():
-                raise
-            checkpoint = read_checkpoint(self.previous)
-            warn_caller(f"{damage}; going on from the one before it")
+            checkpoint = self._newest()
+        except DamagedCheckpointError as error:
+            raise DamagedCheckpointError(f"{error}; {_ANEW}") from error
+        if checkpoint is None:
+            return None
         differences = list(_differences("", checkpoint.identity, identity))
         # What can be read comes first: it is mostly the reason of the others.
         differences.sort(key=lambda text: " is " not in text or "..." in text)
         if differences:
             raise CheckpointMismatchError(
-                f"checkpoint {self.path} is one of another run: {'; '.join(differences)}"
+                f"checkpoint {self.path} is one of another run: {'; '.join(differences)}; the "
+                f"image and the options of that run go on from it, and {_ANEW}"
             )
         return checkpoint
+
+    def _newest(self) -> Checkpoint | None:
+        """Return the checkpoint, or the previous one if it is damaged; None if there is none."""
+        try:
+            checkpoint = read_checkpoint(self.path)
+            self._whole = True
+            return checkpoint
+        except FileNotFoundError:
+            # The program was killed between two renamings, or there never was a checkpoint.
+            return read_checkpoint(self.previous) if self.previous.exists() else None
+        except ValueError as damage:
+            if not self.previous.exists():
+                raise
+            checkpoint = read_checkpoint(self.previous)
+            warn_caller(f"{damage}; going on from the one before it")
+            return checkpoint
 
 
 class BatchCheckpoint:
@@ -386,16 +406,18 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 def _differences(name: str, stored: Any, current: Any) -> Iterator[str]:
     """Describe each difference of two identities; long values are cut off, such as digests.
 
-    Of lists it is only told that they differ.
+    Of lists that are long or hold other lists it is only told that they differ.
     """
     if isinstance(stored, Mapping) and isinstance(current, Mapping):
         for key in sorted({*stored, *current}):
             yield from _differences(f"{name}.{key}", stored.get(key), current.get(key))
     elif stored != current:
+        texts = [repr(stored), repr(current)]
         if isinstance(stored, list) and isinstance(current, list):
-            yield f"{name[1:]} differs"  # too long to be read
-            return
-        texts = map(repr, (stored, current))
+            is_plain = not any(isinstance(item, list | dict) for item in (*stored, *current))
+            if not is_plain or max(map(len, texts)) >= 60:
+                yield f"{name[1:]} differs"  # too long to be read
+                return
         values = [text if len(text) < 60 else f"{text[:9]}..." for text in texts]
         yield f"{name[1:]} is {values[0]} there, {values[1]} here"
 
