@@ -21,7 +21,7 @@ from dipfast.apps.cli import main
 from dipfast.apps.cli.options import InfoRequest
 from dipfast.apps.cli.usage import parse
 from dipfast.images.files import write_image
-from dipfast.run.memory import advice
+from dipfast.run.memory import advice, estimate_direct
 from dipfast.settings.jpeg import jpeg_quality
 from dipfast.settings.noise import BAND_EDGES
 
@@ -81,7 +81,20 @@ class TestLines:
         assert main(["info", "stack.tif"]) == 0
         line = capsys.readouterr().out.splitlines()[1]
         assert line.startswith("  to denoise each plane takes about 0.0")
-        assert "iterations at most, more than there is, so that it is cut into tiles; " in line
+        assert " GB of memory, more than there is, so that it is cut into tiles, and " in line
+        assert " iterations at most for each; " in line
+
+    def test_planes_that_help_each_other(self, capsys: pytest.CaptureFixture[str]) -> None:
+        # They are denoised together, which takes as much as what is refused where it is not there.
+        planes = np.zeros((48, 64, 80), np.uint8)  # blocks of 16, with 4 to either side
+        write_image("stack.tif", planes, channel_axis=None, stack_axis=0)
+        need = estimate_direct((24, 1, 64, 80))
+        assert main(["info", "stack.tif"]) == 0
+        line = capsys.readouterr().out.splitlines()[1]
+        assert line.endswith(f"; {need / 1e9:.2g} GB and none where planes help each other")
+        assert main(["info", "stack.tif", "--json"]) == 0
+        memory = json.loads(capsys.readouterr().out)["memory"]
+        assert memory["together"] == need > memory["fast"]
 
     def test_options(self, capsys: pytest.CaptureFixture[str]) -> None:
         options = ["--noise", "clipped", "--data-range", "-5,507"]

@@ -102,7 +102,11 @@ def _tell(path: str | Path, request: InfoRequest) -> int:
             "dtype": str(source.image.dtype),
             "values": ends,
             "jpeg_quality": quality,
-            "memory": {"balanced": cost.balanced, "fast": cost.fast},
+            "memory": {
+                "balanced": cost.balanced,
+                "fast": cost.fast,
+                **({"together": cost.together} if cost.together else {}),
+            },
         }
         print(json.dumps({**told_of_file, "noise": report.report()}))
     else:
@@ -138,19 +142,25 @@ def _describe_size(source: ImageFile) -> list[str]:
 
 
 class _Cost(NamedTuple):
-    """What denoising takes with default settings on a CPU: bytes by quality, and iterations."""
+    """What denoising takes with default settings on a CPU: bytes by quality, and iterations.
+
+    ``together`` are the bytes with either quality where planes of a stack help each other, 0 for a
+    single picture.
+    """
 
     balanced: int
     fast: int
     iterations: int
     in_tiles: bool
     of_jpeg: bool = False
+    together: int = 0
 
     @classmethod
     def of(cls, source: ImageFile) -> _Cost:
         """Return what it takes for an image, or for each plane of a stack."""
         from dipfast.run.fits import FITS
         from dipfast.run.memory import estimate_direct, estimate_fit, fits_into_memory, sizes_of
+        from dipfast.run.volumes import most_together
         from dipfast.settings.presets import get_preset
 
         axis = source.channel_axis
@@ -165,7 +175,11 @@ class _Cost(NamedTuple):
         need = estimate_fit(**sizes)
         assert need is not None  # of a network of ours it is known
         iterations = FITS["balanced"] * preset.iterations
-        return cls(max(need, direct), direct, iterations, not fits_into_memory(**sizes))
+        # Planes that help each other are all along one axis of a stack.
+        most = most_together(DenoiseSettings(), max(source.stack_shape, default=1))
+        together = estimate_direct((most, *shape[1:])) if most > 1 else 0
+        in_tiles = not fits_into_memory(**sizes)
+        return cls(max(need, direct), direct, iterations, in_tiles, together=together)
 
     def described(self, what: str) -> str:
         """Return it in words."""
@@ -175,12 +189,17 @@ class _Cost(NamedTuple):
                 f"{_gigabytes(self.balanced)} of memory, and no iterations; --jpeg no takes noise "
                 "out instead"
             )
-        tiles = ", more than there is, so that it is cut into tiles" if self.in_tiles else ""
-        return (
-            f"to denoise {what} takes about {_gigabytes(self.balanced)} of memory and "
-            f"{self.iterations} iterations at most{tiles}; "
+        tiles, each = "", ""
+        if self.in_tiles:
+            tiles, each = ", more than there is, so that it is cut into tiles,", " for each"
+        text = (
+            f"to denoise {what} takes about {_gigabytes(self.balanced)} of memory{tiles} and "
+            f"{self.iterations} iterations at most{each}; "
             f"{_gigabytes(self.fast)} and none with --quality fast"
         )
+        if self.together:
+            text += f"; {_gigabytes(self.together)} and none where planes help each other"
+        return text
 
 
 def _gigabytes(size: int) -> str:
