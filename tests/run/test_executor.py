@@ -93,3 +93,15 @@ def test_an_executor_that_breaks() -> None:
 
     with pytest.raises(ProcessError, match="a process died"):
         dipfast.denoise(STACK, stack_axis=0, quality="fast", executor=Breaking())
+
+
+def test_an_executor_that_is_broken_takes_no_more_jobs() -> None:
+    class Broken(Pickling):
+        def submit(self, function: Any, *arguments: Any) -> Future[Any]:
+            if self.jobs:  # the process of the first job has died meanwhile
+                raise BrokenExecutor("a process died")
+            self.jobs.append(arguments)
+            return Future()
+
+    with pytest.raises(ProcessError, match="a process died"):
+        dipfast.denoise(STACK, stack_axis=0, quality="fast", executor=Broken())

@@ -68,8 +68,11 @@ def run_on_executor(jobs: Sequence[Job], settings: Settings) -> list[Outcome]:
     """
     assert settings.executor is not None
     parts = _parts(jobs)
-    futures = [settings.executor.submit(_run_all, [jobs[k] for k in part]) for part in parts]
+    futures = []
     try:
+        # One that has lost a process already refuses further jobs.
+        for part in parts:
+            futures.append(settings.executor.submit(_run_all, [jobs[k] for k in part]))
         outcomes = [outcome for future in futures for outcome in future.result()]
         order = [k for part in parts for k in part]
         return [outcome for _, outcome in sorted(zip(order, outcomes), key=itemgetter(0))]
