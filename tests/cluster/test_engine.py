@@ -141,6 +141,19 @@ def test_workers_of_one_computer_share_its_cores(monkeypatch: pytest.MonkeyPatch
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+def test_workers_that_were_started_here_leave_ctrl_c_to_the_program(leaves: bool) -> None:
+    handler, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
+    try:
+        share = WorkerShare(threads, leaves_ctrl_c=leaves)
+        share.setup(Mock())
+        there = signal.getsignal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        torch.set_num_threads(threads)
+    assert there == (signal.SIG_IGN if leaves else handler)
+
+
 def test_workers_of_a_client_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed")
     before = torch.get_num_threads()

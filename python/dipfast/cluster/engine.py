@@ -205,7 +205,7 @@ def connect(
         },
     )
     share = threads or max((os.cpu_count() or 1) // count, 1)
-    with cluster, Client(cluster) as client, _prepared(client, share):
+    with cluster, Client(cluster) as client, _prepared(client, share, are_ours=not in_threads):
         yield client
 
 
@@ -236,8 +236,11 @@ def _refuse(whose: str, **options: int | str | None) -> None:
 
 
 @contextmanager
-def _prepared(client: Client, threads: int | None) -> Iterator[None]:
-    """Prepare the workers of a client that are there, and those that come."""
+def _prepared(client: Client, threads: int | None, *, are_ours: bool = False) -> Iterator[None]:
+    """Prepare the workers of a client that are there, and those that come.
+
+    ``are_ours`` says that they are processes that were started here, and end with this one.
+    """
     import torch
 
     from dipfast.cluster.plugin import WorkerShare, cores_of, jobs_on_cores
@@ -255,7 +258,7 @@ def _prepared(client: Client, threads: int | None) -> Iterator[None]:
         workers = client.scheduler_info(n_workers=-1)["workers"]
         running = {address: worker["nthreads"] for address, worker in workers.items()}
         jobs = jobs_on_cores(client.run(cores_of), running)
-    share = WorkerShare(threads, jobs)
+    share = WorkerShare(threads, jobs, leaves_ctrl_c=are_ours)
     client.register_plugin(share)
     if client.dashboard_link:
         _log.info("dashboard: %s", client.dashboard_link)
@@ -414,7 +417,7 @@ def _failure(future: Future) -> Failure:
         who = f"{number} workers" if number > 1 else "its worker"
         error = ProcessError(
             f"{who} ended while doing it, most likely because memory did not suffice; give "
-            "workers more memory_limit, or cut the picture into pieces"
+            "workers more of it (fewer of them, or a larger limit), or cut the picture into pieces"
         )
     return Failure(error)
 
@@ -470,6 +473,6 @@ def _memory_of(worker: dict[str, Any]) -> float:
 def _too_large(order: Order[Any], workers: _Workers) -> str:
     return (
         f"it takes about {order.memory / 1e9:.1f} GB, and the largest worker has "
-        f"{workers.memory / 1e9:.1f} GB; fewer workers, or more memory_limit, give each more, "
-        "and smaller tiles (tile) take less where a network is fitted"
+        f"{workers.memory / 1e9:.1f} GB; fewer workers, or a larger limit, give each more, and "
+        "smaller tiles (tile) take less where a network is fitted"
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Mapping
@@ -29,11 +31,17 @@ class WorkerShare(WorkerPlugin):  # type: ignore[misc]
     jobs
         How many jobs these are, of all workers, as :func:`jobs_on_cores` counts them; None, the
         default, for those of the worker alone.
+    leaves_ctrl_c
+        Whether a worker leaves Ctrl-C to the program that started it; False by default.  A terminal
+        sends it to all of its processes, and a worker would end in the middle, with a traceback.
     """
 
-    def __init__(self, threads: int | None, jobs: Jobs | None = None) -> None:
+    def __init__(
+        self, threads: int | None, jobs: Jobs | None = None, *, leaves_ctrl_c: bool = False
+    ) -> None:
         self._threads = threads
         self._jobs = jobs or {}
+        self._leaves_ctrl_c = leaves_ctrl_c
         self._before: int | None = None
         # Several programs may prepare the workers of one cluster, and each takes back its own.
         self.name = f"dipfast-share-{uuid.uuid4()}"
@@ -42,6 +50,8 @@ class WorkerShare(WorkerPlugin):  # type: ignore[misc]
         """Prepare a worker, called by Dask once it is there."""
         self._before = torch.get_num_threads()
         torch.set_num_threads(self._threads or self._share(worker.state.nthreads))
+        if self._leaves_ctrl_c and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def teardown(self, worker: Any) -> None:
         """Leave a worker as it was, called by Dask when the program ends."""
