@@ -73,6 +73,17 @@ def test_input_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Path("out.png.json").exists()
 
 
+def test_a_folder_for_the_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("out").mkdir()
+    stdin = Stream(Path("in.png").read_bytes())
+    assert run(monkeypatch, ["denoise", "-", "out", *FAST], stdin=stdin) == 2
+    # A name that a result can be written under.
+    named = Path("out", "standard input.png")
+    assert f"name a file in it, such as {named}\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "image", "format"),
     [

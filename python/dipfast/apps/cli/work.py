@@ -337,15 +337,18 @@ def _drawn(own: OwnOptions) -> list[str]:
 
 def _check_files(job: _Job, like: ImageFile, other_inputs: dict[str, str]) -> None:
     """Refuse files that cannot be written, or would take the place of others."""
+    from dipfast.cluster.record import result_name
     from dipfast.images import files
     from dipfast.images.files import formats
 
     own: OwnOptions = job.own
     source, output = own.image, own.output
     if Path(output).is_dir() and formats.by_folder(Path(output)) is None:
-        raise InputError(
-            f"{output} is a folder; name a file in it, such as {Path(output) / Path(source).name}"
-        )
+        name = Path(source).name
+        if formats.by_suffix(Path(name)) is None:  # that of standard input has no ending
+            name += formats.by_name(like.format).suffixes[0]
+        named = Path(output) / result_name(Path(name))
+        raise InputError(f"{output} is a folder; name a file in it, such as {named}")
     if Path(output).resolve() == Path(source).resolve() and not own.force:
         raise InputError(f"{output} is IN itself; name another OUT, or --force replaces it")
     inputs = {"reference": own.reference, "settings": own.settings, **other_inputs}
