@@ -196,6 +196,13 @@ class TestToImage:
         x = torch.rand(1, 1, 4, 5, requires_grad=True)
         assert np.array_equal(layout.to_image(x).astype("float32"), x.detach()[0, 0].numpy())
 
+    @pytest.mark.parametrize("kind", ["array", "tensor"])
+    def test_floats_beyond_their_dtype_are_its_largest_and_not_infinite(self, kind: str) -> None:
+        image: Any = np.array([[0, 65504]], np.float16)
+        image = torch.from_numpy(image) if kind == "tensor" else image
+        layout = Layout.of(image)
+        assert layout.to_image(torch.tensor([[[[-2.0, 1.2]]]])).tolist() == [[-65504, 65504]]
+
 
 @pytest.mark.parametrize("shape", [(13, 7), (13, 7, 3), (2, 3, 13, 7)])
 def test_large_images_are_converted_in_bands(

@@ -510,8 +510,8 @@ class Layout:
         Returns
         -------
         numpy.ndarray or torch.Tensor
-            An image with layout, dtype, range and device of the original.  Integers are rounded
-            and limited to the values of their dtype.
+            An image with layout, dtype, range and device of the original.  Values are limited to
+            those of the dtype, and integers are rounded.
         """
         low, high = self.data_range
         shape = self.shape_of(tuple(x.shape))
@@ -524,7 +524,9 @@ class Layout:
             for rows in _bands(plane):
                 values = as_double(x[item, ..., rows, :].detach()) * (high - low) + low
                 if not self._is_float():
-                    values = values.round().clamp(*_limits(self.dtype))
+                    values = values.round()
+                # Floats of 16 bits end at 65504, and what is beyond would be infinite.
+                values = values.clamp(*_limits(self.dtype))
                 if self.is_tensor:
                     plane[..., rows, :] = values.to(self.dtype)
                 else:
