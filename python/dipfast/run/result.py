@@ -17,10 +17,14 @@ from dipfast.images import display, files
 from dipfast.settings.noise import NoiseParameters, levels_in_words
 from dipfast.stop_reason import StopReason
 
-__all__ = ["LARGEST_IN_TABLE", "Member", "Result", "figures_of"]
+__all__ = ["LARGEST_IN_TABLE", "Member", "ReportError", "Result", "figures_of"]
 
 LARGEST_IN_TABLE = 400
 """Rows and columns of the pictures beside the figures in a notebook, at most."""
+
+
+class ReportError(OSError):
+    """Say that an image was written, and that the report beside it could not be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,7 +299,8 @@ class Result:
         ------
         FileExistsError, OSError, ValueError
             As in :func:`dipfast.images.files.write_image`, and for a batch of several images, of
-            which none of its axes was said to be that of a stack.  Nothing is written then.
+            which none of its axes was said to be that of a stack.  Nothing is written then, unless
+            it is the report alone that could not be, as the message says.
         """
         path = Path(path)
         files.check_output(path, report=True, overwrite=overwrite)
@@ -318,8 +323,14 @@ class Result:
             overwrite=overwrite,
         )
         report = files.report_path(path)
-        with files.write_atomically(report, overwrite=overwrite) as stream:
-            stream.write(text.encode())
+        try:
+            with files.write_atomically(report, overwrite=overwrite) as stream:
+                stream.write(text.encode())
+        except OSError as error:
+            raise ReportError(
+                f"{path} is written, but its report {report.name} could not be: "
+                f"{error.strerror or error}"
+            ) from error
 
 
 def figures_of(result: Result) -> list[tuple[str, str]]:

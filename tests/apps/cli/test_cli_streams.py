@@ -298,6 +298,33 @@ class TestStatus:
         )
         assert (read_image("ö-2.png").image == WHITE).all()
 
+    def test_room_for_the_picture_and_not_for_its_report(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        instead: Callable[..., None],
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        import dipfast.run.result as result_module
+
+        write = result_module.files.write_atomically
+
+        def full(path: Any, **more: Any) -> Any:
+            if str(path).endswith(".json"):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(path, **more)
+
+        instead()
+        monkeypatch.setattr(result_module.files, "write_atomically", full)
+        assert denoise() == 1
+        told = capsys.readouterr()
+        assert told.err.endswith(
+            "error: ö.png is written, but its report ö.png.json could not be: No space left on "
+            "device\n"
+        )
+        assert told.out.startswith("ö.png: all iterations done")
+        assert (read_image("ö.png").image == WHITE).all()
+        assert not Path("ö-2.png").exists()
+
     def test_nowhere_to_write_to(
         self,
         monkeypatch: pytest.MonkeyPatch,

@@ -432,6 +432,7 @@ def _save(result: Result, job: _Job, like: ImageFile) -> str | None:
     ``job.output`` is where it was written to.
     """
     from dipfast.images.files import ImageFile
+    from dipfast.run.result import ReportError
 
     asked = job.output
     # What the file has to hold, and nothing beside it.
@@ -439,20 +440,25 @@ def _save(result: Result, job: _Job, like: ImageFile) -> str | None:
     bare = ImageFile(like.image, like.channel_axis, like.alpha, form, stack_axes=like.stack_axes)
     elsewhere = os.path.join(tempfile.gettempdir(), Path(asked).name)
     errors: list[Exception] = []
+    told: list[str] = []
     tries = ((asked, like), (asked, like), (asked, bare), (elsewhere, like), (elsewhere, bare))
     for path, written in tries:
         job.output = _free_name(path) if errors else path
         try:
             result.save(job.output, like=written, overwrite=job.own.force and not errors)
             break
+        except ReportError as error:  # the picture itself is there
+            told.append(str(error))
+            break
         except Exception as error:  # whatever it is, the work must not be lost
             errors.append(error)
     else:
         raise WorkError(f"the result is lost: {'; '.join(map(_reason, errors))}") from errors[0]
-    # It was not there when we looked.
-    if all(isinstance(error, WouldOverwriteError) for error in errors):
-        return None
-    return f"{asked} could not be written: {_reason(errors[0])}; the result is in {job.output}"
+    # Of another kind are those of files that were not there when we looked.
+    if not all(isinstance(error, WouldOverwriteError) for error in errors):
+        reason = _reason(errors[0])
+        told.insert(0, f"{asked} could not be written: {reason}; the result is in {job.output}")
+    return "; ".join(told) or None
 
 
 def _reason(error: Exception) -> str:
