@@ -10,6 +10,7 @@ import numpy as np
 from dipfast.arrays import white_of
 from dipfast.errors import InputError
 from dipfast.images.files import ImageFile
+from dipfast.images.files.pixels import stretched
 from dipfast.images.masks import grown
 
 __all__ = ["marks_of"]
@@ -65,6 +66,9 @@ def marks_of(picture: ImageFile, name: str, marks: str = "missing") -> tuple[Any
     if picture.metadata.get("inks"):  # white is where there is none of them
         raise InputError(f"{name} is of the inks of print (CMYK); save it in grey or RGB")
     pixels, axis, alpha = picture.image, picture.channel_axis, picture.alpha
+    bits = picture.metadata.get("bits")
+    if bits is not None and pixels.dtype == np.uint16:  # white is less than that of 16 bits
+        pixels = stretched(pixels, bits)
     white = white_of(pixels)
     colours = pixels[None] if axis is None else np.moveaxis(pixels, axis, 0)
     values = colours.max(axis=0) if marks == "missing" else colours.min(axis=0)

@@ -528,6 +528,19 @@ class TestRestore:
         assert message in capsys.readouterr().err
         assert not Path("out.png").exists()
 
+    def test_what_was_assumed_of_a_picture_beside_it_is_told(
+        self, noisy: np.ndarray, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        np.save("psf.npy", np.ones((3, 5, 5), np.float32))
+        np.save("clean.npy", np.stack([noisy] * 3))
+        write_image("colours.png", np.dstack([noisy] * 3))
+        beside = ("--blur", "psf.npy", "--reference", "clean.npy")
+        assert run("restore", "colours.png", "out.png", *beside) == 0
+        told = capsys.readouterr().out
+        for name, shape in (("psf.npy", "(3, 5, 5)"), ("clean.npy", "(3, 24, 24)")):
+            assumed = f"{name}: shape {shape}: the first axis is taken for channels, not for a stack"
+            assert assumed in told
+
 
 def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0

@@ -314,3 +314,46 @@ class TestColours:
         floats = ImageFile(np.ones((4, 4, 3), np.float32), 2)
         with pytest.raises(ValueError, match=r"color:#ff0000: .* expected 8 or 16 bits"):
             find_missing_pixels(("color", "#ff0000"), "missing", floats, "in.tif")
+
+
+class TestFewerThan16Bits:
+    """Pictures whose numbers have 10 to 15 bits and say so: their white is no white of 16 bits."""
+
+    MANY = ImageFile(np.full((SIZE, SIZE), 7, np.uint16), metadata={"bits": 12})
+
+    @pytest.mark.parametrize("marks", ["missing", "known"])
+    def test_soft_edges_count(self, marks: str, tmp_path: Path) -> None:
+        drawn = strokes(6)
+        soft = np.where(drawn, 4095, np.where(grown(drawn), 2000, 0)).astype(np.uint16)
+        if marks == "known":
+            soft = 4095 - soft
+        path = str(tmp_path / "m.tif")
+        write_image(path, soft, like=self.MANY)
+        found = find_missing_pixels(path, marks, self.MANY, "in.tif")
+        missing = resolve_mask(self.MANY.image, found.mask, found.marks, None)[1][0, 0]
+        assert (missing == grown(drawn)).all()
+
+    def test_colours_by_their_bytes(self) -> None:
+        pixels = np.zeros((4, 5, 3), np.uint16)
+        pixels[0, 0], pixels[1, 1] = 1023, (1023, 514, 0)
+        source = ImageFile(pixels, 2, metadata={"bits": 10})
+        for text, place in (("#ffffff", (0, 0)), ("#ff8000", (1, 1))):
+            found = find_missing_pixels(("color", text), "missing", source, "in.avif")
+            assert np.argwhere(found.mask).tolist() == [list(place)]
+
+
+def test_what_was_assumed_of_a_mask_is_said(tmp_path: Path) -> None:
+    """A TIFF says whether 1 is white or black, and some libraries write masks in black."""
+    source = ImageFile(np.full((8, 9), 7, np.uint8))
+    drawn = np.zeros((8, 9), bool)
+    drawn[2:5, 3:6] = True
+    path = str(tmp_path / "m.tif")
+    tifffile.imwrite(path, drawn, photometric="miniswhite")
+    found = find_missing_pixels(path, "missing", source, "in.png")
+    assert found.origin.endswith(
+        "(values over 0; its pixels of 1 are black and those of 0 white (PhotometricInterpretation))"
+    )
+    tifffile.imwrite(path, drawn, photometric="minisblack")
+    found = find_missing_pixels(path, "missing", source, "in.png")
+    assert found.origin == f"{path} (values over 0)"
+    assert found.share == drawn.mean()

@@ -127,9 +127,10 @@ def _of_colour(colour: Any, source: ImageFile, path: str) -> tuple[Any, str]:
                 f"{option}: {path} has values of {pixels.dtype.name}, expected 8 or 16 bits; "
                 "--mask color:R,G,B takes numbers as they are in the picture"
             )
-        # 255 of 8 bits is white, as 65535 of 16 bits is.
-        scale = int(white_of(pixels)) // 255
-        colour = tuple(scale * byte for byte in bytes.fromhex(colour[1:]))
+        # 255 of 8 bits is white, as 65535 of 16 bits is, or 1023 where 10 of them are used.
+        bits = source.metadata.get("bits") if pixels.dtype == np.uint16 else None
+        white = white_of(pixels) if bits is None else (1 << bits) - 1
+        colour = tuple(round(byte * white / 255) for byte in bytes.fromhex(colour[1:]))
     values = (np.moveaxis(pixels, axis, -1) == np.asarray(colour)).all(axis=-1)
     if not values.any():
         raise InputError(f"{option}: no pixel of {path} has that colour")
@@ -153,7 +154,7 @@ def read_mask(path: str, marks: str, source: ImageFile, source_path: str) -> tup
             first = source.image
         like = replace(source, image=first, channel_axis=None, stack_axes=_without(source))
         values = plain.in_order_of(like)
-    return values, origin
+    return values, "; ".join((origin, *picture.remarks))
 
 
 def _without(picture: ImageFile) -> tuple[int, ...]:
@@ -184,11 +185,18 @@ def _check_planes(
         raise InputError(f"{option} {path} holds {here}, expected {there}, as {source_path} does")
 
 
-def read_reference(path: str, source: ImageFile, source_path: str, factor: int) -> Any:
-    """Return a clean picture, or stack, in the form of the result."""
+def read_reference(
+    path: str, source: ImageFile, source_path: str, factor: int, told: list[str] | None = None
+) -> Any:
+    """Return a clean picture, or stack, in the form of the result.
+
+    What was assumed of it, and not of the source, too, is added to ``told``.
+    """
     from dipfast.images import files
 
     reference = files.read_image(path).stacked_as(source)
+    if told is not None:
+        told += [f"{path}: {each}" for each in reference.remarks if each not in source.remarks]
     check_size("--reference", path, reference, source, source_path, factor)
     _check_planes("--reference", path, reference, source, source_path)
     is_grey = source.channel_axis is None
@@ -254,8 +262,13 @@ def of_depth(picture: ImageFile, bits: int, wanted: int) -> ImageFile:
     return replace(picture, image=image, metadata={**picture.metadata, "bits": wanted})
 
 
-def point_spread(blur: str | tuple[str, float], source: ImageFile, path: str) -> Any:
-    """Return the kernel that --blur names, a tensor (rows, columns) of sum 1."""
+def point_spread(
+    blur: str | tuple[str, float], source: ImageFile, path: str, told: list[str]
+) -> Any:
+    """Return the kernel that --blur names, a tensor (rows, columns) of sum 1.
+
+    What was assumed of its picture is added to ``told``.
+    """
     import torch
 
     from dipfast.images import files
@@ -276,6 +289,7 @@ def point_spread(blur: str | tuple[str, float], source: ImageFile, path: str) ->
             return gaussian_kernel(number)
         return torch.full((int(number), int(number)), 1 / number**2)
     picture = files.read_single(blur)
+    told += [f"{blur}: {each}" for each in picture.remarks]
     pixels = picture.image.astype("float64")
     if picture.channel_axis is not None:
         pixels = pixels.mean(axis=picture.channel_axis)

@@ -42,17 +42,17 @@ def run(request: TvRequest) -> int:
     if Path(request.output).resolve() == Path(request.image).resolve() and not request.force:
         raise InputError(f"{request.output} is IN itself; name another OUT, or --force replaces it")
     check_output(request.output, source, overwrite=request.force)
-    reference = None
+    reference, notes = None, list(source.assumptions)
     if request.reference is not None:
         if Path(request.output).resolve() == Path(request.reference).resolve():
             raise InputError(f"OUT would overwrite {request.output}; choose another name")
-        reference = read_reference(str(request.reference), source, str(request.image), 1)
+        reference = read_reference(str(request.reference), source, str(request.image), 1, notes)
         _check_unit(reference, source, request)
     cleaned, told = _denoised(source, request)
     files.write_image(request.output, cleaned, like=source, overwrite=request.force)
     if reference is not None:
         told |= _ratios(source, cleaned, reference)
-    _tell(request, source, told)
+    _tell(request, source, told, notes)
     return DONE
 
 
@@ -133,7 +133,9 @@ def _ratios(source: ImageFile, cleaned: Any, reference: Any) -> dict[str, Any]:
     return {"psnr_input": before.psnr, "psnr": after.psnr}
 
 
-def _tell(request: TvRequest, source: ImageFile, told: dict[str, Any]) -> None:
+def _tell(
+    request: TvRequest, source: ImageFile, told: dict[str, Any], notes: list[str]
+) -> None:
     """Print what was done."""
     if request.json_:
         finite = {
@@ -150,4 +152,4 @@ def _tell(request: TvRequest, source: ImageFile, told: dict[str, Any]) -> None:
     if "psnr" in told:
         line += f", PSNR {told['psnr_input']:.2f} -> {told['psnr']:.2f} dB"
     stack = [f"stack of {source.described_stack()}"] if source.stack_axes else []
-    print(one_line("; ".join([line, *stack, *source.assumptions])))
+    print(one_line("; ".join([line, *stack, *notes])))

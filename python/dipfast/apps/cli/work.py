@@ -182,7 +182,7 @@ def _restore(job: _Job) -> int:
     own: RestoreOwn = job.own
 
     def deblur(source: ImageFile, **options: Any) -> Result:
-        kernel = point_spread(own.blur, source, str(own.image))
+        kernel = point_spread(own.blur, source, str(own.image), job.told)
         operator = dipfast.operators.Blur(kernel, own.boundary)
         result = dipfast.restore(source.image, operator, **options)
         blur = own.blur if isinstance(own.blur, str) else f"{own.blur[0]}:{own.blur[1]:g}"
@@ -248,7 +248,9 @@ def _restore_file(
     else:
         job.told += source.assumptions
     if own.reference is not None:
-        options["reference"] = read_reference(str(own.reference), source, str(own.image), factor)
+        options["reference"] = read_reference(
+            str(own.reference), source, str(own.image), factor, job.told
+        )
     if own.strip is not None:
         options["snapshots"] = _STRIP_MEGABYTES
     like = form(source)

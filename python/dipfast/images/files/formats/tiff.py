@@ -334,6 +334,10 @@ def _seen(
         full = 255 if bits in _STRETCHED else (1 << bits) - 1
         read = replace(read, image=full - read.image)
         factor, offset = -factor, full
+        if bits == 1:
+            # Some libraries write masks so, and mean by 1 what is marked.
+            said_of = "its pixels of 1 are black and those of 0 white (PhotometricInterpretation)"
+            read = replace(read, remarks=(said_of,))
     for key in ("tags", "imagej"):
         if key in metadata:
             metadata[key] = metadata[key].of_values(factor, offset)
@@ -372,7 +376,7 @@ def _with_missing(read: ImageFile) -> ImageFile:
         said = f"{np.count_nonzero(same)} values of {value:g} mean no data: they are NaN"
         metadata = {**read.metadata, "tags": tags.of_missing()}
         image = np.where(same, image.dtype.type(np.nan), image)
-        return replace(read, image=image, metadata=metadata, remarks=(said,))
+        return replace(read, image=image, metadata=metadata, remarks=(*read.remarks, said))
     if read.channel_axis is not None:
         same = same.all(axis=read.channel_axis)
     if not same.any():
@@ -381,7 +385,7 @@ def _with_missing(read: ImageFile) -> ImageFile:
         f"{np.count_nonzero(same)} pixels are {int(value)}, which means no data, and count like "
         f"others; inpainting with the mask value:{int(value)} takes them for missing"
     )
-    return replace(read, remarks=(said,))
+    return replace(read, remarks=(*read.remarks, said))
 
 
 def _is_grey(page: Any) -> bool:
