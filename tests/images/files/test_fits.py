@@ -212,6 +212,8 @@ class TestMissingAndScaledPixels:
         expected[1, 1] = np.nan
         assert source.image.dtype == dtype
         assert np.array_equal(source.image, expected, equal_nan=True)
+        said = f"1 value of BLANK (4) means no data: NaN, so that all are {dtype}"
+        assert source.remarks == (said,)
         write_image(tmp_path / "out.fits", source.image, like=source)
         with fits.open(tmp_path / "out.fits") as opened:
             assert np.array_equal(opened[0].data, expected, equal_nan=True)
@@ -224,6 +226,7 @@ class TestMissingAndScaledPixels:
         source = read(tmp_path / "in.fits", raw(*cards, data=stored.tobytes()))
         assert source.image.dtype == np.int16
         assert np.array_equal(source.image, stored)
+        assert source.remarks == ()
         write_image(tmp_path / "out.fits", source.image, like=source)
         assert "BLANK" not in fits.getheader(tmp_path / "out.fits")
 

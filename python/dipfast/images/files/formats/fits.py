@@ -81,7 +81,8 @@ def read(stream: BinaryIO) -> ImageFile:
             numbers, header = _decompressed(stream, unit)
         else:
             numbers, header = _plain(stream, unit)
-        pixels = _scaled(numbers, header, unit.bits).reshape(shape)
+        pixels, missing = _scaled(numbers, header, unit.bits)
+        pixels = pixels.reshape(shape)
         primary = None if unit is first else _header_of(first)
         for each in (header,) if primary is None else (header, primary):
             for key in _OF_NUMBERS:
@@ -99,6 +100,7 @@ def read(stream: BinaryIO) -> ImageFile:
         remarks = (f"shape {shape}: the first {what} taken for a stack{channels}",)
     elif is_of_channels and shape[0] > 1:
         remarks = (f"shape {shape}: the first axis is taken for channels, not for a stack",)
+    remarks = (missing, *remarks) if missing else remarks
     return ImageFile(
         pixels,
         len(axes) if is_of_channels else None,
@@ -232,8 +234,8 @@ def _decompressed(stream: BinaryIO, unit: Unit) -> tuple[_Array, fits.Header]:
         return np.array(data, data.dtype.newbyteorder("=")).reshape(-1), header
 
 
-def _scaled(numbers: _Array, header: fits.Header, bits: int) -> _Array:
-    """Return what numbers mean by BSCALE, BZERO and BLANK."""
+def _scaled(numbers: _Array, header: fits.Header, bits: int) -> tuple[_Array, str]:
+    """Return what numbers mean by BSCALE, BZERO and BLANK, and what became NaN, in words."""
     scale, zero = _number(header, "BSCALE", 1), _number(header, "BZERO", 0)
     blank = header.get("BLANK") if numbers.dtype.kind in "iu" else None
     missing = None
@@ -244,22 +246,26 @@ def _scaled(numbers: _Array, header: fits.Header, bits: int) -> _Array:
             if not missing.any():
                 missing = None
     if missing is None and scale == 1 and zero == 0:
-        return numbers
+        return numbers, ""
     if missing is None and scale == 1 and zero == _SHIFTED.get(bits):
         # The sum, modulo the number of values, is the first bit turned round.
         size = numbers.dtype.itemsize
         unsigned = numbers.view(f"u{size}")
         unsigned ^= unsigned.dtype.type(1 << (8 * size - 1))
-        return unsigned if numbers.dtype.kind == "i" else unsigned.view(f"i{size}")
+        return (unsigned if numbers.dtype.kind == "i" else unsigned.view(f"i{size}")), ""
     if numbers.dtype.kind == "f":
         dtype = numbers.dtype
     else:
         dtype = np.dtype(np.float32 if numbers.dtype.itemsize <= 2 else np.float64)
     with np.errstate(all="ignore"):
         values: _Array = (numbers * np.float64(scale) + np.float64(zero)).astype(dtype)
-    if missing is not None:
-        values[missing] = np.nan
-    return values
+    if missing is None:
+        return values, ""
+    values[missing] = np.nan
+    count = np.count_nonzero(missing)
+    what = "1 value" if count == 1 else f"{count} values"
+    mean = "means" if count == 1 else "mean"
+    return values, f"{what} of BLANK ({blank}) {mean} no data: NaN, so that all are {dtype}"
 
 
 def _number(header: fits.Header, key: str, usual: float) -> float:
