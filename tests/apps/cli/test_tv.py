@@ -55,6 +55,28 @@ def test_noise_goes(capsys: pytest.CaptureFixture[str]) -> None:
     assert after == pytest.approx(float(ops.psnr(result, truth)), abs=0.006)
 
 
+def test_a_disk_that_is_full(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("65536 requested and 12232 written")  # as numpy.ndarray.tofile says it
+
+    write_image("in.tif", noisy(clean()))
+    monkeypatch.setattr(tifffile, "imwrite", full)
+    assert main(["tv", "in.tif", "out.tif"]) == 1
+    assert capsys.readouterr().err == (
+        "dipfast: error: out.tif could not be written: only a part of it could be written; the disk "
+        "may be full\n"
+    )
+    assert not [path for path in Path().iterdir() if "out" in path.name or path.name[0] == "."]
+
+
+def test_what_was_assumed_of_the_reference_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("clean.npy", np.moveaxis(clean(3), -1, 0))
+    assert main(["tv", "colour.png", "out.png", "--reference", "clean.npy"]) == 0
+    assert "clean.npy: shape (3, 32, 40): the first axis is taken" in capsys.readouterr().out
+
+
 def test_floats_are_in_one_unit() -> None:
     write_image("32.tif", noisy(clean()).astype(np.float32))
     np.save("64.npy", clean().astype(np.float64))

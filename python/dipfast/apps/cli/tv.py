@@ -12,7 +12,7 @@ import numpy as np
 
 from dipfast.apps.cli import figures
 from dipfast.apps.cli.commands import FUNCTIONS, option_name
-from dipfast.apps.cli.exits import DONE
+from dipfast.apps.cli.exits import DONE, WorkError
 from dipfast.apps.cli.options import TvRequest
 from dipfast.apps.cli.pictures import read_reference
 from dipfast.apps.cli.words import Words, one_line
@@ -49,7 +49,11 @@ def run(request: TvRequest) -> int:
         reference = read_reference(str(request.reference), source, str(request.image), 1, notes)
         _check_unit(reference, source, request)
     cleaned, told = _denoised(source, request)
-    files.write_image(request.output, cleaned, like=source, overwrite=request.force)
+    try:
+        files.write_image(request.output, cleaned, like=source, overwrite=request.force)
+    except OSError as error:  # such as a disk that is full: the work is done, and was asked rightly
+        reason = error.strerror or error
+        raise WorkError(f"{request.output} could not be written: {reason}") from error
     if reference is not None:
         told |= _ratios(source, cleaned, reference)
     _tell(request, source, told, notes)

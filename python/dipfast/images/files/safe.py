@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -22,6 +24,8 @@ __all__ = [
     "write_folder",
 ]
 
+# How NumPy says that the system took a part of the numbers only, without the reason of the system.
+_PART_WRITTEN = re.compile(r"\d+ requested and \d+ written")
 # The most files of a folder that is one image, and how deep they may lie.
 _MOST_FILES = 1 << 20
 _DEEPEST = 24
@@ -197,8 +201,11 @@ def write_atomically(path: str | Path, *, overwrite: bool = True) -> Iterator[Bi
             os.replace(temporary, path)
         else:
             _move_to_free_name(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and _PART_WRITTEN.fullmatch(str(error)):
+            reason = "only a part of it could be written; the disk may be full"
+            raise OSError(errno.EIO, reason, str(path)) from error
         raise
 
 
