@@ -411,6 +411,27 @@ def test_heads_tell_shapes(ending: str, tmp_path: Path) -> None:
     assert shape_of(tmp_path / "none") is None
 
 
+def test_heads_tell_raw_photographs_as_they_are_developed(tmp_path: Path) -> None:
+    pytest.importorskip("rawpy")
+    from tests.images.files.dng import BLACK, dng
+
+    sensor = np.full((60, 80), BLACK + 9, np.uint16)
+    for pattern, channels in ((bytes([0, 1, 1, 2]), 3), (b"", 1)):
+        path = tmp_path / "a.dng"
+        path.write_bytes(dng(sensor, pattern=pattern))
+        assert shape_of(path) == (1, channels, 60, 80)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".bmp"])
+def test_heads_tell_that_palettes_are_of_colours(ending: str, tmp_path: Path) -> None:
+    from PIL import Image
+
+    path = tmp_path / f"a{ending}"
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 31, 3), np.uint8)
+    Image.fromarray(pixels).quantize(16).save(path)
+    assert shape_of(path) == (1, 3, 20, 31)
+
+
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".bmp", ".pgm", ".ppm"])
 def test_heads_of_pictures_beyond_the_limit_of_pillow(
     ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

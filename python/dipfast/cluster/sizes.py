@@ -46,7 +46,8 @@ def shape_of(path: str | Path) -> Shape | None:
     """
     try:
         with open_regular(path) as stream:
-            row = formats.by_content(stream.read(formats.longest_signature()))
+            # The name tells raw photographs from TIFFs, in front of whose pixels is a preview.
+            row = formats.by_content(stream.read(formats.longest_signature()), Path(path))
             stream.seek(0)
             name = "" if row is None else row.name
             return _READERS[name](stream) if name in _READERS else _of_pillow(stream, name)
@@ -63,7 +64,8 @@ def _of_pillow(stream: Any, name: str) -> Shape:
     # Image.open refuses large pictures that are read here, by a limit for the whole process.
     opened = Image.OPEN[name][0](stream, "") if name in Image.OPEN else Image.open(stream)
     with opened as picture:
-        return 1, len(picture.getbands()), picture.height, picture.width
+        channels = 3 if picture.mode == "P" else len(picture.getbands())
+        return 1, channels, picture.height, picture.width
 
 
 def _of_tiff(stream: Any) -> Shape:
@@ -73,7 +75,16 @@ def _of_tiff(stream: Any) -> Shape:
         page = tiff.pages.first
         rows, columns, channels = page.imagelength, page.imagewidth, page.samplesperpixel
         count = math.prod(tiff.series[0].shape)
-        return max(count // (rows * columns * channels), 1), channels, rows, columns
+        planes = max(count // (rows * columns * channels), 1)
+        is_palette = page.photometric == tifffile.PHOTOMETRIC.PALETTE
+        return planes, 3 if is_palette else channels, rows, columns
+
+
+def _of_raw(stream: Any) -> Shape:
+    import rawpy
+
+    with rawpy.imread(stream) as raw:
+        return 1, 1 if raw.num_colors == 1 else 3, raw.sizes.iheight, raw.sizes.iwidth
 
 
 def _of_numpy(stream: Any) -> Shape:
@@ -101,7 +112,7 @@ def _of_fits(stream: Any) -> Shape:
     return math.prod(stack) // channels, channels, rows, columns
 
 
-_READERS = {"TIFF": _of_tiff, "NumPy": _of_numpy, "FITS": _of_fits}
+_READERS = {"TIFF": _of_tiff, "RAW": _of_raw, "NumPy": _of_numpy, "FITS": _of_fits}
 
 
 def estimate_memory(settings: Settings, shape: Shape) -> int:
