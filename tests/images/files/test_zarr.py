@@ -307,7 +307,7 @@ class TestElsewhere:
         sizes = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25}
         tifffile.imwrite(tiff, pixels, metadata={"axes": "ZTCYX", **sizes})
         source = read_image(tiff)
-        with pytest.warns(UserWarning, match=r"out\.zarr is without: EXIF, OME metadata"):
+        with pytest.warns(UserWarning, match=r"out\.zarr is without: EXIF, distance of its planes, .*OME metadata"):
             write_image(out, source.image, like=source)
         image = described(zarr.open_group(out))
         assert [axis["name"] for axis in image["axes"]] == list("tczyx")
@@ -709,6 +709,17 @@ def test_what_cannot_be_kept_is_named(out: Path) -> None:
     like = ImageFile(pixels, metadata={"icc_profile": b"x"})
     with pytest.warns(UserWarning, match=r"out\.zarr is without: colour profile$"):
         write_image(out, pixels, like=like)
+
+
+@pytest.mark.parametrize("name", ["Z", "T"])
+def test_the_distance_of_planes_is_not_known(out: Path, name: str) -> None:
+    kept = {"resolution": Resolution(4, 4, "µm")}
+    like = ImageFile(np.zeros((3, 4, 5), np.uint8), None, None, kept, "TIFF", None, (0,), name)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        write_image(out, like.image, like=like)
+    lost = ["distance of its planes, which is 1 in it"] if name == "Z" else []
+    assert [str(each.message).partition("without: ")[2] for each in told] == lost
 
 
 def test_a_little_fuzzing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

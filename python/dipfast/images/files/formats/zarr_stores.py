@@ -337,6 +337,10 @@ def write(folder: Path, pixels: _Array, like: ImageFile) -> list[str]:
     if form is None or not form.fits(pixels, stack):
         lost += [] if form is None else form.names
         form = _new(pixels, like)
+        resolution = like.metadata.get("resolution")
+        if form.groups and "z" in like.stack_names.lower() and resolution and resolution.unit:
+            # OME asks for a size along every axis, and ours is that of a number.
+            lost.append("distance of its planes, which is 1 in it")
     array = form.array.like(form.arranged(pixels))
     groups = list(form.groups)
     if groups and _channels(form, array.shape) != _channels(form, form.array.shape):
