@@ -538,7 +538,9 @@ class TestRestore:
         assert run("restore", "colours.png", "out.png", *beside) == 0
         told = capsys.readouterr().out
         for name, shape in (("psf.npy", "(3, 5, 5)"), ("clean.npy", "(3, 24, 24)")):
-            assumed = f"{name}: shape {shape}: the first axis is taken for channels, not for a stack"
+            assumed = (
+                f"{name}: shape {shape}: the first axis is taken for channels, not for a stack"
+            )
             assert assumed in told
 
 

@@ -351,7 +351,8 @@ def test_what_was_assumed_of_a_mask_is_said(tmp_path: Path) -> None:
     tifffile.imwrite(path, drawn, photometric="miniswhite")
     found = find_missing_pixels(path, "missing", source, "in.png")
     assert found.origin.endswith(
-        "(values over 0; its pixels of 1 are black and those of 0 white (PhotometricInterpretation))"
+        "(values over 0; its pixels of 1 are black and those of 0 white "
+        "(PhotometricInterpretation))"
     )
     tifffile.imwrite(path, drawn, photometric="minisblack")
     found = find_missing_pixels(path, "missing", source, "in.png")

@@ -65,8 +65,8 @@ def test_a_disk_that_is_full(
     monkeypatch.setattr(tifffile, "imwrite", full)
     assert main(["tv", "in.tif", "out.tif"]) == 1
     assert capsys.readouterr().err == (
-        "dipfast: error: out.tif could not be written: only a part of it could be written; the disk "
-        "may be full\n"
+        "dipfast: error: out.tif could not be written: only a part of it could be written; "
+        "the disk may be full\n"
     )
     assert not [path for path in Path().iterdir() if "out" in path.name or path.name[0] == "."]
 

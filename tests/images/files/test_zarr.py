@@ -307,7 +307,9 @@ class TestElsewhere:
         sizes = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25}
         tifffile.imwrite(tiff, pixels, metadata={"axes": "ZTCYX", **sizes})
         source = read_image(tiff)
-        with pytest.warns(UserWarning, match=r"out\.zarr is without: EXIF, distance of its planes, .*OME metadata"):
+        with pytest.warns(
+            UserWarning, match=r"out\.zarr is without: EXIF, distance of its planes, .*OME metadata"
+        ):
             write_image(out, source.image, like=source)
         image = described(zarr.open_group(out))
         assert [axis["name"] for axis in image["axes"]] == list("tczyx")

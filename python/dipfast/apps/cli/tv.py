@@ -137,9 +137,7 @@ def _ratios(source: ImageFile, cleaned: Any, reference: Any) -> dict[str, Any]:
     return {"psnr_input": before.psnr, "psnr": after.psnr}
 
 
-def _tell(
-    request: TvRequest, source: ImageFile, told: dict[str, Any], notes: list[str]
-) -> None:
+def _tell(request: TvRequest, source: ImageFile, told: dict[str, Any], notes: list[str]) -> None:
     """Print what was done."""
     if request.json_:
         finite = {
