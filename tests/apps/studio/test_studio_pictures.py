@@ -180,6 +180,14 @@ def test_black_strokes_on_a_clear_layer_are_a_mask(picture: Picture, tmp_path: P
     assert mask.sum() == 6
 
 
+def test_what_was_assumed_of_a_mask_is_told(picture: Picture, tmp_path: Path) -> None:
+    values = np.zeros((32, 40), bool)
+    values[3:6, 7:9] = True
+    tifffile.imwrite(tmp_path / "mask.tif", values, photometric="miniswhite")
+    with pytest.warns(UserWarning, match="the mask m.tif: its pixels of 1 are black"):
+        assert np.array_equal(loaded_mask(tmp_path / "mask.tif", "m.tif", picture), ~values)
+
+
 def test_booleans_are_a_mask(picture: Picture, tmp_path: Path) -> None:
     values = np.zeros((32, 40), bool)
     values[3:6, 7:9] = True

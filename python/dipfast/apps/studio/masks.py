@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,11 @@ def loaded_mask(path: Path, name: str, picture: Picture) -> _Bools:
     ------
     InputError
         If it cannot be read, has another size, or is a photograph.
+
+    Warns
+    -----
+    UserWarning
+        Of what was assumed in reading it.
     """
     source = read_single(path, plain_name(name), mask=True)
     if source.size != picture.size:
@@ -89,6 +95,8 @@ def loaded_mask(path: Path, name: str, picture: Picture) -> _Bools:
             f"as {picture.name} has"
         )
     values, _ = marks_of(source, f"the mask {name}")
+    for remark in source.remarks:
+        warnings.warn(f"the mask {name}: {remark}", stacklevel=2)
     mask: _Bools = values > 0
     return mask
 
