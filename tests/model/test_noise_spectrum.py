@@ -10,6 +10,7 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from dipfast.errors import InputError
 from dipfast.model.noise import NoiseModel
@@ -102,6 +103,25 @@ def test_coarse_noise_is_found(sigma: float, reach: int) -> None:
     in_photograph = find_spectrum(photograph() + noise)
     assert in_photograph is not None
     assert in_photograph.sigma * 255 == pytest.approx(sigma, rel=0.5 if sigma == 5 else 0.35)
+
+
+@pytest.mark.parametrize("coarse", [(0,), (1,), (1, 3), (0, 1, 2, 3), ()])
+def test_any_of_several_channels_may_tell_it(coarse: tuple[int, ...]) -> None:
+    planes = np.random.default_rng(0).normal(size=(4, 192, 192))
+    for channel in coarse:
+        planes[channel] = gaussian_filter(planes[channel], 0.8, mode="wrap")
+        planes[channel] /= planes[channel].std()
+    found = find_spectrum(0.5 + 0.05 * planes)
+    assert (found is not None) == bool(coarse)
+    if found is not None:
+        assert len(found.levels) == 4
+        assert found.sigma == pytest.approx(0.05, rel=0.15)
+
+
+def test_a_channel_with_little_noise_does_not_tell_it() -> None:
+    planes = np.random.default_rng(0).normal(size=(4, 192, 192))
+    planes[2] = 0.3 * gaussian_filter(planes[2], 0.8, mode="wrap")
+    assert find_spectrum(0.5 + 0.05 * planes) is None
 
 
 def test_noise_of_brightness_alone() -> None:

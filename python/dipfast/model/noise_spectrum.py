@@ -51,6 +51,8 @@ _LARGEST_GROWTH, _GROWING_BANDS = 1.3, 3
 _CLIPPED_SHARE = 0.1
 # See _is_correlated.
 _STEEP, _STEEP_BELOW, _EVEN, _SAME_COLOURS = 1.4, 1.2, 1.9, 4.0
+# A channel with less than this share of the usual noise does not tell that noise is coarse.
+_LEAST_COARSE = 0.5
 _SPARSE = (1.0, 0.85)
 
 _OPPONENT = np.array(
@@ -221,7 +223,8 @@ def find_spectrum(
     -----
     The energy of blocks of 16x16 pixels is taken in bands of spatial frequency, in brightness and
     differences of colour, and the noise is that of the flattest blocks, band by band, corrected for
-    having been chosen.  That is how estimates from sorted blocks work [1]_.
+    having been chosen.  Of other than three channels, one with as much noise as others may say that
+    it is not white.  That is how estimates from sorted blocks work [1]_.
 
     References
     ----------
@@ -239,8 +242,12 @@ def find_spectrum(
     energies = np.stack(
         [np.square(coefficients[..., mask]).mean(axis=-1) for mask in masks], axis=-1
     )
-    quantised = _is_sparse(coefficients[0], energies[0], masks)
-    if not (always or quantised or _is_correlated(energies)):
+    # Of three channels, brightness tells it; any other number are judged one by one.
+    parts = [slice(None)] if len(planes) == 3 else [slice(k, k + 1) for k in range(len(energies))]
+    sparse = [_is_sparse(coefficients[part][0], energies[part][0], masks) for part in parts]
+    correlated = [_is_correlated(energies[part]) for part in parts]
+    quantised = 2 * sum(sparse) > len(sparse)
+    if not (always or quantised or any(correlated)):
         return None
     levels = []
     for channel, energy in enumerate(energies):
@@ -251,6 +258,12 @@ def find_spectrum(
         for k in range(_GROWING_BANDS - 1, -1, -1):
             floor[k] = min(floor[k], _LARGEST_GROWTH * floor[k + 1])
         levels.append(tuple(floor))
+    if len(parts) > 1 and not (always or quantised):
+        # What looks coarse in a channel with little noise is texture.
+        own = [Spectrum((row,), False).sigma for row in levels]
+        usual = math.sqrt(float(np.mean(np.square(own))))
+        if not any(c and level > _LEAST_COARSE * usual for c, level in zip(correlated, own)):
+            return None
     if len(levels) < len(planes) == 3:
         levels += [(0.0,) * len(masks)] * 2
     found = Spectrum(tuple(levels), quantised)
