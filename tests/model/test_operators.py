@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
+from scipy.sparse.linalg import aslinearoperator
 from torch import Tensor, nn
 
 from dipfast.errors import InputError
@@ -26,6 +27,7 @@ from dipfast.model.operators import (
     as_operator,
     gaussian_kernel,
     known_mask,
+    taken_as_it_is,
 )
 
 SIZES = st.integers(1, 12)
@@ -150,6 +152,58 @@ def test_composition() -> None:
     assert known_mask(Compose(blur, Compose(smaller, mask))) is mask.known
 
 
+def test_shape_of_the_images_of_a_composition() -> None:
+    assert Compose(Blur(gaussian_kernel(1.0)), Downsample(2)).image_shape((1, 3, 4, 5)) == (
+        1,
+        3,
+        8,
+        10,
+    )
+    of_three = Compose(Wrapped(lambda u: u.mean(1, keepdim=True), (3, 8, 10)), Downsample(2))
+    assert of_three.image_shape((1, 1, 4, 5)) == (1, 3, 8, 10)
+
+
+def test_a_mask_that_is_an_array() -> None:
+    known = np.array([[True, False]])
+    assert torch.equal(Mask(known).known, torch.from_numpy(known))
+
+
+class Faded(Identity):
+    """Halve the brightness, as a class derived from one that leaves it."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image / 2
+
+    def adjoint(self, measurement: Tensor) -> Tensor:
+        return measurement / 2
+
+
+class FadedMask(Mask):
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image) / 2
+
+
+class NamedMask(Mask):
+    name = "a mask that computes what a mask does"
+
+
+def test_a_derived_class_with_its_own_map_is_taken_as_it_is() -> None:
+    image, known = random(1, 1, 4, 5), random(4, 5) > 0
+    faded = taken_as_it_is(Faded())
+    assert not isinstance(faded, Identity)
+    check_adjoint(faded, (1, 1, 4, 5))
+    torch.testing.assert_close(faded(image), image / 2)
+    masked = taken_as_it_is(FadedMask(known))
+    assert not isinstance(masked, Mask)
+    assert torch.equal(known_mask(masked), known)
+    torch.testing.assert_close(masked(image), torch.where(known, image / 2, 0))
+    whole = taken_as_it_is(Compose(Faded(), Mask(known)))
+    assert not isinstance(whole.operators[0], Identity)
+    for operator in (NamedMask(known), Compose(Identity(), Mask(known)), Blur(torch.ones(3, 3))):
+        assert taken_as_it_is(operator) is operator
+    assert isinstance(as_operator(Faded()), Wrapped)
+
+
 class Physics(nn.Module):
     """Stand for a forward model with the interface of deepinv."""
 
@@ -225,7 +279,20 @@ class TestAnyOperator:
         (lambda: Blur(torch.full((3, 3), math.nan)), ValueError, "kernel must be finite"),
         (lambda: Blur(torch.ones(3, 3), "wrap"), ValueError, "boundary must be one of"),
         (lambda: Blur(torch.ones(9, 9))(torch.ones(1, 1, 4, 8)), ValueError, "too small for a"),
+        (lambda: Mask(np.ones((2, 2))), TypeError, r"known must be a boolean.*one of float64"),
+        (lambda: Mask([[True]]), TypeError, r"known must be a boolean.*got list"),
         (lambda: Compose(), ValueError, "operators must be one at least"),
+        (lambda: Compose(Identity(), torch.abs), TypeError, r"modules, got abs; .*Wrapped\(abs\)"),
+        (
+            lambda: Compose(Identity(), nn.AvgPool2d(2)).adjoint(torch.ones(1, 1, 2, 2)),
+            TypeError,
+            r"operators must have an adjoint each, got AvgPool2d; .*\(C, H, W\)",
+        ),
+        (
+            lambda: as_operator(aslinearoperator(np.eye(4))),
+            TypeError,
+            "operator must be .* which maps vectors of NumPy",
+        ),
         (lambda: gaussian_kernel(0.0), ValueError, "sigma must be positive, got 0"),
         (lambda: gaussian_kernel(1.0, 4), ValueError, "size must be odd and positive, got 4"),
         (lambda: as_operator(3), TypeError, "operator must be a torch module.*got int"),

@@ -205,6 +205,32 @@ def test_operator_of_your_own(noisy: Tensor) -> None:
     assert data < 0.04
 
 
+class Faded(Identity):
+    def forward(self, image: Tensor) -> Tensor:
+        return image / 2
+
+
+def test_operator_derived_from_one_that_is_known(noisy: Tensor) -> None:
+    """The fit is to what its ``forward`` computes, and not to what the base class does."""
+    state = list(make(noisy, operator=Faded()))[-1]
+    expected = (state.image / 2 - noisy).square().sum() / 2 / noisy.numel()
+    torch.testing.assert_close(state.terms.data, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"operator": torch.abs}, r"operator must be a module with an adjoint.*Wrapped\("),
+        ({"noise": 0.1}, r"noise must be a NoiseModel, got 0\.1; NoiseModel\(sigma\)"),
+    ],
+)
+def test_what_is_no_operator_or_noise_is_refused(
+    noisy: Tensor, options: dict, message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        make(noisy, **options)
+
+
 @pytest.mark.parametrize("noise", [None, NoiseModel(0.1, 0.01, low=0.0, high=1.0)])
 def test_missing_elements_do_not_count(noisy: Tensor, noise: NoiseModel | None) -> None:
     known = torch.rand(noisy.shape[-2:], generator=torch.Generator().manual_seed(0)) > 0.5
@@ -292,6 +318,13 @@ def test_stages_are_checked(noisy: Tensor) -> None:
         DeepImagePrior(noisy, [])
     with pytest.raises(ValueError, match="stages must have at least one iteration"):
         make(noisy, Stage("dip", 0))
+    with pytest.raises(TypeError, match=r"iterations of stage 'dip' must be an integer, got 1\.5"):
+        make(noisy, Stage("dip", 1.5))
+    with pytest.raises(TypeError, match="stages must be a sequence of Stage, got 'd' in it"):
+        DeepImagePrior(noisy, "dip")
+    # A generator can be gone through only once.
+    prior = DeepImagePrior(noisy, (Stage("dip", n) for n in (1, 2)), network=SMALL)
+    assert prior.iterations == 3
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ __all__ = [
     "gaussian_kernel",
     "known_mask",
     "on_device",
+    "taken_as_it_is",
 ]
 
 Shape: TypeAlias = tuple[int, ...]
@@ -159,8 +160,8 @@ class Mask(LinearOperator):
     Parameters
     ----------
     known
-        The mask m, boolean, True where the pixel is known, of a shape that broadcasts to that of
-        the images, such as (H, W) or (N, C, H, W).
+        The mask m, a boolean tensor or array, True where the pixel is known, of a shape that
+        broadcasts to that of the images, such as (H, W) or (N, C, H, W).
 
     Raises
     ------
@@ -176,10 +177,17 @@ class Mask(LinearOperator):
 
     known: Tensor
 
-    def __init__(self, known: Tensor) -> None:
+    @plain_modes()
+    def __init__(self, known: Any) -> None:
         super().__init__()
-        if known.dtype != torch.bool:
-            raise InputTypeError(f"known must be a boolean tensor, got {known.dtype}")
+        if isinstance(known, np.ndarray) and known.dtype == np.bool_:
+            known = torch.from_numpy(np.array(known, copy=True))
+        if not isinstance(known, Tensor) or known.dtype != torch.bool:
+            is_array = isinstance(known, np.ndarray | Tensor)
+            got = f"one of {known.dtype}" if is_array else type(known).__name__
+            raise InputTypeError(
+                f"known must be a boolean tensor or array, True where a pixel is known, got {got}"
+            )
         self.register_buffer("known", known)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -392,10 +400,13 @@ class Compose(LinearOperator):
     Parameters
     ----------
     *operators
-        One or more operators; the first one is applied to the image.
+        One or more operators; the first one is applied to the image.  A function, or a module
+        without an adjoint, becomes one as ``Wrapped(function, shape)``.
 
     Raises
     ------
+    TypeError
+        If one of them is no module; from ``adjoint``, if one has none.
     ValueError
         If there are no operators.
 
@@ -413,6 +424,9 @@ class Compose(LinearOperator):
         super().__init__()
         if not operators:
             raise InputError("operators must be one at least")
+        for operator in operators:
+            if not isinstance(operator, nn.Module):
+                raise InputTypeError(f"operators must be modules, got {_unsuited(operator)}")
         self.operators = nn.ModuleList(operators)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -422,9 +436,33 @@ class Compose(LinearOperator):
 
     def adjoint(self, measurement: Tensor) -> Tensor:
         for operator in reversed(self.operators):
-            adjoint: Callable[[Tensor], Tensor] = operator.adjoint  # type: ignore[assignment]
-            measurement = adjoint(measurement)
+            measurement = _adjoint_of(operator)(measurement)
         return measurement
+
+    def image_shape(self, shape: Shape) -> Shape:
+        for operator in reversed(self.operators):
+            if isinstance(operator, LinearOperator):
+                shape = operator.image_shape(shape)
+            else:  # which has an adjoint, and nothing to say of shapes
+                shape = tuple(_adjoint_of(operator)(torch.zeros(shape)).shape)
+        return shape
+
+
+def _adjoint_of(operator: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return the adjoint of a part of a composition."""
+    adjoint: Callable[[Tensor], Tensor] | None = getattr(operator, "adjoint", None)
+    if adjoint is None:
+        raise InputTypeError(f"operators must have an adjoint each, got {_unsuited(operator)}")
+    return adjoint
+
+
+def _unsuited(operator: object) -> str:
+    """Name what cannot be a part of a composition, and say what makes a part of it."""
+    name = getattr(operator, "__name__", type(operator).__name__)
+    return (
+        f"{name}; Wrapped makes one of a function or module: Wrapped({name}), or "
+        f"Wrapped({name}, (C, H, W)) with the shape of its images where it changes that"
+    )
 
 
 class Wrapped(LinearOperator):
@@ -501,7 +539,7 @@ def as_operator(operator: Any, shape: Shape | None = None) -> LinearOperator:
     Raises
     ------
     TypeError
-        If the operator cannot be called.
+        If the operator cannot be called, or is one of vectors, as those of SciPy are.
     ValueError
         If the operator cannot be copied, because it holds tensors that were computed with
         gradients.
@@ -512,10 +550,16 @@ def as_operator(operator: Any, shape: Shape | None = None) -> LinearOperator:
     >>> as_operator(torch.nn.AvgPool2d(2), (1, 8, 8)).adjoint(torch.ones(1, 1, 4, 4)).shape
     torch.Size([1, 1, 8, 8])
     """
-    if not callable(operator):
+    # Those of SciPy and PyLops can be called, and have an adjoint that is another operator.
+    of_vectors = hasattr(operator, "matvec") and not isinstance(operator, nn.Module)
+    if of_vectors or not callable(operator):
+        way_out = (
+            ", which maps vectors of NumPy; write it as a function of tensors (N, C, H, W), whose "
+            "adjoint follows by itself"
+        )
         raise InputTypeError(
             "operator must be a torch module, a physics of deepinv or a function, "
-            f"got {type(operator).__name__}"
+            f"got {type(operator).__name__}" + (way_out if of_vectors else "")
         )
     try:
         operator = copy.deepcopy(operator)
@@ -524,7 +568,8 @@ def as_operator(operator: Any, shape: Shape | None = None) -> LinearOperator:
     if isinstance(operator, nn.Module):
         operator.requires_grad_(False)
     if isinstance(operator, LinearOperator):
-        return operator
+        known_one: LinearOperator = taken_as_it_is(operator)
+        return known_one
     if hasattr(operator, "A") and hasattr(operator, "A_adjoint"):
         wrapped = Wrapped(operator.A, shape, operator.A_adjoint)
     else:
@@ -532,6 +577,56 @@ def as_operator(operator: Any, shape: Shape | None = None) -> LinearOperator:
     # As an attribute, a module is registered, so that it moves between devices with the wrapper.
     wrapped.whole = operator
     return wrapped
+
+
+def taken_as_it_is(operator: Any) -> Any:
+    """Return an operator that is not taken for one of this module if it computes another thing.
+
+    What is known of an identity, a mask, a blur, ... is used to compute faster, to cut into tiles
+    and to choose a method.  It does not hold for a class that is derived from one of these and has
+    a ``forward`` or ``adjoint`` of its own.
+
+    Parameters
+    ----------
+    operator
+        The forward model.
+
+    Returns
+    -------
+    Operator
+        The operator itself, or a :class:`Wrapped` around one of such a class, followed by its mask
+        if it has one; of a :class:`Compose`, one with such parts wrapped.
+
+    Examples
+    --------
+    >>> class Half(Identity):
+    ...     def forward(self, image):
+    ...         return image / 2
+    >>> [isinstance(taken_as_it_is(operator), Identity) for operator in (Identity(), Half())]
+    [True, False]
+    """
+    kind = next((known for known in _KINDS if isinstance(operator, known)), None)
+    if kind is None:
+        return operator
+    if any(_has_own(operator, kind, name) for name in ("forward", "adjoint", "__call__")):
+        wrapped = Wrapped(operator, adjoint=operator.adjoint)
+        known = known_mask(operator)
+        return wrapped if known is None else Compose(wrapped, Mask(known))
+    if isinstance(operator, Compose):
+        parts = [taken_as_it_is(part) for part in operator.operators]
+        if any(part is not given for part, given in zip(parts, operator.operators)):
+            return Compose(*parts)
+    return operator
+
+
+def _has_own(operator: nn.Module, kind: type[nn.Module], name: str) -> bool:
+    """Return whether an operator has another method than the class that it is derived from."""
+    own = name in vars(operator)
+    return own or getattr(type(operator), name) is not getattr(kind, name)
+
+
+# Of what these are, more is known than of any linear operator.
+_KINDS = (Identity, Mask, Downsample, Blur, Compose)
 
 
 def on_device(operator: _T, device: torch.device) -> _T:

@@ -7,7 +7,7 @@ it makes no decisions: stop rules, progress bars and interrupts read its states.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, get_args
@@ -15,10 +15,18 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from dipfast.checks import check_choice
+from dipfast.checks import check_choice, shown
 from dipfast.errors import InputError, InputTypeError
 from dipfast.model.noise import NoiseModel
-from dipfast.model.operators import Blur, Compose, Downsample, Identity, Mask, Operator
+from dipfast.model.operators import (
+    Blur,
+    Compose,
+    Downsample,
+    Identity,
+    Mask,
+    Operator,
+    taken_as_it_is,
+)
 from dipfast.model.problem import Problem
 from dipfast.ops.layers import add_normal
 from dipfast.prior.fused import has_fused_layers
@@ -132,7 +140,8 @@ class DeepImagePrior:
     Parameters
     ----------
     measurement
-        The measurement y, of shape (N, C, H, W), float32 or float64, on the device to work on.
+        The measurement y, of shape (N, C, H, W), float32 or float64, on the device to work on; of
+        an image in [0, 1], as the default network makes it.
     stages
         What to minimise, and for how many iterations each; one stage at least
         (:func:`dipfast.prior.methods.make_stages` returns those of published methods).
@@ -185,7 +194,8 @@ class DeepImagePrior:
     Raises
     ------
     TypeError
-        If the measurement is neither float32 nor float64, or holds no data.
+        If the measurement is neither float32 nor float64, or holds no data; if stages, operator or
+        noise are none.
     ValueError
         If an argument is out of its range, or the network has no weights that can be fitted.
     RuntimeError
@@ -235,8 +245,7 @@ class DeepImagePrior:
                 "measurement must be a non-empty tensor (N, C, H, W), "
                 f"got shape {tuple(measurement.shape)}"
             )
-        if not stages or min(stage.iterations for stage in stages) < 1:
-            raise InputError(f"stages must have at least one iteration each, got {stages!r}")
+        stages = _check_stages(stages)
         if measurement.dtype not in (torch.float32, torch.float64):
             raise InputTypeError(f"measurement must be float32 or float64, got {measurement.dtype}")
         if measurement.is_meta:
@@ -267,10 +276,19 @@ class DeepImagePrior:
             )
         measurement = plain_tensor(measurement)
         device = measurement.device
-        operator = Identity() if operator is None else plain_operator(operator)
+        if operator is not None and not (callable(operator) and hasattr(operator, "adjoint")):
+            raise InputTypeError(
+                f"operator must be a module with an adjoint, got {shown(operator)}; "
+                "dipfast.operators.Wrapped(function, shape) makes one of a function"
+            )
+        operator = Identity() if operator is None else taken_as_it_is(plain_operator(operator))
+        if noise is not None and not hasattr(noise, "residual"):
+            raise InputTypeError(
+                f"noise must be a NoiseModel, got {shown(noise)}; NoiseModel(sigma) is white noise"
+            )
         self._graph: StepGraph | None = None
         self.problem = Problem(measurement, operator, noise or NoiseModel(0.0), outliers=outliers)
-        self.stages = tuple(stages)
+        self.stages = stages
         self.iterations = sum(stage.iterations for stage in stages)
         self.iteration = 0
 
@@ -629,6 +647,23 @@ def _copy_like(value: Tensor, other: Tensor) -> Tensor:
     if value.shape != other.shape:
         raise InputError(f"shape {tuple(value.shape)} instead of {tuple(other.shape)}")
     return value.to(other, copy=True)
+
+
+def _check_stages(stages: Iterable[Stage]) -> tuple[Stage, ...]:
+    """Return stages, of which there is one at least, each with a number of iterations."""
+    checked = tuple(stages)
+    for stage in checked:
+        if not isinstance(stage, Stage):
+            raise InputTypeError(f"stages must be a sequence of Stage, got {shown(stage)} in it")
+        count = getattr(stage.iterations, "__index__", None)
+        if count is None or isinstance(stage.iterations, bool):
+            raise InputTypeError(
+                f"iterations of stage {stage.name!r} must be an integer, "
+                f"got {shown(stage.iterations)}"
+            )
+    if not checked or min(stage.iterations for stage in checked) < 1:
+        raise InputError(f"stages must have at least one iteration each, got {checked!r}")
+    return checked
 
 
 def _check_input(z: Tensor, image: Tensor) -> Tensor:
