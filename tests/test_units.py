@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -377,3 +377,58 @@ class TestRefused:
                 dipfast.denoise(image, data_range=255)
         noisy = np.random.default_rng(0).normal(0, 0.3, (20, 20)) + (np.arange(20) > 10)
         dipfast.denoise(noisy, data_range=1)  # noise may exceed the range without a warning
+
+
+class TestMeasurementsInAnotherRange:
+    """What an operator makes of images in the range may be far outside of it."""
+
+    OPTIONS: ClassVar[dict[str, Any]] = {"method": "pnp", "quality": "fast", "data_range": 100}
+
+    def scene(self) -> np.ndarray:
+        rows, columns = np.mgrid[:24, :24]
+        return (50 + 40 * np.sin(columns / 4) * np.cos(rows / 5)).astype(np.float32)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+    def test_brighter_ones_are_nothing_to_warn_of(self, dtype: type) -> None:
+        """Neither are integers in another unit; 25 times the range is what the operator makes."""
+        scene, blur = self.scene(), Blur(torch.ones(5, 5))
+        measured = blur(torch.from_numpy(scene)[None, None])[0, 0].numpy().round().astype(dtype)
+        result = dipfast.restore(measured, blur, sigma=1, **self.OPTIONS)
+        assert np.abs(result.image - scene).max() < 3
+
+    def test_noise_may_be_stronger_than_the_range_is_wide(self) -> None:
+        noisy = 4 * self.scene() + np.random.default_rng(0).normal(0, 120, (24, 24))
+        dipfast.restore(noisy, lambda u: 4 * u, sigma=120, **self.OPTIONS)
+
+    def test_those_of_an_image_beyond_the_range_are_warned_of(self) -> None:
+        measured = 4 * 2 * self.scene()
+        with pytest.warns(UserWarning, match=r"beyond data_range=\(0.0, 100.0\) will be cut off"):
+            dipfast.restore(measured, lambda u: 4 * u, sigma=1, **self.OPTIONS)
+
+    def test_noise_that_is_cut_off_elsewhere_is_refused(self) -> None:
+        measured = (4 * self.scene()).clip(0, 300)
+        words = (
+            r"noise='clipped' is cut off at 0 and 100, and 8\d% of the values of measurement are "
+            r"beyond: .*NoiseModel\(sigma, low=\.\.\., high=\.\.\.\)"
+        )
+        with pytest.raises(ValueError, match=words):
+            dipfast.restore(measured, lambda u: 4 * u, noise="clipped", **self.OPTIONS)
+        model = NoiseModel(0.01, high=1.0)
+        with pytest.raises(ValueError, match="noise is cut off at 100, and"):
+            dipfast.restore(measured, lambda u: 4 * u, noise=model, **self.OPTIONS)
+        model = NoiseModel(0.01, low=0.0, high=3.0)
+        dipfast.restore(measured, lambda u: 4 * u, noise=model, **self.OPTIONS)
+
+    def test_a_weak_operator_is_told_of_where_a_network_is_fitted(self) -> None:
+        measured = 1e-3 * self.scene()
+        # Their differences are not lost without one, and nothing is warned of.
+        result = dipfast.restore(measured, lambda u: 1e-3 * u, sigma=1e-4, **self.OPTIONS)
+        assert np.abs(result.image - self.scene()).max() < 3
+        with pytest.warns(UserWarning, match="operator makes values of 0.001 at most .* by 1e.03"):
+            dipfast.restore(
+                measured, lambda u: 1e-3 * u, sigma=1e-4, max_iterations=1, data_range=100
+            )
+
+    def test_responses_that_are_not_finite_bound_nothing(self) -> None:
+        measured = np.log(self.scene() / 100)
+        dipfast.restore(measured, torch.log, sigma=0.01, max_iterations=1, data_range=1)

@@ -312,6 +312,7 @@ class Layout:
         known: Any = None,
         margin: float = 0.0,
         from_zero: bool = False,
+        reach: tuple[float, float] = (0.0, 1.0),
         name: str = "image",
         warns: bool = True,
     ) -> Layout:
@@ -332,6 +333,9 @@ class Layout:
             because the result may exceed the measurement; 0 by default.
         from_zero
             Whether a range that is found begins at 0, if no value is negative; not by default.
+        reach
+            From where to where the values of a measurement go, in units of the range: (0, 1) by
+            default, more for operators that make values brighter.
         name
             The name of the argument, for messages.
         warns
@@ -362,7 +366,8 @@ class Layout:
         ends = 0.0, 1.0
         if data_range is not None:
             source, found = "given", check_data_range(data_range)
-            check_unit(name, counted, found)
+            low, width = found[0], found[1] - found[0]
+            check_unit(name, counted, (low + reach[0] * width, low + reach[1] * width))
         elif str(image.dtype).endswith("uint8"):
             source, found = "dtype", (0.0, 255.0)
         else:

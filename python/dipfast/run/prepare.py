@@ -70,6 +70,9 @@ _FEW_BEYOND, _MOST_DEVIATIONS = 1e-4, 6.0
 # Measurements of general operators are in another unit if this share of them is.
 _MANY_BEYOND = 0.25
 
+# Noise that is cut off leaves no value beyond, but for rounding, and for defects.
+_CUT_EXACTLY, _MOST_BEYOND_A_CUT = 1e-3, 1e-2
+
 
 @dataclass(frozen=True)
 class Task:
@@ -95,6 +98,9 @@ class Task:
     suits_direct
         Whether the method of the task without a network is for its operators, True by default;
         otherwise none is chosen that needs it.
+    reach
+        From where to where the measurements of images in [0, 1] go, in their unit: (0, 1) by
+        default, more for operators that make values brighter.
     """
 
     image: Any
@@ -104,6 +110,7 @@ class Task:
     kept_mask: Tensor | None = None
     found: dict[str, Any] = field(default_factory=dict)
     suits_direct: bool = True
+    reach: tuple[float, float] = (0.0, 1.0)
 
 
 def prepare(task: Task, settings: Settings) -> list[Job]:
@@ -139,8 +146,9 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
         precision = find_precision(settings.precision, device, measurement.dtype)
     settings = settings.model_copy(update={"precision": precision})
     task = replace(task, operators=[on_device(operator, _CPU) for operator in task.operators])
-    _check_range(measurement, layout, settings)
-    told = _warn_of_values_outside(measurement, layout, settings)
+    _check_range(measurement, task, settings)
+    _check_clipping(measurement, task, settings)
+    told = _warn_of_values_outside(measurement, task, settings)
     baseline = task.baseline(measurement)
     _check_operators(task, settings, baseline)
     shape = layout.shape_of(tuple(baseline.shape))
@@ -218,7 +226,7 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
         if job.iterations and not any(before.iterations for before in jobs[:-1]):
             check_memory(**(sizes_of_tile(job, job.tile) if job.tile else job.sizes))
     if not told and task.kept_mask is None:
-        _warn_of_values_cut_off(jobs, layout, settings)
+        _warn_of_values_cut_off(jobs, task, settings)
     if stack is not None:
         task.found.update(_found_of_stack(stack, layout))
     if may_help:
@@ -300,21 +308,52 @@ def _is_direct(settings: Settings) -> bool:
     return isinstance(settings.method, str) and settings.method in DIRECT_METHODS
 
 
-def _check_range(measurement: Tensor, layout: Layout, settings: Settings) -> None:
-    """Refuse noise that is stronger than the value range is wide."""
+def _check_range(measurement: Tensor, task: Task, settings: Settings) -> None:
+    """Refuse noise that is stronger than the range of what is measured is wide."""
+    layout, most = task.layout, task.reach[1] - task.reach[0]
     varied = bool((measurement != measurement.flatten()[0]).any())
-    if settings.sigma != "auto" and settings.sigma > _width(layout) and varied:
+    if settings.sigma != "auto" and settings.sigma > most * _width(layout) and varied:
         low, high = layout.data_range
         raise InputError(
             f"sigma={settings.sigma:g} is in the unit of the image, whose range from {low:.6g} to "
             f"{high:.6g} is narrower than such noise"
         )
     model = settings.noise
-    if isinstance(model, NoiseParameters) and model.typical_variance > 1 and varied:
+    if isinstance(model, NoiseParameters) and model.typical_variance > most**2 and varied:
         raise InputError(
             f"noise has a standard deviation of {math.sqrt(model.typical_variance):.3g} value "
             "ranges; a NoiseModel is in the unit of the range, of which 1 is all"
         )
+
+
+def _check_clipping(measurement: Tensor, task: Task, settings: Settings) -> None:
+    """Refuse noise that was told to be cut off where measurements go on.
+
+    The ends of the range are those of the image, and a measurement may have another one.
+    """
+    noise = settings.noise
+    if settings.task != "restore" or (isinstance(noise, str) and noise != "clipped"):
+        return
+    ends = task.layout.ends if isinstance(noise, str) else (noise.low, noise.high)
+    low, high = (-math.inf if ends[0] is None else ends[0]), ends[1]
+    high = math.inf if high is None else high
+    beyond = (measurement < low - _CUT_EXACTLY) | (measurement > high + _CUT_EXACTLY)
+    known = known_mask(_operator_of(task, 0))
+    share = float((beyond if known is None else beyond & known).float().mean())
+    if share > _MOST_BEYOND_A_CUT:
+        told = "noise='clipped'" if isinstance(noise, str) else "noise"
+        raise InputError(
+            f"{told} is cut off at {_ends_in_words(task.layout, low, high)}, and {share:.0%} of "
+            "the values of measurement are beyond: those ends are of the range of the image, and "
+            "the operator takes measurements out of it; noise=dipfast.NoiseModel(sigma, low=..., "
+            "high=...) tells where they were cut off, in units of the range"
+        )
+
+
+def _ends_in_words(layout: Layout, low: float, high: float) -> str:
+    """Name the ends at which noise is cut off, in the unit of the image."""
+    ends = (layout.data_range[0] + end * _width(layout) for end in (low, high))
+    return " and ".join(f"{end:.6g}" for end in ends if math.isfinite(end))
 
 
 def _check_operators(task: Task, settings: Settings, baseline: Tensor) -> None:
@@ -744,25 +783,27 @@ def _peak(reference: Any, layout: Layout) -> float:
     return usual_width(low, high, layout.dtype) or high - low
 
 
-def _warn_of_values_outside(measurement: Tensor, layout: Layout, settings: Settings) -> bool:
+def _warn_of_values_outside(measurement: Tensor, task: Task, settings: Settings) -> bool:
     """Warn if the image has values outside of the range that was given, whatever its noise is.
 
     Returns whether it does; few values in floating point are left to what is known of the noise.
     """
+    layout, (low, high) = task.layout, task.reach
     lowest, highest = float(measurement.min()), float(measurement.max())
-    if 0 <= lowest <= highest <= 1 or layout.range_source != "given":
+    if low <= lowest <= highest <= high or layout.range_source != "given":
         return False
     if settings.method == "nl_ridge":  # which keeps them
         return False
     # Noise in floating point exceeds the range, but few values do so by much.
-    far = ((measurement < -_NOISE_BEYOND) | (measurement > 1 + _NOISE_BEYOND)).float().mean()
+    margin = _NOISE_BEYOND * (high - low)
+    far = ((measurement < low - margin) | (measurement > high + margin)).float().mean()
     if "int" not in name_of_dtype(layout.dtype) and far <= _NOISE_BEYOND:
         return False
     warn_caller(f"values of image beyond data_range={layout.data_range} will be cut off")
     return True
 
 
-def _warn_of_values_cut_off(jobs: Sequence[Job], layout: Layout, settings: Settings) -> None:
+def _warn_of_values_cut_off(jobs: Sequence[Job], task: Task, settings: Settings) -> None:
     """Warn if more values are farther outside of the range that was given than noise takes them."""
     # These join or return a picture that has such values, and where the values are stretched, these
     # have a range of their own.
@@ -770,9 +811,10 @@ def _warn_of_values_cut_off(jobs: Sequence[Job], layout: Layout, settings: Setti
         settings.method == "joined" and settings.task == "denoise"
     )
     cut = [] if keeps else [job for job in jobs if job.stretch is None]
+    layout = task.layout
     if not cut or layout.range_source != "given":
         return
-    share = max(_share_beyond(job.problem) for job in cut)
+    share = max(_share_beyond(job.problem, task.reach) for job in cut)
     # What a general operator makes of images in the range may be beyond it.
     if share > (_MANY_BEYOND if settings.task == "restore" else _FEW_BEYOND):
         warn_caller(
@@ -781,13 +823,13 @@ def _warn_of_values_cut_off(jobs: Sequence[Job], layout: Layout, settings: Setti
         )
 
 
-def _share_beyond(problem: Problem) -> float:
-    """Return the share of the values that neither noise nor outliers take so far out of [0, 1]."""
-    y, noise = problem.measurement, problem.noise
+def _share_beyond(problem: Problem, reach: tuple[float, float]) -> float:
+    """Return the share of the values that neither noise nor outliers take so far out of reach."""
+    y, noise, (low, high) = problem.measurement, problem.noise, reach
     # At white, where it is strongest.
     deviation = max(noise.channel_levels or (1,)) * math.sqrt(noise.sigma**2 + noise.gain)
-    margin = max(_NOISE_BEYOND, _MOST_DEVIATIONS * deviation)
-    beyond = (y < -margin) | (y > 1 + margin)
+    margin = max(_NOISE_BEYOND * (high - low), _MOST_DEVIATIONS * deviation)
+    beyond = (y < low - margin) | (y > high + margin)
     if problem.outliers is not None:  # which do not count
         beyond &= ~problem.outliers
     return float(beyond.double().mean())
