@@ -466,3 +466,20 @@ def test_truth_of_any_kind_tells_the_best_iteration(noisy_pair, kind, combined) 
         noisy_pair[0], method="dip", preset=SMALL, max_iterations=6, stop=rule, sigma=25
     )
     assert (result.best_iteration, result.stop_iteration) == (3, 6)
+
+
+@pytest.mark.parametrize("answer", [None, True, (True, "enough")])
+@pytest.mark.parametrize("wrap", [lambda rule: rule, lambda rule: FirstOf((rule,))])
+def test_a_rule_that_returns_no_decision_is_refused(answer: Any, wrap: Any) -> None:
+    class Short(StopRule):
+        def update(self, state: Any, memory: Any) -> Any:
+            return answer
+
+    with pytest.raises(TypeError, match=r"stop rule Short must return a dipfast\.stopping\.Dec"):
+        wrap(Short()).decide(None, {})
+
+
+@pytest.mark.parametrize("rules", [HeldOut(), "auto", ("held_out",)])
+def test_what_is_no_tuple_of_rules_is_refused(rules: Any) -> None:
+    with pytest.raises(TypeError, match="rules must be "):
+        LastOf(rules)

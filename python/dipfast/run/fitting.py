@@ -105,7 +105,7 @@ class Runner:
                 if self.recovery.gave_up:
                     return Stop(StopReason.GAVE_UP)
                 continue
-            decision = self.rule.update(state, self._rule_state)
+            decision = self.rule.decide(state, self._rule_state)
             check_values("the stop rule", self._rule_state)
             self._ended = self._end_of_fit(state, decision)
             # After the stop rule, which must not see the reference.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dipfast.errors import InputError
+from dipfast.checks import shown
+from dipfast.errors import InputError, InputTypeError
 from dipfast.model.loop_view import LoopView
 from dipfast.state_dict import Values, flatten, subtree
 from dipfast.stopping.rule import Decision, StopRule
@@ -27,6 +28,8 @@ class CompositeRule(StopRule):
 
     Raises
     ------
+    TypeError
+        If they are no tuple of rules.
     ValueError
         If there are no rules.
     """
@@ -34,8 +37,16 @@ class CompositeRule(StopRule):
     rules: tuple[StopRule, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.rules, tuple | list):
+            raise InputTypeError(f"rules must be a tuple of stop rules, got {shown(self.rules)}")
         if not self.rules:
             raise InputError("rules must not be empty")
+        for rule in self.rules:
+            if not isinstance(rule, StopRule):
+                raise InputTypeError(
+                    f"rules must be stop rules, got {shown(rule)} among them; those with a name "
+                    "are classes of dipfast.stopping, such as HeldOut()"
+                )
 
     def prepare(self, problem: Problem) -> Problem:
         for rule in self.rules:
@@ -60,7 +71,7 @@ class CompositeRule(StopRule):
             What the rule decides.
         """
         own = subtree(memory, str(k))
-        decision = self.rules[k].update(state, own)
+        decision = self.rules[k].decide(state, own)
         memory |= flatten({str(k): own})
         return decision
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
+from dipfast.checks import shown
+from dipfast.errors import InputTypeError
 from dipfast.stop_reason import Stop, StopReason
 
 if TYPE_CHECKING:
@@ -91,3 +93,31 @@ class StopRule(ABC):
         Decision
             Whether the iteration is the best so far, and why to stop.
         """
+
+    def decide(self, state: LoopView, memory: Values) -> Decision:
+        """Return what :meth:`update` decides, which may be a rule of a user's, after checking it.
+
+        Parameters
+        ----------
+        state
+            The loop after the iteration.
+        memory
+            State of the rule, changed in place.
+
+        Returns
+        -------
+        Decision
+            Whether the iteration is the best so far, and why to stop.
+
+        Raises
+        ------
+        TypeError
+            If it is none.
+        """
+        decision: object = self.update(state, memory)
+        if not isinstance(decision, Decision):
+            raise InputTypeError(
+                f"update of the stop rule {type(self).__name__} must return a "
+                f"dipfast.stopping.Decision, got {shown(decision)}"
+            )
+        return decision
