@@ -44,6 +44,17 @@ def error(x: torch.Tensor, y: torch.Tensor) -> float:
     return float((x - y).square().mean())
 
 
+@pytest.mark.parametrize("quality", [5, 20, 40])
+def test_a_smooth_gradient_is_not_taken_for_a_changed_picture(quality: int) -> None:
+    # All rows of a block are the same, and so is their rounding, which adds up in its coefficients.
+    columns = np.arange(56)
+    for rate in np.linspace(5, 12, 15):
+        waves = np.tile(128 + 100 * np.sin(columns / rate), (40, 1)).round().astype(np.uint8)
+        for picture in (waves, np.ascontiguousarray(waves.T)):
+            pixels, coding = coded(picture, quality)
+            JpegSet.of(tensor(pixels), coding)
+
+
 class TestCoding:
     @pytest.mark.parametrize(("subsampling", "expected"), [(0, (1, 1)), (1, (1, 2)), (2, (2, 2))])
     def test_is_that_of_the_encoder(self, subsampling: int, expected: tuple[int, int]) -> None:

@@ -168,12 +168,17 @@ class JpegSet:
 
 def _check(coefficients: Tensor, levels: Tensor, step: Tensor, rounding: float) -> None:
     """Refuse coefficients that are not multiples of the steps."""
-    # Of a flat block the rounding of all pixels is the same, and adds up in few coefficients.
-    tells = (coefficients.abs() > 3 * rounding) & (step >= _COARSE_STEPS * rounding)
+    # Of a flat block the rounding of all pixels is the same, and adds up in few coefficients.  So
+    # does that of lines that are all the same, as a smooth gradient along rows or columns has.
+    along_rows, along_columns = levels[..., 1:, :] == 0, levels[..., :, 1:] == 0
+    is_line = along_rows.flatten(-2).all(dim=-1) | along_columns.flatten(-2).all(dim=-1)
+    of_lines = max(rounding, math.sqrt(_SIDE) * _ROUNDING)
+    limit = torch.where(is_line, of_lines, rounding)[..., None, None]
+    tells = (coefficients.abs() > 3 * limit) & (step >= _COARSE_STEPS * limit)
     tells[..., 0, 0] = False
     if int(tells.sum()) < _FEW:
         return
-    moved = (coefficients - levels)[tells].abs() > rounding
+    moved = ((coefficients - levels).abs() > limit)[tells]
     if float(moved.double().mean()) > _MOST_MOVED:
         raise InputError(
             "image is not what the JPEG of this coding decodes to: it was turned, cut, scaled or "
