@@ -69,10 +69,20 @@ def test_function_denoises_arrays_of_napari(shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(made[..., : expected.shape[-1]], expected)
 
 
-@pytest.mark.parametrize(("planes", "megabytes"), [(1, 40 * 4), (100, 2.56)])
+@pytest.mark.parametrize(("planes", "megabytes"), [(1, 40 * 4), (100, 256)])
 def test_pictures_of_iterations_of_all_planes_have_a_bound(planes: int, megabytes: float) -> None:
     run = Run("denoise", Source(np.broadcast_to(np.float32(0), (planes, 1000, 1000))), {})
     assert run._megabytes() == pytest.approx(megabytes)
+
+
+def test_planes_of_a_stack_have_as_many_pictures_of_iterations_as_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dipfast.apps.napari.runs._SNAPSHOTS", 6)
+    noisy = np.random.default_rng(0).normal(120, 20, (3, 16, 16)).astype(np.float32)
+    run = Run("denoise", Source(noisy), {"max_iterations": 6}, keeps_snapshots=True)
+    done = run.compute()
+    assert done.iterations == tuple([k] * 3 for k in range(1, 7))
 
 
 def test_unit_is_that_of_the_measurement() -> None:

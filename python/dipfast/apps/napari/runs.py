@@ -222,10 +222,9 @@ class Run:
         )
 
     def _megabytes(self) -> float:
-        """Return the memory for the pictures of the iterations of a plane."""
-        values: float = self.source.image.size / self.source.count * self.factor**2
-        # Those of all planes are there at the end.
-        return min(_SNAPSHOTS * 4 * values / 1e6, _MOST_MEGABYTES / self.source.count)
+        """Return the memory for the pictures of iterations, which all planes share."""
+        values: float = self.source.image.size * self.factor**2
+        return min(_SNAPSHOTS * 4 * values / 1e6, _MOST_MEGABYTES)
 
     def _frames(self, result: Result) -> tuple[Any, tuple[Any, ...]]:
         """Return the pictures of iterations along an axis, and their iterations."""
