@@ -360,6 +360,17 @@ class TestExpectedError:
         estimates = [judge("", images, splits, y, noise)] * 2
         assert expected_error(combine(estimates, noise), [images] * 2, splits, noise, y) > 0
 
+    def test_an_error_that_chance_hides_is_told_as_large_as_that(self) -> None:
+        # Of a perfect estimate what is measured is noise, of either sign.
+        noise, clean = NoiseModel(0.1), CLEAN[..., :32, :32]
+        by_chance = 0.1**2 / math.sqrt(clean.numel())
+        for seed in range(6):
+            y = noise.sample(clean, torch.Generator().manual_seed(seed))
+            splits = splits_of(y, noise, clean, seed)
+            found = combine([judge("", [clean] * 2, splits, clean, noise)], noise)
+            expected = expected_error(found, [[clean] * 2], splits, noise, clean)
+            assert by_chance <= expected * 1.0001 < 5 * by_chance
+
     def test_a_single_fit_has_the_noise_that_it_took_in(self) -> None:
         noise, clean = NoiseModel(0.1), CLEAN.repeat(1, 3, 4, 4)
         y = noise.sample(clean, torch.Generator().manual_seed(0))

@@ -351,7 +351,8 @@ def expected_error(
     gives that of the errors e without it, by the noise w that was added for the estimates f.  That
     is 0.2 to 0.6 times their variance, by the level of the noise.  Texture that fills the picture
     makes both too small, the level being taken for higher and the errors being finer, so that the
-    larger one is returned, less what it is larger by chance.
+    larger one is returned, less what it is larger by chance: of small or smooth pictures nothing may
+    be left of it, and an error that cannot be seen is told as large as what chance hides.
 
     Parameters
     ----------
@@ -379,6 +380,8 @@ def expected_error(
     expected = noise.expectation(image)
     base = expected if _is_balanced(splits, known) else noise.expectation(reference)
     counts = torch.ones_like(y) if known is None else known.expand(y.shape).to(y.dtype)
+    elements = max(float(counts.sum()) / dependence(splits[0].added, noise), 1.0)
+    by_chance = level / math.sqrt(elements)
     if min(y.shape[-2:]) > 1:
         residual = (y - expected) * counts
         covariance = _of_neighbours(residual, residual, counts)
@@ -390,9 +393,8 @@ def expected_error(
             covariance += 2 / split.ratio * of_split / len(splits)
         grown = _COVARIANCE_GROWTH * math.log(51 * math.sqrt(level))
         error = covariance / min(max(_COVARIANCE + grown, 0.1), 0.8)
-        elements = max(float(counts.sum()) / dependence(splits[0].added, noise), 1.0)
-        by_chance = level / math.sqrt(elements)
         risk = max(error, risk) - by_chance
+    risk = max(risk, by_chance)
     if noise.clipped and len(members) > 1:
         first, second = _mean_of(members[0]), _mean_of(members[-1])
         whole = _square(second.clamp(0, 1) - first.clamp(0, 1), known)
