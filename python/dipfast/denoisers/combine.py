@@ -351,8 +351,8 @@ def expected_error(
     gives that of the errors e without it, by the noise w that was added for the estimates f.  That
     is 0.2 to 0.6 times their variance, by the level of the noise.  Texture that fills the picture
     makes both too small, the level being taken for higher and the errors being finer, so that the
-    larger one is returned, less what it is larger by chance: of small or smooth pictures nothing may
-    be left of it, and an error that cannot be seen is told as large as what chance hides.
+    larger one is returned, less what it is larger by chance.  Of small or smooth pictures nothing
+    may be left of it: an error that chance hides is told as large as what chance hides.
 
     Parameters
     ----------
