@@ -434,6 +434,19 @@ def test_bad_file_is_told_and_the_studio_goes_on(page: Any) -> None:
     page.wait_for_selector("#download")
 
 
+def test_folder_that_is_dropped_is_told(page: Any) -> None:
+    # A browser gives it as a file that cannot be read.
+    page.evaluate(
+        """() => {
+            const item = { webkitGetAsEntry: () => ({ isDirectory: true, name: "scan.zarr" }) };
+            const dropped = new Event("drop", { bubbles: true, cancelable: true });
+            dropped.dataTransfer = { files: [new File([], "scan.zarr")], items: [item] };
+            document.getElementById("drop").dispatchEvent(dropped);
+        }"""
+    )
+    page.wait_for_selector("[role=alert] >> text=scan.zarr is a folder")
+
+
 def test_only_the_picture_that_was_chosen_last_is_opened(page: Any) -> None:
     held: list[Any] = []
     page.route("**/upload", lambda route: held.append(route))

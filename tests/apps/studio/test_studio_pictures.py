@@ -20,6 +20,7 @@ from dipfast.apps.studio.pictures import Picture, plain_name
 from dipfast.apps.studio.previews import LARGEST
 from dipfast.apps.studio.runs import Registry, Run
 from dipfast.errors import InputError
+from dipfast.images.files import write_image
 
 
 @pytest.mark.parametrize(
@@ -144,6 +145,16 @@ def test_zooms_are_only_those_that_are_true(
     page = markup.wipe(run)
     assert re.findall('name="zoom"[^>]*><span>([^<]*)<', page) == zooms
     assert re.findall("Shown reduced to [^;]*", page) == ([told] if told else [])
+
+
+def test_formats_that_are_folders_are_not_offered_and_refused_with_the_next_step(
+    registry: Registry, tmp_path: Path
+) -> None:
+    assert "Zarr" not in markup.start()
+    path = tmp_path / "scan.zarr"
+    write_image(path, np.zeros((8, 8), np.uint8))
+    with pytest.raises(InputError, match=r"scan\.zarr is a folder of Zarr.*dipfast denoise"):
+        registry.open_copy(path)
 
 
 def test_bad_file_is_told_under_its_own_name_and_removed(

@@ -67,7 +67,7 @@ def header(title: str, note: str) -> str:
 
 def start() -> str:
     """Return what takes a picture."""
-    names, size = formats.all_names(), LARGEST_UPLOAD // 10**6
+    names, size = formats.all_names(folders=False), LARGEST_UPLOAD // 10**6
     return (
         f'<div class="drop" id="drop" data-most="{LARGEST_UPLOAD}">'
         '<input type="file" id="file" class="hidden-input">'

@@ -760,6 +760,11 @@ class Registry:
         """
         from dipfast.images.files import open_regular
 
+        if (row := formats.by_folder(path)) is not None:
+            raise InputError(
+                f"{path} is a folder of {row.name}, and the studio opens files; "
+                "'dipfast denoise IN OUT' takes it, and writes a TIFF where OUT ends in .tif"
+            )
         with open_regular(path):  # a pipe would never end
             pass
         copy = self.new_path(path.name)

@@ -79,7 +79,15 @@ for (const name of ["dragover", "dragleave", "drop"]) {
     event.preventDefault(); // a file that misses the field must not replace the page
     if (!drop) return;
     drop.classList.toggle("over", name === "dragover");
-    if (name === "drop" && event.dataTransfer.files.length) upload(event.dataTransfer.files[0]);
+    if (name !== "drop" || !event.dataTransfer.files.length) return;
+    // A folder comes as a file that cannot be read.
+    const [item] = event.dataTransfer.items;
+    if (item?.webkitGetAsEntry?.()?.isDirectory) {
+      document.getElementById("upload-error").textContent =
+        `${item.webkitGetAsEntry().name} is a folder: drop a picture in it, or use the command line`;
+      return;
+    }
+    upload(event.dataTransfer.files[0]);
   });
 }
 

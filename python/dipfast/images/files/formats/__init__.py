@@ -349,8 +349,13 @@ def longest_signature() -> int:
     return max(row.signature_length for row in FORMATS)
 
 
-def all_names() -> str:
+def all_names(*, folders: bool = True) -> str:
     """Return the names of all formats for a message.
+
+    Parameters
+    ----------
+    folders
+        Whether with those whose images are folders, as by default.
 
     Returns
     -------
@@ -362,7 +367,7 @@ def all_names() -> str:
     >>> all_names()
     'PNG, JPEG, TIFF, NumPy, FITS, Zarr, WebP, AVIF, HEIC, BMP, PGM, PPM, DICOM or RAW'
     """
-    *others, last = (row.name for row in FORMATS)
+    *others, last = (row.name for row in FORMATS if folders or not row.entries)
     return f"{', '.join(others)} or {last}" if others else last
 
 
