@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 import dipfast
 from dipfast.errors import InputError, UnreadableFileError
+from dipfast.images.files import read_image
 from dipfast.model.jpeg import JpegSet
 
 CLEAN = skimage.data.astronaut()[:120, 150:310]
@@ -42,6 +44,34 @@ def tensor(picture: np.ndarray) -> torch.Tensor:
 
 def error(x: torch.Tensor, y: torch.Tensor) -> float:
     return float((x - y).square().mean())
+
+
+@pytest.mark.parametrize(
+    ("quality", "turned", "is_usual", "told"),
+    [
+        (30, 6, True, "quality 30 .* EXIF turns it"),
+        (30, 1, False, "quality 30 .* are unusual"),
+        (30, 1, True, ""),
+        (90, 6, True, ""),
+    ],
+)
+def test_artefacts_that_cannot_be_taken_out_are_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    quality: int,
+    turned: int,
+    is_usual: bool,
+    told: str,
+) -> None:
+    if not is_usual:
+        monkeypatch.setattr(dipfast.JpegCoding, "of", lambda _: None)
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    path = tmp_path / "a.jpg"
+    Image.fromarray(CLEAN).save(path, quality=quality, exif=exif)
+    file = read_image(path)
+    assert (file.jpeg is None) == (turned != 1 or not is_usual)
+    assert re.search(told, " ".join(file.remarks)) if told else file.remarks == ()
 
 
 @pytest.mark.parametrize("quality", [5, 20, 40])

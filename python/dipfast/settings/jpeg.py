@@ -10,7 +10,10 @@ from typing import Any
 
 from dipfast.errors import InputError, UnreadableFileError
 
-__all__ = ["JpegCoding", "jpeg_quality"]
+__all__ = ["POOR_JPEG", "JpegCoding", "jpeg_quality"]
+
+POOR_JPEG = 60
+"""At this quality and below the artefacts of a JPEG are more than most noise that it still has."""
 
 _SIDE = 8
 

@@ -24,7 +24,7 @@ from pydantic import (
 
 from dipfast.checks import check_choice, check_data_range, did_you_mean, shown
 from dipfast.errors import InputError, InputTypeError
-from dipfast.settings.jpeg import JpegCoding
+from dipfast.settings.jpeg import POOR_JPEG, JpegCoding
 from dipfast.settings.names import (
     DIRECT_METHOD_OF,
     DIRECT_METHODS,
@@ -596,9 +596,6 @@ _REFUSED_WITH_PICTURE = {
 
 OF_FITS = ("tv_weight", "stop", "preset", "max_iterations", "learning_rate", "network_input")
 """Options that say something of a fit, and make one of tasks with ``quality="fast"``."""
-
-POOR_JPEG = 60
-"""At this quality and below the artefacts of a JPEG are more than most noise that it still has."""
 
 # Options that ask for something else than the artefacts of a JPEG.
 _NOT_OF_JPEG = (

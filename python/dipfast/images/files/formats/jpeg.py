@@ -18,7 +18,7 @@ from dipfast.images.files.formats._jpeg_data import check_scans
 from dipfast.images.files.formats._pillow import beside, load, orientation
 from dipfast.images.files.image_file import ImageFile, Resolution
 from dipfast.images.files.pixels import split, upright
-from dipfast.settings.jpeg import JpegCoding
+from dipfast.settings.jpeg import POOR_JPEG, JpegCoding, jpeg_quality
 from dipfast.warn import without_warnings
 
 __all__ = ["read", "write"]
@@ -81,7 +81,19 @@ def read(stream: BinaryIO) -> ImageFile:
             metadata["inks"] = True
         pixels = upright(np.array(opened), turned)
         coding = JpegCoding.of(opened) if turned == 1 and not is_of_inks else None
-    return replace(split(pixels, False, metadata), jpeg=coding)
+        remarks = _of_artefacts(opened, turned) if coding is None and not is_of_inks else ()
+    return replace(split(pixels, False, metadata), jpeg=coding, remarks=remarks)
+
+
+def _of_artefacts(opened: Any, turned: int) -> tuple[str, ...]:
+    """Return a remark about a poor JPEG whose artefacts will stay, and why."""
+    quality = jpeg_quality(opened.quantization)
+    if quality is None or quality > POOR_JPEG:
+        return ()
+    cause = "its components, or how they are sampled, are unusual"
+    if turned != 1:
+        cause = "EXIF turns it; of one that is turned without loss, as by jpegtran, they can"
+    return (f"JPEG of quality {quality} whose artefacts cannot be taken out: {cause}",)
 
 
 def write(stream: BinaryIO, pixels: np.ndarray[Any, Any], like: ImageFile) -> list[str]:
