@@ -9,6 +9,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Whole files of tests at once, in as many processes as there are cores.  No more than four: each takes
+# a gigabyte.  They start in the order of tests/conftest.py, those that take longest first.
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Python sources are installed in place; only these ask for another installation.
 SOURCES := pyproject.toml Cargo.toml $(wildcard rust/*/Cargo.toml) $(shell find rust -name '*.rs')
@@ -24,7 +27,7 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/python examples/demo.py demo-output
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 gpu: $(VENV)/.installed-test
 	$(BIN)/python -m benches.gpu

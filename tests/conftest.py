@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,39 @@ torch.set_num_threads(1)
 # The time of an example is not reliable on a shared machine.
 settings.register_profile("dipfast", deadline=None, print_blob=True)
 settings.load_profile("dipfast")
+
+ROOT = Path(__file__).parents[1]
+# The files that take longest, the longest first, as measured with --durations on one core: where
+# several processes share the files, one that takes minutes must not be the last to begin.
+LONGEST = (
+    "tests/model/test_noise.py",
+    "tests/test_units.py",
+    "tests/run/test_joined.py",
+    "tests/ops/test_torch.py",
+    "tests/apps/cli/test_cli.py",
+    "tests/apps/studio/test_browser.py",
+    "tests/prior/test_methods.py",
+    "tests/run/test_tiled.py",
+    "tests/docs/test_pages.py",
+    "tests/ops/test_triton.py",
+    "tests/cluster/test_arrays.py",
+    "tests/cluster/test_engine.py",  # beside the others of its room, which share a cluster
+    "tests/cluster/test_cluster_files.py",
+    "tests/cluster/test_command_line.py",
+    "tests/denoisers/test_combine.py",
+    "tests/prior/test_prior.py",
+    "tests/ops/test_nl_ridge.py",
+    "tests/run/test_checkpoint.py",
+    "tests/robustness/test_interrupt.py",
+    "tests/denoisers/test_blocks.py",
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let the longest files begin first in the processes of pytest-xdist."""
+    if hasattr(config, "workerinput"):
+        ranks = {ROOT / name: rank for rank, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 @pytest.fixture(autouse=True)

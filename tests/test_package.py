@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from tests.conftest import LONGEST
 
 import dipfast
 
@@ -34,3 +35,8 @@ def test_one_version() -> None:
     assert dipfast.__version__ == metadata.version("dipfast")
     assert f'version = "{dipfast.__version__}"' in (ROOT / "Cargo.toml").read_text()
     assert f"## {dipfast.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_files_that_begin_first_are_there() -> None:
+    """A name that is no longer that of a file would change the order without a word."""
+    assert [name for name in LONGEST if not (ROOT / name).is_file()] == []
