@@ -69,14 +69,14 @@ def test_stage_image_is_the_last_average_of_the_stage_before(noisy: Tensor) -> N
 
 
 def test_fit_to_the_stage_image_stays_close_to_it(noisy: Tensor) -> None:
-    first = run_loop(noisy, Stage("tv", 60, 0.3))
+    first = run_loop(noisy, Stage("tv", 30, 0.3))
     image = first.average
     to_image, to_measurement = (
-        run_loop(noisy, Stage("tv", 60, 0.3), Stage("details", 200, control=control)).average
+        run_loop(noisy, Stage("tv", 30, 0.3), Stage("details", 60, control=control)).average
         for control in (StageImage(1.0), None)
     )
     assert rms(to_image - image) < 0.5 * rms(to_measurement - image)
-    blend = run_loop(noisy, Stage("tv", 60, 0.3), Stage("details", 200, control=StageImage(0.5)))
+    blend = run_loop(noisy, Stage("tv", 30, 0.3), Stage("details", 60, control=StageImage(0.5)))
     assert rms(to_image - image) < rms(blend.average - image) < rms(to_measurement - image)
 
 
