@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import skimage.data
 from benches.quality import stopping as bench
 
 from dipfast.images.files import write_image
+from dipfast.networks import HourglassConfig
+from dipfast.settings.presets import PRESETS
 
 
 @pytest.fixture
@@ -42,12 +45,17 @@ def test_each_rule_has_a_fit_of_its_own(
         "bootstrap",
     ]
     monkeypatch.setattr(sys, "argv", arguments)
+    # Long enough for a rule to end a fit, of a network that is small.
+    network = HourglassConfig((8, 16), (8, 16), (4, 4))
+    small = replace(PRESETS["denoise-fast"], iterations=150, network=network)
+    monkeypatch.setitem(PRESETS, "denoise-fast", small)
     bench.main()
     rows = [json.loads(line) for line in (out / "stopping.jsonl").read_text().splitlines()]
     assert [row["rule"] for row in rows] == ["discrepancy", "bootstrap"]
     for row in rows:
         assert row["before"] < row["psnr"] <= row["oracle"]
-        assert row["used"] <= 500
+        assert row["used"] <= 150
+    assert rows[0]["used"] != rows[1]["used"]
     page = capsys.readouterr().out
     assert "| picture | before | discrepancy | bootstrap |" in page
     assert "| **noisy: mean** | | **" in page

@@ -94,7 +94,8 @@ def test_stage_image_as_input(noisy: Tensor) -> None:
 def test_denoised_image_is_the_target_of_its_stage(noisy: Tensor) -> None:
     prior = run_loop(noisy, Stage("tv_target", 300, control=DenoisedImage()), average_decay=0.9)
     target = ops.tv_denoise(noisy[0], sigma=SIGMA, channel_axis=0, joint_channels=True)
-    assert rms(prior.average - target) < 0.5 * rms(noisy - target)
+    # A fit to the image itself comes as near as 0.32.
+    assert rms(prior.average - target) < 0.25 * rms(noisy - target)
     small = ops.downsample(noisy, 2)
     with pytest.raises(ValueError, match="is for denoising"):
         run_loop(small, Stage("t", 1, control=DenoisedImage()), operator=Downsample(2))
