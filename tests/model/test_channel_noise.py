@@ -9,7 +9,7 @@ from skimage import data
 
 import dipfast
 from dipfast import NoiseModel
-from dipfast.errors import InputError
+from dipfast.errors import InputError, InputTypeError
 from dipfast.model.channel_noise import detail_levels, model_of_channels, scaled
 from dipfast.model.noise_estimate import estimate_noise
 
@@ -91,6 +91,17 @@ class TestModel:
     def test_refused(self, levels: tuple[float, ...], words: str) -> None:
         with pytest.raises((InputError, TypeError), match=words):
             NoiseModel(0.1, channel_levels=levels)
+
+    def test_one_number_is_refused(self) -> None:
+        with pytest.raises(InputTypeError, match="a number for each channel, got 2"):
+            NoiseModel(0.1, channel_levels=2.0)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
+    def test_levels_have_any_factor(self, scale: float) -> None:
+        model = NoiseModel(0.1, channel_levels=tuple(scale * level for level in self.LEVELS))
+        assert model.channel_levels == pytest.approx(
+            NoiseModel(0.1, channel_levels=self.LEVELS).channel_levels
+        )
 
     def test_a_spectrum_of_channels_says_it_too(self) -> None:
         rows = ((1.0,) * 7,) * 3

@@ -70,6 +70,25 @@ class TestGroups:
         assert groups_of_channels(large.astype(np.float32), coarse) == [[0, 1]]
         assert groups(noisy[:1], 25) == [[0]]
 
+    def test_a_channel_of_one_value_joins_none(self) -> None:
+        clean = np.concatenate([photograph("camera"), photograph("coins")])
+        noisy = with_noise(clean, 25, 25)
+        one_value = np.full_like(noisy[:1], 0.7)
+        assert groups(np.concatenate([noisy, one_value]), 25) == [[0], [1], [2]]
+        assert groups(np.concatenate([one_value, one_value]), 25) == [[0], [1]]
+        colours = with_noise(photograph("coffee"), 25, 25, 25)
+        rgba = np.concatenate([colours, one_value])
+        assert groups(rgba, 25) == groups(rgba[..., :40], 25) == [[0, 1, 2], [3]]
+        coarse = NoiseParameters(0.1, spectrum=((1.0,) * 7,))
+        assert groups_of_channels(rgba[:, None], coarse) == [[0, 1, 2], [3]]
+        found = ops.nl_ridge(rgba, 25 / 255, speed="fast", channel_axis=0)
+        np.testing.assert_allclose(found[3], one_value[0], rtol=1e-6)
+
+    def test_a_channel_of_noise_alone_does_not_join_others(self) -> None:
+        clean = np.concatenate([photograph("camera"), photograph("coins")])
+        noisy = with_noise(np.concatenate([clean, np.full_like(clean[:1], 0.1)]), 25, 25, 25)
+        assert groups(noisy, 26) == [[0], [1], [2]]
+
     @pytest.mark.parametrize("scale", [1e-20, 1e15])
     def test_of_values_of_any_size(self, scale: float) -> None:
         clean = np.concatenate([photograph("camera"), photograph("coins")])

@@ -43,8 +43,10 @@ def groups_of_channels(
 
     with the covariances c of n details of smaller pictures along rows and columns, whose noise has
     the variance v; or if their squares correlate by 0.15.  Three channels, which most often are
-    the colours of a photograph, are related unless :math:`c_{ij}` is clearly less.  A group has all
-    channels that are related to another one of it.
+    the colours of a photograph, are related unless :math:`c_{ij}` is clearly less.  If it is in
+    two of them, one that shows nothing but noise does not join these.  A group has all channels
+    that are related to another one of it; a channel of one value, such as one that is empty, is
+    related to none.
 
     Parameters
     ----------
@@ -60,14 +62,22 @@ def groups_of_channels(
     -------
     list of list of int
         Numbers of channels, each in one group.  Where noise is correlated, or a picture too small
-        to tell it, there is one group of all.
+        to tell it, there is one group of all that vary.
     """
     count = len(noisy)
-    if count < 2 or noise.is_correlated or min(noisy.shape[-2:]) < _LEAST_SIZE << _SIZES:
+    if count < 2 or (noise.spectrum is not None and len(noise.spectrum) > 1):
         return [list(range(count))]
-    related = _are_related(noisy, _variances(noisy, noise, gain))
-    groups: list[list[int]] = []
-    for channel in range(count):
+    # What is the same everywhere would be related to all, and be given a little of them.
+    groups = [[k] for k, plane in enumerate(noisy) if not (plane != plane.flat[0]).any()]
+    varied = [k for k in range(count) if [k] not in groups]
+    too_small = min(noisy.shape[-2:]) < _LEAST_SIZE << _SIZES
+    if len(varied) < 2 or noise.is_correlated or too_small:
+        return sorted([*groups, varied] if varied else groups)
+    related = np.zeros((count, count), bool)
+    related[np.ix_(varied, varied)] = _are_related(
+        noisy[varied], _variances(noisy, noise, gain)[varied]
+    )
+    for channel in varied:
         joined = [group for group in groups if any(related[channel, other] for other in group)]
         groups = [group for group in groups if group not in joined]
         groups.append(sorted([channel, *(other for group in joined for other in group)]))
@@ -103,9 +113,16 @@ def _are_related(noisy: Floats, variances: Any) -> Any:
     by_chance = _BY_CHANCE * np.sqrt(np.outer(power, power) / number)
     signal = np.sqrt(np.maximum(power - of_noise, 0))
     least_related = _RELATED * np.outer(signal, signal)
-    if channels == _COLOURS:
-        return squares | (covariance + by_chance >= least_related)
-    return squares | (covariance >= np.maximum(least_related, by_chance))
+    related = squares | (covariance >= np.maximum(least_related, by_chance))
+    if channels != _COLOURS:
+        return related
+    may_be = squares | (covariance + by_chance >= least_related)
+    if may_be.all():
+        return may_be
+    # A channel of noise alone may be related to any, and would join those that are not.  The
+    # variance of a sum of squares is twice that of a sum of products.
+    shows = power - of_noise > math.sqrt(2) * np.diag(by_chance)
+    return related | (may_be & np.outer(shows, shows))
 
 
 def _details(x: Floats) -> Any:

@@ -171,7 +171,8 @@ def nl_ridge(
     Channels whose noise differs are scaled to the same noise, by up to 20 times.  Those whose
     details in pictures of half and a quarter of the size are not correlated, nor in the same places
     (their squares), are denoised without each other: with groups of what looks alike in both they
-    come out about 0.6 dB worse.  Three channels are denoised together unless that is clear.
+    come out about 0.6 dB worse.  Three channels are denoised together unless that is clear.  A
+    channel of one value joins none.
 
     Low frequencies are better known from smaller pictures, whose patches reach further.  Where
     noise is not correlated, images of half and a quarter of the rows and columns are denoised as

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from dipfast.checks import as_number
-from dipfast.errors import InputError
+from dipfast.errors import InputError, InputTypeError
 
 __all__ = ["BAND_EDGES", "LEAST_VARIANCE", "NoiseParameters", "levels_in_words"]
 
@@ -106,7 +106,13 @@ class NoiseParameters:
     def _scaled_levels(self) -> tuple[float, ...]:
         """Return the levels of the channels with a mean square of 1."""
         assert self.channel_levels is not None
-        levels = [as_number("channel_levels", level, least=0) for level in self.channel_levels]
+        try:
+            given = list(self.channel_levels)
+        except TypeError:
+            raise InputTypeError(
+                f"channel_levels must be a number for each channel, got {self.channel_levels!r}"
+            ) from None
+        levels = [as_number("channel_levels", level, least=0) for level in given]
         if not any(levels):
             raise InputError(
                 f"channel_levels must have a positive number, got {self.channel_levels!r}; noise "
@@ -119,8 +125,12 @@ class NoiseParameters:
             )
         mean = _mean_square(levels)
         # What is read from a record stays as it is.
-        factor = 1.0 if math.isclose(mean, 1.0, rel_tol=1e-9) else 1 / math.sqrt(mean)
-        return tuple(factor * level for level in levels)
+        if math.isclose(mean, 1.0, rel_tol=1e-9):
+            return tuple(levels)
+        most = max(levels)  # whose square may be beyond the largest number
+        levels = [level / most for level in levels]
+        root = math.sqrt(_mean_square(levels))
+        return tuple(level / root for level in levels)
 
     def of_channels(self: _Parameters, channels: Sequence[int]) -> _Parameters:
         """Return the noise of some of the channels, as a picture of these has it.
@@ -177,7 +187,7 @@ class NoiseParameters:
 
 
 def _mean_square(numbers: Sequence[float]) -> float:
-    return sum(number**2 for number in numbers) / len(numbers)
+    return sum(number * number for number in numbers) / len(numbers)
 
 
 def levels_in_words(levels: Sequence[float]) -> str:
