@@ -308,6 +308,7 @@ class TestOptions:
                 "spectrum": None,
                 "offset": 0.0,
                 "excess": 1.0,
+                "channel_levels": None,
             }
         ]
         clipped = dipfast.denoise(noisy, noise="clipped", sigma=25, max_iterations=3)
