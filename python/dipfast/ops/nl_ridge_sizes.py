@@ -216,7 +216,7 @@ class Ridge:
         numpy.ndarray
             The picture.  Of size 0 it is the clean one; others have the bias of clipped noise.
         """
-        turned, units = self._turned, self._units
+        turned, units, measured = self._turned, self._units, noisy
         noisy = noisy if units is None else noisy / units
         x = noisy = _mixed(_TO_OPPONENT, noisy) if turned else noisy
         passes, share = self._passes(size), np.float32(0.25**size)
@@ -252,7 +252,12 @@ class Ridge:
         x = x if units is None else x * units
         if smaller is not None:
             add_low_frequencies(x, smaller, None if told is None else told > 0)
-        return self._clean(self._primary(x)) if size == 0 else x
+        x = self._clean(self._primary(x)) if size == 0 else x
+        # The passes need a least variance, by which what has none would be changed a little.
+        for channel, level in enumerate(self.noise.channel_levels or ()):
+            if level == 0:
+                x[channel] = measured[channel]
+        return x
 
     def reach(self, size: int) -> int:
         """Return how many rows and columns away nothing of a size matters to a pixel any more."""
