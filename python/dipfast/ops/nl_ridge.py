@@ -180,8 +180,9 @@ def nl_ridge(
     a Gaussian of three pixels [3]_.  Volumes have their own size alone.
 
     Patches of volumes of up to three channels are of three slices, which are treated as channels of
-    one, and every slice is the mean of what it is as each of the three.  Similar patches are looked
-    for in so many slices that ``neighbours`` to either side matter.
+    one, and every slice is the mean of what it is as each of the three; where noise differs by more
+    than four times between channels, they are of one.  Similar patches are looked for in so many
+    slices that ``neighbours`` to either side matter.
 
     References
     ----------
