@@ -342,6 +342,22 @@ class TestToldSigma:
         hints = dipfast.denoise(noisy, quality="fast", **options).hints
         assert not any("was told" in hint for hint in hints)
 
+    @pytest.mark.parametrize(
+        "options", [{}, {"stack_axis": 0, "neighbours": 0}], ids=["one", "stack"]
+    )
+    def test_is_told_of_a_dark_picture_in_another_unit(self, options: dict[str, Any]) -> None:
+        # So small a sigma makes it one of high dynamic range.
+        rng = np.random.default_rng(0)
+        sky = rng.normal(0, 9, (3, 48, 48) if options else (48, 48))
+        sky[..., 20:23, 30:33] += 600
+        result = dipfast.denoise(sky, sigma=0.03, quality="fast", **options)
+        assert all(result.found["stretched"])
+        (hint,) = result.hints
+        assert hint.startswith("sigma=0.03 was told, and the picture looks like ")
+        assert 7 < float(hint.split("looks like ")[1].split(":")[0]) < 11
+        near = dipfast.denoise(sky + 30 * (sky > 300), sigma=6, quality="fast", **options)
+        assert not any("was told" in hint for hint in near.hints)
+
     def test_does_not_move_the_brightness(self) -> None:
         clean = np.tile(np.linspace(150, 255, 80), (64, 1))
         noise = np.random.default_rng(0).normal(0, 20, clean.shape)
@@ -370,3 +386,12 @@ def test_where_the_noise_is_from(options: dict[str, Any], source: str) -> None:
     result = dipfast.denoise(noisy[:48, :48], quality="fast", data_range=255, **options)
     assert result.found["noise_source"] == source
     assert f"({source})" in result.summary()
+
+
+@pytest.mark.parametrize(("options", "source"), [({}, "assumed"), ({"sigma": 0}, "given")])
+def test_no_noise_is_assumed_where_it_was_not_given(options: dict[str, Any], source: str) -> None:
+    image = photograph(0)[0][:24, :24, 0]
+    missing = np.zeros(image.shape, dtype=bool)
+    missing[10, 5:15] = True
+    result = dipfast.inpaint(image, missing, quality="fast", **options)
+    assert f"no noise ({source})" in result.summary()

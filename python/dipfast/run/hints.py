@@ -94,7 +94,8 @@ def hints(job: Job, outcome: Outcome) -> Iterator[str]:
 def _of_sigma(job: Job) -> Iterator[str]:
     """Yield a hint if a sigma was told that is far from what the picture tells."""
     assert job.estimate is not None
-    seen, told = job.estimate.seen, job.problem.noise.sigma
+    noise = job.problem.noise if job.stretch is None else job.stretch.measured
+    seen, told = job.estimate.seen, noise.sigma
     if not seen or not told or max(seen / told, told / seen) <= _OTHER_SIGMA:
         return
     effect = "smooth details away" if told > seen else "leave noise in the result"

@@ -183,14 +183,17 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
         measured = Problem(y, operator, noise, outliers=outliers, jpeg=jpeg, neighbours=neighbours)
         shares = stack is not None and item not in stack.own
         stretch, problem = _stretched(measured, settings, photons if shares else None)
+        refined = _refines(noise, estimate, settings, stretch is not None)
         if stretch is not None:
             noise = stretch.measured
+            # Of a stretched image the noise is estimated otherwise.
+            of_all = shares and photons is not None
+            estimate = _compared(estimate, *((measurement, photons) if of_all else (y, None)))
         weight = _tv_weight(problem.noise, known_mask(operator), settings)
         preset = _preset_for(problem.noise, baseline.shape[1], settings)
         job = Job(
             problem=problem,
-            # Of a stretched image the noise is estimated otherwise.
-            estimate=estimate if stretch is None else None,
+            estimate=estimate,
             stretch=stretch,
             settings=settings.model_copy(
                 update={
@@ -208,7 +211,7 @@ def prepare(task: Task, settings: Settings) -> list[Job]:
             layout=layout.of_one(),
             baseline=y if baseline is measurement else _image_of(baseline, item),
             kept_mask=_kept(kept_mask, item, outliers, settings),
-            refined=_refines(noise, estimate, settings, stretch is not None),
+            refined=refined,
             reference=None if reference is None else _image_of(reference, item),
             peak=peak,
             network_input=_input_of(network_input, item),
@@ -605,7 +608,7 @@ def _photon_noise_of_stack(
     measurement: Tensor, stack: StackNoise, settings: Settings
 ) -> NoiseModel | None:
     """Return the noise of planes of high dynamic range, found in some of them together."""
-    if not _asks_photon_noise(settings):
+    if not _asks_photon_noise(settings) and stack.shared.seen is None:
         return None
     noise = stack.shared.model
     planes = [
@@ -677,6 +680,21 @@ def _stretched(
     stretch = Stretch.of(y, noise)
     stretched = replace(problem, measurement=stretch.forward(y), noise=stretch.noise)
     return stretch, stretched
+
+
+def _compared(
+    estimate: NoiseEstimate | None, y: Tensor, photons: NoiseModel | None
+) -> NoiseEstimate | None:
+    """Return an estimate for a stretched image whose sigma was told; None where it was not.
+
+    A sigma in another unit, of [0, 1] say, makes every dark picture one of high dynamic range.  It
+    is compared with the noise of its dark part, because that of stars grows with their light.
+    """
+    if estimate is None or estimate.seen is None:
+        return None
+    noise = photon_noise(y[0]) if photons is None else photons
+    level = float(noise.variance(y.median().clamp_min(noise.offset)).sqrt())
+    return replace(estimate, seen=level)
 
 
 def _outliers(
@@ -762,7 +780,10 @@ def _image_like(
         )
     kinds = [name_of_dtype(x.dtype) for x in (image, other)]
     if kinds[0] != kinds[1] and not all("float" in kind for kind in kinds):
-        raise InputError(f"{name} must have the dtype of image, {image.dtype}, got {other.dtype}")
+        raise InputError(
+            f"{name} must have the dtype of image, {image.dtype}, got {other.dtype}: bring its "
+            "values to the unit and type of the image first, so that both mean the same by a number"
+        )
     return other
 
 
