@@ -18,6 +18,7 @@ from dipfast.model.noise_estimate import estimate_noise
 from dipfast.model.noise_spectrum import (
     autocorrelation,
     band_of,
+    block_coefficients,
     find_spectrum,
     flattest_level,
     to_opponent,
@@ -45,10 +46,10 @@ def smoothed(noise: Floats, reach: int) -> Floats:
 def test_the_flattest_level_of_a_grey_picture_in_colour_is_that_of_one_channel() -> None:
     noise = np.random.default_rng(0).normal(0, 2 / 255, (1, 256, 256))
     grey = photograph()[1:2] + noise
-    level = flattest_level(grey)
+    level = flattest_level(block_coefficients(grey))
     assert level is not None
     assert level == pytest.approx(2 / 255, rel=0.3)
-    assert flattest_level(np.repeat(grey, 3, axis=0)) == pytest.approx(level)
+    assert flattest_level(block_coefficients(np.repeat(grey, 3, axis=0))) == pytest.approx(level)
 
 
 @pytest.mark.parametrize("sigmas", [(0.004, 0.02), (0.02, 0.004), (0.004, 0.004, 0.004, 0.02)])
@@ -58,13 +59,13 @@ def test_the_flattest_level_of_channels_that_differ_is_their_mean(
     white = np.random.default_rng(0).normal(0, 1, (len(sigmas), 256, 256))
     noisy = np.linspace(0.2, 0.8, 256)[:, None] + white * np.reshape(sigmas, (-1, 1, 1))
     mean = np.sqrt(np.mean(np.square(sigmas)))
-    assert flattest_level(noisy) == pytest.approx(mean, rel=0.05)
+    assert flattest_level(block_coefficients(noisy)) == pytest.approx(mean, rel=0.05)
     assert estimate_noise(torch.from_numpy(noisy)).model.sigma == pytest.approx(mean, rel=0.05)
 
 
 def test_every_band_of_white_noise_has_its_level() -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, (1, 512, 512))
-    found = find_spectrum(0.5 + noise, always=True)
+    found = find_spectrum(block_coefficients(0.5 + noise), always=True)
     assert found is not None
     np.testing.assert_allclose(found.levels[0], 0.1, rtol=0.03)
 
@@ -87,8 +88,8 @@ def test_opponent_colours_are_orthonormal() -> None:
 @pytest.mark.parametrize("sigma", [5, 10, 25, 50])
 def test_white_noise_is_white(sigma: float) -> None:
     noise = np.random.default_rng(0).normal(0, sigma / 255, (3, 256, 256))
-    assert find_spectrum((photograph() + noise).clip(0, 1)) is None
-    assert find_spectrum(0.5 + noise) is None
+    assert find_spectrum(block_coefficients((photograph() + noise).clip(0, 1))) is None
+    assert find_spectrum(block_coefficients(0.5 + noise)) is None
 
 
 @pytest.mark.parametrize("sigma", [5, 10, 25])
@@ -96,11 +97,11 @@ def test_white_noise_is_white(sigma: float) -> None:
 def test_coarse_noise_is_found(sigma: float, reach: int) -> None:
     noise = smoothed(np.random.default_rng(0).normal(0, sigma / 255, (3, 256, 256)), reach)
     true = float((noise[:, :, 1:] * noise[:, :, :-1]).mean() / np.square(noise).mean())
-    found = find_spectrum(0.5 + noise)
+    found = find_spectrum(block_coefficients(0.5 + noise))
     assert found is not None
     assert found.sigma * 255 == pytest.approx(sigma, rel=0.1)
     assert autocorrelation(found.levels) == pytest.approx(true, abs=0.1)
-    in_photograph = find_spectrum(photograph() + noise)
+    in_photograph = find_spectrum(block_coefficients(photograph() + noise))
     assert in_photograph is not None
     assert in_photograph.sigma * 255 == pytest.approx(sigma, rel=0.5 if sigma == 5 else 0.35)
 
@@ -111,7 +112,7 @@ def test_any_of_several_channels_may_tell_it(coarse: tuple[int, ...]) -> None:
     for channel in coarse:
         planes[channel] = gaussian_filter(planes[channel], 0.8, mode="wrap")
         planes[channel] /= planes[channel].std()
-    found = find_spectrum(0.5 + 0.05 * planes)
+    found = find_spectrum(block_coefficients(0.5 + 0.05 * planes))
     assert (found is not None) == bool(coarse)
     if found is not None:
         assert len(found.levels) == 4
@@ -121,12 +122,12 @@ def test_any_of_several_channels_may_tell_it(coarse: tuple[int, ...]) -> None:
 def test_a_channel_with_little_noise_does_not_tell_it() -> None:
     planes = np.random.default_rng(0).normal(size=(4, 192, 192))
     planes[2] = 0.3 * gaussian_filter(planes[2], 0.8, mode="wrap")
-    assert find_spectrum(0.5 + 0.05 * planes) is None
+    assert find_spectrum(block_coefficients(0.5 + 0.05 * planes)) is None
 
 
 def test_noise_of_brightness_alone() -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, (1, 256, 256))
-    found = find_spectrum(0.3 * photograph() + 0.3 + noise)
+    found = find_spectrum(block_coefficients(0.3 * photograph() + 0.3 + noise))
     assert found is not None
     assert found.sigma == pytest.approx(0.1, rel=0.15)
     brightness, *colours = found.levels
@@ -143,14 +144,17 @@ def as_jpeg(planes: Any, quality: int) -> Any:
 
 def test_jpeg_is_recognised() -> None:
     noise = np.random.default_rng(0).normal(0, 6 / 255, (3, 256, 256))
-    found = find_spectrum(as_jpeg(photograph() + noise, 75))
+    found = find_spectrum(block_coefficients(as_jpeg(photograph() + noise, 75)))
     assert found is not None
     assert found.quantised
 
 
 @pytest.mark.parametrize("shape", [(1, 15, 40), (3, 16, 16), (1, 40, 20)])
 def test_small_pictures_tell_nothing(shape: tuple[int, ...]) -> None:
-    assert find_spectrum(np.random.default_rng(0).random(shape), always=True) is None
+    assert (
+        find_spectrum(block_coefficients(np.random.default_rng(0).random(shape)), always=True)
+        is None
+    )
 
 
 def test_gaps_and_flat_parts_are_left_out() -> None:
@@ -160,7 +164,7 @@ def test_gaps_and_flat_parts_are_left_out() -> None:
     known[:, :, :60] = False
     broken = np.where(known, picture, 77.0)
     broken[:, 200:] = 0.0  # a black border
-    found = find_spectrum(broken, known)
+    found = find_spectrum(block_coefficients(broken, known))
     assert found is not None
     assert found.sigma == pytest.approx(0.05, rel=0.1)
 

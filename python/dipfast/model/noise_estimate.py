@@ -24,7 +24,12 @@ from dipfast.model.noise_blocks import (
     flat_share,
     joined,
 )
-from dipfast.model.noise_spectrum import Spectrum, find_spectrum, flattest_level
+from dipfast.model.noise_spectrum import (
+    Spectrum,
+    block_coefficients,
+    find_spectrum,
+    flattest_level,
+)
 from dipfast.model.photon_noise import (
     LEAST_CUT,
     VarianceLine,
@@ -40,6 +45,7 @@ from dipfast.ops.noise_level import (
     find_isolated,
     find_outliers,
     wavelet_blocks,
+    wavelet_details,
 )
 from dipfast.settings.names import NOISE_KINDS, NoiseKind
 
@@ -540,9 +546,10 @@ def _model(
     least, most = pixels.min(initial=np.inf, where=among), pixels.max(initial=-np.inf, where=among)
     if least >= most:
         return _Found(NoiseModel(sigma or 0.0, 0.0, *cuts), {})
-    spectrum = None
+    coefficients = spectrum = None
     if may_be_coarse and kind in ("auto", "correlated"):
-        spectrum = find_spectrum(whole, known, ends, always=kind == "correlated")
+        coefficients = block_coefficients(whole, known, ends)
+        spectrum = find_spectrum(coefficients, always=kind == "correlated")
     if spectrum is not None:
         channels = _blocks_of(pixels, measured)
         flat = _FLAT_SHARE_OF_JPEG if spectrum.quantised else MOST_FLAT
@@ -602,7 +609,9 @@ def _model(
         if 0 < of_white < _WEAK * (high - low) and not _is_clearly_unlike(unlike, len(pixels)):
             if unlike >= UNLIKE and _is_texture(pixels, whole, measured, known, units, ends):
                 unlike = 1.0
-            flattest = flattest_level(whole, known, ends)
+            if coefficients is None:
+                coefficients = block_coefficients(whole, known, ends)
+            flattest = flattest_level(coefficients)
             if flattest is not None:
                 levels["flat blocks"] = flattest
                 of_white = min(of_white, flattest)
@@ -701,7 +710,7 @@ def _is_texture(
 ) -> bool:
     """Return whether the finest details of channels are texture, which is in fewer places."""
     pixels, whole = (x / units[:, None, None] for x in (pixels, whole))
-    flattest = flattest_level(whole, known, ends)
+    flattest = flattest_level(block_coefficients(whole, known, ends))
     return flattest is not None and flattest < _LEAST_OF_NOISE * patch_level(
         pixels, NoiseModel(1.0), measured
     )
@@ -764,7 +773,7 @@ def _interval(pixels: Floats, model: NoiseModel) -> tuple[float, float]:
     ]
     if pixels[0].size > LARGE_PICTURE:
         tiles = [_middle(tile, _LARGEST_TILE) for tile in tiles]
-    found = np.array([np.square(deviation(wavelet_blocks(tile)[1])) for tile in tiles])
+    found = np.array([np.square(deviation(wavelet_details(tile))) for tile in tiles])
     found = found[found > 0]
     if len(found) < _TILES or model.sigma == 0:
         return model.sigma, model.sigma

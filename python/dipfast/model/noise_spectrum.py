@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from dipfast.ops.noise_level import find_constant
+from dipfast.ops.noise_level import all_in_windows, find_constant
 from dipfast.settings.noise import BAND_EDGES
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "autocorrelation",
     "band_of",
     "band_power",
+    "block_coefficients",
     "coloured",
     "cosine_matrix",
     "find_spectrum",
@@ -38,6 +39,8 @@ BLOCK = 16
 # Blocks are compared with each other; more of them than this do not change the estimate noticeably,
 # and fewer than this give none.
 _MOST_BLOCKS, _FEWEST_BLOCKS = 12_000, 64
+# So many of them are transformed at a time, as fit into a cache.
+_AT_A_TIME = 256
 # Share of the blocks, from the flattest one on, that is taken to hold nothing but noise, for each
 # band: structure is strongest at low frequencies.  JPEG takes noise away in the very flattest ones.
 _FLAT_SHARES = (0.05, 0.05, 0.05, 0.05, 0.1, 0.2, 0.3)
@@ -193,14 +196,10 @@ def coloured(white: Floats, spectrum: tuple[tuple[float, ...], ...]) -> Floats:
     return np.asarray(planes)
 
 
-def find_spectrum(
-    planes: Floats,
-    known: Any = None,
-    ends: tuple[float, float] = (0.0, 1.0),
-    *,
-    always: bool = False,
-) -> Spectrum | None:
-    """Return the spectrum of the noise of a picture; None where it may as well be white.
+def block_coefficients(
+    planes: Floats, known: Any = None, ends: tuple[float, float] = (0.0, 1.0)
+) -> Floats | None:
+    """Return the cosine transforms of blocks of a picture, in brightness and colour.
 
     Parameters
     ----------
@@ -210,14 +209,65 @@ def find_spectrum(
         Which values were measured, of the same shape; None for all.
     ends
         The ends of the range of values.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        Of shape (C, count, 16, 16), channels as in :func:`to_opponent`; without blocks that are
+        constant, clipped or have gaps.  None for too few blocks.
+    """
+    if min(planes.shape[1:]) < BLOCK:
+        return None
+    size = (BLOCK, BLOCK)
+    rows, columns = (n - BLOCK + 1 for n in planes.shape[1:])
+    step = max(BLOCK // 4, math.ceil(math.sqrt(rows * columns / _MOST_BLOCKS)))
+
+    def blocks(x: Any) -> Any:
+        windows = np.lib.stride_tricks.sliding_window_view(x, size, axis=(-2, -1))
+        return windows[..., ::step, ::step, :, :]
+
+    cut = blocks(planes)
+    whole = np.ones(cut.shape[1:3], bool)
+    for channel, plane in enumerate(planes):
+        at_end = blocks((plane <= ends[0]) | (plane >= ends[1]))
+        whole &= at_end.mean(axis=(2, 3)) <= _CLIPPED_SHARE
+        # Blocks that are partly padding are not the flattest of the picture.
+        counted = ~find_constant(plane)
+        if known is not None:
+            counted &= known[channel]
+        whole &= all_in_windows(counted, size)[::step, ::step]
+    places = np.nonzero(whole)
+    matrix = cosine_matrix()
+    least = 1e-9 * max(abs(ends[0]), abs(ends[1]), 1e-300)
+    found = np.empty((len(planes), len(places[0]), *size))
+    for begin in range(0, found.shape[1], _AT_A_TIME):
+        part = slice(begin, begin + _AT_A_TIME)
+        chosen = cut[:, places[0][part], places[1][part]].astype(np.float64, copy=False)
+        chosen = to_opponent(chosen.reshape(len(planes), -1, BLOCK)).reshape(chosen.shape)
+        transformed = matrix @ chosen @ matrix.T
+        transformed[np.abs(transformed) < least] = 0
+        found[:, part] = transformed
+    varied = np.count_nonzero(found[0], axis=(1, 2)) > 1
+    if not varied.all():
+        found = found[:, varied]
+    return found if found.shape[1] >= _FEWEST_BLOCKS else None
+
+
+def find_spectrum(coefficients: Floats | None, *, always: bool = False) -> Spectrum | None:
+    """Return the spectrum of the noise of a picture; None where it may as well be white.
+
+    Parameters
+    ----------
+    coefficients
+        Those of :func:`block_coefficients`.
     always
         Whether to return the spectrum of noise that may as well be white, too.
 
     Returns
     -------
     Spectrum or None
-        The spectrum in the unit of the picture.  None, whatever ``always`` says, if the picture has
-        too few blocks without gaps, or no noise.
+        The spectrum in the unit of the picture.  None, whatever ``always`` says, for coefficients
+        that are None, or no noise.
 
     Notes
     -----
@@ -232,18 +282,16 @@ def find_spectrum(
        of AVIRIS images", IGARSS 2007; Colom, Lebrun, Buades, Morel, "A non-parametric approach for
        the estimation of intensity-frequency dependent noise", ICIP 2014.
     """
-    coefficients = _coefficients(planes, known, ends)
     if coefficients is None:
         return None
-    if len(coefficients) > 1 and not coefficients[1:].any():
+    count = len(coefficients)
+    if count > 1 and not coefficients[1:].any():
         coefficients = coefficients[:1]  # a grey picture that is stored in colour
     masks = [band_of() == band for band in range(len(_sizes()))]
     masks[0] = masks[0] & (np.arange(BLOCK**2).reshape(BLOCK, BLOCK) > 0)
-    energies = np.stack(
-        [np.square(coefficients[..., mask]).mean(axis=-1) for mask in masks], axis=-1
-    )
+    energies = _energies(coefficients, masks)
     # Of three channels, brightness tells it; any other number are judged one by one.
-    parts = [slice(None)] if len(planes) == 3 else [slice(k, k + 1) for k in range(len(energies))]
+    parts = [slice(None)] if count == 3 else [slice(k, k + 1) for k in range(len(energies))]
     sparse = [_is_sparse(coefficients[part][0], energies[part][0], masks) for part in parts]
     correlated = [_is_correlated(energies[part]) for part in parts]
     quantised = 2 * sum(sparse) > len(sparse)
@@ -252,7 +300,7 @@ def find_spectrum(
     levels = []
     for channel, energy in enumerate(energies):
         shares: tuple[float, ...] = _FLAT_SHARES_OF_JPEG if quantised else _FLAT_SHARES
-        if channel > 0 and len(planes) == 3:
+        if channel > 0 and count == 3:
             shares = (_FLAT_SHARE_OF_COLOUR,) * len(shares)
         floor = [_floor(energy[:, k], share, k) for k, share in enumerate(shares)]
         for k in range(_GROWING_BANDS - 1, -1, -1):
@@ -264,76 +312,50 @@ def find_spectrum(
         usual = math.sqrt(float(np.mean(np.square(own))))
         if not any(c and level > _LEAST_COARSE * usual for c, level in zip(correlated, own)):
             return None
-    if len(levels) < len(planes) == 3:
+    if len(levels) < count == 3:
         levels += [(0.0,) * len(masks)] * 2
     found = Spectrum(tuple(levels), quantised)
     return found if found.sigma > 0 else None
 
 
-def flattest_level(
-    planes: Floats, known: Any = None, ends: tuple[float, float] = (0.0, 1.0)
-) -> float | None:
+def flattest_level(coefficients: Floats | None) -> float | None:
     """Return the standard deviation of white noise in the flattest blocks, at high frequencies.
 
     Parameters
     ----------
-    planes, known, ends
-        As in :func:`find_spectrum`.
+    coefficients
+        Those of :func:`block_coefficients`.
 
     Returns
     -------
     float or None
         The least of the levels of two bands, in brightness and colour.  Of any other number of
         channels than three it is the root mean square of the least level of each, because their
-        noise may differ.  None if the picture has too few blocks without gaps.
+        noise may differ.  None for coefficients that are None.
     """
-    coefficients = _coefficients(planes, known, ends)
     if coefficients is None:
         return None
-    if len(coefficients) > 1 and not coefficients[1:].any():
+    count = len(coefficients)
+    if count > 1 and not coefficients[1:].any():
         coefficients = coefficients[:1]
-        if len(planes) == len(_OPPONENT):  # a grey picture that is stored in colour
-            coefficients = coefficients / math.sqrt(len(planes))
+        if count == len(_OPPONENT):  # a grey picture that is stored in colour
+            coefficients = coefficients / math.sqrt(count)
+    bands = (5, 6)
+    energies = _energies(coefficients, [band_of() == band for band in bands])
     floors = [
-        min(
-            _floor(np.square(channel[:, band_of() == band]).mean(axis=1), _FLATTEST_SHARE, band)
-            for band in (5, 6)
-        )
-        for channel in coefficients
+        min(_floor(energy[:, k], _FLATTEST_SHARE, band) for k, band in enumerate(bands))
+        for energy in energies
     ]
-    if len(planes) == len(_OPPONENT):
+    if count == len(_OPPONENT):
         return min(floors)
     return math.sqrt(float(np.mean(np.square(floors))))
 
 
-def _coefficients(planes: Floats, known: Any, ends: tuple[float, float]) -> Floats | None:
-    """Return the cosine transforms of blocks without gaps, (C, count, 16, 16), or None."""
-    if min(planes.shape[1:]) < BLOCK:
-        return None
-    rows, columns = (n - BLOCK + 1 for n in planes.shape[1:])
-    step = max(BLOCK // 4, math.ceil(math.sqrt(rows * columns / _MOST_BLOCKS)))
-
-    def blocks(x: Any) -> Any:
-        windows = np.lib.stride_tricks.sliding_window_view(x, (BLOCK, BLOCK), axis=(1, 2))
-        return windows[:, ::step, ::step].reshape(len(x), -1, BLOCK, BLOCK)
-
-    cut = blocks(planes).astype(np.float64, copy=False)
-    at_end = (cut <= ends[0]) | (cut >= ends[1])
-    whole = (at_end.mean(axis=(2, 3)) <= _CLIPPED_SHARE).all(axis=0)
-    # Blocks that are partly padding are not the flattest of the picture.
-    constant = np.stack([find_constant(plane) for plane in planes])
-    if constant.any():
-        whole &= ~blocks(constant).any(axis=(0, 2, 3))
-    if known is not None:
-        whole &= blocks(known).all(axis=(0, 2, 3))
-    chosen = cut[:, whole]
-    chosen = to_opponent(chosen.reshape(len(planes), -1, BLOCK)).reshape(chosen.shape)
-    matrix = cosine_matrix()
-    found = np.asarray(matrix @ chosen @ matrix.T)
-    found[np.abs(found) < 1e-9 * max(abs(ends[0]), abs(ends[1]), 1e-300)] = 0
-    varied = np.count_nonzero(found[0], axis=(1, 2)) > 1
-    found = found[:, varied]
-    return found if found.shape[1] >= _FEWEST_BLOCKS else None
+def _energies(coefficients: Floats, masks: list[Any]) -> Floats:
+    """Return the mean squares of some coefficients of each block, (C, count, masks)."""
+    parts = np.array_split(coefficients, max(coefficients.shape[1] // _AT_A_TIME, 1), axis=1)
+    means = [[np.square(part[..., mask]).mean(axis=-1) for mask in masks] for part in parts]
+    return np.concatenate([np.stack(part, axis=-1) for part in means], axis=1)
 
 
 def _floor(energy: Floats, share: float, band: int) -> float:

@@ -19,7 +19,7 @@ from torch import Tensor
 from dipfast.arrays import as_double
 from dipfast.errors import InputError
 from dipfast.model.noise import NoiseModel
-from dipfast.ops.noise_level import deviation, find_isolated, find_outliers, wavelet_blocks
+from dipfast.ops.noise_level import deviation, find_isolated, find_outliers, wavelet_details
 from dipfast.settings.noise import LEAST_VARIANCE
 
 __all__ = ["Stretch", "needs_stretch", "photon_noise"]
@@ -491,8 +491,8 @@ def _filtered(plane: Floats, taps: Floats) -> Floats:
 
 def _plain_level(plane: Floats) -> float:
     known = np.isfinite(plane)
-    blocks = wavelet_blocks(np.where(known, plane, 0.0), None if known.all() else known)
-    return deviation(blocks[1])
+    details = wavelet_details(np.where(known, plane, 0.0), None if known.all() else known)
+    return deviation(details)
 
 
 def _line(details: Floats, above: Floats) -> tuple[float, float, float]:

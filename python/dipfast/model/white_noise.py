@@ -10,7 +10,7 @@ import torch
 
 from dipfast.model.noise import NoiseModel
 from dipfast.model.noise_blocks import Blocks, Floats, fine_level
-from dipfast.ops.noise_level import deviation, find_varied
+from dipfast.ops.noise_level import all_in_windows, deviation, find_varied
 
 __all__ = ["patch_level", "white_level"]
 
@@ -66,12 +66,18 @@ def patch_level(pixels: Floats, first: NoiseModel, known: Any) -> float:
     if first.sigma == 0:
         return 0.0
     count = len(pixels)
-    alone = [_level_of_group(pixels, first, known, slice(k, k + 1)) for k in range(count)]
+    # Pixels of constant regions have no noise.
+    counted = np.stack(
+        [find_varied(x, None if known is None else known[k]) for k, x in enumerate(pixels)]
+    )
+    if known is not None:
+        counted &= known
+    alone = [_level_of_group(pixels, first, counted, slice(k, k + 1)) for k in range(count)]
     single = _mean_level(alone)
     joint = None
     if count > 1:
         groups = [slice(k, k + _PATCH_CHANNELS) for k in range(0, count, _PATCH_CHANNELS)]
-        levels = [_level_of_group(pixels, first, known, k, _shares(alone[k])) for k in groups]
+        levels = [_level_of_group(pixels, first, counted, k, _shares(alone[k])) for k in groups]
         joint = _mean_level([x for k, x in zip(groups, levels) for _ in alone[k]])
     # Where one channel has gaps everywhere, no patch is whole in all of them.
     if joint is None or (single is not None and joint < _UNCORRELATED_SHARE * single):
@@ -97,13 +103,13 @@ def _shares(levels: list[float | None]) -> Any:
 
 
 def _level_of_group(
-    pixels: Floats, first: NoiseModel, known: Any, group: slice, shares: Any = 1.0
+    pixels: Floats, first: NoiseModel, counted: Any, group: slice, shares: Any = 1.0
 ) -> float | None:
     """Return the standard deviation from patches of some channels; None for too few patches.
 
     The noise of the channels is in the ratio of ``shares``.
     """
-    patches = _patches(pixels[group], None if known is None else known[group])
+    patches = _patches(pixels[group], counted[group])
     scaled = _with_equal_noise(patches, first, shares)
     if len(scaled) < _FEWEST_PATCHES_PER_VALUE * max(scaled.shape[1], 1):
         return None
@@ -112,28 +118,19 @@ def _level_of_group(
     return math.sqrt(_noise_eigenvalue(eigenvalues[patches.shape[1] :]))
 
 
-def _patches(planes: Floats, known: Any) -> Floats:
+def _patches(planes: Floats, counted: Any) -> Floats:
     """Return the patches, of shape (count, channels, pixels).
 
-    Those with unknown values are left out, and those in constant regions, which have no noise.
-    Single patches are not judged, because weak noise that is rounded leaves some constant.
+    Those with values that do not count are left out.  Single patches are not judged, because weak
+    noise that is rounded leaves some constant.
     """
     size = int(math.sqrt(_PATCH_VALUES / len(planes)))
     if min(planes.shape[1:]) < size:
         return np.empty((0, len(planes), size**2))
-
-    def windows(x: Any) -> Any:
-        return np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(-2, -1))
-
-    cut = windows(planes)
+    cut = np.lib.stride_tricks.sliding_window_view(planes, (size, size), axis=(-2, -1))
     step = math.ceil(math.sqrt(cut.shape[1] * cut.shape[2] / _MOST_PATCHES))
     found = cut[:, ::step, ::step].transpose(1, 2, 0, 3, 4)
-    counted: Any = np.ones(planes.shape[1:], dtype=bool)
-    for channel, plane in enumerate(planes):
-        of_plane = None if known is None else known[channel]
-        counted &= find_varied(plane, of_plane)
-        counted &= True if of_plane is None else of_plane
-    whole = windows(counted)[::step, ::step].all(axis=(2, 3))
+    whole = all_in_windows(counted.all(axis=0), (size, size))[::step, ::step]
     chosen = found[whole]
     return np.asarray(chosen.reshape(len(chosen), len(planes), size**2), np.float64)
 
@@ -141,18 +138,21 @@ def _patches(planes: Floats, known: Any) -> Floats:
 def _with_equal_noise(patches: Floats, model: NoiseModel, shares: Any) -> Floats:
     """Return patches with their means subtracted, scaled to the noise before clipping.
 
-    That of each channel is divided by its share.
+    That of each channel is divided by its share.  It may be done in place.
     """
     means = patches.mean(axis=2)
-    left = np.ones_like(means)
+    scale = np.broadcast_to(shares, means.shape)
     if model.clipped:
         clean = torch.linspace(-0.5, 1.5, 2001, dtype=torch.float64)
         expected, variance = model.expectation(clean).numpy(), model.variance(clean).numpy()
         left = np.interp(means, expected, variance / model.sigma**2)
-    whole = (left > _LEAST_VARIANCE_SHARE).all(axis=1)
-    scale = np.sqrt(left[whole]) * shares
-    scaled = (patches[whole] - means[whole, :, None]) / scale[:, :, None]
-    return np.asarray(scaled.reshape(len(scaled), patches.shape[1] * patches.shape[2]))
+        whole = (left > _LEAST_VARIANCE_SHARE).all(axis=1)
+        if not whole.all():
+            patches, means, left = patches[whole], means[whole], left[whole]
+        scale = np.sqrt(left) * shares
+    patches -= means[:, :, None]
+    patches /= scale[:, :, None]
+    return patches.reshape(len(patches), patches.shape[1] * patches.shape[2])
 
 
 def _noise_eigenvalue(eigenvalues: np.ndarray[Any, Any]) -> float:

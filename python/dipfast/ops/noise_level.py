@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BRIGHTNESS_PIXELS",
+    "all_in_windows",
     "deviation",
     "estimate_noise",
     "find_constant",
@@ -23,6 +24,7 @@ __all__ = [
     "find_outliers",
     "find_varied",
     "wavelet_blocks",
+    "wavelet_details",
 ]
 
 Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
@@ -124,8 +126,7 @@ def estimate_noise(image: NDArray[Any] | Tensor, *, channel_axis: int | None = N
 def _level(plane: Floats) -> float:
     """Return the standard deviation of the noise of one channel."""
     outliers = find_outliers(plane)
-    _, details = wavelet_blocks(plane, ~outliers if outliers.any() else None)
-    return deviation(details)
+    return deviation(wavelet_details(plane, ~outliers if outliers.any() else None))
 
 
 def find_outliers(plane: Floats, known: Any = None) -> Bools:
@@ -257,37 +258,55 @@ def wavelet_blocks(plane: Floats, known: Any = None) -> tuple[Floats, Floats]:
     ValueError
         If the image has less than 4 rows and columns.
     """
-    plane = plane.astype(np.float64, copy=False)
+    plane, known = _upright(plane, known)
+    details, counted, centres = _blocks(plane, known)
+    return _brightness(plane, known, *centres)[counted], details[counted]
+
+
+def wavelet_details(plane: Floats, known: Any = None) -> Floats:
+    """Return the details of :func:`wavelet_blocks` alone, which is quicker."""
+    details, counted, _ = _blocks(*_upright(plane, known))
+    return np.asarray(details[counted])
+
+
+def _upright(plane: Floats, known: Any) -> tuple[Floats, Any]:
+    """Return an image, and what is known of it, with rows that are long enough for a wavelet."""
     taps = len(_HIGH_PASS)
     if max(plane.shape) < taps:
         raise InputError(
             f"image of {plane.shape[0]} x {plane.shape[1]} pixels is too small to tell its noise, "
             f"{taps} in one direction are needed; sigma tells it"
         )
+    plane = plane.astype(np.float64, copy=False)
     if plane.shape[1] < taps:
-        return wavelet_blocks(plane.T, None if known is None else known.T)
-    tall, some = plane.shape[0] >= taps, known is not None
+        return plane.T, None if known is None else known.T
+    return plane, known
+
+
+def _blocks(plane: Floats, known: Any) -> tuple[Floats, Bools, list[Any]]:
+    """Return the details of all blocks, which of them count, and the rows and columns of these."""
+    taps = len(_HIGH_PASS)
+    tall = plane.shape[0] >= taps
     size, step = ((taps, taps), (2, 2)) if tall else ((1, taps), (1, 2))
-    rounding = _rounding(plane, known)
-    varied = find_varied(plane, known)
-    known = known if some else np.ones(plane.shape, dtype=bool)
-    whole = _all_known(known, size, step)
     details = _filter(plane.T, _HIGH_PASS).T
     if tall:
         details = _filter(details, _HIGH_PASS)
-    if tall and some and np.count_nonzero(whole) < _FEWEST_BLOCKS:
+    whole = None if known is None else all_in_windows(known, size)[:: step[0], :: step[1]]
+    if tall and whole is not None and np.count_nonzero(whole) < _FEWEST_BLOCKS:
         size, step = (2, 2), (1, 1)
-        whole = _all_known(known, size, step)
+        whole = all_in_windows(known, size)
         corners = np.lib.stride_tricks.sliding_window_view(plane, (2, 2))
         details = (corners[..., 0, 0] - corners[..., 0, 1] - corners[..., 1, 0]) / 2
         details += corners[..., 1, 1] / 2
+    rounding = _rounding(plane, known)
     # In flat regions the detail is 0 but for rounding.
     details[np.abs(details) <= rounding] = 0
-    rows, columns = np.nonzero(whole)
-    centres = rows * step[0] + size[0] // 2, columns * step[1] + size[1] // 2
-    counted = varied[centres]
-    centres = centres[0][counted], centres[1][counted]
-    return _brightness(plane, known, *centres), details[whole][counted]
+    centres = [np.arange(n) * step[k] + size[k] // 2 for k, n in enumerate(details.shape)]
+    rows, columns = (centre // _REGION for centre in centres)
+    counted = _varied_regions(plane, known, rounding)[rows][:, columns]
+    if whole is not None:
+        counted &= whole
+    return details, counted, centres
 
 
 def find_constant(plane: Floats) -> Bools:
@@ -301,15 +320,28 @@ def find_constant(plane: Floats) -> Bools:
     differs = np.zeros(plane.shape, bool)
     differs[:, 1:] |= plane[:, 1:] != plane[:, :-1]
     differs[1:] |= plane[1:] != plane[:-1]
-    # Differences within a window: those to the left and above of its first column and row do not
-    # count, which is strict by a pixel and cheap.
-    counts = np.pad(differs.cumsum(0, np.int32).cumsum(1, np.int32), ((1, 0), (1, 0)))
+    # Those to the left and above of the first column and row of a window count, which is strict by
+    # a pixel and cheap.
     n = _REGION
-    inside = counts[n:, n:] - counts[:-n, n:] - counts[n:, :-n] + counts[:-n, :-n]
-    flat = np.pad(inside == 0, n - 1)
-    marks = np.pad(flat.cumsum(0, np.int32).cumsum(1, np.int32), ((1, 0), (1, 0)))
-    around = marks[n:, n:] - marks[:-n, n:] - marks[n:, :-n] + marks[:-n, :-n]
-    return np.asarray(around > 0)
+    varied = ~all_in_windows(~differs, (n, n))
+    if varied.all():
+        return np.zeros(plane.shape, bool)
+    return ~all_in_windows(np.pad(varied, n - 1, constant_values=True), (n, n))
+
+
+def all_in_windows(marks: Bools, size: tuple[int, int]) -> Bools:
+    """Return which windows of so many rows and columns of a boolean image have nothing but True.
+
+    There is one at each pixel that it fits below and to the right of.
+    """
+    for count in size:
+        have = 1
+        while have < count:
+            more = min(have, count - have)
+            marks = marks[:-more] & marks[more:]
+            have += more
+        marks = marks.T
+    return marks
 
 
 def find_varied(plane: Floats, known: Any = None) -> Bools:
@@ -318,17 +350,23 @@ def find_varied(plane: Floats, known: Any = None) -> Bools:
     A constant region is saturated, masked or padding: it has no noise.  With ``known``, a boolean
     image, only the pixels that are known count.
     """
-    rows, columns = (-(-n // _REGION) * _REGION for n in plane.shape)
-    beyond = ((0, rows - plane.shape[0]), (0, columns - plane.shape[1]))
+    varied = _varied_regions(plane, known, _rounding(plane, known))
+    wide = varied.repeat(_REGION, axis=0).repeat(_REGION, axis=1)
+    return np.asarray(wide[: plane.shape[0], : plane.shape[1]])
+
+
+def _varied_regions(plane: Floats, known: Any, rounding: float) -> Bools:
+    """Return which regions of 16x16 pixels of an image are not constant."""
+    rows, columns = (-(-n // _REGION) for n in plane.shape)
+    beyond = [(0, -n % _REGION) for n in plane.shape]
     extremes = []
     for fill, extreme in ((np.inf, np.min), (-np.inf, np.max)):
         of_known = plane if known is None else np.where(known, plane, fill)
         padded = np.pad(of_known, beyond, constant_values=fill)
-        regions = padded.reshape(rows // _REGION, _REGION, columns // _REGION, _REGION)
-        extremes.append(extreme(regions, axis=(1, 3)))
-    varied = extremes[1] - extremes[0] > _rounding(plane, known)
-    wide = varied.repeat(_REGION, axis=0).repeat(_REGION, axis=1)
-    return np.asarray(wide[: plane.shape[0], : plane.shape[1]])
+        # One axis after the other is several times as fast as both.
+        of_rows = extreme(padded.reshape(rows, _REGION, -1), axis=1)
+        extremes.append(extreme(of_rows.reshape(rows, columns, _REGION), axis=2))
+    return np.asarray(extremes[1] - extremes[0] > rounding)
 
 
 def _rounding(plane: Floats, known: Any = None) -> float:
@@ -343,31 +381,35 @@ def _rounding(plane: Floats, known: Any = None) -> float:
 
 
 def _brightness(plane: Floats, known: Any, rows: Any, columns: Any) -> Floats:
-    """Return the means of the known pixels around some pixels."""
-    sums = [np.pad(x.cumsum(0).cumsum(1), ((1, 0), (1, 0))) for x in (plane * known, known * 1.0)]
+    """Return the means of the known pixels around all pixels in some rows and columns."""
     (top, bottom), (left, right) = (
         (np.maximum(centre - _REACH, 0), np.minimum(centre + _REACH, n))
         for centre, n in zip((rows, columns), plane.shape)
     )
-    total, count = (s[bottom, right] - s[top, right] - s[bottom, left] + s[top, left] for s in sums)
-    return np.asarray(total / np.maximum(count, 1))
+
+    def total(x: Any) -> Any:
+        sums = np.zeros((plane.shape[0] + 1, plane.shape[1] + 1))
+        np.cumsum(x, axis=0, out=sums[1:, 1:])
+        np.cumsum(sums, axis=1, out=sums)
+        above, below = sums[top], sums[bottom]
+        return below[:, right] - above[:, right] - below[:, left] + above[:, left]
+
+    if known is None:
+        return np.asarray(total(plane) / np.outer(bottom - top, right - left))
+    return np.asarray(total(plane * known) / np.maximum(total(known), 1))
 
 
 def deviation(details: Floats) -> float:
     """Return the standard deviation of the noise in wavelet coefficients, from their median."""
-    return float(np.median(np.abs(details))) / _MEDIAN_TO_DEVIATION if details.size else 0.0
-
-
-def _all_known(known: Any, size: tuple[int, int], step: tuple[int, int]) -> Any:
-    """Return which blocks of this size hold known pixels only."""
-    windows = np.lib.stride_tricks.sliding_window_view(known, size)
-    return windows[:: step[0], :: step[1]].all(axis=(2, 3))
+    if not details.size:
+        return 0.0
+    return float(np.median(np.abs(details), overwrite_input=True)) / _MEDIAN_TO_DEVIATION
 
 
 def _filter(x: Floats, taps: Floats) -> Floats:
     """Filter along the first axis and keep every second sample."""
-    count = (len(x) - len(taps)) // 2 + 1
-    return sum(
-        (tap * x[k : k + 2 * count - 1 : 2] for k, tap in enumerate(taps)),
-        start=np.zeros((count, *x.shape[1:])),
-    )
+    end = (len(x) - len(taps)) // 2 * 2 + 1
+    result = taps[0] * x[:end:2]
+    for k, tap in enumerate(taps[1:], 1):
+        result += tap * x[k : k + end : 2]
+    return np.asarray(result)
