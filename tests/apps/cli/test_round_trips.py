@@ -26,7 +26,6 @@ from pydicom.uid import (
 )
 
 from dipfast.apps.cli import main
-from dipfast.images.files import read_image
 
 RANDOM = np.random.default_rng(5)
 ROWS, COLUMNS = 24, 32
@@ -211,20 +210,6 @@ def test_jpeg_that_is_to_be_turned(tmp_path: Path) -> None:
     assert result.getexif()[0x010F] == "Maker"
     upright = np.rot90(np.asarray(pillow(path)), -1).astype(float)
     assert abs(np.asarray(result, float) - upright).mean() < 20
-
-
-@pytest.mark.parametrize(
-    ("quality", "turned", "is_told"), [(30, 6, True), (30, 1, False), (95, 6, False)]
-)
-def test_poor_jpeg_that_is_to_be_turned_is_told(
-    quality: int, turned: int, is_told: bool, tmp_path: Path
-) -> None:
-    pixels = np.moveaxis(noisy(255, 3), 0, -1).astype(np.uint8)
-    exif = Image.Exif()
-    exif[0x0112] = turned
-    Image.fromarray(pixels).save(tmp_path / "in.jpg", quality=quality, exif=exif)
-    remarks = read_image(tmp_path / "in.jpg").remarks
-    assert any("quality about 30 that is turned" in remark for remark in remarks) is is_told
 
 
 def test_dicom_of_12_bits(tmp_path: Path) -> None:

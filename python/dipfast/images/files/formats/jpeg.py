@@ -81,7 +81,6 @@ def read(stream: BinaryIO) -> ImageFile:
             metadata["inks"] = True
         pixels = upright(np.array(opened), turned)
         coding = JpegCoding.of(opened) if turned == 1 and not is_of_inks else None
-<<<<<<< HEAD
         remarks = _of_artefacts(opened, turned) if coding is None and not is_of_inks else ()
     return replace(split(pixels, False, metadata), jpeg=coding, remarks=remarks)
 
@@ -95,16 +94,6 @@ def _of_artefacts(opened: Any, turned: int) -> tuple[str, ...]:
     if turned != 1:
         cause = "EXIF turns it; of one that is turned without loss, as by jpegtran, they can"
     return (f"JPEG of quality {quality} whose artefacts cannot be taken out: {cause}",)
-=======
-        said: tuple[str, ...] = ()
-        quality = jpeg_quality(opened.quantization)
-        if turned != 1 and quality is not None and quality <= POOR_JPEG:
-            said = (
-                f"JPEG of quality about {quality} that is turned by its EXIF: its artefacts cannot "
-                "be taken out before it is saved upright without loss, as exiftran -a does",
-            )
-    return replace(split(pixels, False, metadata), jpeg=coding, remarks=said)
->>>>>>> 481cf48 (A poor JPEG that EXIF turns tells why its artefacts are not taken out, as photographs of telephones are turned and the documents promise it of every poor JPEG.)
 
 
 def write(stream: BinaryIO, pixels: np.ndarray[Any, Any], like: ImageFile) -> list[str]:
