@@ -130,8 +130,8 @@ def _noise_source(settings: Settings, jobs: Sequence[Job]) -> str:
         return "given"
     if settings.sigma == "auto":
         return "estimated"
-    if settings.sigma == 0 and "sigma" not in settings.model_fields_set:
-        return "assumed"
+    if settings.sigma == 0 == type(settings).model_fields["sigma"].default:
+        return "assumed"  # a record has defaults, too, so that typed ones cannot be told apart
     # Not that of the problem, which may be of stretched values.
     models = [n for job in jobs if isinstance(n := job.settings.noise, NoiseParameters)]
     asked = settings.noise in ("poisson_gaussian", "correlated")
