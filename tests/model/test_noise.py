@@ -429,6 +429,16 @@ class TestEstimates:
         # Texture of this picture adds as much where nothing is saturated.
         assert 1.5 < model.gain * width < 3.5
 
+    @pytest.mark.parametrize("size", [96, 128, 192])
+    def test_a_round_field_of_view(self, size: int) -> None:
+        rows, columns = np.mgrid[:size, :size] - (size - 1) / 2
+        radius = np.hypot(rows, columns) / (size / 2)
+        noise = np.random.default_rng(0).normal(0, 25, radius.shape)
+        pixels = (100 + 50 * np.cos(6 * radius) + noise).round().clip(0, 255)
+        pixels[radius > 0.98] = 0
+        model = estimate_noise_model(torch.from_numpy(pixels[None] / 255))
+        assert 255 * model.sigma == pytest.approx(25, rel=0.1)
+
     def test_channels_of_few_pixels_differ_by_chance(self) -> None:
         for seed in range(5):
             generator = torch.Generator().manual_seed(seed)

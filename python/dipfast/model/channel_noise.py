@@ -98,7 +98,8 @@ def model_of_channels(
         gain=gain * scale,
         low=_only([m.low for m, _ in noisy]),
         high=_only([m.high for m, _ in noisy]),
-        excess=max(m.excess for m, _ in noisy),
+        # One sensor took them all; a single channel may seem to be of an EMCCD by chance.
+        excess=min((m.excess for m in growing), default=1.0),
         channel_levels=tuple(math.sqrt(square) for square in squares),
     )
 

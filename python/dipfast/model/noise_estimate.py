@@ -86,6 +86,8 @@ _LEAST_PHOTONS = 7.0
 _CLEARLY_UNLIKE, _CLEARLY_UNLIKE_COLOURS = 1.5, 3.0
 # The flattest blocks of noise have at least this share of the level by patches.
 _LEAST_OF_NOISE = 0.85
+# Noise that is rounded leaves fewer blocks flat than this share.
+_FLAT_BY_CHANCE = 0.02
 # Blocks that a line is fitted to, at least.
 _FEWEST_LIT = 256
 # The gain of few photons is up to so many times what median deviations tell.
@@ -604,7 +606,7 @@ def _model(
         of_white = patch_level(pixels, first, measured)
         details = joined(channels)[1]
         levels = {"wavelets": first.sigma, "patches": of_white}
-        if flat_share(channels) > MOST_FLAT:
+        if flat_share(channels) > MOST_FLAT and not _is_flat_around(pixels, measured, channels):
             of_white = min(of_white, deviation(details))
         if 0 < of_white < _WEAK * (high - low) and not _is_clearly_unlike(unlike, len(pixels)):
             if unlike >= UNLIKE and _is_texture(pixels, whole, measured, known, units, ends):
@@ -618,6 +620,24 @@ def _model(
     # Where there is no light there is next to no noise of photons: none of it is cut off.
     cut = cuts[0] if kind == "clipped" or of_white >= LEAST_CUT * max(gain, step) else None
     return _Found(NoiseModel(of_white, gain, cut, cuts[1], offset=offset), levels, unlike=unlike)
+
+
+def _is_flat_around(pixels: Floats, measured: Any, channels: Blocks) -> bool:
+    """Return whether what is flat is padding, such as that around the round field of a scanner.
+
+    From the borders on it has one value along each row or column.
+    """
+    padding = np.zeros(pixels.shape, bool)
+    for axis in (1, 2):
+        for side in (slice(None), slice(None, None, -1)):
+            index = (slice(None),) * axis + (side,)
+            from_border = pixels[index]
+            first = from_border.take([0], axis=axis)
+            # A row that varies has a value or two at its border like any other.
+            padding[index] |= np.logical_and.accumulate(from_border == first, axis=axis)
+    inner = _blocks_again(pixels, _without(measured, padding), padding, channels)
+    enough = all(len(details) >= _FEWEST_LIT for _, details in inner)
+    return enough and flat_share(inner) < _FLAT_BY_CHANCE
 
 
 def _blocks_in_light(pixels: Floats, measured: Any, high: float | None, channels: Blocks) -> Blocks:
