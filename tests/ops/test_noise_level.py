@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dipfast import ops
-from dipfast.ops.noise_level import find_isolated, find_outliers, wavelet_blocks
+from dipfast.ops.noise_level import (
+    all_in_windows,
+    find_isolated,
+    find_outliers,
+    wavelet_blocks,
+    wavelet_details,
+)
 
 
 class TestEstimateNoise:
@@ -164,3 +170,25 @@ class TestIsolated:
         known[:, 9:12] = False
         plane[:, 9:12] = 1e6
         assert find_isolated(plane, find_outliers(plane, known), known)[8, 8]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (4, 4), (5, 3), (16, 16)])
+def test_windows_with_nothing_but_true(size: tuple[int, int]) -> None:
+    marks = np.random.default_rng(0).random((40, 30)) < 0.97
+    marks[10:30, 5:25] = True
+    windows = np.lib.stride_tricks.sliding_window_view(marks, size)
+    np.testing.assert_array_equal(all_in_windows(marks, size), windows.all(axis=(2, 3)))
+
+
+@pytest.mark.parametrize("shape", [(50, 41), (2, 30), (30, 3)])
+def test_means_and_details_of_blocks(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    plane, known = rng.random(shape), rng.random(shape) < 0.9
+    for places in (None, known, np.ones(shape, bool)):
+        means, details = wavelet_blocks(plane, places)
+        assert len(means) == len(details) > 0
+        np.testing.assert_array_equal(wavelet_details(plane, places), details)
+    # What is known everywhere is as good as what is not asked for.
+    np.testing.assert_array_equal(means, wavelet_blocks(plane)[0])
+    if min(shape) > 3:  # the first block is around the pixel (2, 2)
+        assert means[0] == pytest.approx(plane[:10, :10].mean())

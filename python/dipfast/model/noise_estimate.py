@@ -849,10 +849,10 @@ def _is_clipped(pixels: Floats, known: Any) -> bool:
         return False
     # Counts of a few photons have fewer levels than eight bits.
     level = max(EIGHT_BIT_LEVEL, _least_gap(values))
-    at_end = int((values <= EIGHT_BIT_LEVEL / 2).sum())
+    at_end = np.count_nonzero(values <= EIGHT_BIT_LEVEL / 2)
     # The mean of the next three levels.
-    beside = int(((values > EIGHT_BIT_LEVEL / 2) & (values <= 3.5 * level)).sum()) / 3
-    return at_end > max(2 * beside, 1e-4 * values.size, _FEWEST_CLIPPED)
+    beside = (np.count_nonzero(values <= 3.5 * level) - at_end) / 3
+    return bool(at_end > max(2 * beside, 1e-4 * values.size, _FEWEST_CLIPPED))
 
 
 def _least_gap(values: Floats) -> float:

@@ -141,7 +141,8 @@ def find_outliers(plane: Floats, known: Any = None) -> Bools:
     usual = usual[usual > _rounding(plane, known)]
     if not usual.size:
         return np.zeros(plane.shape, dtype=bool)
-    return np.asarray(distance > _OUTLIER / _MEDIAN_TO_DEVIATION * np.median(usual))
+    median = np.median(usual, overwrite_input=True)
+    return np.asarray(distance > _OUTLIER / _MEDIAN_TO_DEVIATION * median)
 
 
 def find_isolated(plane: Floats, outliers: Bools, known: Any = None) -> Bools:
