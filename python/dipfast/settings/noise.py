@@ -66,7 +66,7 @@ class NoiseParameters:
     --------
     >>> NoiseParameters(0.1, low=0.0).clipped
     True
-    >>> NoiseParameters(0.1, channel_levels=(7, 1)).of_channels([0]).sigma
+    >>> round(NoiseParameters(0.1, channel_levels=(7, 1)).of_channels([0]).sigma, 3)
     0.14
     """
 
