@@ -44,6 +44,7 @@ from dipfast.ops.noise_level import (
     find_constant,
     find_isolated,
     find_outliers,
+    in_squares,
     wavelet_blocks,
     wavelet_details,
 )
@@ -88,6 +89,8 @@ _CLEARLY_UNLIKE, _CLEARLY_UNLIKE_COLOURS = 1.5, 3.0
 _LEAST_OF_NOISE = 0.85
 # Noise that is rounded leaves fewer blocks flat than this share.
 _FLAT_BY_CHANCE = 0.02
+# Saturated places are squares of so many rows and columns.
+_SQUARE = 3
 # Blocks that a line is fitted to, at least.
 _FEWEST_LIT = 256
 # The gain of few photons is up to so many times what median deviations tell.
@@ -647,7 +650,8 @@ def _blocks_in_light(pixels: Floats, measured: Any, high: float | None, channels
     """
     dull = np.stack([find_constant(plane) for plane in pixels])
     if high is not None:
-        dull |= pixels >= high
+        # Not single pixels: those in bright places whose noise is above the mean would be missing.
+        dull |= np.stack([in_squares(plane >= high, _SQUARE) for plane in pixels])
     blocks = _blocks_again(pixels, _without(measured, dull), dull, channels)
     enough = sum(len(details) for _, details in blocks) >= _FEWEST_LIT
     return blocks if enough else channels

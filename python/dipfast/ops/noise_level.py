@@ -23,6 +23,7 @@ __all__ = [
     "find_isolated",
     "find_outliers",
     "find_varied",
+    "in_squares",
     "wavelet_blocks",
     "wavelet_details",
 ]
@@ -315,19 +316,26 @@ def find_constant(plane: Floats) -> Bools:
 
     That is padding, a mask or saturation, which has no noise, and its edge is none of the picture.
     """
-    rows, columns = plane.shape
-    if min(rows, columns) < _REGION:
-        return np.zeros(plane.shape, bool)
     differs = np.zeros(plane.shape, bool)
     differs[:, 1:] |= plane[:, 1:] != plane[:, :-1]
     differs[1:] |= plane[1:] != plane[:-1]
     # Those to the left and above of the first column and row of a window count, which is strict by
     # a pixel and cheap.
-    n = _REGION
-    varied = ~all_in_windows(~differs, (n, n))
-    if varied.all():
-        return np.zeros(plane.shape, bool)
-    return ~all_in_windows(np.pad(varied, n - 1, constant_values=True), (n, n))
+    return in_squares(~differs, _REGION)
+
+
+def in_squares(marks: Bools, size: int) -> Bools:
+    """Return which pixels of a boolean image lie in a square of so many rows with nothing but True.
+
+    There are none in an image of fewer rows or columns.
+    """
+    if min(marks.shape) < size:
+        return np.zeros(marks.shape, bool)
+    squares = all_in_windows(marks, (size, size))
+    if not squares.any():
+        return np.zeros(marks.shape, bool)
+    padded = np.pad(~squares, size - 1, constant_values=True)
+    return ~all_in_windows(padded, (size, size))
 
 
 def all_in_windows(marks: Bools, size: tuple[int, int]) -> Bools:
