@@ -429,6 +429,18 @@ class TestEstimates:
         # Texture of this picture adds as much where nothing is saturated.
         assert 1.5 < model.gain * width < 3.5
 
+    @pytest.mark.parametrize("darkness", [1, 4, 12])
+    @pytest.mark.parametrize("level", [50, 75])
+    def test_strong_white_noise_is_not_of_photons(self, level: int, darkness: int) -> None:
+        # Of bright noise as much is missing at white as of dark noise at black.
+        clean = self.picture() / darkness
+        noise = level / 255 * np.random.default_rng(0).standard_normal(clean.shape)
+        noisy = (clean + torch.from_numpy(noise)).clamp(0, 1)
+        for image in (noisy, noisy[:1], noisy[2:]):
+            model = estimate_noise_model(image)
+            assert model.gain == 0, image.shape
+            assert 255 * model.sigma == pytest.approx(level, rel=0.12)
+
     @pytest.mark.parametrize("size", [96, 128, 192])
     def test_a_round_field_of_view(self, size: int) -> None:
         rows, columns = np.mgrid[:size, :size] - (size - 1) / 2

@@ -36,6 +36,7 @@ from dipfast.model.photon_noise import (
     affine_variance,
     counts_photons,
     few_photons,
+    is_white_cut_off,
     shows_photons,
 )
 from dipfast.model.white_noise import patch_level, white_level
@@ -596,10 +597,14 @@ def _model(
         few = few_photons(
             _blocks_with_photons(pixels, whole, known, line, channels), line.gain, sigma, cuts[1]
         )
-        if few is not None:
+        is_of_photons = few is not None or (line.is_told and shows_photons(channels, line))
+        if kind == "auto" and cuts[0] is not None and is_of_photons:
+            black = _black_share(pixels, measured, low)
+            is_of_photons = not is_white_cut_off(channels, black, cuts[1])
+        if few is not None and (is_of_photons or kind != "auto"):
             return _Found(few.model(None, cuts[1]), {})
         gain, of_white, offset = line.gain, line.sigma, line.offset
-        if kind == "auto" and not (line.is_told and shows_photons(channels, line)):
+        if kind == "auto" and not is_of_photons:
             gain, of_white, offset = 0.0, None, 0.0
     grown = None if gain == 0 else NoiseModel(of_white or 0.0, gain, offset=offset)
     units = detail_levels(channels, grown)
@@ -641,6 +646,14 @@ def _is_flat_around(pixels: Floats, measured: Any, channels: Blocks) -> bool:
     inner = _blocks_again(pixels, _without(measured, padding), padding, channels)
     enough = all(len(details) >= _FEWEST_LIT for _, details in inner)
     return enough and flat_share(inner) < _FLAT_BY_CHANCE
+
+
+def _black_share(pixels: Floats, measured: Any, low: float) -> float:
+    """Return the share of black pixels in places that are not of one value."""
+    counted = ~np.stack([find_constant(plane) for plane in pixels])
+    if measured is not None:
+        counted &= measured
+    return float(np.mean(pixels[counted] <= low)) if counted.any() else 0.0
 
 
 def _blocks_in_light(pixels: Floats, measured: Any, high: float | None, channels: Blocks) -> Blocks:
