@@ -441,6 +441,15 @@ class TestEstimates:
             assert model.gain == 0, image.shape
             assert 255 * model.sigma == pytest.approx(level, rel=0.12)
 
+    def test_bright_places_are_not_left_out_for_their_noise(self) -> None:
+        clean = torch.from_numpy(skimage.data.astronaut()[128:384, 128:384] / 255.0)
+        generator = torch.Generator().manual_seed(0)
+        clean = clean.permute(2, 0, 1).float()
+        noisy = NoiseModel(75 / 255, low=0.0, high=1.0).sample(clean, generator)
+        model = estimate_noise_model(noisy)
+        assert model.gain == 0
+        assert 255 * model.sigma == pytest.approx(75, rel=0.05)
+
     @pytest.mark.parametrize("size", [96, 128, 192])
     def test_a_round_field_of_view(self, size: int) -> None:
         rows, columns = np.mgrid[:size, :size] - (size - 1) / 2
