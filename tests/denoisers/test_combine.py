@@ -21,6 +21,7 @@ from dipfast.denoisers.combine import (
     expected_error,
     judge,
     judge_held_out,
+    with_at_most,
     without_bumps,
 )
 from dipfast.denoisers.nl_ridge import nl_ridge
@@ -162,6 +163,19 @@ class TestDependence:
             said.append(estimate.spread)
         assert np.std(risks) == pytest.approx(np.mean(said), rel=0.2)
 
+    def test_noise_that_may_be_stronger_than_it_was_found(self) -> None:
+        strong, found = NoiseModel(0.1), NoiseModel(0.05)
+        y = strong.sample(CLEAN, torch.Generator().manual_seed(1))
+        differences = []
+        for seed in range(40):
+            splits = splits_of(y, found, CLEAN, seed)
+            images = [blurred(split.fitted) for split in splits]
+            estimate = judge("", images, splits, blurred(y), found, result=blurred(y), variance=4.0)
+            assert estimate.spread > 0
+            differences.append(estimate.risk - mean_square(blurred(y) - CLEAN))
+        # What is left is how far the noise of one picture is from its mean.
+        assert np.mean(differences) == pytest.approx(0, abs=0.05 * strong.sigma**2)
+
     def test_held_out_channels_of_a_pixel_are_one(self) -> None:
         generator = torch.Generator().manual_seed(0)
         y, one, other = (
@@ -199,6 +213,19 @@ class TestWeights:
         assert found.risk == pytest.approx(risk(np.array(found.weights)), abs=1e-9)
         for weights in itertools.chain(random.dirichlet(np.ones(count), 100), np.eye(count)):
             assert found.risk <= risk(weights) + 1e-9
+        torch.testing.assert_close(
+            found.image, sum(w * image for w, image in zip(found.weights, images))
+        )
+
+    @given(st.integers(2, 4), st.floats(0, 1), st.integers(0, 10**6))
+    def test_the_last_has_so_much_at_most(self, count: int, most: float, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        images = torch.from_numpy(random.normal(size=(count, 1, 1, 2, 3)))
+        estimates = [Estimate("", *pair) for pair in zip(images, random.uniform(0, 2, count))]
+        joined = combine(estimates, NoiseModel(0.1))
+        found = with_at_most(joined, estimates, most)
+        assert sum(found.weights) == pytest.approx(1)
+        assert found.weights[-1] == pytest.approx(min(joined.weights[-1], most))
         torch.testing.assert_close(
             found.image, sum(w * image for w, image in zip(found.weights, images))
         )

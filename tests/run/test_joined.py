@@ -180,6 +180,18 @@ class TestResult:
             assert len(result.members) == (2 if noise is coarse else 3)
             assert (result.expected_psnr is None) == (noise is coarse)
 
+    def test_fits_count_for_a_fifth_at_most_where_noise_is_correlated(self, pair: Any) -> None:
+        row = (2.5, 2.2, 1.9, 1.4, 0.8, 0.4, 0.2)
+        result = dipfast.denoise(pair[0], noise=dipfast.NoiseModel(0.02, spectrum=(row,)))
+        weights = [member.weight for member in result.members]
+        assert sum(weights) == pytest.approx(1)
+        assert weights[-1] <= 0.2 + 1e-12
+        # Of a fit that has hardly begun nothing is taken.
+        begun = dipfast.denoise(
+            pair[0], noise=dipfast.NoiseModel(0.02, spectrum=(row,)), callback=StopAt(3)
+        )
+        assert begun.members[-1].weight < 0.1
+
     def test_outliers_are_kept_and_do_not_count(self, pair: Any) -> None:
         noisy = pair[0].copy()
         noisy[10, 10] = noisy[40, 33] = 255

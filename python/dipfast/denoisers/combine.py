@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -24,6 +24,7 @@ __all__ = [
     "expected_error",
     "judge",
     "judge_held_out",
+    "with_at_most",
     "without_bumps",
 ]
 
@@ -96,6 +97,7 @@ def judge(
     *,
     result: Tensor | None = None,
     known: Tensor | None = None,
+    variance: float = 1.0,
 ) -> Estimate:
     r"""Return the mean of estimates of the same kind, each made of its own half of a split.
 
@@ -125,6 +127,8 @@ def judge(
         applied to that, too; None, the default, takes the mean of the estimates.
     known
         Which elements count, boolean, of a shape that broadcasts; None for all.
+    variance
+        How many times as large as was found the variance of the noise is taken to be, 1 by default.
 
     Returns
     -------
@@ -147,7 +151,7 @@ def judge(
         expected = noise.expectation(image)
         distance = expected - base
         fit += _square(expected - y, known) / count
-        products += 2 / ratio * _product(distance, split.added, known) / count
+        products += 2 * variance / ratio * _product(distance, split.added, known) / count
         noisy = noisy + distance * split.added
         next_added = splits[number + 1].added if number + 1 < count else None
         # Of a pair of opposite noise the two products have one error and not two.
@@ -165,8 +169,11 @@ def judge(
     return Estimate(
         name,
         result,
-        fit + products - level,
-        2 / (ratio * count) * math.sqrt(spread * dependence(first.added, noise) / elements),
+        fit + products - variance * level,
+        2
+        * variance
+        / (ratio * count)
+        * math.sqrt(spread * dependence(first.added, noise) / elements),
     )
 
 
@@ -329,6 +336,44 @@ def combine(estimates: Sequence[Estimate], noise: NoiseModel) -> Combination:
     image = sum(w * e.image for w, e in zip(weights, estimates) if w > 0)
     assert isinstance(image, Tensor)
     return Combination(image, weights, risk)
+
+
+def with_at_most(joined: Combination, estimates: Sequence[Estimate], most: float) -> Combination:
+    """Return a join in which the last estimate has so much weight at most.
+
+    Parameters
+    ----------
+    joined
+        The join of the estimates.
+    estimates
+        At least two estimates, the first of which takes what others have no weight for.
+    most
+        The weight, from 0 to 1.
+
+    Returns
+    -------
+    Combination
+        The join itself where the weight is not larger.
+
+    Examples
+    --------
+    >>> import torch
+    >>> estimates = [Estimate(name, torch.zeros(1, 1, 1, 1), risk=0.5) for name in "ab"]
+    >>> joined = Combination(estimates[0].image, (0.25, 0.75), risk=0.4)
+    >>> with_at_most(joined, estimates, 0.2).weights
+    (0.8, 0.2)
+    """
+    *others, weight = joined.weights
+    if weight <= most:
+        return joined
+    if weight < 1:
+        others = [other * (1 - most) / (1 - weight) for other in others]
+    else:
+        others[0] = 1 - most
+    weights = (*others, most)
+    image = sum(w * e.image for w, e in zip(weights, estimates) if w > 0)
+    assert isinstance(image, Tensor)
+    return replace(joined, image=image, weights=weights)
 
 
 def expected_error(
