@@ -25,8 +25,10 @@ from dipfast.model.operators import (
     Mask,
     Wrapped,
     as_operator,
+    beyond_border,
     gaussian_kernel,
     known_mask,
+    sees_beyond_border,
     taken_as_it_is,
 )
 
@@ -97,7 +99,13 @@ def test_blur(rows: int, columns: int, boundary: str, separable: bool, seed: int
 
 @pytest.mark.parametrize(
     ("boundary", "mode"),
-    [("reflect", "mirror"), ("replicate", "nearest"), ("circular", "wrap"), ("zero", "constant")],
+    [
+        ("unknown", "nearest"),
+        ("reflect", "mirror"),
+        ("replicate", "nearest"),
+        ("circular", "wrap"),
+        ("zero", "constant"),
+    ],
 )
 @pytest.mark.parametrize("shape", [(3, 5), (4, 3), (1, 2), (6, 6)])
 @pytest.mark.parametrize("separable", [True, False])
@@ -110,6 +118,37 @@ def test_blur_is_a_convolution(
     image = random(1, 2, 9, 10)
     expected = [ndimage.convolve(plane.numpy(), kernel.numpy(), mode=mode) for plane in image[0]]
     np.testing.assert_allclose(Blur(kernel, boundary)(image)[0], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (4, 3), (1, 2), (9, 20)])
+@pytest.mark.parametrize("smaller", [False, True])
+def test_an_image_that_goes_on_beyond_the_border(shape: tuple[int, int], smaller: bool) -> None:
+    blur, size = Blur(random(*shape)), (24, 30)
+    operator = Compose(blur, Downsample(2)) if smaller else blur
+    found = beyond_border(operator)
+    assert found is not None
+    wide, (rows, columns) = found
+    left, right, top, bottom = blur.margins
+    shape_of_wide = (1, 2, size[0] + top + bottom, size[1] + left + right)
+    check_adjoint(wide, shape_of_wide)
+    image = random(*shape_of_wide)
+    y, narrow = wide(image), image[..., rows, columns]
+    assert narrow.shape[-2:] == size
+    assert y.shape == operator(narrow).shape
+    doubtful = sees_beyond_border(operator, tuple(y.shape[-2:]))
+    if not smaller:  # a filter that makes pictures smaller reaches a pixel or two as well
+        torch.testing.assert_close(y, blur(image)[..., rows, columns])
+        same = ((blur(narrow) - y).abs() < 1e-9).all(dim=1, keepdim=True)
+        assert torch.equal(same, ~doubtful)
+    assert int((~doubtful).sum()) > 0
+
+
+@pytest.mark.parametrize(
+    "operator", [Identity(), Blur(torch.ones(3, 3), "reflect"), Compose(Downsample(2))]
+)
+def test_nothing_is_unknown_beyond_the_border_of_others(operator: LinearOperator) -> None:
+    assert beyond_border(operator) is None
+    assert sees_beyond_border(operator, (4, 4)) is None
 
 
 def test_a_point_becomes_the_point_spread_function() -> None:
@@ -278,7 +317,11 @@ class TestAnyOperator:
         (lambda: Blur(torch.ones(3)), ValueError, r"kernel must be finite, of shape.*\(3,\)"),
         (lambda: Blur(torch.full((3, 3), math.nan)), ValueError, "kernel must be finite"),
         (lambda: Blur(torch.ones(3, 3), "wrap"), ValueError, "boundary must be one of"),
-        (lambda: Blur(torch.ones(9, 9))(torch.ones(1, 1, 4, 8)), ValueError, "too small for a"),
+        (
+            lambda: Blur(torch.ones(9, 9), "reflect")(torch.ones(1, 1, 4, 8)),
+            ValueError,
+            "too small for a",
+        ),
         (lambda: Mask(np.ones((2, 2))), TypeError, r"known must be a boolean.*one of float64"),
         (lambda: Mask([[True]]), TypeError, r"known must be a boolean.*got list"),
         (lambda: Compose(), ValueError, "operators must be one at least"),
@@ -315,7 +358,7 @@ def test_blur_by_an_array() -> None:
     expected = Blur(torch.from_numpy(kernel).float())(image)
     for array in (kernel, kernel.astype(">f4"), np.asfortranarray(kernel)):
         assert torch.equal(Blur(array)(image), expected)
-    assert repr(Blur(kernel)) == "Blur(kernel of 3 x 3, boundary='reflect')"
+    assert repr(Blur(kernel)) == "Blur(kernel of 3 x 3, boundary='unknown')"
 
 
 @pytest.mark.parametrize("made_inside", [True, False])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from scipy import ndimage
 
 import dipfast
 from dipfast import ops
@@ -520,6 +521,23 @@ class TestPlugAndPlay:
         options: Any = {"sigma": 0, "data_range": 255, "reference": clean, "quality": "fast"}
         result = dipfast.restore(y, operator[how], method="pnp", **options)
         assert result.psnr > ops.psnr(y, clean, data_range=255) + 2
+
+    @pytest.mark.parametrize("is_masked", [False, True])
+    def test_restores_what_was_blurred_with_what_is_beyond_the_border(
+        self, is_masked: bool
+    ) -> None:
+        scene = photograph(size=64)[1].astype(np.float32)
+        y = ndimage.uniform_filter1d(scene, 9, axis=1)[12:52, 12:52]
+        kernel, psnrs = torch.full((1, 9), 1 / 9), {}
+        for boundary in ("unknown", "reflect"):
+            blur = Blur(kernel, boundary)
+            operator = Compose(blur, Mask(torch.ones(40, 40, dtype=torch.bool)))
+            options: Any = {"sigma": 0, "data_range": 255, "reference": scene[12:52, 12:52]}
+            result = dipfast.restore(
+                y, operator if is_masked else blur, method="pnp", quality="fast", **options
+            )
+            psnrs[boundary] = result.psnr
+        assert psnrs["unknown"] > psnrs["reflect"] + 3
 
     @pytest.mark.parametrize(
         ("operator", "words"),

@@ -17,7 +17,7 @@ import dipfast
 from dipfast.model.noise import NoiseModel
 from dipfast.model.problem import Problem
 from dipfast.networks import HourglassConfig
-from dipfast.operators import Downsample, Identity, LinearOperator, Mask
+from dipfast.operators import Blur, Downsample, Identity, LinearOperator, Mask
 from dipfast.stopping import (
     RULES,
     Automatic,
@@ -200,6 +200,17 @@ def test_held_out_pixels_are_those_that_the_fit_does_not_see() -> None:
     missing = Mask(torch.zeros(24, 20, dtype=torch.bool) | (torch.arange(24) < 1)[:, None])
     nothing = Run(HeldOut(fraction=0.001), problem_of(operator=missing))
     assert nothing.show(CLEAN) == Decision(best=True)
+
+
+def test_what_hangs_on_an_unknown_border_is_not_held_out() -> None:
+    blur = Blur(torch.ones(5, 3) / 15)
+    held_out = HeldOut(fraction=0.9).prepare(problem_of(operator=blur)).held_out
+    assert held_out is not None
+    assert held_out[..., 2:-2, 1:-1].float().mean() > 0.8
+    assert not held_out[..., :2, :].any()
+    assert not held_out[..., -1].any()
+    all_of_it = Blur(torch.ones(99, 99) / 99**2)
+    assert HeldOut().prepare(problem_of(operator=all_of_it)).held_out is not None
 
 
 def test_pixels_of_a_smaller_measurement_are_held_out() -> None:

@@ -12,7 +12,7 @@ from dipfast.denoisers.nl_ridge import nl_ridge
 from dipfast.denoisers.plug_and_play import STEPS, filled, least_squares, plug_and_play
 from dipfast.denoisers.volumes import denoise_with_neighbours
 from dipfast.model.bootstrap import noisier
-from dipfast.model.operators import Identity, Mask
+from dipfast.model.operators import Identity, Mask, beyond_border
 from dipfast.model.problem import Problem
 from dipfast.settings.names import Quality
 
@@ -89,13 +89,27 @@ def restore_directly(
         The picture, (1, C, H, W).
     """
     y, operator, known = problem.measurement, problem.operator, problem.known
+    inner: tuple[slice, slice] | None = None
+    beyond = beyond_border(operator)
+    if beyond is not None:
+        operator, inner = beyond
     if isinstance(operator, Mask) and known is not None:
         start = filled(y, known)
     else:
         start = least_squares(y, operator, known)
-    return plug_and_play(
-        y, operator, problem.noise, start, known=known, steps=STEPS[quality], callback=report
+
+    def measured(image: Tensor) -> Tensor:
+        return image if inner is None else image[..., inner[0], inner[1]].contiguous()
+
+    def report_measured(share: float, image: Tensor | None) -> None:
+        if report is not None:
+            report(share, None if image is None else measured(image))
+
+    callback = None if report is None else report_measured
+    restored = plug_and_play(
+        y, operator, problem.noise, start, known=known, steps=STEPS[quality], callback=callback
     )
+    return measured(restored)
 
 
 def guide_of(problem: Problem) -> Tensor:

@@ -34,9 +34,11 @@ __all__ = [
     "Operator",
     "Wrapped",
     "as_operator",
+    "beyond_border",
     "gaussian_kernel",
     "known_mask",
     "on_device",
+    "sees_beyond_border",
     "taken_as_it_is",
 ]
 
@@ -279,8 +281,10 @@ class Blur(LinearOperator):
         the image of a point, its centre c at (rows // 2, columns // 2).  It is not normalised: its
         sum must be 1 for the brightness to stay the same.
     boundary
-        The values beyond the border of the image: ``"reflect"``, the default, because photographs
-        seldom change at their border, ``"replicate"``, ``"circular"`` or ``"zero"``.
+        The values beyond the border of the image: ``"unknown"``, the default, because a camera saw
+        what goes on there; ``"reflect"``, ``"replicate"``, ``"circular"`` or ``"zero"`` where they
+        are known.  Unknown ones are restored, too, by ``method="pnp"``, and cut off the result; in
+        the operator itself, and in fits, they are those of the nearest pixel of the image.
 
     Raises
     ------
@@ -301,7 +305,7 @@ class Blur(LinearOperator):
     columns: Tensor
 
     @plain_modes()
-    def __init__(self, kernel: Any, boundary: Boundary = "reflect") -> None:
+    def __init__(self, kernel: Any, boundary: Boundary = "unknown") -> None:
         super().__init__()
         if isinstance(kernel, np.ndarray) and kernel.dtype.kind == "f":
             # Of float16 convolutions are slow on a CPU, and float64 is more than a picture has.
@@ -336,11 +340,16 @@ class Blur(LinearOperator):
         rows, columns = self.shape
         return f"kernel of {rows} x {columns}, boundary={self.boundary!r}"
 
-    def forward(self, image: Tensor) -> Tensor:
-        (height, width), size = self.shape, image.shape[-2:]
-        # The centre of the turned kernel.
+    @property
+    def margins(self) -> tuple[int, int, int, int]:
+        """How many columns left and right, and rows above and below, a measurement reaches."""
+        # From the centre of the turned kernel.
+        (height, width) = self.shape
         top, left = height - 1 - height // 2, width - 1 - width // 2
-        padding = (left, width - 1 - left, top, height - 1 - top)
+        return left, width - 1 - left, top, height - 1 - top
+
+    def forward(self, image: Tensor) -> Tensor:
+        (height, width), size, padding = self.shape, image.shape[-2:], self.margins
         most = {"reflect": 1, "circular": 0}.get(self.boundary)
         reach = (max(padding[2:]), max(padding[:2]))
         if most is not None and any(far > n - most for far, n in zip(reach, size)):
@@ -348,12 +357,112 @@ class Blur(LinearOperator):
                 f"image is too small for a kernel of {height} x {width} with "
                 f"boundary={self.boundary!r}, got {size[0]} x {size[1]}"
             )
-        x = F.pad(image, padding, mode="constant" if self.boundary == "zero" else self.boundary)
+        mode = {"zero": "constant", "unknown": "replicate"}.get(self.boundary, self.boundary)
+        return self.inside(F.pad(image, padding, mode=mode))
+
+    def inside(self, image: Tensor) -> Tensor:
+        """Return the measurement without the margins, in which the border of an image matters.
+
+        Parameters
+        ----------
+        image
+            The image, (N, C, H, W), larger than the kernel.
+
+        Returns
+        -------
+        Tensor
+            The measurement, with one row less than the image for each row of the kernel but one,
+            and with columns alike.
+        """
+        x = image
         kernels = (self.columns, self.rows) if self.separable else (self.columns,)
         for kernel in kernels:
             weights = kernel.to(x).expand(x.shape[1], 1, *kernel.shape)
             x = F.conv2d(x, weights, groups=x.shape[1])
         return x
+
+
+class _Inside(LinearOperator):
+    """Measure the middle of an image, which goes on beyond the measurement."""
+
+    def __init__(self, blur: Blur) -> None:
+        super().__init__()
+        self.blur = blur
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.blur.inside(image)
+
+    def image_shape(self, shape: Shape) -> Shape:
+        left, right, top, bottom = self.blur.margins
+        return (*shape[:-2], shape[-2] + top + bottom, shape[-1] + left + right)
+
+
+def beyond_border(operator: Operator) -> tuple[Operator, tuple[slice, slice]] | None:
+    """Return an operator for an image with what is beyond the border of the measurement.
+
+    Parameters
+    ----------
+    operator
+        The forward model.
+
+    Returns
+    -------
+    tuple or None
+        The operator whose images have margins, and the rows and columns of these that are the
+        image of the given one; None unless that begins with a :class:`Blur` whose boundary is
+        unknown.
+
+    Examples
+    --------
+    >>> wide, (rows, columns) = beyond_border(Blur(torch.ones(3, 3) / 9))
+    >>> wide(torch.ones(1, 1, 6, 6)).shape, torch.ones(1, 1, 6, 6)[..., rows, columns].shape
+    (torch.Size([1, 1, 4, 4]), torch.Size([1, 1, 4, 4]))
+    """
+    parts: list[Any] = [operator]
+    while isinstance(parts[0], Compose):
+        parts[:1] = parts[0].operators
+    first = parts[0]
+    if not isinstance(first, Blur) or first.boundary != "unknown":
+        return None
+    left, right, top, bottom = first.margins
+    wide = _Inside(first)
+    inner = slice(top, -bottom or None), slice(left, -right or None)
+    return (wide if len(parts) == 1 else Compose(wide, *parts[1:])), inner
+
+
+def sees_beyond_border(operator: Operator, size: tuple[int, int]) -> Tensor | None:
+    """Return which elements of a measurement hang on what is unknown beyond the border.
+
+    Parameters
+    ----------
+    operator
+        The forward model.
+    size
+        Rows and columns of the measurement.
+
+    Returns
+    -------
+    Tensor or None
+        Boolean, (1, 1, H, W); None where none do, or an unknown part is not that of
+        :func:`beyond_border`.
+
+    Examples
+    --------
+    >>> sees_beyond_border(Blur(torch.ones(1, 3) / 3), (1, 4))
+    tensor([[[[ True, False, False,  True]]]])
+    """
+    beyond = beyond_border(operator)
+    if beyond is None:
+        return None
+    assert isinstance(operator, LinearOperator)
+    shape = operator.image_shape((1, 1, *size))[-2:]
+    inside = []
+    for own, length, count in zip(beyond[1], shape, size):
+        # Of an operator that makes pictures smaller, rounded to whole elements.
+        near, far = (math.ceil(n * count / length) for n in (own.start, -(own.stop or 0)))
+        places = torch.arange(count)
+        inside.append((places >= near) & (places < count - far))
+    return ~torch.outer(*inside)[None, None]
 
 
 @plain_modes()

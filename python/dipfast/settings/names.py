@@ -120,5 +120,5 @@ FACTORS: tuple[Factor, ...] = get_args(Factor)
 DownsampleKernel: TypeAlias = Literal["lanczos2", "lanczos3", "bicubic", "bilinear", "box"]
 DOWNSAMPLE_KERNELS: tuple[DownsampleKernel, ...] = get_args(DownsampleKernel)
 
-Boundary: TypeAlias = Literal["reflect", "replicate", "circular", "zero"]
+Boundary: TypeAlias = Literal["unknown", "reflect", "replicate", "circular", "zero"]
 BOUNDARIES: tuple[Boundary, ...] = get_args(Boundary)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from dipfast.model.loop_view import LoopView
+from dipfast.model.operators import sees_beyond_border
 from dipfast.stopping.patience import check_share, seek_minimum
 from dipfast.stopping.rule import Decision, StopRule
 
@@ -65,6 +66,10 @@ class HeldOut(StopRule):
         shape = (1, 1, *problem.measurement.shape[2:])
         generator = torch.Generator().manual_seed((self.seed ^ _OWN_STREAM) % 2**63)
         places = torch.rand(shape, generator=generator, dtype=torch.float32) < self.fraction
+        beyond = sees_beyond_border(problem.operator, (shape[2], shape[3]))
+        if beyond is not None and not bool(beyond.all()):
+            # A wrong guess of what is beyond the border would be taken for an error of the image.
+            places &= ~beyond
         held_out = places.to(problem.measurement.device)
         if problem.held_out is not None:
             held_out = held_out | problem.held_out

@@ -151,7 +151,10 @@ class RestoreOwn(OwnOptions):
         "a grey picture of it, which is scaled to the sum 1.",
         expected="a file name, gaussian:SIGMA or box:SIZE",
     )
-    boundary: Boundary = option("reflect", "What lies beyond the border of the image.")
+    boundary: Boundary = option(
+        "unknown",
+        "What lies beyond the border of the image; unknown suits cameras, which saw what goes on.",
+    )
 
 
 class ToolRequest(BaseModel):
