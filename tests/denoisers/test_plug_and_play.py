@@ -52,6 +52,51 @@ def test_with_noise_the_result_is_smooth(clean, known):
     assert float((restored - noisy)[known].square().mean().sqrt()) > 0.07
 
 
+def test_each_channel_is_trusted_by_its_noise(clean, known):
+    levels = (0.04, 0.16, 0.08)
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    measurement = (clean + noise * torch.tensor(levels).reshape(-1, 1, 1)) * known
+    usual = float(np.sqrt(np.mean(np.square(levels))))
+    start = filled(measurement, known)
+    same, unlike = (
+        plug_and_play(
+            measurement,
+            Mask(known),
+            NoiseParameters(usual, channel_levels=told),
+            start,
+            known=known,
+            steps=6,
+        )
+        for told in (None, levels)
+    )
+    assert psnr(unlike, clean) > psnr(same, clean) + 1
+    assert psnr(unlike[:, 0], clean[:, 0]) > psnr(same[:, 0], clean[:, 0]) + 1
+
+
+def test_a_channel_without_noise_stays_that_of_the_data(clean, known):
+    start, noise = filled(clean, known), NoiseParameters(0.1, channel_levels=(0, 1, 1))
+    restored = plug_and_play(clean * known, Mask(known), noise, start, known=known, steps=4)
+    torch.testing.assert_close(
+        restored[:, 0][known[:, 0]], clean[:, 0][known[:, 0]], atol=0.01, rtol=0
+    )
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [Wrapped(lambda u: u.flip(1)), Wrapped(lambda u: u.mean(1, keepdim=True), (3, 64, 64))],
+    ids=["other order", "fewer"],
+)
+def test_channels_that_are_mixed_have_one_level(clean, operator):
+    measurement = operator(clean)
+    same, unlike = (
+        plug_and_play(
+            measurement, operator, NoiseParameters(0.1, channel_levels=told), clean, steps=2
+        )
+        for told in (None, (1, 4, 2))
+    )
+    assert torch.equal(same, unlike)
+
+
 @pytest.mark.parametrize("factor", [2])
 def test_it_enlarges(clean, factor):
     operator = Downsample(factor)

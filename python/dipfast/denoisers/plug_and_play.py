@@ -61,7 +61,8 @@ def plug_and_play(
        \qquad v_k = \operatorname{denoise}(u_k, s_k)
 
     with levels s that fall from 0.2 to 0.01 in equal ratios.  A and y are divided by the response
-    of A to a white image first.
+    of A to a white image first.  Where the noise of the channels is unlike, and A does not mix
+    them, each has a sigma, and levels, of its own.
 
     Parameters
     ----------
@@ -99,8 +100,10 @@ def plug_and_play(
     # In the unit of the image, whatever that of the measurement is.
     scale = _gain(operator, start, known)
     sigma = 0.0 if noise.is_free else math.sqrt(noise.typical_variance) / scale
-    last = max(_LAST_LEVEL, sigma)
-    levels = [_FIRST_LEVEL * (last / _FIRST_LEVEL) ** (k / max(steps - 1, 1)) for k in range(steps)]
+    sigmas = sigma * _channel_levels(noise, operator, start)
+    last = sigmas.clamp_min(_LAST_LEVEL)
+    # With noise the denoiser has the last word: the data are as noisy as they were.
+    ends_denoised = sigmas > _LAST_LEVEL
 
     normal_of_operator = _normal(operator, known)
 
@@ -113,19 +116,40 @@ def plug_and_play(
 
     constant = operator.adjoint(_where_known(measurement, known)).detach() / scale**2
     result = u = start
-    for k, level in enumerate(levels):
-        v = ops.nl_ridge(u[0], level, channel_axis=0, speed=speed, callback=denoising)[None].to(u)
-        ratio = max(sigma**2 / level**2, _LEAST_RATIO)
+    for k in range(steps):
+        level = _FIRST_LEVEL * (last / _FIRST_LEVEL) ** (k / max(steps - 1, 1))
+        told = level[0] if level.min() < level.max() else float(level[0, 0])
+        v = ops.nl_ridge(u[0], told, channel_axis=0, speed=speed, callback=denoising)[None].to(u)
+        ratio = (sigmas**2 / level**2).clamp_min(_LEAST_RATIO).to(u)
 
-        def normal(x: Tensor, ratio: float = ratio) -> Tensor:
+        def normal(x: Tensor, ratio: Tensor = ratio) -> Tensor:
             return normal_of_operator(x) / scale**2 + ratio * x
 
         u = _solve(normal, constant + ratio * v, v, solving).clamp(0, 1).detach()
-        # With noise the denoiser has the last word: the data are as noisy as they were.
-        result = v.clamp(0, 1) if sigma > _LAST_LEVEL else u
+        result = torch.where(ends_denoised.to(u.device), v.clamp(0, 1), u)
         if callback is not None:
             callback((k + 1) / steps, result)
     return result
+
+
+def _channel_levels(noise: NoiseParameters, operator: Operator, image: Tensor) -> Tensor:
+    """Return how strong the noise of each channel is, (1, C, 1, 1), float64; 1 for the usual.
+
+    The channels of the measurement have to be those of the image.
+    """
+    usual = torch.ones(1, image.shape[1], 1, 1, dtype=torch.float64)
+    levels = noise.channel_levels
+    if levels is None or len(levels) != image.shape[1]:
+        return usual
+    generator = torch.Generator().manual_seed(0)
+    rough = torch.rand(image.shape, generator=generator, dtype=image.dtype).to(image.device)
+    for channel in range(len(levels)):
+        alone = torch.zeros_like(rough)
+        alone[:, channel] = rough[:, channel]
+        squares = operator(alone).detach().double().square().sum(dim=(0, 2, 3))
+        if len(squares) != len(levels) or not squares.sum() <= (1 + _SAME_SUM) * squares[channel]:
+            return usual
+    return torch.tensor(levels, dtype=torch.float64).reshape(usual.shape)
 
 
 def _solve(
