@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -205,6 +207,23 @@ def test_which_layers_are_fused(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not has_fused_layers(torch.device("meta"), dtype)
     for dtype in (torch.float64, torch.float16):
         assert not has_fused_layers(torch.device("cpu"), dtype)
+
+
+def test_torch_does_not_step_with_a_kernel_of_one_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its gradient of such weights writes beyond its memory on some processors.
+    steps = []
+    convolution = F.conv2d
+
+    def seen(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1) -> Tensor:
+        steps.append((*weight.shape[2:], *nn.modules.utils._pair(stride)))
+        return convolution(x, weight, bias, stride)
+
+    monkeypatch.setattr(F, "conv2d", seen)
+    for kernel in (1, 3):
+        network = Hourglass(3, 2, HourglassConfig((4, 6), (5, 7), (2, 0), down_kernel=kernel))
+        network(torch.rand(1, 3, 12, 8))
+    assert (1, 1, 2, 2) not in steps
+    assert (3, 3, 2, 2) in steps
 
 
 def test_same_bits_again_and_in_any_memory_format() -> None:

@@ -88,7 +88,12 @@ def _convolved(x: Tensor, conv: nn.Conv2d, stride: int = 1) -> Tensor:
 def _conv(x: Tensor, block: list[Any]) -> Tensor:
     """Return the convolution of a block of a padded layer, and the mean of 2x2 if it has one."""
     conv, *others = block
-    x = _convolved(x, conv, conv.stride)
+    stride = conv.stride[0]
+    if stride > 1 and conv.kernel_size == (1, 1):
+        # What it steps over takes no part.  Where torch steps itself, the gradient of the weights
+        # writes beyond its memory, channels last (oneDNN on AVX2, in torch 2.6 to 2.15 at least).
+        x, stride = x[..., ::stride, ::stride], 1
+    x = _convolved(x, conv, stride)
     return others[0](x) if isinstance(others[0], nn.AvgPool2d) else x
 
 
