@@ -26,6 +26,20 @@ COLOUR = (200, 60, 20)
 ACCEPTED = {"MINISWHITE", "MINISBLACK", "RGB", "PALETTE"}
 
 
+# What is packed and faxed needs an imagecodecs that there is from Python 3.11 on.
+def packs_bits() -> bool:
+    try:
+        return len(imagecodecs.packints_encode(np.zeros(8, np.uint8), 2)) > 0
+    except NotImplementedError:
+        return False
+
+
+needs_packed_bits = pytest.mark.skipif(not packs_bits(), reason="imagecodecs cannot pack bits")
+needs_faxes = pytest.mark.skipif(
+    not hasattr(imagecodecs, "ccittfax4_decode"), reason="imagecodecs cannot read faxes"
+)
+
+
 def plain(*shape: int, colour: Any = COLOUR) -> np.ndarray:
     return np.broadcast_to(np.uint8(colour), (*shape, len(colour))).copy()
 
@@ -166,7 +180,9 @@ class TestYcbcr:
 
 
 class TestBits:
-    @pytest.mark.parametrize("bits", [1, 2, 4])
+    @pytest.mark.parametrize(
+        "bits", [1, *(pytest.param(bits, marks=needs_packed_bits) for bits in (2, 4))]
+    )
     @pytest.mark.parametrize("kind", ["minisblack", "miniswhite"])
     def test_few_are_stretched(self, path: Path, bits: int, kind: str) -> None:
         values = random_pixels(9, 16, bits=bits)
@@ -183,12 +199,20 @@ class TestBits:
         write_image(out, source.image, like=source)
         assert np.array_equal(np.asarray(Image.open(out)), expected)
 
-    @pytest.mark.parametrize("compression", ["group3", "group4", "packbits", "tiff_lzw"])
+    @pytest.mark.parametrize(
+        "compression",
+        [
+            *(pytest.param(name, marks=needs_faxes) for name in ("group3", "group4")),
+            "packbits",
+            "tiff_lzw",
+        ],
+    )
     def test_fax(self, path: Path, compression: str) -> None:
         bits = random_pixels(9, 16) > 127
         Image.fromarray(bits).save(path, compression=compression)
         assert np.array_equal(read_image(path).image, bits * np.uint8(255))
 
+    @needs_packed_bits
     @pytest.mark.parametrize("bits", [10, 12, 14])
     @pytest.mark.parametrize("kind", ["minisblack", "miniswhite"])
     def test_more_are_counts(self, path: Path, bits: int, kind: str) -> None:
@@ -213,6 +237,7 @@ class TestBits:
         assert np.array_equal(got >> (16 - bits), source.image)
         assert np.abs(got / 65535 - source.image / (2**bits - 1)).max() < 2**-15
 
+    @needs_packed_bits
     @pytest.mark.parametrize("bits", [3, 5, 6, 7])
     def test_others_are_refused(self, path: Path, bits: int) -> None:
         content = tiff(random_pixels(8, 8, bits=bits), photometric="minisblack", bitspersample=bits)
@@ -408,6 +433,7 @@ class TestOpacity:
             content = tiff(pixels, extrasamples=extra, **options)
             refused(path, content, "pixels of the kind MINISWHITE in 2 samples are not supported")
 
+    @needs_packed_bits
     def test_of_12_bits(self, path: Path) -> None:
         # Full opacity of 12 bits would be little opacity in 16 bits.
         options: Any = {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": [2]}
@@ -621,6 +647,8 @@ class TestWhatAWriterMakes:
         if kind == "palette":
             options["colormap"] = np.random.default_rng(0).integers(0, 65536, (3, 256), np.uint16)
         pixels = pixels.astype(bool) if bits == 1 else pixels
+        if bits in (2, 4) and not packs_bits():
+            pytest.skip("imagecodecs cannot pack bits")
         tifffile.imwrite(tmp_path / "a.tif", pixels, bitspersample=bits, **options)
         source = read_image(tmp_path / "a.tif")
         named = pytest.warns(UserWarning, match="is without: the value that means no data$")

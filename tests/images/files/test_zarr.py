@@ -19,7 +19,7 @@ from dipfast.errors import UnreadableFileError, UnwritableFileError, WouldOverwr
 from dipfast.images.files import ImageFile, Resolution, limits, read_image, safe, write_image
 from dipfast.images.files.formats import zarr_stores
 
-zarr = pytest.importorskip("zarr", reason="stores are made by zarr 3, which needs Python 3.11")
+zarr = pytest.importorskip("zarr", "3", reason="stores are made by zarr 3, which needs Python 3.11")
 codecs = pytest.importorskip("zarr.codecs")
 numcodecs = pytest.importorskip("numcodecs")
 
