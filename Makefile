@@ -1,5 +1,6 @@
 # make demo    restore a real picture, into demo-output/
 # make test    the whole test suite
+# make lowest  the same with the lowest versions that pyproject.toml allows, with Python 3.10
 # make gpu     tests and figures that need a GPU, as JSON
 # make docs    the documentation, in docs/_build/html
 # make lint    formatters, linters, type checks and the Rust tests
@@ -21,13 +22,25 @@ INCLUDED_IN_test := demo
 INCLUDED_IN_docs := demo
 INCLUDED_IN_dev := demo test
 
-.PHONY: demo test gpu docs lint clean
+.PHONY: demo test lowest gpu docs lint clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/python examples/demo.py demo-output
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(PARALLEL)
+
+# Of what is asked for the lowest, of what that brings the newest: old versions warn of deprecations in
+# newer ones, which is nothing to mend here.
+lowest: $(VENV)-lowest/.installed
+	$(VENV)-lowest/bin/python -m pytest $(PARALLEL) -W ignore::DeprecationWarning
+
+$(VENV)-lowest/.installed: $(SOURCES)
+	rm -rf $(VENV)-lowest
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --disable-pip-version-check uv
+	$(VENV)-lowest/bin/uv pip install --python $(VENV)-lowest --resolution lowest-direct --editable '.[test]'
+	@touch $@
 
 gpu: $(VENV)/.installed-test
 	$(BIN)/python -m benches.gpu
@@ -63,4 +76,4 @@ $(VENV)/.installed-%: $(BIN)/python $(SOURCES)
 	@touch $@ $(foreach extra,$(INCLUDED_IN_$*),$(VENV)/.installed-$(extra))
 
 clean:
-	rm -rf $(VENV) target demo-output docs/_build docs/generated
+	rm -rf $(VENV) $(VENV)-lowest target demo-output docs/_build docs/generated
