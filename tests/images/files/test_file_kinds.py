@@ -132,6 +132,17 @@ class TestPhotometric:
         refused(path, stream.getvalue(), "its first image is a preview; if it is a raw photograph")
 
 
+def test_kinds_that_tifffile_does_not_let_be_set(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fixed(tifffile.TiffFile):
+        is_svs = property(lambda _: True)
+
+    content = tiff(plain(16, 16), photometric="rgb")
+    monkeypatch.setattr(tifffile, "TiffFile", Fixed)
+    assert np.array_equal(read(path, content).image, plain(16, 16))
+
+
 class TestYcbcr:
     @pytest.mark.parametrize("subsampling", [(1, 1), (2, 1), (2, 2), (4, 1)])
     @pytest.mark.parametrize("tiled", [False, True])

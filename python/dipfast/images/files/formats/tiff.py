@@ -86,7 +86,10 @@ def read(stream: BinaryIO) -> ImageFile:
     stream.seek(0)
     known = tifffile.TIFF.FILE_FLAGS
     flags: Any = {f"is_{kind}": False for kind in _NOT_INTERPRETED if kind in known}
-    with tifffile.TiffFile(stream, **flags) as tiff:
+    # tifffile sets what it gets as such arguments, but since 2026.11.8 some are properties that
+    # cannot be set; in a class of its own they are plain values.
+    plain: Any = type("PlainTiffFile", (tifffile.TiffFile,), flags)
+    with plain(stream, **flags) as tiff:
         if not tiff.series:
             raise UnreadableFileError("it holds no image, or the end is missing")
         series = tiff.series[0]
