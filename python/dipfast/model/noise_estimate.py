@@ -594,13 +594,11 @@ def _model(
         # Of a few counts the median deviation is wrong, as where noise is cut off.
         lit = _blocks_in_light(pixels, measured, cuts[1], channels)
         line = affine_variance(lit, low if are_few else cuts[0], cuts[1], sigma)
-        few = few_photons(
-            _blocks_with_photons(pixels, whole, known, line, channels), line.gain, sigma, cuts[1]
-        )
+        events = _blocks_with_photons(pixels, whole, known, line, channels)
+        few = few_photons(events, line.gain, sigma, cuts[1])
         is_of_photons = few is not None or (line.is_told and shows_photons(channels, line))
-        if kind == "auto" and cuts[0] is not None and is_of_photons:
-            black = _black_share(pixels, measured, low)
-            is_of_photons = not is_white_cut_off(channels, black, cuts[1])
+        if kind == "auto" and is_of_photons:
+            is_of_photons = not _is_white_cut_off(pixels, measured, channels, events, *cuts)
         if few is not None and (is_of_photons or kind != "auto"):
             return _Found(few.model(None, cuts[1]), {})
         gain, of_white, offset = line.gain, line.sigma, line.offset
@@ -648,12 +646,20 @@ def _is_flat_around(pixels: Floats, measured: Any, channels: Blocks) -> bool:
     return enough and flat_share(inner) < _FLAT_BY_CHANCE
 
 
-def _black_share(pixels: Floats, measured: Any, low: float) -> float:
-    """Return the share of black pixels in places that are not of one value."""
-    counted = ~np.stack([find_constant(plane) for plane in pixels])
-    if measured is not None:
-        counted &= measured
-    return float(np.mean(pixels[counted] <= low)) if counted.any() else 0.0
+def _is_white_cut_off(
+    pixels: Floats,
+    measured: Any,
+    channels: Blocks,
+    events: Blocks,
+    low: float | None,
+    high: float | None,
+) -> bool:
+    """Return whether the variance grows because white noise is cut off where it is dark."""
+    if low is None:
+        return False
+    at_low, at_high = pixels <= low, pixels >= (math.inf if high is None else high)
+    black, white = (joined(_blocks_of(pixels, measured, x))[0] for x in (at_low, at_high))
+    return is_white_cut_off(channels, black, white, events)
 
 
 def _blocks_in_light(pixels: Floats, measured: Any, high: float | None, channels: Blocks) -> Blocks:
@@ -721,13 +727,15 @@ def _compared(
     return _Found(model, levels, found.spectrum), seen
 
 
-def _blocks_of(pixels: Floats, known: Any) -> Blocks:
-    """Return means and details of the blocks of each channel."""
+def _blocks_of(pixels: Floats, known: Any, averaged: Any = None) -> Blocks:
+    """Return means, of the picture or of another one, and details of the blocks of each channel."""
     channels = []
     for channel, plane in enumerate(pixels):
         strips = _strips(plane)
-        of_known = [None] * len(strips) if known is None else _strips(known[channel])
-        blocks = [wavelet_blocks(*pair) for pair in zip(strips, of_known)]
+        of_known, of_averaged = (
+            [None] * len(strips) if x is None else _strips(x[channel]) for x in (known, averaged)
+        )
+        blocks = [wavelet_blocks(*parts) for parts in zip(strips, of_known, of_averaged)]
         channels.append(blocks[0] if len(blocks) == 1 else joined(blocks))
     return channels
 

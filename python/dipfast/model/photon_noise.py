@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -53,10 +54,11 @@ _FOURTH_OF_DETAIL = 0.299
 _FEW_EXCESS, _OF_PHOTONS, _OF_CHARGES, _MOST_IN_CLUSTERS = 0.1, (0.4, 8.0), 3.0, 1.5
 # White noise that is cut off at black explains variances if what they are off by is, on average,
 # this many times what they may be by chance, and black pixels if those expected are between these
-# shares of them.  Of white noise of 25, 50 and 75 of 255 on 14 planes of photographs, made darker,
-# these are 0.36 to 1.26, and 0.83 to 1.12.  Of few photons with noise of reading they are more; the
-# few that are like white noise in both are as well denoised as that.
-_OFF_BY_CHANCE, _LEAST_BLACK, _MOST_BLACK = 1.3, 0.78, 1.15
+# shares of them.  Of white noise of 15 to 75 of 255 on 19 planes of photographs, made darker, these
+# are up to 1.55, and 0.86 to 1.04, and where dark places border on black ones from 0.6 on; of few
+# photons with noise of reading they are mostly more.  All details are so many times as strong as
+# the usual ones of noise at most.
+_OFF_BY_CHANCE, _LEAST_BLACK, _MOST_BLACK, _MOST_BESIDE = 1.6, 0.6, 1.06, 3.0
 # Where fewer pixels are black, so little is cut off that variances tell themselves.
 _FEW_BLACK = 0.05
 # Brightness varies this many times as much (in variance) as by the events alone.
@@ -104,16 +106,21 @@ def affine_variance(
     return _line(signal, spread**2, sigma, counts)
 
 
-def _spreads(channels: Blocks) -> tuple[Floats, Floats, Any]:
-    """Return means, median deviations and numbers of groups of blocks of the same brightness."""
+def _spreads(channels: Blocks, *others: Floats) -> tuple[Any, ...]:
+    """Return means, median deviations and numbers of groups of blocks of the same brightness.
+
+    Means of others, which are of each block, follow.
+    """
     means, details = joined(channels)
     # Blocks that are exactly flat, such as those of a border, have no noise.
-    means, details = means[details != 0], details[details != 0]
+    some = details != 0
+    means, details = means[some], details[some]
     groups = _groups_of(means, np.argsort(means, kind="stable")) if len(means) else []
     return (
         np.array([means[group].mean() for group in groups]),
         np.array([deviation(details[group]) for group in groups]),
         np.array([len(group) for group in groups]),
+        *(np.array([x[some][group].mean() for group in groups]) for x in others),
     )
 
 
@@ -148,31 +155,51 @@ def shows_photons(channels: Blocks, line: VarianceLine) -> bool:
     return bool(np.mean(seen & (details == 0)) <= MOST_FLAT)
 
 
-def is_white_cut_off(channels: Blocks, black: float, high: float | None) -> bool:
+def is_white_cut_off(channels: Blocks, black: Floats, white: Floats, with_outliers: Blocks) -> bool:
     """Return whether noise is white, and grows with the signal as less of it is cut off at black.
 
-    ``black`` is the share of black pixels where the picture varies, and ``high`` where bright ones
-    are cut off.
+    Variances are those of white noise but for what the share of pixels at an end takes, and dark
+    places have as many black pixels as they would have of white noise, or more where they border on
+    black ones.
+
+    ``black`` and ``white`` are the shares of the pixels around each block that are at an end, and
+    ``with_outliers`` are blocks with the outliers that may be photons.
     """
-    if black < _FEW_BLACK:
+    _, details = joined(channels)
+    if np.mean(black[details != 0]) < _FEW_BLACK:
         return False
-    signal, spread, counts = _spreads(channels)
-    clean = torch.linspace(0, 1, 401, dtype=torch.float64)
-    least = math.inf
-    for sigma in np.geomspace(0.02, 1, 120):
-        model = NoiseModel(float(sigma), low=0.0, high=high)
-        expected = model.expectation(clean).numpy()
-        variance = np.interp(signal, expected, model.variance(clean).numpy())
-        off, chance = (spread**2 - variance) / variance, _OF_MEDIAN / counts
-        textured = _OF_TEXTURE**2 + 2 * chance
+    left = _variance_left(black, white)
+    signal, spread, counts, left, black = _spreads(channels, left, black)
+    variance, chance = spread**2 / left, _OF_MEDIAN / counts
+    textured = _OF_TEXTURE**2 + 2 * chance
+    least, level = math.inf, 0.0
+    for square in np.geomspace(variance.min(), variance.max(), 60):
+        off = variance / max(square, LEAST_VARIANCE) - 1
         # What is above may be texture.
         above = textured * np.log1p(off**2 / textured)
-        error = float(np.mean(np.where(off > 0, above, off**2) / (_OF_LINE**2 + chance)))
+        error = np.average(np.where(off > 0, above, off**2) / (_OF_LINE**2 + chance))
         if error < least:
-            least, darkness = error, np.interp(signal, expected, clean.numpy()) / sigma
-    share = np.array([math.erfc(x / math.sqrt(2)) / 2 for x in darkness])
-    is_black = _LEAST_BLACK * black < np.average(share, weights=counts) < _MOST_BLACK * black
-    return least < _OFF_BY_CHANCE and bool(is_black)
+            least, level = float(error), math.sqrt(square)
+    clean = torch.linspace(0, 1, 401, dtype=torch.float64)
+    expected = NoiseModel(level, low=0.0).expectation(clean).numpy()
+    darkness = np.interp(signal, expected, clean.numpy()) / level
+    share = np.average([math.erfc(x / math.sqrt(2)) / 2 for x in darkness], weights=counts)
+    ratio = share / np.average(black, weights=counts)
+    # Where most values have no photon, median deviations are of what else there is.
+    is_all = np.mean(joined(with_outliers)[1] ** 2) < _MOST_BESIDE * level**2
+    return bool(is_all) and least < _OFF_BY_CHANCE and _LEAST_BLACK < ratio < _MOST_BLACK
+
+
+def _variance_left(black: Floats, white: Floats) -> Floats:
+    """Return the variance of a normal law of variance 1 with such shares cut off at its ends."""
+    normal = NormalDist()
+    shares = np.linspace(0.0, 1.0, 257)
+    ends = np.array([normal.inv_cdf(min(max(share, 1e-6), 1 - 1e-6)) for share in shares])
+    low, high = np.interp(black, shares, ends), -np.interp(white, shares, ends)
+    beside = [np.exp(-0.5 * end**2) / math.sqrt(2 * math.pi) for end in (low, high)]
+    mean = low * black + high * white + beside[0] - beside[1]
+    inside = 1 - black - white + low * beside[0] - high * beside[1]
+    return np.asarray(np.maximum(low**2 * black + high**2 * white + inside - mean**2, 1e-3))
 
 
 def counts_photons(channels: Blocks, zero: float, step: float) -> bool:

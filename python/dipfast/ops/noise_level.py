@@ -246,23 +246,24 @@ def _middle_two(parts: list[Floats]) -> tuple[Floats, Floats]:
     return np.maximum.reduce(lower), np.minimum.reduce(upper)
 
 
-def wavelet_blocks(plane: Floats, known: Any = None) -> tuple[Floats, Floats]:
+def wavelet_blocks(plane: Floats, known: Any = None, averaged: Any = None) -> tuple[Floats, Floats]:
     """Return the brightness around, and the diagonal detail of, small blocks of an image (H, W).
 
     With white noise the detail varies by its standard deviation, and the brightness, a mean over
     16x16 pixels, hardly.  Blocks are the 4x4 pixels of the wavelet, or 4 pixels in a row or column
     of an image of less than four rows or columns; with ``known``, a boolean image, those of them
     that are known whole, or, if these are few, 2x2 pixels (Haar).  Blocks of constant regions are
-    left out.
+    left out.  In place of the brightness it may be the mean of another image, ``averaged``.
 
     Raises
     ------
     ValueError
         If the image has less than 4 rows and columns.
     """
+    averaged, _ = _upright(plane if averaged is None else averaged, known)
     plane, known = _upright(plane, known)
     details, counted, centres = _blocks(plane, known)
-    return _brightness(plane, known, *centres)[counted], details[counted]
+    return _brightness(averaged, known, *centres)[counted], details[counted]
 
 
 def wavelet_details(plane: Floats, known: Any = None) -> Floats:
