@@ -248,6 +248,28 @@ class TestEstimates:
         assert (model.low, model.high, model.gain) == (0.0, 1.0, 0.0)
         assert model.sigma * 255 == pytest.approx(sigma, rel=0.08)
 
+    @pytest.mark.parametrize(("sigma", "photons"), [(25, None), (75, None), (1, 300)])
+    def test_what_is_cut_off_at_black_is_no_growth(self, sigma: int, photons: int | None) -> None:
+        """A dark picture with bright spots, of white noise and of photons, tells which it is."""
+        rows, columns = np.mgrid[:256, :256]
+        spots = sum(
+            np.exp(-((((rows - i) ** 2 + (columns - j) ** 2) / 400) ** 2))
+            for i, j in ((60, 60), (100, 190), (180, 90), (200, 210))
+        )
+        clean = torch.from_numpy(0.02 + 0.7 * np.asarray(spots))[None]
+        noise = NoiseModel(sigma / 255, 1 / photons if photons else 0.0, low=0.0, high=1.0)
+        noisy = (255 * noise.sample(clean, torch.Generator().manual_seed(sigma))).round() / 255
+        model = estimate_noise_model(noisy)
+        if photons is None:
+            assert (model.gain, model.low) == (0.0, 0.0)
+            assert model.sigma == pytest.approx(noise.sigma, rel=0.1)
+        else:
+            assert model.gain == pytest.approx(noise.gain, rel=0.5)
+
+    def test_tiles_of_one_value_have_no_noise(self) -> None:
+        tiles = torch.tensor([[0.2, 0.7], [0.5, 0.2]]).repeat_interleave(32, 0)
+        assert estimate_noise_model(tiles.repeat_interleave(32, 1)[None]).is_free
+
     def test_not_clipped(self) -> None:
         clean = 0.3 + 0.4 * self.picture()
         noisy = NoiseModel(0.03).sample(clean, torch.Generator().manual_seed(0))

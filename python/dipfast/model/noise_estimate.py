@@ -575,6 +575,8 @@ def _model(
         return _Found(NoiseModel(sigma, 0.0, *cuts), {})
     channels = _blocks_of(pixels, measured)
     if not any(len(details) for _, details in channels):
+        if measured is None or measured.all():  # tiles of one value each, and no noise in them
+            return _Found(NoiseModel(0.0, 0.0, *cuts), {})
         raise InputError(
             "too few known pixels of image lie side by side to tell its noise; sigma tells it"
         )
