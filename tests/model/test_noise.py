@@ -21,6 +21,7 @@ from dipfast.model.noise_estimate import (
     fill_from_neighbours,
     isolated_outliers,
 )
+from dipfast.model.photon_noise import is_white_cut_off
 from dipfast.model.problem import Problem
 from dipfast.operators import Identity, Mask
 from dipfast.ops.noise_level import find_outliers
@@ -462,6 +463,20 @@ class TestEstimates:
             model = estimate_noise_model(image)
             assert model.gain == 0, image.shape
             assert 255 * model.sigma == pytest.approx(level, rel=0.12)
+
+    def test_nothing_is_cut_off_where_nothing_varies(self) -> None:
+        empty, share = np.zeros(9), np.full(9, 0.5)
+        flat = [(empty, empty)]
+        assert not is_white_cut_off(flat, 0.0, share, empty, flat)
+
+    @pytest.mark.parametrize("low", [0.0, 0.25])
+    def test_white_noise_is_cut_off_at_any_black(self, low: float) -> None:
+        clean = self.picture()[:1] / 6
+        noise = 0.2 * np.random.default_rng(0).standard_normal(clean.shape)
+        noisy = low + (clean + torch.from_numpy(noise)).clamp(0, 1)
+        model = estimate_noise_model(noisy, ends=(low, low + 1))
+        assert (model.gain, model.low) == (0, low)
+        assert model.sigma == pytest.approx(0.2, rel=0.1)
 
     def test_bright_places_are_not_left_out_for_their_noise(self) -> None:
         clean = torch.from_numpy(skimage.data.astronaut()[128:384, 128:384] / 255.0)

@@ -661,7 +661,7 @@ def _is_white_cut_off(
         return False
     at_low, at_high = pixels <= low, pixels >= (math.inf if high is None else high)
     black, white = (joined(_blocks_of(pixels, measured, x))[0] for x in (at_low, at_high))
-    return is_white_cut_off(channels, black, white, events)
+    return is_white_cut_off(channels, low, black, white, events)
 
 
 def _blocks_in_light(pixels: Floats, measured: Any, high: float | None, channels: Blocks) -> Blocks:

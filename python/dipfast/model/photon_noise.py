@@ -155,18 +155,20 @@ def shows_photons(channels: Blocks, line: VarianceLine) -> bool:
     return bool(np.mean(seen & (details == 0)) <= MOST_FLAT)
 
 
-def is_white_cut_off(channels: Blocks, black: Floats, white: Floats, with_outliers: Blocks) -> bool:
+def is_white_cut_off(
+    channels: Blocks, low: float, black: Floats, white: Floats, with_outliers: Blocks
+) -> bool:
     """Return whether noise is white, and grows with the signal as less of it is cut off at black.
 
     Variances are those of white noise but for what the share of pixels at an end takes, and dark
     places have as many black pixels as they would have of white noise, or more where they border on
     black ones.
 
-    ``black`` and ``white`` are the shares of the pixels around each block that are at an end, and
-    ``with_outliers`` are blocks with the outliers that may be photons.
+    ``low`` is the value of black, ``black`` and ``white`` are the shares of the pixels around each
+    block that are at an end, and ``with_outliers`` are blocks with outliers that may be photons.
     """
     _, details = joined(channels)
-    if np.mean(black[details != 0]) < _FEW_BLACK:
+    if not details.any() or np.mean(black[details != 0]) < _FEW_BLACK:
         return False
     left = _variance_left(black, white)
     signal, spread, counts, left, black = _spreads(channels, left, black)
@@ -182,7 +184,7 @@ def is_white_cut_off(channels: Blocks, black: Floats, white: Floats, with_outlie
             least, level = float(error), math.sqrt(square)
     clean = torch.linspace(0, 1, 401, dtype=torch.float64)
     expected = NoiseModel(level, low=0.0).expectation(clean).numpy()
-    darkness = np.interp(signal, expected, clean.numpy()) / level
+    darkness = np.interp(signal - low, expected, clean.numpy()) / level
     share = np.average([math.erfc(x / math.sqrt(2)) / 2 for x in darkness], weights=counts)
     ratio = share / np.average(black, weights=counts)
     # Where most values have no photon, median deviations are of what else there is.
