@@ -333,9 +333,7 @@ def combine(estimates: Sequence[Estimate], noise: NoiseModel) -> Combination:
         ),
     ]
     weights, risk = _least(np.array(risks), distances)
-    image = sum(w * e.image for w, e in zip(weights, estimates) if w > 0)
-    assert isinstance(image, Tensor)
-    return Combination(image, weights, risk)
+    return Combination(_weighted(estimates, weights), weights, risk)
 
 
 def with_at_most(joined: Combination, estimates: Sequence[Estimate], most: float) -> Combination:
@@ -353,7 +351,8 @@ def with_at_most(joined: Combination, estimates: Sequence[Estimate], most: float
     Returns
     -------
     Combination
-        The join itself where the weight is not larger.
+        The join itself where the weight is not larger; otherwise its risk stays that of the join
+        without a limit.
 
     Examples
     --------
@@ -371,9 +370,7 @@ def with_at_most(joined: Combination, estimates: Sequence[Estimate], most: float
     else:
         others[0] = 1 - most
     weights = (*others, most)
-    image = sum(w * e.image for w, e in zip(weights, estimates) if w > 0)
-    assert isinstance(image, Tensor)
-    return replace(joined, image=image, weights=weights)
+    return replace(joined, image=_weighted(estimates, weights), weights=weights)
 
 
 def expected_error(
@@ -447,6 +444,13 @@ def expected_error(
         if seen > 0:
             risk *= 1 + _CLIPPED_SHARE * max(whole / seen - 1, 0.0)
     return max(risk, LEAST_VARIANCE)
+
+
+def _weighted(estimates: Sequence[Estimate], weights: Sequence[float]) -> Tensor:
+    """Return the weighted mean of the images of estimates."""
+    image = sum(w * e.image for w, e in zip(weights, estimates) if w > 0)
+    assert isinstance(image, Tensor)
+    return image
 
 
 def _is_balanced(splits: Sequence[Split], known: Tensor | None) -> bool:
