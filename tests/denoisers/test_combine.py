@@ -21,7 +21,6 @@ from dipfast.denoisers.combine import (
     expected_error,
     judge,
     judge_held_out,
-    with_at_most,
     without_bumps,
 )
 from dipfast.denoisers.nl_ridge import nl_ridge
@@ -193,6 +192,11 @@ class TestDependence:
         assert said[0] == pytest.approx(said[1], rel=0.05)
 
 
+def risk_of_mean(weights: np.ndarray, images: torch.Tensor, risks: np.ndarray) -> float:
+    mean = sum(w * image for w, image in zip(weights, images))
+    return float(sum(w * (r - mean_square(x - mean)) for w, r, x in zip(weights, risks, images)))
+
+
 class TestWeights:
     @given(st.integers(1, 4), st.integers(0, 10**6))
     def test_are_the_best_of_all(self, count: int, seed: int) -> None:
@@ -204,31 +208,35 @@ class TestWeights:
         assert sum(found.weights) == pytest.approx(1)
         assert min(found.weights) >= 0
 
-        def risk(weights: np.ndarray) -> float:
-            mean = sum(w * image for w, image in zip(weights, images))
-            return float(
-                sum(w * (r - mean_square(x - mean)) for w, r, x in zip(weights, risks, images))
-            )
-
-        assert found.risk == pytest.approx(risk(np.array(found.weights)), abs=1e-9)
+        assert found.risk == pytest.approx(
+            risk_of_mean(np.array(found.weights), images, risks), abs=1e-9
+        )
         for weights in itertools.chain(random.dirichlet(np.ones(count), 100), np.eye(count)):
-            assert found.risk <= risk(weights) + 1e-9
+            assert found.risk <= risk_of_mean(weights, images, risks) + 1e-9
         torch.testing.assert_close(
             found.image, sum(w * image for w, image in zip(found.weights, images))
         )
 
     @given(st.integers(2, 4), st.floats(0, 1), st.integers(0, 10**6))
-    def test_the_last_has_so_much_at_most(self, count: int, most: float, seed: int) -> None:
+    def test_with_a_limit_to_the_last_are_the_best_that_keep_it(
+        self, count: int, most: float, seed: int
+    ) -> None:
         random = np.random.default_rng(seed)
         images = torch.from_numpy(random.normal(size=(count, 1, 1, 2, 3)))
-        estimates = [Estimate("", *pair) for pair in zip(images, random.uniform(0, 2, count))]
-        joined = combine(estimates, NoiseModel(0.1))
-        found = with_at_most(joined, estimates, most)
+        risks = random.uniform(0, 2, count)
+        estimates = [Estimate("", *pair) for pair in zip(images, risks)]
+        noise = NoiseModel(0.1)
+        free, found = combine(estimates, noise), combine(estimates, noise, most=most)
         assert sum(found.weights) == pytest.approx(1)
-        assert found.weights[-1] == pytest.approx(min(joined.weights[-1], most))
-        torch.testing.assert_close(
-            found.image, sum(w * image for w, image in zip(found.weights, images))
+        assert found.weights[-1] == pytest.approx(min(free.weights[-1], most))
+        assert found.risk == pytest.approx(
+            risk_of_mean(np.array(found.weights), images, risks), abs=1e-9
         )
+        for last, others in zip(
+            random.uniform(0, most, 50), random.dirichlet(np.ones(count - 1), 50)
+        ):
+            weights = np.array([*((1 - last) * others), last])
+            assert found.risk <= risk_of_mean(weights, images, risks) + 1e-9
 
     def test_are_those_of_the_clean_picture_on_average(self) -> None:
         noise, found, true = NoiseModel(0.1), [], []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -24,7 +24,6 @@ __all__ = [
     "expected_error",
     "judge",
     "judge_held_out",
-    "with_at_most",
     "without_bumps",
 ]
 
@@ -290,7 +289,7 @@ def judge_held_out(
     )
 
 
-def combine(estimates: Sequence[Estimate], noise: NoiseModel) -> Combination:
+def combine(estimates: Sequence[Estimate], noise: NoiseModel, *, most: float = 1.0) -> Combination:
     r"""Return the weighted mean of estimates that has the least expected error.
 
     .. math:: \min_{w \ge 0, \sum w = 1} \; \sum_k w_k R_k - \frac12 \sum_{jk} w_j w_k D_{jk}
@@ -306,6 +305,8 @@ def combine(estimates: Sequence[Estimate], noise: NoiseModel) -> Combination:
         The estimates, a handful at most; the first one with the risk that is known best.
     noise
         The noise of the measurement: distances are those of what is expected of it.
+    most
+        The weight that the last of several estimates has at most, from 0 to 1, the default.
 
     Returns
     -------
@@ -332,45 +333,10 @@ def combine(estimates: Sequence[Estimate], noise: NoiseModel) -> Combination:
             for e, distance in zip(estimates[1:], distances[0, 1:])
         ),
     ]
-    weights, risk = _least(np.array(risks), distances)
-    return Combination(_weighted(estimates, weights), weights, risk)
-
-
-def with_at_most(joined: Combination, estimates: Sequence[Estimate], most: float) -> Combination:
-    """Return a join in which the last estimate has so much weight at most.
-
-    Parameters
-    ----------
-    joined
-        The join of the estimates.
-    estimates
-        At least two estimates, the first of which takes what others have no weight for.
-    most
-        The weight, from 0 to 1.
-
-    Returns
-    -------
-    Combination
-        The join itself where the weight is not larger; otherwise its risk stays that of the join
-        without a limit.
-
-    Examples
-    --------
-    >>> import torch
-    >>> estimates = [Estimate(name, torch.zeros(1, 1, 1, 1), risk=0.5) for name in "ab"]
-    >>> joined = Combination(estimates[0].image, (0.25, 0.75), risk=0.4)
-    >>> with_at_most(joined, estimates, 0.2).weights
-    (0.8, 0.2)
-    """
-    *others, weight = joined.weights
-    if weight <= most:
-        return joined
-    if weight < 1:
-        others = [other * (1 - most) / (1 - weight) for other in others]
-    else:
-        others[0] = 1 - most
-    weights = (*others, most)
-    return replace(joined, image=_weighted(estimates, weights), weights=weights)
+    weights, risk = _least_with_at_most(np.array(risks), distances, most)
+    image = sum(w * e.image for w, e in zip(weights, estimates) if w > 0)
+    assert isinstance(image, Tensor)
+    return Combination(image, weights, risk)
 
 
 def expected_error(
@@ -446,13 +412,6 @@ def expected_error(
     return max(risk, LEAST_VARIANCE)
 
 
-def _weighted(estimates: Sequence[Estimate], weights: Sequence[float]) -> Tensor:
-    """Return the weighted mean of the images of estimates."""
-    image = sum(w * e.image for w, e in zip(weights, estimates) if w > 0)
-    assert isinstance(image, Tensor)
-    return image
-
-
 def _is_balanced(splits: Sequence[Split], known: Tensor | None) -> bool:
     """Return whether the noise that was added sums up to 0."""
     return _square(_mean_of([split.added for split in splits]), known) < 1e-12
@@ -507,6 +466,23 @@ def _least(
                 best = tuple(map(float, weights)), risk
     assert best is not None  # a single estimate always has the weight 1
     return best
+
+
+def _least_with_at_most(
+    risks: np.ndarray[tuple[int], np.dtype[np.float64]],
+    distances: np.ndarray[tuple[int, int], np.dtype[np.float64]],
+    most: float,
+) -> tuple[tuple[float, ...], float]:
+    """Return the weights of the least risk with a limit to the last one, and that risk."""
+    weights, risk = _least(risks, distances)
+    if weights[-1] <= most or len(weights) == 1:
+        return weights, risk
+    # The risk is convex: the last one has its limit, and the others share the rest, of which the
+    # risk is again a quadratic function.
+    rest = 1 - most
+    linear = rest * (risks[:-1] - most * distances[:-1, -1])
+    others, risk = _least(linear, rest**2 * distances[:-1, :-1])
+    return (*(rest * weight for weight in others), most), risk + most * risks[-1]
 
 
 def _spread_of_weight(errors: Tensor, first: Tensor, places: Tensor) -> float:

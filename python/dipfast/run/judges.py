@@ -21,7 +21,6 @@ from dipfast.denoisers.combine import (
     expected_error,
     judge,
     judge_held_out,
-    with_at_most,
     without_bumps,
 )
 from dipfast.denoisers.direct import denoise_directly, restore_directly
@@ -95,6 +94,8 @@ class Judge(ABC):
     """The name of the method without a network."""
     fit: str
     """The name of the method that fits a network."""
+    most: float = 1.0
+    """The weight of the fits beside it, at most."""
     takes_long: bool = False
     """Whether what is made of a part takes so long that one may want to end it."""
 
@@ -161,7 +162,7 @@ class Judge(ABC):
             estimates = self.estimates(parts, direct)
         else:
             estimates = [Estimate(self.direct, direct[0], 0.0)]
-        return estimates, combine(estimates, self.problem.noise)
+        return estimates, combine(estimates, self.problem.noise, most=self.most)
 
     def without_fits(self, estimates: Sequence[Estimate]) -> Combination:
         """Return the join of what is not a fit."""
@@ -225,6 +226,12 @@ class ByNoise(Judge):
 
     direct, fit = "nl_ridge", "guided"
 
+    def __init__(self, problem: Problem, variants: Sequence[Variant]) -> None:
+        super().__init__(problem, variants)
+        self._variance = 1.0
+        if problem.noise.is_correlated:
+            self._variance, self.most = _LEVEL_FACTOR**2, _MOST_CORRELATED
+
     def make(self, problem: Problem, variant: Variant) -> Tensor:
         return denoise_directly(
             problem, variant.quality, rounds=-1 if variant.without_last else None
@@ -244,21 +251,13 @@ class ByNoise(Judge):
             reference=direct[0],
             noise=noise,
             known=known,
-            variance=_LEVEL_FACTOR**2 if noise.is_correlated else 1.0,
+            variance=self._variance,
         )
         estimates = [
             judged(name, [part.direct[k] for part in parts], result=direct[k])
             for k, name in enumerate(self._names())
         ]
         return [*estimates, judged(self.fit, [part.image for part in parts])]
-
-    def joined(
-        self, parts: Sequence[Part], direct: Sequence[Tensor], *, is_ripe: bool = True
-    ) -> tuple[list[Estimate], Combination]:
-        estimates, joined = super().joined(parts, direct)
-        if parts and self.problem.noise.is_correlated:
-            joined = with_at_most(joined, estimates, _MOST_CORRELATED)
-        return estimates, joined
 
     def expected_error(
         self, joined: Combination, parts: Sequence[Part], direct: Sequence[Tensor]
