@@ -10,7 +10,7 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, zoom
 
 from dipfast.errors import InputError
 from dipfast.model.noise import NoiseModel
@@ -104,6 +104,44 @@ def test_coarse_noise_is_found(sigma: float, reach: int) -> None:
     in_photograph = find_spectrum(block_coefficients(photograph() + noise))
     assert in_photograph is not None
     assert in_photograph.sigma * 255 == pytest.approx(sigma, rel=0.5 if sigma == 5 else 0.35)
+
+
+def blurred(planes: Any, reach: float) -> Floats:
+    """Return planes after a Gaussian blur."""
+    return np.stack([gaussian_filter(plane, reach) for plane in planes])
+
+
+@pytest.mark.parametrize("reach", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_blurred_noise_is_found(channels: int, reach: float) -> None:
+    clean = photograph()[:channels]
+    noise = blurred(np.random.default_rng(0).normal(0, 40 / 255, clean.shape), reach)
+    for picture in (clean, blurred(clean, reach)):
+        noisy = ((picture + noise).clip(0, 1) * 255).round() / 255
+        found = estimate_noise(torch.from_numpy(noisy))
+        assert found.model.spectrum is not None
+        assert not found.quantised
+        assert 0.9 < found.model.sigma / noise.std() < 1.5
+
+
+def test_enlarged_noise_is_found_without_rounding() -> None:
+    noise = zoom(np.random.default_rng(0).normal(0, 0.1, (1, 128, 128)), (1, 2, 2), order=1)
+    noise = blurred(noise, 1.2)
+    found = estimate_noise(torch.from_numpy(0.5 + noise)).model
+    assert found.spectrum is not None
+    assert found.sigma == pytest.approx(noise.std(), rel=0.15)
+
+
+@pytest.mark.parametrize("reach", [0.7, 1.0, 1.5, 2.0])
+def test_smooth_structure_is_no_smooth_noise(reach: float) -> None:
+    rows, columns = np.mgrid[:256, :256]
+    grid = 0.1 + 0.8 * ((columns % 16 < 2) | (rows % 16 < 2))
+    camera = skimage.data.camera()[100:356, 100:356] / 255
+    for clean in (photograph(), photograph()[:1], camera[None], grid[None], rows[None] / 255):
+        smooth = blurred(clean, reach)
+        for picture in (smooth, (smooth * 255).round() / 255):
+            found = find_spectrum(block_coefficients(picture))
+            assert found is None or not found.smooth
 
 
 @pytest.mark.parametrize("coarse", [(0,), (1,), (1, 3), (0, 1, 2, 3), ()])

@@ -560,7 +560,8 @@ def _model(
         channels = _blocks_of(pixels, measured)
         flat = _FLAT_SHARE_OF_JPEG if spectrum.quantised else MOST_FLAT
         fine = fine_level(channels)
-        coarse = spectrum.sigma > _MOST_COARSE * fine
+        # Of noise that was blurred nothing fine is left at all.
+        coarse = not spectrum.smooth and spectrum.sigma > _MOST_COARSE * fine
         if kind == "auto" and (coarse or flat_share(channels) > flat):
             spectrum = None  # a page of text, a drawing or a pattern
     if spectrum is not None:

@@ -8,6 +8,7 @@ part of it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
@@ -52,6 +53,16 @@ _FLATTEST_SHARE = 0.05
 _LARGEST_GROWTH, _GROWING_BANDS = 1.3, 3
 # A block with more than this share of its pixels at the ends of the range is clipped.
 _CLIPPED_SHARE = 0.1
+# See _even_band: blocks differ by a factor between these, a band holds so many times as much as the
+# highest one, and as the next, and coefficients that are less alike are those of a pattern.  Then:
+# lower bands leak into one that holds this much less, and other noise is in one that is no more
+# than so many times the highest.
+_SMOOTH_EVEN, _ABOVE_HIGHEST, _ABOVE_NEXT, _LEAST_ALIKE = (0.85, 1.4), 6.0, 1.25, 0.85
+_TOO_STEEP, _CLEARLY_ABOVE_HIGHEST = 3.3, 3.0
+# See _smooth_from: the noise of differences of colour has this share of that of brightness.
+_LEAST_COLOUR = 0.35
+# No spectrum falls by more than this factor from band to band, as far as it is continued.
+_STEEPEST = 1e3
 # See _is_correlated.
 _STEEP, _STEEP_BELOW, _EVEN, _SAME_COLOURS = 1.4, 1.2, 1.9, 4.0
 # A channel with less than this share of the usual noise does not tell that noise is coarse.
@@ -78,10 +89,14 @@ class Spectrum:
         one row, or three, for the channels of :func:`to_opponent`.
     quantised
         Whether most coefficients of the blocks are 0 or nearly so, as JPEG leaves them.
+    smooth
+        Whether the highest bands hold next to nothing, as where noise was blurred or enlarged;
+        False by default.
     """
 
     levels: tuple[tuple[float, ...], ...]
     quantised: bool
+    smooth: bool = False
 
     @property
     def sigma(self) -> float:
@@ -126,6 +141,22 @@ def band_of(size: int = BLOCK) -> np.ndarray[Any, np.dtype[np.int64]]:
     frequency = np.arange(size) / (2 * size)
     radius = np.hypot(frequency[:, None], frequency)
     return np.digitize(radius, BAND_EDGES[1:-1])
+
+
+@cache
+def _rings() -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the distance of each coefficient of a block from the constant, rounded."""
+    index = np.arange(BLOCK)
+    return np.asarray(np.hypot(index[:, None], index).round().astype(np.int64))
+
+
+@cache
+def _squares_of_frequency() -> tuple[float, ...]:
+    """Return the mean square of the frequencies of each band."""
+    frequency = np.arange(BLOCK) / (2 * BLOCK)
+    squares = np.square(frequency[:, None]) + np.square(frequency)
+    sums = np.bincount(band_of().ravel(), squares.ravel())
+    return tuple((sums / _sizes()).tolist())
 
 
 @cache
@@ -293,7 +324,15 @@ def find_spectrum(coefficients: Floats | None, *, always: bool = False) -> Spect
     # Of three channels, brightness tells it; any other number are judged one by one.
     parts = [slice(None)] if count == 3 else [slice(k, k + 1) for k in range(len(energies))]
     sparse = [_is_sparse(coefficients[part][0], energies[part][0], masks) for part in parts]
-    correlated = [_is_correlated(energies[part]) for part in parts]
+    smooth = [_smooth_from(coefficients[part], energies[part], masks) for part in parts]
+    correlated = [
+        band is not None or _is_correlated(energies[part]) for part, band in zip(parts, smooth)
+    ]
+    for k, part in enumerate(parts):
+        if sparse[k] and smooth[k] is not None:
+            # Coefficients of smooth noise differ within a band, as if few of them were large.
+            here = coefficients[part][0], energies[part][0][:, 5], masks[5]
+            sparse[k] = _alike(*here) < _SPARSE[1]
     quantised = 2 * sum(sparse) > len(sparse)
     if not (always or quantised or any(correlated)):
         return None
@@ -303,8 +342,10 @@ def find_spectrum(coefficients: Floats | None, *, always: bool = False) -> Spect
         if channel > 0 and count == 3:
             shares = (_FLAT_SHARE_OF_COLOUR,) * len(shares)
         floor = [_floor(energy[:, k], share, k) for k, share in enumerate(shares)]
-        for k in range(_GROWING_BANDS - 1, -1, -1):
-            floor[k] = min(floor[k], _LARGEST_GROWTH * floor[k + 1])
+        even = smooth[channel if len(parts) > 1 else 0]
+        for k in range((_GROWING_BANDS if even is None else even) - 1, -1, -1):
+            growth = _LARGEST_GROWTH if even is None else _growth_of_smooth(floor, k)
+            floor[k] = min(floor[k], growth * floor[k + 1])
         levels.append(tuple(floor))
     if len(parts) > 1 and not (always or quantised):
         # What looks coarse in a channel with little noise is texture.
@@ -314,7 +355,8 @@ def find_spectrum(coefficients: Floats | None, *, always: bool = False) -> Spect
             return None
     if len(levels) < count == 3:
         levels += [(0.0,) * len(masks)] * 2
-    found = Spectrum(tuple(levels), quantised)
+    is_smooth = any(band is not None for band in smooth)
+    found = Spectrum(tuple(levels), quantised, is_smooth)
     return found if found.sigma > 0 else None
 
 
@@ -403,21 +445,91 @@ def _is_correlated(energies: Floats) -> bool:
     return False
 
 
-def _is_sparse(coefficients: Floats, energy: Floats, masks: list[Any]) -> bool:
-    """Return whether most coefficients in two of the high bands are nearly 0.
+def _smooth_from(coefficients: Floats, energies: Floats, masks: list[Any]) -> int | None:
+    """Return the band down to which smooth noise is seen; None where there is none.
 
-    The squared mean of |x| over the mean of x^2 is 2 / pi for a normal x, and less where few
-    values are large.
+    Noise that was blurred or enlarged holds next to nothing in the highest bands and falls off in
+    those below, as what is smooth of a picture does.  But it is the same in all blocks, and of
+    three channels it is in differences of colour, where there is little else.
     """
+    if len(energies) == 1:
+        return _even_band(coefficients[0], energies[0], masks)
+    bands = [_even_band(*given, masks) for given in zip(coefficients[1:], energies[1:])]
+    if None in bands:
+        return None
+    band = max(band for band in bands if band is not None)
+    powers = [_floor(energy[:, k], 0.2, k) ** 2 for energy in energies for k in (band, band + 1)]
+    colour, brightness = sum(powers[2:]) / len(bands), sum(powers[:2])
+    return band if colour > _LEAST_COLOUR**2 * brightness else None
+
+
+def _even_band(coefficients: Floats, energy: Floats, masks: list[Any]) -> int | None:
+    """Return the lower of two bands where smooth noise of a channel is seen; None where none is.
+
+    It is seen if the upper one holds clearly less, and blocks differ in neither of them by much
+    more than by chance, nor by less, as in a pattern or a gradient.  Of several pairs it is the
+    highest, which has least of the structure, but for those that lower bands leak into, as
+    where the spectrum is steep, or other noise is in.
+    """
+    levels = [_floor(energy[:, k], 0.2, k) for k in range(energy.shape[1])]
+    least, most = _SMOOTH_EVEN
+    found = None
+    for band in (3, 2, 1):
+        steep = levels[band] > max(_ABOVE_HIGHEST * levels[-1], _ABOVE_NEXT * levels[band + 1])
+        if steep and all(
+            least < _spread(energy[:, k], k) < most
+            and _alike(coefficients, energy[:, k], masks[k]) > _LEAST_ALIKE
+            for k in (band, band + 1)
+        ):
+            found = band
+            leaks = levels[band] > _TOO_STEEP * levels[band + 1]
+            if not leaks and levels[band + 1] > _CLEARLY_ABOVE_HIGHEST * levels[-1]:
+                break
+    return found
+
+
+def _growth_of_smooth(levels: Sequence[float], band: int) -> float:
+    """Return by how much a band is above the next, if the two above that one are a Gaussian's.
+
+    The logarithm of the spectrum of noise that a Gaussian blurred is linear in the square of the
+    frequency.
+    """
+    lower, upper = np.diff(_squares_of_frequency())[band : band + 2]
+    fall = min(levels[band + 1] / max(levels[band + 2], 1e-300), _STEEPEST)
+    return max(float(fall ** (lower / upper)), _LARGEST_GROWTH)
+
+
+def _alike(coefficients: Floats, energy: Floats, mask: Any) -> float:
+    """Return how alike the coefficients of flat blocks are, in units of those of their frequency.
+
+    It is about 1 for noise, and less for a pattern, which few of them hold.
+    """
+    values = coefficients[energy <= np.quantile(energy, 0.4)][:, mask]
+    values = values[values.any(axis=1)]
+    rings = _rings()[mask]
+    for ring in np.unique(rings):
+        here = rings == ring
+        values[:, here] /= max(math.sqrt(np.square(values[:, here]).mean()), 1e-300)
+    return _likeness(values)
+
+
+def _likeness(values: Floats) -> float:
+    """Return the squared mean of |x| over the mean of x^2 as a multiple of that of a normal x.
+
+    It is less than 1 where few values are large; of rows of values it is the median.
+    """
+    ratios = np.square(np.abs(values).mean(axis=1)) / np.square(values).mean(axis=1)
+    return float(np.median(ratios)) * math.pi / 2
+
+
+def _is_sparse(coefficients: Floats, energy: Floats, masks: list[Any]) -> bool:
+    """Return whether most coefficients in two of the high bands are nearly 0."""
     ratios = []
     for band in (4, 5):
         flat = energy[:, band] <= np.median(energy[:, band])
-        values = np.abs(coefficients[flat][:, masks[band]])
-        square = np.square(values).mean(axis=1)
-        some = square > 0
+        values = coefficients[flat][:, masks[band]]
+        some = np.square(values).mean(axis=1) > 0
         if np.count_nonzero(some) < _FEWEST_BLOCKS // 2:
             return bool(len(values) >= _FEWEST_BLOCKS // 2)
-        ratios.append(
-            float(np.median(np.square(values[some].mean(axis=1)) / square[some])) * np.pi / 2
-        )
+        ratios.append(_likeness(values[some]))
     return all(ratio < limit for ratio, limit in zip(ratios, _SPARSE))
