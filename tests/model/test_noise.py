@@ -424,6 +424,16 @@ class TestEstimates:
         assert model.excess == 1
         assert model.gain * width < 0.01
 
+    def test_dots_are_no_few_photons(self) -> None:
+        # Most of it is background, and what is bright is wider than a pixel: fluorescence, letters.
+        random = np.random.default_rng(0)
+        dots = random.uniform(90, 240, (128, 128)) * (random.random((128, 128)) < 0.008)
+        clean = 10 + dots + (np.roll(dots, 1, 0) + np.roll(dots, 1, 1)) / 2
+        noisy = torch.from_numpy(clean + random.normal(0, 5, clean.shape))[None] / 255
+        model = estimate_noise_model(noisy.clip(0, 1))
+        assert model.gain == 0
+        assert model.sigma * 255 == pytest.approx(5, rel=0.1)
+
     @pytest.mark.parametrize("padding", [(16, 16, 16, 16), (40, 40, 0, 0), (0, 3, 64, 0)])
     @pytest.mark.parametrize("value", [0.0, 0.5])
     def test_padding_tells_nothing(self, padding: tuple[int, ...], value: float) -> None:
