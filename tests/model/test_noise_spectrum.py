@@ -144,6 +144,17 @@ def test_smooth_structure_is_no_smooth_noise(reach: float) -> None:
             assert found is None or not found.smooth
 
 
+@pytest.mark.parametrize("sigma", [0, 1, 3])
+def test_texture_that_fills_a_picture_is_no_noise(sigma: float) -> None:
+    tissue = np.moveaxis(skimage.data.immunohistochemistry()[64:320, 64:320], 2, 0)
+    noise = np.random.default_rng(0).normal(0, sigma, tissue.shape)
+    noisy = torch.from_numpy((tissue + noise).round().clip(0, 255) / 255)
+    model = estimate_noise(noisy).model
+    assert not model.is_correlated
+    assert model.typical_sigma * 255 == pytest.approx(sigma, abs=0.5)
+    assert estimate_noise(noisy, "correlated").model.is_correlated
+
+
 @pytest.mark.parametrize("coarse", [(0,), (1,), (1, 3), (0, 1, 2, 3), ()])
 def test_any_of_several_channels_may_tell_it(coarse: tuple[int, ...]) -> None:
     planes = np.random.default_rng(0).normal(size=(4, 192, 192))

@@ -68,6 +68,12 @@ _STEEP, _STEEP_BELOW, _EVEN, _SAME_COLOURS = 1.4, 1.2, 1.9, 4.0
 # A channel with less than this share of the usual noise does not tell that noise is coarse.
 _LEAST_COARSE = 0.5
 _SPARSE = (1.0, 0.85)
+# From the fourth band down to the second, noise of cameras grows by less than the first factor in
+# most pictures.  Texture that fills a picture, as fur, bricks and tissue do, grows faster, and
+# equally fast from band to band, as a power of the frequency; filtered noise falls off ever faster:
+# from the fifth band to the third it grows by more than that to these powers, the second one where
+# the level is above the last number.  Of what JPEG leaves, only such levels are told from noise.
+_MOST_GROWTH, _LIKE_TEXTURE, _LIKE_STRONG, _STRONG = 2.1, 1.25, 1.5, 8 / 255
 
 _OPPONENT = np.array(
     [
@@ -304,8 +310,10 @@ def find_spectrum(coefficients: Floats | None, *, always: bool = False) -> Spect
     -----
     The energy of blocks of 16x16 pixels is taken in bands of spatial frequency, in brightness and
     differences of colour, and the noise is that of the flattest blocks, band by band, corrected for
-    having been chosen.  Of other than three channels, one with as much noise as others may say that
-    it is not white.  That is how estimates from sorted blocks work [1]_.
+    having been chosen.  Where they grow towards low frequencies as texture that fills a picture
+    does, there is none unless it is wanted always.  Of other than three channels, one with as much
+    noise as others may say that it is not white.  That is how estimates from sorted blocks work
+    [1]_.
 
     References
     ----------
@@ -357,6 +365,13 @@ def find_spectrum(coefficients: Floats | None, *, always: bool = False) -> Spect
         levels += [(0.0,) * len(masks)] * 2
     is_smooth = any(band is not None for band in smooth)
     found = Spectrum(tuple(levels), quantised, is_smooth)
+    power = _LIKE_STRONG if found.sigma > _STRONG else _LIKE_TEXTURE
+    if quantised:
+        power = math.inf if found.sigma > _STRONG else 0.0
+    if not (always or is_smooth) and all(
+        _grows_as_texture(energies[part][0], power) for part in parts
+    ):
+        return None
     return found if found.sigma > 0 else None
 
 
@@ -443,6 +458,15 @@ def _is_correlated(energies: Floats) -> bool:
         colour = math.sqrt(sum(_floor(e[:, 6], 0.4, 6) ** 2 for e in energies[1:]) / 2)
         return top[6] > _SAME_COLOURS * colour
     return False
+
+
+def _grows_as_texture(energy: Floats, power: float) -> bool:
+    """Return whether the flattest blocks have more at low frequencies than noise would have."""
+    floor = [_floor(energy[:, k], share, k) for k, share in enumerate(_FLAT_SHARES)]
+    if min(floor[3:5]) == 0:
+        return False
+    growth = floor[1] / floor[3]
+    return growth > _MOST_GROWTH and math.log(floor[2] / floor[4]) < power * math.log(growth)
 
 
 def _smooth_from(coefficients: Floats, energies: Floats, masks: list[Any]) -> int | None:
