@@ -16,7 +16,7 @@ from scipy import ndimage
 
 import dipfast
 from dipfast import ops
-from dipfast.denoisers.plug_and_play import STEPS, filled, plug_and_play
+from dipfast.denoisers.plug_and_play import STEPS, error_of_filled, filled, plug_and_play
 from dipfast.errors import InputError, MemoryLimitError
 from dipfast.images.layout import Layout
 from dipfast.model.noise import NoiseModel
@@ -456,8 +456,15 @@ class TestPlugAndPlay:
         image, missing, clean = holed()
         result = dipfast.inpaint(image, missing, quality="fast", reference=clean)
         y, known = (torch.from_numpy(x).movedim(-1, 0)[None] for x in (image, ~missing[..., None]))
+        y = y / 255
         expected = plug_and_play(
-            y / 255, Mask(known), NoiseModel(0.0), filled(y / 255, known), known=known, steps=24
+            y,
+            Mask(known),
+            NoiseModel(0.0),
+            filled(y, known),
+            known=known,
+            error=error_of_filled(y, known),
+            steps=24,
         )
         expected = (expected[0].movedim(0, -1) * 255).round().to(torch.uint8).numpy()
         assert (result.image[missing] == expected[missing]).mean() > 0.999
@@ -617,6 +624,7 @@ class TestPlugAndPlay:
             NoiseModel(0.0),
             filled(y / 255, known),
             known=known,
+            error=error_of_filled(y / 255, known),
             steps=steps,
             callback=lambda share, u: images.append(u) if u is not None else None,
         )

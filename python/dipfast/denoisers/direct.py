@@ -9,7 +9,13 @@ from torch import Tensor
 
 from dipfast.denoisers.jpeg import without_artefacts
 from dipfast.denoisers.nl_ridge import nl_ridge
-from dipfast.denoisers.plug_and_play import STEPS, filled, least_squares, plug_and_play
+from dipfast.denoisers.plug_and_play import (
+    STEPS,
+    error_of_filled,
+    filled,
+    least_squares,
+    plug_and_play,
+)
 from dipfast.denoisers.volumes import denoise_with_neighbours
 from dipfast.model.bootstrap import noisier
 from dipfast.model.operators import Identity, Mask, beyond_border
@@ -93,8 +99,9 @@ def restore_directly(
     beyond = beyond_border(operator)
     if beyond is not None:
         operator, inner = beyond
+    error: float | None = None
     if isinstance(operator, Mask) and known is not None:
-        start = filled(y, known)
+        start, error = filled(y, known), error_of_filled(y, known)
     else:
         start = least_squares(y, operator, known)
 
@@ -107,7 +114,14 @@ def restore_directly(
 
     callback = None if report is None else report_measured
     restored = plug_and_play(
-        y, operator, problem.noise, start, known=known, steps=STEPS[quality], callback=callback
+        y,
+        operator,
+        problem.noise,
+        start,
+        known=known,
+        error=error,
+        steps=STEPS[quality],
+        callback=callback,
     )
     return measured(restored)
 
