@@ -424,6 +424,15 @@ class TestEstimates:
         assert model.excess == 1
         assert model.gain * width < 0.01
 
+    def test_speckle_is_not_that_of_dark_places_alone(self) -> None:
+        random = np.random.default_rng(0)
+        clean = skimage.data.astronaut()[96:416, 96:416, 1] * 1.0
+        noisy = (clean * random.normal(1, 0.1, clean.shape)).round().clip(0, 255)
+        model = estimate_noise_model(torch.from_numpy(noisy)[None] / 255)
+        for bright in (100, 150, 200):
+            level = float(model.variance(torch.tensor(bright / 255, dtype=torch.float64))) ** 0.5
+            assert level * 255 == pytest.approx(0.1 * bright, rel=0.35)
+
     def test_dots_are_no_few_photons(self) -> None:
         # Most of it is background, and what is bright is wider than a pixel: fluorescence, letters.
         random = np.random.default_rng(0)
