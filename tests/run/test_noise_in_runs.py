@@ -137,6 +137,16 @@ class TestOutliers:
             assert kept.mean() > 0.5
         assert "outliers" in result.summary()
 
+    @pytest.mark.parametrize(("every", "told"), [(401, True), (4001, False)])
+    def test_of_many_that_stay_a_hint_tells(self, every: int, told: bool) -> None:
+        noisy, _ = photograph(5)
+        hot = noisy.copy()
+        hot.reshape(-1)[7::every] = 255
+        for picture, fill in ((hot, False), (hot, True), (noisy, False)):
+            hints = dipfast.denoise(picture, quality="fast", fill_outliers=fill).hints
+            found = any("fill_outliers=True takes them out" in hint for hint in hints)
+            assert found == (told and picture is hot and not fill)
+
     def test_noise_of_photons_that_was_told_is_none(self) -> None:
         rows, columns = np.mgrid[:256, :384]
         cell = np.exp(-((columns - 190) ** 2 + (rows - 120) ** 2) / 4000)

@@ -13,6 +13,7 @@ from dipfast.run.fits import has_fits
 from dipfast.run.job import Job
 from dipfast.run.outcome import Outcome
 from dipfast.settings.names import DIRECT_METHOD_OF, FAST_WITHOUT_NETWORK
+from dipfast.settings.settings import DenoiseSettings
 from dipfast.stop_reason import StopReason
 from dipfast.stopping import Never
 
@@ -29,6 +30,8 @@ _LEAST_CHANGE = 0.5 / 255
 _AT_THE_END = 1e-3
 # What is said of a join is said of a picture in it that has this weight or more.
 _LARGE_WEIGHT = 0.5
+# A share of outliers that is seen in the result.
+_MANY_OUTLIERS = 1e-3
 # A sigma that was told differs from what the picture tells if it does by more than this factor.
 _OTHER_SIGMA = 2.0
 
@@ -56,6 +59,7 @@ def hints(job: Job, outcome: Outcome) -> Iterator[str]:
     if job.estimate is not None:
         yield from _of_sigma(job)
         yield from (remark for remark in job.estimate.remarks if remark != JPEG_REMARK)
+    yield from _of_outliers(job)
     yield from _of_joined_fits(job, outcome)
     yield from _of_range(job, outcome)
     noise = job.problem.noise
@@ -104,6 +108,18 @@ def _of_sigma(job: Job) -> Iterator[str]:
         f"{seen * job.range_width:.3g}: this may {effect}; sigma='auto' takes what the picture "
         "tells"
     )
+
+
+def _of_outliers(job: Job) -> Iterator[str]:
+    """Yield a hint if many outliers stay in the result as they are."""
+    settings, outliers = job.settings, job.problem.outliers
+    if not isinstance(settings, DenoiseSettings) or settings.fill_outliers or outliers is None:
+        return
+    if float(outliers.double().mean()) >= _MANY_OUTLIERS:
+        yield (
+            "outliers that stand alone, such as hot and dead pixels, stay as they are: "
+            "fill_outliers=True takes them out"
+        )
 
 
 def _of_counts(noise: NoiseModel, job: Job) -> Iterator[str]:
