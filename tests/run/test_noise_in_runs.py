@@ -272,7 +272,7 @@ class TestHints:
             estimate=None,
             stretch=None,
             rule=RULES["auto"],
-            problem=SimpleNamespace(noise=NoiseModel(0.1), jpeg=None),
+            problem=SimpleNamespace(noise=NoiseModel(0.1), jpeg=None, outliers=None),
             settings=SimpleNamespace(method="two_stage", task="denoise"),
             range_width=255.0,
         )
