@@ -552,7 +552,7 @@ def _is_sparse(coefficients: Floats, energy: Floats, masks: list[Any]) -> bool:
     for band in (4, 5):
         flat = energy[:, band] <= np.median(energy[:, band])
         values = coefficients[flat][:, masks[band]]
-        some = np.square(values).mean(axis=1) > 0
+        some = values.any(axis=1)
         if np.count_nonzero(some) < _FEWEST_BLOCKS // 2:
             return bool(len(values) >= _FEWEST_BLOCKS // 2)
         ratios.append(_likeness(values[some]))

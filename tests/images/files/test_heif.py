@@ -194,6 +194,11 @@ class TestOtherReaders:
             with_beside(b"\0\0\0\x09ftyp", PROFILE, b"")
 
 
+def is_older() -> bool:
+    """Return whether imagecodecs is one of those that Python 3.10 has."""
+    return tuple(map(int, imagecodecs.__version__.split(".")[:2])) < (2025, 11)
+
+
 class TestColours:
     def test_those_of_srgb_are_not_lost(self) -> None:
         assert lost_colours(1, 13) == lost_colours(2, 2) == lost_colours(1, 1) == ()
@@ -207,7 +212,7 @@ class TestColours:
     def test_a_warning_says_so(self, path: Path, kind: str) -> None:
         pixels = random_pixels(32, 32, 3)
         if kind == "avif":
-            if tuple(map(int, imagecodecs.__version__.split(".")[:2])) < (2025, 11):
+            if is_older():
                 pytest.skip("this imagecodecs does not write colours")
             content = bytes(imagecodecs.avif_encode(pixels, level=100, primaries=9, transfer=16))
         else:
@@ -242,7 +247,8 @@ class TestHostile:
             warnings.simplefilter("error")
             if (kind, size) == ("avif", (20, 20)):
                 # The decoder goes by the data, and cuts them; older ones refuse them.
-                with contextlib.suppress(UnreadableFileError):
+                refused = contextlib.suppress(UnreadableFileError)
+                with refused if is_older() else contextlib.nullcontext():
                     assert read(path, bytes(content)).image.shape[:2] in ((20, 20), (33, 27))
             else:
                 assert refusal(path, bytes(content))
